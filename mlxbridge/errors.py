@@ -1,0 +1,239 @@
+"""Every exception of mlxbridge, and the number each one has on the wire (SPEC.md §9).
+
+::
+
+    BridgeError
+    ├── UsageError (ValueError)            the caller's own mistake, found before anything was sent
+    ├── TransportError (ConnectionError)   no link, or the link broke
+    │   ├── HostNotFound                   no address answered
+    │   ├── HandshakeTimeout               an address answered, but not with a HELLO
+    │   └── ConnectionLost                 the link ended under a call
+    ├── ProtocolError
+    │   ├── LocalProtocolError             this side asked for something the protocol forbids
+    │   └── RemoteProtocolError            the peer sent something the protocol forbids
+    └── RemoteError                        what the host answered; one class a wire code
+        ├── VersionMismatch · AuthenticationError · PermissionDenied · LimitExceeded
+        ├── Cancelled · DeadlineExceeded (TimeoutError)
+        ├── InvalidArgument · Unsupported · UnknownMethod
+        ├── ModelNotFound · ModelLoadFailed · ContextTooLong
+        └── Overloaded · Unavailable · WorkerLost · InternalError
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class BridgeError(Exception):
+    """Root of the tree.
+
+    Attributes:
+        code: the number on the wire, 0 for errors that never cross it.
+        retryable: whether the same call may succeed if made again.
+        retry_after: seconds to wait before trying again, where the host said so.
+        details: extra facts, by name (``{"field": "top_p"}``); always plain msgpack values.
+    """
+
+    code: ClassVar[int] = 0
+    retryable: bool = False
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        retryable: bool | None = None,
+        retry_after: float | None = None,
+        details: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message)
+        if retryable is not None:
+            self.retryable = retryable
+        self.retry_after = retry_after
+        self.details: dict[str, Any] = details or {}
+
+    @property
+    def message(self) -> str:
+        """The text, without the class name."""
+        return str(self.args[0]) if self.args else ""
+
+
+class UsageError(BridgeError, ValueError):
+    """The caller asked for something impossible; nothing was sent."""
+
+
+class TransportError(BridgeError, ConnectionError):
+    """There is no link to the host, or it broke."""
+
+    retryable = True
+
+
+class HostNotFound(TransportError):
+    """No address answered; the message lists what was tried."""
+
+
+class HandshakeTimeout(TransportError):
+    """Something accepted the connection but did not say HELLO in time."""
+
+
+class ConnectionLost(TransportError):
+    """The link ended while a call was open."""
+
+
+class ProtocolError(BridgeError):
+    """One side broke the protocol."""
+
+
+class LocalProtocolError(ProtocolError):
+    """This side asked the connection for something the protocol forbids."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The peer sent something the protocol forbids."""
+
+    code = 1
+
+
+class RemoteError(BridgeError):
+    """An error the host answered with; subclasses are chosen by wire code."""
+
+
+class VersionMismatch(RemoteError):
+    """Host and guest share no protocol version."""
+
+    code = 2
+
+
+class AuthenticationError(RemoteError):
+    """The token is missing or wrong, on either side."""
+
+    code = 3
+
+
+class LimitExceeded(RemoteError):
+    """A size or a count is over what the peer announced in its HELLO."""
+
+    code = 4
+
+
+class Cancelled(RemoteError):
+    """The call was cancelled before it finished."""
+
+    code = 16
+
+
+class DeadlineExceeded(RemoteError, TimeoutError):
+    """The call's time budget ran out."""
+
+    code = 17
+
+
+class InvalidArgument(RemoteError):
+    """A parameter has a wrong type or value; ``details["field"]`` names it."""
+
+    code = 18
+
+
+class Unsupported(RemoteError):
+    """A parameter is known but cannot be honoured here; ``details["field"]`` names it."""
+
+    code = 19
+
+
+class UnknownMethod(RemoteError):
+    """The host has no such method."""
+
+    code = 20
+
+
+class PermissionDenied(RemoteError):
+    """This guest may not do that."""
+
+    code = 21
+
+
+class ModelNotFound(RemoteError):
+    """The host serves no model of that name."""
+
+    code = 22
+
+
+class ModelLoadFailed(RemoteError):
+    """The model exists but could not be loaded."""
+
+    code = 23
+
+
+class ContextTooLong(RemoteError):
+    """Prompt and requested tokens exceed the model's context; the message gives both numbers."""
+
+    code = 24
+
+
+class Overloaded(RemoteError):
+    """The queue is full; ``retry_after`` says when to come back."""
+
+    code = 25
+    retryable = True
+
+
+class Unavailable(RemoteError):
+    """The host is draining or not ready."""
+
+    code = 26
+    retryable = True
+
+
+class WorkerLost(RemoteError):
+    """The model's worker process died under the call; it is being restarted."""
+
+    code = 27
+    retryable = True
+
+
+class InternalError(RemoteError):
+    """A bug or a fault on the host."""
+
+    code = 28
+
+
+def _collect(root: type[BridgeError]) -> dict[int, type[BridgeError]]:
+    found: dict[int, type[BridgeError]] = {}
+    pending = [root]
+    while pending:
+        cls = pending.pop()
+        pending.extend(cls.__subclasses__())
+        if cls.code:
+            if found.setdefault(cls.code, cls) is not cls:
+                raise TypeError(f"{cls.__name__} and {found[cls.code].__name__} share wire code {cls.code}")
+    return found
+
+
+BY_CODE: dict[int, type[BridgeError]] = _collect(BridgeError)
+
+
+def to_wire(error: BridgeError) -> dict[str, Any]:
+    """The error as the head of an ERROR or GOAWAY frame (SPEC.md §9)."""
+    code = error.code or InternalError.code
+    head: dict[str, Any] = {"code": code, "name": type(error).__name__, "message": error.message}
+    if error.retryable:
+        head["retryable"] = True
+    if error.retry_after is not None:
+        head["retry_after_ms"] = max(0, round(error.retry_after * 1000))
+    if error.details:
+        head["details"] = error.details
+    return head
+
+
+def from_wire(head: dict[str, Any]) -> BridgeError:
+    """The exception for an ERROR or GOAWAY head; an unknown code gives a plain RemoteError."""
+    code, message, retry_ms, details = (head.get(key) for key in ("code", "message", "retry_after_ms", "details"))
+    cls = BY_CODE.get(code, RemoteError) if isinstance(code, int) else RemoteError
+    text = message if isinstance(message, str) else f"error {code}"
+    if cls is RemoteError and isinstance(head.get("name"), str):
+        text = f"{head['name']}: {text}"
+    return cls(
+        text,
+        retryable=bool(head.get("retryable", False)),
+        retry_after=retry_ms / 1000 if isinstance(retry_ms, int) else None,
+        details=details if isinstance(details, dict) else None,
+    )
