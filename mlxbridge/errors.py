@@ -226,7 +226,9 @@ def to_wire(error: BridgeError) -> dict[str, Any]:
 
 def from_wire(head: dict[str, Any]) -> BridgeError:
     """The exception for an ERROR or GOAWAY head; an unknown code gives a plain RemoteError."""
-    code, message, retry_ms, details = (head.get(key) for key in ("code", "message", "retry_after_ms", "details"))
+    code, message, retry_ms, details = (
+        head.get(key) for key in ("code", "message", "retry_after_ms", "details")
+    )
     cls = BY_CODE.get(code, RemoteError) if isinstance(code, int) else RemoteError
     text = message if isinstance(message, str) else f"error {code}"
     if cls is RemoteError and isinstance(head.get("name"), str):

@@ -1,0 +1,112 @@
+"""What a connection tells its owner. Tuples, since a busy connection makes one for every frame."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from mlxbridge.errors import BridgeError
+from mlxbridge.protocol.limits import Limits
+
+
+class Ready(NamedTuple):
+    """The handshake is over. ``peer`` is the other side; ``identity`` the guest's proven name, if it has one."""
+
+    peer: PeerInfo
+    identity: str | None
+
+
+class PeerInfo(NamedTuple):
+    """What the peer's HELLO said."""
+
+    software: str
+    version: int
+    features: frozenset[str]
+    limits: Limits
+    passive: bool
+
+
+class CallOpened(NamedTuple):
+    """Host side: a guest opened a call. ``deadline_ms`` is the time it has left, None for no limit."""
+
+    call: int
+    method: str
+    params: Mapping[str, Any]
+    deadline_ms: int | None
+
+
+class CallCancelled(NamedTuple):
+    """Host side: the guest no longer wants the call; it must still be finished or failed once."""
+
+    call: int
+
+
+class TokensReceived(NamedTuple):
+    """Guest side: a step's tokens in columns of equal length, one row a call."""
+
+    calls: list[int]
+    token_ids: list[list[int]]
+    texts: list[str]
+
+
+class ItemReceived(NamedTuple):
+    """Guest side: one item of a call's stream."""
+
+    call: int
+    value: Any
+
+
+class DataReceived(NamedTuple):
+    """A whole payload. ``data`` is the buffer it was read into; ``meta`` came with its first piece."""
+
+    call: int
+    meta: Mapping[str, Any]
+    data: memoryview
+
+
+class ResultReceived(NamedTuple):
+    """Guest side: the call ended well."""
+
+    call: int
+    result: Mapping[str, Any]
+
+
+class ErrorReceived(NamedTuple):
+    """Guest side: the call ended badly."""
+
+    call: int
+    error: BridgeError
+
+
+class PongReceived(NamedTuple):
+    """The answer to a ``ping``."""
+
+    body: bytes
+
+
+class GoawayReceived(NamedTuple):
+    """The peer takes no more calls; open ones go on for at most ``drain_ms``."""
+
+    error: BridgeError
+    drain_ms: int
+
+
+class Closed(NamedTuple):
+    """Last event. ``error`` says why; None after an orderly end."""
+
+    error: BridgeError | None
+
+
+Event = (
+    Ready
+    | CallOpened
+    | CallCancelled
+    | TokensReceived
+    | ItemReceived
+    | DataReceived
+    | ResultReceived
+    | ErrorReceived
+    | PongReceived
+    | GoawayReceived
+    | Closed
+)

@@ -1,0 +1,327 @@
+"""The end that opens calls: a guest library, or the host's front towards a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mlxbridge.errors import (
+    AuthenticationError,
+    LimitExceeded,
+    LocalProtocolError,
+    RemoteProtocolError,
+    from_wire,
+)
+from mlxbridge.protocol.connection import Connection, Handler
+from mlxbridge.protocol.events import (
+    DataReceived,
+    ErrorReceived,
+    ItemReceived,
+    PeerInfo,
+    Ready,
+    ResultReceived,
+    TokensReceived,
+)
+from mlxbridge.protocol.flow import Inflow
+from mlxbridge.protocol.frames import MAGIC, Flag, FrameType, encode_frame
+from mlxbridge.protocol.handshake import (
+    Token,
+    check_proof,
+    guest_auth,
+    guest_hello,
+    guest_proof,
+    host_proof,
+    host_version,
+    peer_info,
+)
+from mlxbridge.protocol.limits import MAX_CALL_ID, Limits, Windows
+from mlxbridge.protocol.state import Role, State
+
+_MORE = int(Flag.MORE)
+_INT = {int}
+
+
+class GuestConnection(Connection):
+    """Opens calls and receives their streams. ``data_to_send()`` has the HELLO from the start.
+
+    Args:
+        token: proves this guest to the host, and demands the same of it; None for a host that wants none.
+        passive: this end reads only while a call is open (a blocking client).
+        windows: the credit each call starts with.
+        allocate: gives writable memory of so many bytes for a payload.
+    """
+
+    role = Role.GUEST
+
+    def __init__(
+        self,
+        *,
+        software: str,
+        nonce: bytes,
+        limits: Limits | None = None,
+        features: frozenset[str] = frozenset(),
+        token: Token | None = None,
+        passive: bool = False,
+        windows: Windows | None = None,
+        allocate: Callable[[int], Any] = bytearray,
+    ) -> None:
+        super().__init__(software=software, nonce=nonce, limits=limits, features=features)
+        self._token = token
+        self._windows = windows or Windows()
+        self._allocate = allocate
+        self._calls: dict[int, Inflow] = {}
+        self._last_call = 0
+        self._unsent: dict[int, bytes] = {}  # CALL frames that wait for the host to keep up
+        self._credit_due: dict[int, None] = {}
+        self._piece_call = 0
+        self._piece_size = 0
+        hello = guest_hello(
+            software=software,
+            limits=self.limits,
+            features=features,
+            nonce=nonce,
+            identity=token.identity if token else None,
+            passive=passive,
+        )
+        self._own_hello = self._encode(hello)
+        self._out += [MAGIC, encode_frame(FrameType.HELLO, 0, self._own_hello)]
+
+    @property
+    def num_calls(self) -> int:
+        """Calls that are open, cancelled ones too until the host has closed them."""
+        return len(self._calls)
+
+    @property
+    def can_open(self) -> bool:
+        """Whether ``open_call`` would succeed now; if not, wait for a call to end, or for a new connection."""
+        return (
+            self._state is State.OPEN
+            and not self._draining
+            and self.peer is not None
+            and len(self._calls) < self.peer.limits.max_calls
+            and self._last_call < MAX_CALL_ID
+        )
+
+    def open_call(
+        self,
+        method: str,
+        params: Mapping[str, Any],
+        *,
+        deadline_ms: int | None = None,
+        windows: Windows | None = None,
+    ) -> int:
+        """Start a call; its number.
+
+        Raises:
+            LocalProtocolError: ``can_open`` is false.
+            LimitExceeded: the arguments are larger than the host takes; nothing was sent.
+        """
+        if not self.can_open or self.peer is None:
+            raise LocalProtocolError(f"cannot open a call: {self._why_not_open()}")
+        flow = Inflow(windows or self._windows)
+        head: dict[str, Any] = {
+            "method": method,
+            "params": params,
+            "items": flow.items_granted,
+            "bytes": flow.bytes_granted,
+        }
+        if deadline_ms is not None:
+            head["deadline_ms"] = deadline_ms
+        encoded = self._encode(head)
+        if len(encoded) > self.peer.limits.max_head_bytes:
+            raise LimitExceeded(
+                f"{method}: the arguments take {len(encoded)} bytes, the host accepts {self.peer.limits.max_head_bytes}"
+            )
+        self._last_call = call = self._last_call + 1
+        self._calls[call] = flow
+        frame = encode_frame(FrameType.CALL, call, encoded)
+        if self._blocked or self._unsent:
+            self._unsent[call] = frame
+        else:
+            self._emit(frame)
+        return call
+
+    def cancel(self, call: int) -> None:
+        """Give the call up; its end (a RESULT or an ERROR) still comes. Harmless on a call that has ended."""
+        flow = self._calls.get(call)
+        if flow is None or flow.cancelled or self._state is not State.OPEN:
+            return
+        flow.cancelled = True
+        self._credit_due.pop(call, None)
+        self._unsent_to_out()
+        self._out.append(encode_frame(FrameType.CANCEL, call))
+
+    def consume(self, call: int, *, items: int = 0, num_bytes: int = 0) -> None:
+        """The application took so many stream items and payload bytes of the call: give their credit back."""
+        flow = self._calls.get(call)
+        if flow is not None and flow.consume(items, num_bytes) and not flow.cancelled:
+            self._credit_due[call] = None
+
+    def _why_not_open(self) -> str:
+        if self._state is not State.OPEN or self.peer is None:
+            return f"the connection is {self._state.value}"
+        if self._draining:
+            return "the host is going away"
+        if self._last_call >= MAX_CALL_ID:
+            return "the connection has used up its call numbers"
+        return f"{len(self._calls)} calls are open, as many as the host allows"
+
+    # -- sending -----------------------------------------------------------------------------------------------
+
+    def _emit_control(self) -> None:
+        super()._emit_control()
+        if self._credit_due:
+            for call in self._credit_due:
+                flow = self._calls[call]
+                head = self._encode([flow.items_granted, flow.bytes_granted])
+                self._out.append(encode_frame(FrameType.CREDIT, call, head))
+            self._credit_due.clear()
+
+    def _release(self) -> None:
+        while self._unsent and not self._blocked:
+            self._emit(self._unsent.pop(next(iter(self._unsent))))
+
+    def _unsent_to_out(self) -> None:
+        """Let held calls go before a CANCEL, so that it never overtakes its CALL; cancels are rare."""
+        while self._unsent:
+            self._emit(self._unsent.pop(next(iter(self._unsent))))
+
+    # -- handshake ---------------------------------------------------------------------------------------------
+
+    def _frame_handlers(self) -> dict[FrameType, Handler]:
+        return {
+            **super()._frame_handlers(),
+            FrameType.HELLO: self._on_hello,
+            FrameType.READY: self._on_ready,
+            FrameType.ITEM: self._on_item,
+            FrameType.TOKENS: self._on_tokens,
+            FrameType.DATA: self._ignore,  # pieces are read by _begin_piece and _end_piece
+            FrameType.RESULT: self._on_result,
+            FrameType.ERROR: self._on_error,
+        }
+
+    def _on_hello(self, call: int, flags: int, head: Any, payload: bytes) -> None:
+        if not isinstance(head, dict):
+            raise RemoteProtocolError("HELLO: the head must be a map")
+        self._hello_peer: PeerInfo = peer_info(head, host_version(head))
+        if guest_auth(head, self._token) and self._token is not None:
+            secret, ours, theirs = self._token.secret, self._own_hello, self._peer_hello
+            if not check_proof(host_proof(secret, ours, theirs), payload):
+                raise AuthenticationError(
+                    f"host and guest hold different tokens for {self._token.identity!r}: the host could not prove that it knows this one"
+                )
+            self._out.append(encode_frame(FrameType.AUTH, 0, payload=guest_proof(secret, ours, theirs)))
+        self._enter(State.READY)
+
+    def _on_ready(self, call: int, flags: int, head: Any, payload: bytes) -> None:
+        identity = head.get("identity") if isinstance(head, dict) else None
+        self._open(self._hello_peer)
+        self._events.append(Ready(self._hello_peer, identity if isinstance(identity, str) else None))
+
+    # -- streams -----------------------------------------------------------------------------------------------
+
+    def _flow(self, name: str, call: int) -> Inflow:
+        flow = self._calls.get(call)
+        if flow is None or flow.payload is not None and name != "DATA":
+            raise RemoteProtocolError(
+                f"{name}: call {call} is {'not open' if flow is None else 'inside a payload'}"
+            )
+        return flow
+
+    def _on_tokens(self, call: int, flags: int, head: Any, payload: bytes) -> None:
+        if type(head) is not list or len(head) < 3:
+            raise RemoteProtocolError("TOKENS: the head must be [calls, token_ids, texts]")
+        calls, token_ids, texts = head[0], head[1], head[2]
+        if not (
+            type(calls) is type(token_ids) is type(texts) is list
+            and len(calls) == len(token_ids) == len(texts)
+        ):
+            raise RemoteProtocolError("TOKENS: calls, token_ids and texts must be lists of equal length")
+        flows = self._calls
+        for number, ids, text in zip(calls, token_ids, texts, strict=True):
+            if (
+                type(number) is not int
+                or type(ids) is not list
+                or type(text) is not str
+                or not _INT.issuperset(map(type, ids))
+            ):
+                raise RemoteProtocolError(
+                    "TOKENS: a row must be a call number, a list of token ids and a text"
+                )
+            flow = flows.get(number)
+            if flow is None:
+                raise RemoteProtocolError(f"TOKENS: call {number} is not open")
+            flow.items_received += 1
+            if flow.items_received > flow.items_granted:
+                raise RemoteProtocolError(f"TOKENS: call {number} has no credit left")
+        self._events.append(TokensReceived(calls, token_ids, texts))
+
+    def _on_item(self, call: int, flags: int, head: Any, payload: bytes) -> None:
+        flow = self._flow("ITEM", call)
+        flow.items_received += 1
+        if flow.items_received > flow.items_granted:
+            raise RemoteProtocolError(f"ITEM: call {call} has no credit left")
+        self._events.append(ItemReceived(call, head))
+
+    def _on_result(self, call: int, flags: int, head: Any, payload: bytes) -> None:
+        self._flow("RESULT", call)
+        if not isinstance(head, dict):
+            raise RemoteProtocolError("RESULT: the head must be a map")
+        self._end(call)
+        self._events.append(ResultReceived(call, head))
+
+    def _on_error(self, call: int, flags: int, head: Any, payload: bytes) -> None:
+        if call not in self._calls:
+            raise RemoteProtocolError(f"ERROR: call {call} is not open")
+        if not isinstance(head, dict):
+            raise RemoteProtocolError("ERROR: the head must be a map")
+        self._end(call)
+        self._events.append(ErrorReceived(call, from_wire(head)))
+
+    def _end(self, call: int) -> None:
+        del self._calls[call]
+        self._credit_due.pop(call, None)
+
+    # -- payloads ----------------------------------------------------------------------------------------------
+
+    def _begin_piece(self, call: int, flags: int, head: Any, size: int) -> memoryview:
+        flow = self._flow("DATA", call)
+        if flow.payload is None:
+            flow.payload, flow.payload_filled = self._begin_payload(head), 0
+            flow.meta = head
+        elif head is not None:
+            raise RemoteProtocolError("DATA: only a payload's first piece has a head")
+        flow.bytes_received += size
+        if flow.bytes_received > flow.bytes_granted:
+            raise RemoteProtocolError(f"DATA: call {call} has no credit left")
+        rest = len(flow.payload) - flow.payload_filled
+        more = bool(flags & _MORE)
+        if size > rest or more is not (size < rest) or more and not size:
+            raise RemoteProtocolError(
+                f"DATA: a piece of {size} bytes with{'' if more else 'out'} MORE, where {rest} are missing"
+            )
+        self._piece_call, self._piece_size = call, size
+        return flow.payload[flow.payload_filled :]
+
+    def _begin_payload(self, head: Any) -> memoryview:
+        size = head.get("nbytes") if isinstance(head, dict) else None
+        if type(size) is not int or size < 0:
+            raise RemoteProtocolError("DATA: a payload's first piece needs nbytes in its head")
+        if size > self.limits.max_payload_bytes:
+            raise LimitExceeded(f"DATA: payload of {size} bytes, at most {self.limits.max_payload_bytes}")
+        try:
+            return memoryview(self._allocate(size)).cast("B")
+        except MemoryError as error:
+            raise LimitExceeded(f"DATA: no memory for a payload of {size} bytes") from error
+
+    def _end_piece(self) -> None:
+        call = self._piece_call
+        flow = self._calls[call]
+        assert flow.payload is not None
+        flow.payload_filled += self._piece_size
+        if flow.payload_filled < len(flow.payload):
+            if flow.extend_payload() and not flow.cancelled:
+                self._credit_due[call] = None
+            return
+        self._events.append(DataReceived(call, flow.meta, flow.payload))
+        flow.payload, flow.meta = None, {}

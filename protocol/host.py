@@ -1,0 +1,396 @@
+"""The end that answers calls: the host's front towards a guest, a worker towards the front."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mlxbridge.errors import (
+    AuthenticationError,
+    BridgeError,
+    InternalError,
+    LimitExceeded,
+    LocalProtocolError,
+    RemoteProtocolError,
+    Unavailable,
+    to_wire,
+)
+from mlxbridge.protocol.codec import Buffer
+from mlxbridge.protocol.connection import Connection, Handler
+from mlxbridge.protocol.events import CallCancelled, CallOpened, PeerInfo, Ready
+from mlxbridge.protocol.flow import Outflow, Payload
+from mlxbridge.protocol.frames import MAGIC, Flag, FrameType, encode_frame, pack_header
+from mlxbridge.protocol.handshake import (
+    AUTH_HMAC,
+    AUTH_NONE,
+    DEFAULT_IDENTITY,
+    MAX_IDENTITY_CHARS,
+    check_proof,
+    choose_version,
+    guest_proof,
+    host_hello,
+    host_proof,
+    peer_info,
+)
+from mlxbridge.protocol.limits import MAX_ARRAY_ITEMS, MAX_CALL_ID, MAX_QUEUED_ITEMS, Limits
+from mlxbridge.protocol.state import Role, State
+
+_MORE = int(Flag.MORE)
+_MAX_TOTAL = (1 << 63) - 1
+
+
+class HostConnection(Connection):
+    """Receives calls and answers each exactly once, with ``finish`` or ``fail``.
+
+    Args:
+        tokens: secret by guest name; None lets everyone in.
+    """
+
+    role = Role.HOST
+
+    def __init__(
+        self,
+        *,
+        software: str,
+        nonce: bytes,
+        limits: Limits | None = None,
+        features: frozenset[str] = frozenset(),
+        tokens: Mapping[str, bytes] | None = None,
+    ) -> None:
+        super().__init__(software=software, nonce=nonce, limits=limits, features=features)
+        self._tokens = tokens
+        self._calls: dict[int, Outflow] = {}
+        self._last_call = 0
+        self._sendable: dict[int, None] = {}  # calls that hold something back and have the credit for it
+        self._identity: str | None = None
+        self._expected_proof = b""
+        self._max_peer_head = 0
+        self._max_peer_piece = 0
+
+    @property
+    def num_calls(self) -> int:
+        """Calls whose end has not left yet."""
+        return len(self._calls)
+
+    def is_open(self, call: int) -> bool:
+        """Whether the call still wants an answer."""
+        flow = self._calls.get(call)
+        return flow is not None and flow.final is None
+
+    def send_tokens(self, calls: Sequence[int], token_ids: Sequence[list[int]], texts: Sequence[str]) -> None:
+        """A step's tokens, one row a call; rows of calls that have ended or were cancelled are dropped.
+
+        A call without credit, and every call while the connection is blocked, merges its rows into one delta.
+        """
+        flows = self._calls
+        blocked = self._blocked
+        out_calls: list[int] = []
+        out_ids: list[list[int]] = []
+        out_texts: list[str] = []
+        for call, ids, text in zip(calls, token_ids, texts, strict=True):
+            flow = flows.get(call)
+            if flow is None or flow.cancelled:
+                continue
+            if (
+                blocked
+                or flow.items_sent >= flow.items_total
+                or flow.queue
+                or flow.pending_ids
+                or flow.pending_texts
+            ):
+                flow.merge(ids, text)
+                self._hold(call, flow)
+            else:
+                flow.items_sent += 1
+                out_calls.append(call)
+                out_ids.append(ids)
+                out_texts.append(text)
+        if out_calls:
+            self._emit_tokens(out_calls, out_ids, out_texts)
+
+    def send_item(self, call: int, value: Any) -> None:
+        """One item of the call's stream."""
+        flow = self._calls.get(call)
+        if flow is None or flow.cancelled or flow.final is not None:
+            return
+        frame = encode_frame(FrameType.ITEM, call, self._encode_head("ITEM", value))
+        if self._blocked or flow.held or flow.items_sent >= flow.items_total:
+            if len(flow.queue) >= MAX_QUEUED_ITEMS:
+                self.fail(call, LimitExceeded(f"{MAX_QUEUED_ITEMS} stream items wait unread"))
+                return
+            flow.queue.append(frame)
+            self._hold(call, flow)
+        else:
+            flow.items_sent += 1
+            self._emit(frame)
+
+    def send_data(self, call: int, meta: Mapping[str, Any], data: Buffer) -> None:
+        """A payload, in pieces, behind what the call already holds back; ``data`` must stay unchanged until sent."""
+        flow = self._calls.get(call)
+        if flow is None or flow.cancelled or flow.final is not None:
+            return
+        view = memoryview(data).cast("B")
+        head = self._encode_head("DATA", {**meta, "nbytes": view.nbytes})
+        if self.peer is not None and view.nbytes > self.peer.limits.max_payload_bytes:
+            self.fail(
+                call,
+                LimitExceeded(
+                    f"the payload has {view.nbytes} bytes, the guest accepts {self.peer.limits.max_payload_bytes}"
+                ),
+            )
+            return
+        if len(flow.queue) >= MAX_QUEUED_ITEMS:
+            self.fail(call, LimitExceeded(f"{MAX_QUEUED_ITEMS} payloads wait unread"))
+            return
+        flow.queue.append(Payload(head, view))
+        self._hold(call, flow)
+
+    def finish(self, call: int, result: Mapping[str, Any]) -> None:
+        """End the call well, once what it holds back has left. Harmless on a call that has ended."""
+        if self.is_open(call):
+            try:
+                head = self._encode_head("RESULT", result)
+            except LocalProtocolError as error:
+                self.fail(call, InternalError(error.message))
+                return
+            self._end(call, encode_frame(FrameType.RESULT, call, head))
+
+    def fail(self, call: int, error: BridgeError) -> None:
+        """End the call badly, once what it holds back has left. Harmless on a call that has ended."""
+        if self.is_open(call):
+            self._end(call, self._error_frame(call, error))
+
+    def go_away(self, reason: str, drain_ms: int) -> None:
+        """Take no more calls; those that are open have ``drain_ms`` left. The owner closes when they are done."""
+        if not self._draining and self._state is State.OPEN:
+            self._draining = True
+            self._out.append(self._goaway_frame(Unavailable(reason), drain_ms))
+
+    # -- sending -----------------------------------------------------------------------------------------------
+
+    def _error_frame(self, call: int, error: BridgeError) -> bytes:
+        head = to_wire(error)
+        try:
+            encoded = self._encode_head("ERROR", head)
+        except LocalProtocolError:  # details too large or not plain: the text matters more
+            head.pop("details", None)
+            head["message"] = str(head["message"])[:4096]
+            encoded = self._encode_head("ERROR", head)
+        return encode_frame(FrameType.ERROR, call, encoded)
+
+    def _encode_head(self, name: str, value: Any) -> bytes:
+        try:
+            head = self._encode(value)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise LocalProtocolError(f"{name}: the head cannot be encoded ({error})") from error
+        if len(head) > self._max_peer_head:
+            raise LocalProtocolError(
+                f"{name}: the head has {len(head)} bytes, the guest accepts {self._max_peer_head}"
+            )
+        return head
+
+    def _emit_tokens(self, calls: list[int], token_ids: list[list[int]], texts: list[str]) -> None:
+        head = self._encode((calls, token_ids, texts))
+        if len(head) <= self._max_peer_head:
+            self._emit(encode_frame(FrameType.TOKENS, 0, head))
+        elif len(calls) > 1:
+            half = len(calls) // 2
+            self._emit_tokens(calls[:half], token_ids[:half], texts[:half])
+            self._emit_tokens(calls[half:], token_ids[half:], texts[half:])
+        else:
+            raise LocalProtocolError("TOKENS: one delta is larger than the guest's max_head_bytes")
+
+    def _hold(self, call: int, flow: Outflow) -> None:
+        if flow.can_send():
+            self._sendable[call] = None
+
+    def _end(self, call: int, final: bytes) -> None:
+        flow = self._calls[call]
+        flow.final = final
+        if self._blocked or flow.held:
+            self._hold(call, flow)
+        else:
+            self._emit_final(call, final)
+
+    def _emit_final(self, call: int, final: bytes) -> None:
+        del self._calls[call]
+        self._sendable.pop(call, None)
+        self._emit(final)
+
+    def _release(self) -> None:
+        """What is held back and has credit: deltas first, in one frame; then, call by call, the rest, with at most one piece."""
+        if not self._sendable:
+            return
+        self._release_deltas()
+        for call in list(self._sendable):
+            if self._blocked:
+                return
+            flow = self._calls[call]
+            while flow.queue and flow.can_send() and not flow.pending and not self._blocked:
+                first = flow.queue[0]
+                if isinstance(first, Payload):
+                    self._release_piece(call, flow, first)
+                    return
+                flow.queue.popleft()
+                flow.items_sent += 1
+                self._emit(first)
+            if not flow.can_send():
+                del self._sendable[call]
+            elif not flow.held and flow.final is not None and not self._blocked:
+                self._emit_final(call, flow.final)
+
+    def _release_deltas(self) -> None:
+        rows: list[tuple[int, list[int], str]] = []
+        for call in self._sendable:
+            flow = self._calls[call]
+            if flow.pending and flow.can_send():
+                ids, text = flow.take_delta()
+                rows.append((call, ids, text))
+        for row in rows:
+            if self._fits(row):
+                continue
+            self._split_delta(*row)
+        rows = [row for row in rows if self._fits(row)]
+        if rows:
+            calls, token_ids, texts = map(list, zip(*rows, strict=True))
+            self._emit_tokens(calls, token_ids, texts)
+
+    def _fits(self, row: tuple[int, list[int], str]) -> bool:
+        return (
+            len(row[1]) <= MAX_ARRAY_ITEMS and 5 * len(row[1]) + 4 * len(row[2]) + 64 <= self._max_peer_head
+        )
+
+    def _split_delta(self, call: int, ids: list[int], text: str) -> None:
+        """Send the first part of a delta that is too large for one frame, and hold the rest back again."""
+        flow = self._calls[call]
+        num_ids = min(len(ids), MAX_ARRAY_ITEMS, (self._max_peer_head - 64) // 16)
+        num_chars = min(len(text), (self._max_peer_head - 64) // 16)
+        self._emit_tokens([call], [ids[:num_ids]], [text[:num_chars]])
+        flow.pending_ids = ids[num_ids:]
+        flow.pending_texts = [text[num_chars:]] if text[num_chars:] else []
+
+    def _release_piece(self, call: int, flow: Outflow, payload: Payload) -> None:
+        rest = len(payload.data) - payload.sent
+        size = min(rest, self._max_peer_piece, flow.bytes_total - flow.bytes_sent)
+        head = b"" if payload.sent else payload.head
+        flags = _MORE if size < rest else 0
+        self._emit(pack_header(len(head) + size, len(head), call, FrameType.DATA, flags, 0) + head)
+        if size:
+            self._out.append(payload.data[payload.sent : payload.sent + size])
+        payload.sent += size
+        flow.bytes_sent += size
+        if not flags:
+            flow.queue.popleft()
+        del self._sendable[call]  # to the end of the line, so that payloads of several calls take turns
+        self._hold(call, flow)
+
+    # -- handshake ---------------------------------------------------------------------------------------------
+
+    def _frame_handlers(self) -> dict[FrameType, Handler]:
+        return {
+            **super()._frame_handlers(),
+            FrameType.HELLO: self._on_hello,
+            FrameType.AUTH: self._on_auth,
+            FrameType.CALL: self._on_call,
+            FrameType.CANCEL: self._on_cancel,
+            FrameType.CREDIT: self._on_credit,
+        }
+
+    def _on_hello(self, call: int, flags: int, head: Any, payload: bytes) -> None:
+        if not isinstance(head, dict):
+            raise RemoteProtocolError("HELLO: the head must be a map")
+        version = choose_version(head)
+        self._hello_peer: PeerInfo = peer_info(head, version)
+        hello = self._encode(
+            host_hello(
+                version=version,
+                software=self._software,
+                limits=self.limits,
+                features=self._features,
+                nonce=self._nonce,
+                auth=AUTH_NONE if self._tokens is None else AUTH_HMAC,
+            )
+        )
+        self._out.append(MAGIC)
+        if self._tokens is None:
+            self._out.append(encode_frame(FrameType.HELLO, 0, hello))
+            self._welcome()
+            return
+        identity = head.get("identity", DEFAULT_IDENTITY)
+        if not isinstance(identity, str) or len(identity) > MAX_IDENTITY_CHARS:
+            raise RemoteProtocolError(
+                f"HELLO: identity must be a string of at most {MAX_IDENTITY_CHARS} characters"
+            )
+        # An unknown name gets a proof too, under a secret nobody has, so that names cannot be probed.
+        secret = self._tokens.get(identity, self._nonce)
+        self._identity = identity
+        self._expected_proof = guest_proof(secret, self._peer_hello, hello)
+        self._out.append(encode_frame(FrameType.HELLO, 0, hello, host_proof(secret, self._peer_hello, hello)))
+        self._enter(State.AUTH)
+
+    def _on_auth(self, call: int, flags: int, head: Any, payload: bytes) -> None:
+        if not check_proof(self._expected_proof, payload):
+            raise AuthenticationError("the token is not the one this host knows for that name")
+        self._welcome()
+
+    def _welcome(self) -> None:
+        head = {"identity": self._identity} if self._identity is not None else {}
+        self._out.append(encode_frame(FrameType.READY, 0, self._encode(head)))
+        self._open(self._hello_peer)
+        self._max_peer_head = self._hello_peer.limits.max_head_bytes
+        self._max_peer_piece = min(self._hello_peer.limits.max_piece_bytes, self.limits.max_piece_bytes)
+        self._events.append(Ready(self._hello_peer, self._identity))
+
+    # -- calls -------------------------------------------------------------------------------------------------
+
+    def _on_call(self, call: int, flags: int, head: Any, payload: bytes) -> None:
+        if call > MAX_CALL_ID or call <= self._last_call:
+            raise RemoteProtocolError(
+                f"CALL: number {call} after {self._last_call}; numbers rise and stay below 2^31"
+            )
+        if len(self._calls) >= self.limits.max_calls:
+            raise LimitExceeded(f"CALL: {len(self._calls)} calls are open, at most {self.limits.max_calls}")
+        self._last_call = call
+        head = head if isinstance(head, dict) else {}
+        method, params, deadline_ms = head.get("method"), head.get("params", {}), head.get("deadline_ms")
+        items, num_bytes = head.get("items", 0), head.get("bytes", 0)
+        if not isinstance(method, str) or not isinstance(params, dict):
+            raise RemoteProtocolError("CALL: method must be a string and params a map")
+        if not all(
+            type(n) is int and 0 <= n <= _MAX_TOTAL
+            for n in (items, num_bytes, 0 if deadline_ms is None else deadline_ms)
+        ):
+            raise RemoteProtocolError("CALL: items, bytes and deadline_ms must be numbers from 0")
+        self._calls[call] = Outflow(items, num_bytes)
+        if self._draining:
+            self.fail(
+                call,
+                Unavailable("the host is going away; the call was not started", details={"started": False}),
+            )
+        else:
+            self._events.append(CallOpened(call, method, params, deadline_ms))
+
+    def _on_cancel(self, call: int, flags: int, head: Any, payload: bytes) -> None:
+        flow = self._calls.get(call)
+        if flow is None or flow.cancelled:
+            return
+        flow.drop()
+        if flow.final is None:
+            self._sendable.pop(call, None)
+            self._events.append(CallCancelled(call))
+        else:
+            self._hold(call, flow)
+
+    def _on_credit(self, call: int, flags: int, head: Any, payload: bytes) -> None:
+        if not (
+            type(head) is list
+            and len(head) >= 2
+            and all(type(n) is int and 0 <= n <= _MAX_TOTAL for n in head[:2])
+        ):
+            raise RemoteProtocolError("CREDIT: the head must be [items, bytes], both totals")
+        flow = self._calls.get(call)
+        if flow is not None:
+            flow.items_total = max(flow.items_total, head[0])
+            flow.bytes_total = max(flow.bytes_total, head[1])
+            if flow.held or flow.final is not None:
+                self._hold(call, flow)
