@@ -1,10 +1,10 @@
-"""The values that users see: sampling parameters, chunks, results."""
+"""The values that users see: chunks, results, models, status."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NamedTuple, TypedDict
 
 FinishReason = Literal["stop", "length", "cancelled"]
 
@@ -20,9 +20,8 @@ Prompt = str | Sequence[int]
 """Raw text, as in mlx_lm (no chat template), or token ids."""
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """What one engine step, or several merged ones, added to a stream.
+class Chunk(NamedTuple):
+    """What one engine step, or several merged ones, added to a stream; prints as its text.
 
     ``text`` is whole UTF-8 and may be empty while a character or a possible stop string is held back;
     ``token_ids`` are the tokens that were generated meanwhile.
@@ -37,11 +36,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """How a call ended and what it cost.
-
-    Times are seconds: ``time_to_first_token`` from the call's start to its first token as the *caller* saw it,
-    ``queue_seconds`` and ``prefill_seconds`` and ``decode_seconds`` as the host measured them.
-    """
+    """How a call ended and what it cost; times are seconds as the host's engine measured them."""
 
     finish_reason: FinishReason
     prompt_tokens: int
@@ -54,9 +49,11 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
-    """A finished answer.
+    """A finished answer; prints as its text.
 
-    ``tokens_per_second`` is decode speed as the caller saw it: tokens after the first, over the time after the first.
+    ``time_to_first_token`` is seconds from the call to its first token, and ``tokens_per_second`` the tokens after the
+    first over the time after the first: both as the *caller* saw them, with the way there and back. ``usage`` has the
+    host's own times.
     """
 
     text: str
@@ -75,7 +72,11 @@ class Generation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelInfo:
-    """A model the host serves, and what it is doing now."""
+    """A model the host serves, and what it is doing now.
+
+    ``state`` is "unloaded", "loading", "ready", "restarting" or "failed"; ``details`` has architecture, parameters,
+    context_length and the like once it was loaded, and the reason when it failed.
+    """
 
     name: str
     state: str
