@@ -1,3 +1,95 @@
-"""mlxbridge: the GPU of a Mac (or any host) for Linux containers and VMs, over one socket."""
+"""mlxbridge: the GPU of a Mac (or any host) for Linux containers and VMs, over one socket.
+
+    >>> import mlxbridge
+    >>> for chunk in mlxbridge.stream(messages=[{"role": "user", "content": "Hello"}]):  # doctest: +SKIP
+    ...     print(chunk, end="", flush=True)
+
+Names are loaded when they are first used, so that ``import mlxbridge`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from mlxbridge.errors import BridgeError, RemoteError, TransportError
+    from mlxbridge.guest.async_streams import AsyncTokenStream
+    from mlxbridge.guest.blocking import Client
+    from mlxbridge.guest.client import AsyncClient
+    from mlxbridge.guest.default import (
+        chat,
+        generate,
+        list_models,
+        load_model,
+        ping,
+        status,
+        stream,
+        unload_model,
+    )
+    from mlxbridge.guest.streams import TokenStream
+    from mlxbridge.types import Chunk, Generation, Message, ModelInfo, Status, Usage
+
+_HOME = {
+    "AsyncClient": "mlxbridge.guest.client",
+    "AsyncTokenStream": "mlxbridge.guest.async_streams",
+    "BridgeError": "mlxbridge.errors",
+    "Chunk": "mlxbridge.types",
+    "Client": "mlxbridge.guest.blocking",
+    "Generation": "mlxbridge.types",
+    "Message": "mlxbridge.types",
+    "ModelInfo": "mlxbridge.types",
+    "RemoteError": "mlxbridge.errors",
+    "Status": "mlxbridge.types",
+    "TokenStream": "mlxbridge.guest.streams",
+    "TransportError": "mlxbridge.errors",
+    "Usage": "mlxbridge.types",
+    "chat": "mlxbridge.guest.default",
+    "generate": "mlxbridge.guest.default",
+    "list_models": "mlxbridge.guest.default",
+    "load_model": "mlxbridge.guest.default",
+    "ping": "mlxbridge.guest.default",
+    "status": "mlxbridge.guest.default",
+    "stream": "mlxbridge.guest.default",
+    "unload_model": "mlxbridge.guest.default",
+}
+
+__all__ = [
+    "AsyncClient",
+    "AsyncTokenStream",
+    "BridgeError",
+    "Chunk",
+    "Client",
+    "Generation",
+    "Message",
+    "ModelInfo",
+    "RemoteError",
+    "Status",
+    "TokenStream",
+    "TransportError",
+    "Usage",
+    "__version__",
+    "chat",
+    "generate",
+    "list_models",
+    "load_model",
+    "ping",
+    "status",
+    "stream",
+    "unload_model",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    value = globals()[name] = getattr(importlib.import_module(home), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

@@ -1,0 +1,193 @@
+"""One connection on an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from mlxbridge import __version__
+from mlxbridge.addresses import Address
+from mlxbridge.errors import BridgeError, ConnectionLost, HandshakeTimeout
+from mlxbridge.guest.call import Call
+from mlxbridge.guest.calls import Calls
+from mlxbridge.guest.memory import allocate
+from mlxbridge.protocol.guest import GuestConnection
+from mlxbridge.protocol.handshake import NONCE_BYTES, Token
+from mlxbridge.protocol.limits import HANDSHAKE_TIMEOUT_S, KEEPALIVE_INTERVAL_S
+from mlxbridge.transport.dial import dial
+from mlxbridge.transport.driver import Driver
+
+SOFTWARE = f"mlxbridge/{__version__}"
+
+
+class AsyncLink:
+    """Belongs to one loop; use it from that loop's thread alone."""
+
+    def __init__(self, address: Address, token: Token | None) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._connection = GuestConnection(
+            software=SOFTWARE, nonce=os.urandom(NONCE_BYTES), token=token, allocate=allocate
+        )
+        self._calls = Calls(self._connection, str(address))
+        self._driver = Driver(self._connection, self._on_events, self._on_lost)
+        self._handshake: asyncio.Future[None] = self.loop.create_future()
+        self._slots: list[asyncio.Future[None]] = []  # callers that wait until the host allows one more call
+        self._pings: dict[bytes, asyncio.Future[None]] = {}
+        self._lost: asyncio.Future[None] = self.loop.create_future()
+        self._keepalive: asyncio.TimerHandle | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Whether new calls may go over this link."""
+        return self._calls.usable
+
+    async def connect(self, address: Address, timeout: float) -> None:
+        """Dial and shake hands.
+
+        Raises:
+            TransportError: nobody there, or not an mlxbridge host.
+            AuthenticationError, VersionMismatch: the host and this guest do not go together.
+        """
+        start = self.loop.time()
+        sock = await dial(address, timeout)
+        try:
+            await self.loop.create_connection(lambda: self._driver, sock=sock)
+        except BaseException:
+            sock.close()
+            raise
+        left = min(HANDSHAKE_TIMEOUT_S, max(0.001, timeout - (self.loop.time() - start)))
+        try:
+            async with asyncio.timeout(left):
+                await self._handshake
+        except TimeoutError as error:
+            self._driver.abort()
+            if isinstance(error, BridgeError):
+                raise
+            raise HandshakeTimeout(f"{address} accepted the connection but did not say HELLO within {left:g} s") from None
+        except BaseException:
+            self._driver.abort()
+            raise
+        self._tick_keepalive()
+
+    async def open(self, method: str, params: Mapping[str, Any], deadline_ms: int | None) -> Call:
+        """Start a call, as soon as the host allows one more.
+
+        Raises:
+            BridgeError: the link is closed, or the arguments are too large.
+        """
+        while not self._connection.can_open and self.usable:
+            slot = self.loop.create_future()
+            self._slots.append(slot)
+            try:
+                await slot
+            finally:
+                if slot in self._slots:
+                    self._slots.remove(slot)
+        if self._calls.closed is not None:
+            raise self._calls.closed
+        if not self.usable:
+            raise ConnectionLost(f"{self._calls.address}: the host is going away")
+        call = self._calls.open(method, params, deadline_ms)
+        self._driver.flush_soon()
+        return call
+
+    def take_chunk(self, call: Call) -> Any:
+        """The next chunk of a call that has one."""
+        chunk, credit = self._calls.take_chunk(call)
+        if credit:
+            self._driver.flush_soon()
+        return chunk
+
+    def take_item(self, call: Call) -> Any:
+        """The next stream item of a call that has one."""
+        item, credit = self._calls.take_item(call)
+        if credit:
+            self._driver.flush_soon()
+        return item
+
+    def give_up(self, call: Call, error: BridgeError) -> None:
+        """End the call here and cancel it at the host."""
+        if not call.ended:
+            self._calls.give_up(call, error)
+            self._driver.flush()
+
+    def drop(self, call: Call) -> None:
+        """As ``give_up``, for a finalizer, which may run in any thread and after the loop's end."""
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.give_up, call, ConnectionLost("the stream was dropped"))
+
+    async def ping(self) -> None:
+        """Wait for the host to answer a PING."""
+        if self._calls.closed is not None:
+            raise self._calls.closed
+        body = os.urandom(8)
+        answer = self._pings[body] = self.loop.create_future()
+        try:
+            self._connection.ping(body)
+            self._driver.flush()
+            await answer
+        finally:
+            self._pings.pop(body, None)
+
+    async def close(self) -> None:
+        """Cancel what is open, close the transport and wait until it is gone."""
+        if self._calls.closed is None:
+            self._connection.close()
+            self._calls.fail(ConnectionLost("the client was closed"))
+            self._after_dispatch()
+        if self._driver.transport is not None:
+            self._driver.flush()
+            await self._lost
+
+    # ------------------------------------------------------------------------------------------------------------
+
+    def _on_events(self) -> None:
+        self._calls.dispatch()
+        self._after_dispatch()
+
+    def _after_dispatch(self) -> None:
+        calls = self._calls
+        if not self._handshake.done() and (calls.ready is not None or calls.closed is not None):
+            if calls.closed is not None:
+                self._handshake.set_exception(calls.closed)
+                self._handshake.exception()  # whoever waits sees it; nobody must be warned if nobody does
+            else:
+                self._handshake.set_result(None)
+        if self._slots and (self._connection.can_open or not self.usable):
+            self._free_slots()
+        if calls.pongs:
+            for body in calls.pongs:
+                answer = self._pings.get(body)
+                if answer is not None and not answer.done():
+                    answer.set_result(None)
+            calls.pongs.clear()
+        if calls.closed is not None:
+            self._fail_pings(calls.closed)
+
+    def _free_slots(self) -> None:
+        for slot in self._slots:
+            if not slot.done():
+                slot.set_result(None)
+                if self.usable:  # one at a time; the rest when the next call ends
+                    return
+
+    def _fail_pings(self, error: BridgeError) -> None:
+        for answer in self._pings.values():
+            if not answer.done():
+                answer.set_exception(error)
+
+    def _on_lost(self) -> None:
+        if self._keepalive is not None:
+            self._keepalive.cancel()
+        if not self._lost.done():
+            self._lost.set_result(None)
+
+    def _tick_keepalive(self) -> None:
+        self._connection.keepalive()
+        if self._connection.closed:
+            self._on_events()
+        self._driver.flush()
+        if self._driver.transport is not None:
+            self._keepalive = self.loop.call_later(KEEPALIVE_INTERVAL_S, self._tick_keepalive)

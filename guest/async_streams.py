@@ -1,0 +1,155 @@
+"""What ``AsyncClient.generate(stream=True)`` gives: an async iterator of chunks that ends the call when it is dropped."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from types import TracebackType
+
+from mlxbridge.errors import BridgeError, Cancelled, DeadlineExceeded, UsageError
+from mlxbridge.guest.async_link import AsyncLink
+from mlxbridge.guest.call import Call, Collector
+from mlxbridge.types import Chunk, Generation
+
+
+class Waiter:
+    """Wakes the one task that waits for a call, at most once for each time it sleeps."""
+
+    __slots__ = ("_call", "_future", "_loop")
+
+    def __init__(self, call: Call, loop: asyncio.AbstractEventLoop) -> None:
+        self._call = call
+        self._loop = loop
+        self._future: asyncio.Future[None] | None = None
+        call.news = self._wake
+
+    def _wake(self) -> None:
+        future = self._future
+        if future is not None:
+            self._future = None
+            if not future.done():
+                future.set_result(None)
+
+    async def wait(self) -> None:
+        """Return when the call has something to take. Safe to cancel."""
+        if self._call.readable:
+            return
+        if self._future is not None:
+            raise UsageError("a stream can be read by one task at a time")
+        self._future = self._loop.create_future()
+        try:
+            await self._future
+        finally:
+            self._future = None
+
+
+class AsyncTokenStream(AsyncIterator[Chunk]):
+    """Chunks of one answer as they are generated. For one task at a time.
+
+    Leaving the ``async with`` block, ``aclose()``, cancelling the task that reads, or losing the last reference cancels
+    the call at the host.
+    """
+
+    def __init__(self, link: AsyncLink, call: Call, timeout: float | None) -> None:
+        self._link = link
+        self._call = call
+        self._waiter = Waiter(call, link.loop)
+        self._collector = Collector(call)
+        self._generation: Generation | None = None
+        self._finished = False
+        self._timer = None if timeout is None else link.loop.call_later(timeout, expire, link, call)
+
+    def __aiter__(self) -> AsyncTokenStream:
+        return self
+
+    async def __anext__(self) -> Chunk:
+        """The next chunk, waiting for it.
+
+        Raises:
+            DeadlineExceeded: the timeout of the call came first.
+            RemoteError, ConnectionLost: what ended the call, after the chunks that came before.
+        """
+        call = self._call
+        if call.chunks and not self._finished:
+            chunk: Chunk = self._link.take_chunk(call)
+            self._collector.add(chunk)
+            return chunk
+        return await self._next()
+
+    async def _next(self) -> Chunk:
+        if self._finished:
+            raise StopAsyncIteration
+        call = self._call
+        try:
+            await self._waiter.wait()
+        except UsageError:
+            raise
+        except BaseException:
+            self._close()
+            raise
+        if call.chunks:
+            chunk: Chunk = self._link.take_chunk(call)
+            self._collector.add(chunk)
+            return chunk
+        self._finish()
+        if call.error is not None:
+            raise call.error
+        assert call.result is not None
+        self._generation = self._collector.finish(call.result)
+        raise StopAsyncIteration
+
+    @property
+    def text(self) -> str:
+        """The text so far."""
+        return self._collector.text
+
+    @property
+    def generation(self) -> Generation:
+        """The whole answer, once the iterator is at its end.
+
+        Raises:
+            UsageError: it is not.
+        """
+        if self._generation is None:
+            raise UsageError("the stream has not come to its end; iterate over it first, or call read()")
+        return self._generation
+
+    async def read(self) -> Generation:
+        """Take all the chunks that are left; the whole answer."""
+        async for _ in self:
+            pass
+        return self.generation
+
+    async def aclose(self) -> None:
+        """Cancel the call if it still runs. Further iteration ends at once."""
+        self._close()
+
+    def _close(self) -> None:
+        if not self._finished:
+            self._finish()
+            self._link.give_up(self._call, Cancelled("the stream was closed"))
+
+    def _finish(self) -> None:
+        self._finished = True
+        if self._timer is not None:
+            self._timer.cancel()
+
+    async def __aenter__(self) -> AsyncTokenStream:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def __del__(self) -> None:
+        if not self._finished:
+            self._finished = True
+            if not self._call.ended:
+                self._link.drop(self._call)
+
+
+def expire(link: AsyncLink, call: Call) -> None:
+    """The call's time is up."""
+    error: BridgeError = DeadlineExceeded(f"{call.method}: no end within the timeout")
+    link.give_up(call, error)

@@ -1,0 +1,121 @@
+"""One call, as the guest sees it: what has come in and not yet been taken."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from time import perf_counter
+from typing import Any, cast
+
+from mlxbridge.errors import BridgeError
+from mlxbridge.protocol.events import DataReceived
+from mlxbridge.types import Chunk, FinishReason, Generation, Usage
+
+TAKE_BATCH = 64
+"""Chunks taken between two words to the connection about it; well under half of the smallest sensible window."""
+
+
+class Call:
+    """State of an open call. Its client fills it from events and empties it for the application.
+
+    ``news`` is called whenever something was added or the call ended; None where the client looks by itself.
+    """
+
+    __slots__ = (
+        "chunks",
+        "error",
+        "first_at",
+        "items",
+        "last_at",
+        "method",
+        "news",
+        "number",
+        "payloads",
+        "result",
+        "started_at",
+        "taken",
+    )
+
+    def __init__(self, number: int, method: str) -> None:
+        self.number = number
+        self.method = method
+        self.chunks: deque[Chunk] = deque()
+        self.items: deque[Any] = deque()
+        self.payloads: deque[DataReceived] = deque()
+        self.result: Mapping[str, Any] | None = None
+        self.error: BridgeError | None = None
+        self.news: Callable[[], None] | None = None
+        self.started_at = perf_counter()
+        self.first_at = 0.0
+        self.last_at = 0.0
+        self.taken = 0  # chunks and items taken since the connection was last told
+
+    @property
+    def ended(self) -> bool:
+        """Whether the host has closed the call."""
+        return self.result is not None or self.error is not None
+
+    @property
+    def readable(self) -> bool:
+        """Whether the application has something to take, the end included."""
+        return bool(self.chunks or self.items or self.payloads or self.result is not None or self.error is not None)
+
+    def fail(self, error: BridgeError) -> None:
+        """End the call from this side."""
+        if not self.ended:
+            self.error = error
+            if self.news is not None:
+                self.news()
+
+
+class Collector:
+    """Puts a stream's chunks together into a ``Generation``."""
+
+    __slots__ = ("_call", "_texts", "_token_ids")
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._texts: list[str] = []
+        self._token_ids: list[int] = []
+
+    def add(self, chunk: Chunk) -> None:
+        """Take one chunk in."""
+        self._texts.append(chunk.text)
+        self._token_ids += chunk.token_ids
+
+    @property
+    def text(self) -> str:
+        """The text so far."""
+        return "".join(self._texts)
+
+    def finish(self, result: Mapping[str, Any]) -> Generation:
+        """The whole answer, with the host's RESULT (SPEC.md §10)."""
+        call = self._call
+        count = len(self._token_ids)
+        seconds = call.last_at - call.first_at
+        usage = read_usage(result)
+        return Generation(
+            text=self.text,
+            token_ids=self._token_ids,
+            model=str(result.get("model", "")),
+            finish_reason=usage.finish_reason,
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            tokens_per_second=(count - 1) / seconds if count > 1 and seconds > 0 else 0.0,
+            time_to_first_token=call.first_at - call.started_at if call.first_at else 0.0,
+            usage=usage,
+        )
+
+
+def read_usage(result: Mapping[str, Any]) -> Usage:
+    """The ``Usage`` in a generate call's RESULT."""
+    stop_string = result.get("stop_string")
+    return Usage(
+        finish_reason=cast(FinishReason, result.get("finish_reason", "stop")),
+        prompt_tokens=int(result.get("prompt_tokens", 0)),
+        completion_tokens=int(result.get("completion_tokens", 0)),
+        stop_string=stop_string if isinstance(stop_string, str) else None,
+        queue_seconds=result.get("queue_ms", 0) / 1000,
+        prefill_seconds=result.get("prefill_ms", 0) / 1000,
+        decode_seconds=result.get("decode_ms", 0) / 1000,
+    )

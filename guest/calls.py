@@ -1,0 +1,134 @@
+"""The calls of one connection: opens them, and hands each event to the call it belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from time import perf_counter
+from typing import Any
+
+from mlxbridge.errors import BridgeError, ConnectionLost, TransportError
+from mlxbridge.guest.call import TAKE_BATCH, Call
+from mlxbridge.protocol.events import (
+    Closed,
+    DataReceived,
+    ErrorReceived,
+    GoawayReceived,
+    ItemReceived,
+    PongReceived,
+    Ready,
+    ResultReceived,
+    TokensReceived,
+)
+from mlxbridge.protocol.guest import GuestConnection
+from mlxbridge.types import Chunk
+
+
+class Calls:
+    """Owned by a link, which does the I/O and calls ``dispatch`` after each read."""
+
+    def __init__(self, connection: GuestConnection, address: str) -> None:
+        self.connection = connection
+        self.address = address
+        self.ready: Ready | None = None
+        self.closed: BridgeError | None = None
+        self.pongs: list[bytes] = []
+        self._open: dict[int, Call] = {}
+
+    @property
+    def usable(self) -> bool:
+        """Whether new calls may still go over this connection."""
+        return self.closed is None and not self.connection.draining
+
+    def open(self, method: str, params: Mapping[str, Any], deadline_ms: int | None) -> Call:
+        """Start a call (``GuestConnection.open_call`` says what it raises)."""
+        number = self.connection.open_call(method, params, deadline_ms=deadline_ms)
+        call = self._open[number] = Call(number, method)
+        return call
+
+    def give_up(self, call: Call, error: BridgeError) -> None:
+        """End a call from this side, and tell the host to stop."""
+        if self._open.pop(call.number, None) is not None:
+            self.connection.cancel(call.number)
+        call.fail(error)
+
+    def take_chunk(self, call: Call) -> tuple[Chunk, bool]:
+        """The next chunk, and whether there is credit to send back."""
+        chunk = call.chunks.popleft()
+        call.taken += 1
+        return chunk, self._return_credit(call)
+
+    def take_item(self, call: Call) -> tuple[Any, bool]:
+        """The next stream item, and whether there is credit to send back."""
+        item = call.items.popleft()
+        call.taken += 1
+        return item, self._return_credit(call)
+
+    def _return_credit(self, call: Call) -> bool:
+        if call.taken < TAKE_BATCH:
+            return False
+        self.connection.consume(call.number, items=call.taken)
+        call.taken = 0
+        return True
+
+    def dispatch(self) -> bool:
+        """Hand out the connection's events; whether there were any."""
+        events = self.connection.events()
+        calls = self._open
+        for event in events:
+            if type(event) is TokensReceived:
+                now = perf_counter()
+                for number, ids, text in zip(event.calls, event.token_ids, event.texts, strict=True):
+                    call = calls.get(number)
+                    if call is None:  # given up a moment ago
+                        continue
+                    if not call.first_at:
+                        call.first_at = now
+                    call.last_at = now
+                    call.chunks.append(Chunk(text, ids))
+                    if call.news is not None:
+                        call.news()
+            else:
+                self._dispatch_rare(event)
+        return bool(events)
+
+    def _dispatch_rare(self, event: object) -> None:
+        if isinstance(event, ResultReceived | ErrorReceived):
+            call = self._open.pop(event.call, None)
+            if call is None:
+                return
+            if isinstance(event, ResultReceived):
+                call.result = event.result
+            else:
+                call.error = event.error
+            if call.news is not None:
+                call.news()
+        elif isinstance(event, ItemReceived | DataReceived):
+            call = self._open.get(event.call)
+            if call is None:
+                return
+            if isinstance(event, ItemReceived):
+                call.items.append(event.value)
+            else:
+                call.payloads.append(event)
+            if call.news is not None:
+                call.news()
+        elif isinstance(event, Ready):
+            self.ready = event
+        elif isinstance(event, PongReceived):
+            self.pongs.append(event.body)
+        elif isinstance(event, Closed):
+            self.fail(event.error or ConnectionLost(f"the connection to {self.address} was closed"))
+        else:
+            assert isinstance(event, GoawayReceived)  # ``usable`` is false from now on
+
+    def fail(self, error: BridgeError) -> None:
+        """The connection is gone: so are its calls."""
+        if self.closed is None:
+            self.closed = error
+        calls, self._open = self._open, {}
+        for call in calls.values():
+            lost = error
+            if isinstance(error, TransportError):
+                lost = ConnectionLost(f"{self.address}: {error.message}, while {call.method} was running")
+                lost.__cause__ = error
+            call.fail(lost)

@@ -1,0 +1,238 @@
+"""``AsyncClient``: the same client for asyncio (uvloop too)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from time import perf_counter
+from types import TracebackType
+from typing import Any, Literal, overload
+
+from mlxbridge.errors import Cancelled, DeadlineExceeded, TransportError
+from mlxbridge.guest.async_link import AsyncLink
+from mlxbridge.guest.async_streams import AsyncTokenStream, Waiter, expire
+from mlxbridge.guest.call import Call
+from mlxbridge.guest.discovery import find_addresses, find_token, nothing_answered
+from mlxbridge.guest.requests import deadline_ms, generate_params, read_model, read_models, read_status
+from mlxbridge.types import Generation, Message, ModelInfo, Prompt, Status
+
+Progress = Callable[[Mapping[str, Any]], None]
+
+
+class AsyncClient:
+    """As ``Client`` (whose docstrings hold here too), for the tasks of one event loop.
+
+    It connects at the first call, and again at the first call after the link was lost. Cancelling a task that waits for
+    an answer cancels the call at the host.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        token: str | None = None,
+        connect_timeout: float = 5.0,
+        timeout: float | None = None,
+    ) -> None:
+        self._addresses = find_addresses(url)
+        self._token = find_token(token)
+        self._connect_timeout = connect_timeout
+        self._timeout = timeout
+        self._link: AsyncLink | None = None
+        self._connecting: asyncio.Lock | None = None
+
+    @overload
+    async def generate(
+        self,
+        prompt: Prompt | None = None,
+        *,
+        messages: Sequence[Message] | None = None,
+        model: str | None = None,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        min_p: float | None = None,
+        seed: int | None = None,
+        stop: str | Sequence[str] | None = None,
+        stream: Literal[False] = False,
+        timeout: float | None = None,
+    ) -> Generation: ...
+
+    @overload
+    async def generate(
+        self,
+        prompt: Prompt | None = None,
+        *,
+        messages: Sequence[Message] | None = None,
+        model: str | None = None,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        min_p: float | None = None,
+        seed: int | None = None,
+        stop: str | Sequence[str] | None = None,
+        stream: Literal[True],
+        timeout: float | None = None,
+    ) -> AsyncTokenStream: ...
+
+    async def generate(
+        self,
+        prompt: Prompt | None = None,
+        *,
+        messages: Sequence[Message] | None = None,
+        model: str | None = None,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        min_p: float | None = None,
+        seed: int | None = None,
+        stop: str | Sequence[str] | None = None,
+        stream: bool = False,
+        timeout: float | None = None,
+    ) -> Generation | AsyncTokenStream:
+        """Answer a prompt or a chat; arguments and errors as for ``Client.generate``."""
+        params = generate_params(
+            prompt=prompt,
+            messages=messages,
+            model=model,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            min_p=min_p,
+            seed=seed,
+            stop=stop,
+        )
+        answer = AsyncTokenStream(*await self._open("generate", params, timeout))
+        return answer if stream else await answer.read()
+
+    async def stream(self, prompt: Prompt | None = None, **arguments: Any) -> AsyncTokenStream:
+        """``generate(…, stream=True)``."""
+        return await self.generate(prompt, **arguments, stream=True)
+
+    @overload
+    async def chat(self, messages: str | Sequence[Message], *, stream: Literal[False] = False, **arguments: Any) -> Generation: ...
+
+    @overload
+    async def chat(self, messages: str | Sequence[Message], *, stream: Literal[True], **arguments: Any) -> AsyncTokenStream: ...
+
+    async def chat(
+        self, messages: str | Sequence[Message], *, stream: bool = False, **arguments: Any
+    ) -> Generation | AsyncTokenStream:
+        """``generate(messages=…)``; a string is one user message."""
+        turns: Sequence[Message] = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
+        if stream:
+            return await self.generate(messages=turns, **arguments, stream=True)
+        answer: Generation | AsyncTokenStream = await self.generate(messages=turns, **arguments)
+        return answer
+
+    async def list_models(self, *, timeout: float | None = None) -> list[ModelInfo]:
+        """The models this host serves."""
+        return read_models(await self._ask("models", {}, timeout))
+
+    async def load_model(self, model: str, *, progress: Progress | None = None, timeout: float | None = None) -> ModelInfo:
+        """Load a model, or wait until it is loaded."""
+        return read_model(await self._ask("load", {"model": model}, timeout, progress))
+
+    async def unload_model(self, model: str, *, timeout: float | None = None) -> ModelInfo:
+        """Give a model's memory back; it is loaded again when it is next asked for."""
+        return read_model(await self._ask("unload", {"model": model}, timeout))
+
+    async def status(self, *, timeout: float | None = None) -> Status:
+        """What the host is doing."""
+        return read_status(await self._ask("status", {}, timeout))
+
+    async def ping(self, *, timeout: float | None = 5.0) -> float:
+        """Seconds to the host's connection and back."""
+        link = await self._connected()
+        start = perf_counter()
+        try:
+            async with asyncio.timeout(timeout):
+                await link.ping()
+        except TimeoutError:
+            raise DeadlineExceeded("ping: no answer within the timeout") from None
+        return perf_counter() - start
+
+    async def close(self) -> None:
+        """Cancel what runs and close the connection; a later call opens a new one."""
+        link, self._link = self._link, None
+        if link is not None:
+            await link.close()
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    # ------------------------------------------------------------------------------------------------------------
+
+    async def _connected(self) -> AsyncLink:
+        link = self._link
+        if link is not None and link.usable:
+            return link
+        if self._connecting is None:
+            self._connecting = asyncio.Lock()
+        async with self._connecting:
+            if self._link is not None and self._link.usable:
+                return self._link
+            self._link = await self._connect()
+            return self._link
+
+    async def _connect(self) -> AsyncLink:
+        failures = []
+        for address in self._addresses:
+            link = AsyncLink(address, self._token)
+            try:
+                await link.connect(address, self._connect_timeout)
+            except TransportError as error:
+                failures.append((address, error))
+            else:
+                return link
+        raise nothing_answered(failures)
+
+    async def _open(
+        self, method: str, params: Mapping[str, Any], timeout: float | None
+    ) -> tuple[AsyncLink, Call, float | None]:
+        timeout = self._timeout if timeout is None else timeout
+        budget_ms = deadline_ms(timeout)
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        try:
+            async with asyncio.timeout(timeout):
+                link = await self._connected()
+                call = await link.open(method, params, budget_ms)
+        except TimeoutError as error:
+            if isinstance(error, DeadlineExceeded):
+                raise
+            raise DeadlineExceeded(f"{method}: no call could be opened within the timeout") from None
+        return link, call, None if timeout is None else max(0.0, timeout - (loop.time() - start))
+
+    async def _ask(
+        self, method: str, params: Mapping[str, Any], timeout: float | None, progress: Progress | None = None
+    ) -> Mapping[str, Any]:
+        link, call, left = await self._open(method, params, timeout)
+        waiter = Waiter(call, link.loop)
+        timer = None if left is None else link.loop.call_later(left, expire, link, call)
+        try:
+            while not call.ended or call.items:
+                await waiter.wait()
+                if call.items:
+                    item = link.take_item(call)
+                    if progress is not None:
+                        progress(item)
+        except BaseException:
+            link.give_up(call, Cancelled(f"{method} was interrupted"))
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+        if call.error is not None:
+            raise call.error
+        assert call.result is not None
+        return call.result

@@ -1,0 +1,103 @@
+"""What ``generate(stream=True)`` gives: an iterator of chunks that ends the call when it is dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from time import monotonic
+from types import TracebackType
+
+from mlxbridge.errors import Cancelled, UsageError
+from mlxbridge.guest.blocking_link import BlockingLink
+from mlxbridge.guest.call import Call, Collector
+from mlxbridge.types import Chunk, Generation
+
+
+class TokenStream(Iterator[Chunk]):
+    """Chunks of one answer as they are generated. For one thread at a time.
+
+    Leaving the ``with`` block, ``close()``, or losing the last reference cancels the call at the host.
+    """
+
+    def __init__(self, link: BlockingLink, call: Call, deadline: float | None) -> None:
+        self._link = link
+        self._call = call
+        self._deadline = deadline
+        self._collector = Collector(call)
+        self._generation: Generation | None = None
+        self._finished = False
+
+    def __iter__(self) -> TokenStream:
+        return self
+
+    def __next__(self) -> Chunk:
+        """The next chunk, waiting for it.
+
+        Raises:
+            DeadlineExceeded: the timeout of the call came first.
+            RemoteError, ConnectionLost: what ended the call, after the chunks that came before.
+        """
+        if self._finished:
+            raise StopIteration
+        call = self._call
+        try:
+            while True:
+                if not call.readable:
+                    self._link.wait(call, self._deadline)
+                chunk: Chunk | None = self._link.take_chunk(call)
+                if chunk is not None:
+                    self._collector.add(chunk)
+                    return chunk
+                if call.ended:
+                    break
+        except BaseException:
+            self.close()
+            raise
+        self._finished = True
+        if call.error is not None:
+            raise call.error
+        assert call.result is not None
+        self._generation = self._collector.finish(call.result)
+        raise StopIteration
+
+    @property
+    def text(self) -> str:
+        """The text so far."""
+        return self._collector.text
+
+    @property
+    def generation(self) -> Generation:
+        """The whole answer, once the iterator is at its end.
+
+        Raises:
+            UsageError: it is not.
+        """
+        if self._generation is None:
+            raise UsageError("the stream has not come to its end; iterate over it first, or call read()")
+        return self._generation
+
+    def read(self) -> Generation:
+        """Take all the chunks that are left; the whole answer."""
+        for _ in self:
+            pass
+        return self.generation
+
+    def close(self) -> None:
+        """Cancel the call if it still runs. Further iteration ends at once."""
+        if not self._finished:
+            self._finished = True
+            self._link.give_up(self._call, Cancelled("the stream was closed"))
+
+    def __enter__(self) -> TokenStream:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if not self._finished and not self._call.ended:
+            self._link.drop(self._call)
+
+
+def deadline_after(timeout: float | None) -> float | None:
+    """The moment of ``time.monotonic`` that is ``timeout`` seconds away."""
+    return None if timeout is None else monotonic() + timeout

@@ -1,0 +1,161 @@
+"""The asyncio shell around a sans-IO connection: reads in place, writes in few system calls, honours back-pressure.
+
+It knows the connection only as a ``Machine``, so that transports do not depend on the protocol.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+HIGH_WATER_BYTES = 64 * 1024
+LOW_WATER_BYTES = 16 * 1024
+_JOIN_BYTES = 64 * 1024  # up to here one copy is cheaper than a vector of buffers
+
+Buffer = bytes | bytearray | memoryview
+
+
+class Machine(Protocol):
+    """What a driver needs of a connection (``mlxbridge.protocol.connection`` is one)."""
+
+    def receive_buffer(self) -> memoryview:
+        """Where the next bytes go."""
+
+    def received(self, count: int) -> None:
+        """So many bytes went there."""
+
+    def receive_eof(self) -> None:
+        """No more will come."""
+
+    def data_to_send(self) -> Sequence[Buffer]:
+        """What to write now."""
+
+    def pause(self) -> None:
+        """The transport is full."""
+
+    def resume(self) -> None:
+        """The transport has room."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether to close once everything is written."""
+
+
+class Driver(asyncio.BufferedProtocol):
+    """Runs one machine on one transport.
+
+    Args:
+        machine: the connection; the driver alone does its I/O.
+        on_events: called after each read, when the machine may have events.
+        on_lost: called once, when the transport is gone.
+    """
+
+    def __init__(self, machine: Machine, on_events: Callable[[], None], on_lost: Callable[[], None]) -> None:
+        self._machine = machine
+        self._on_events = on_events
+        self._on_lost = on_lost
+        self._transport: asyncio.Transport | None = None
+        self._paused = False
+        self._vectored = False
+        self._flush_scheduled = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def transport(self) -> asyncio.Transport | None:
+        """The transport, None before it is connected and after it is lost."""
+        return self._transport
+
+    def flush(self) -> None:
+        """Write all that the machine has for the wire and the transport takes."""
+        transport = self._transport
+        if transport is None:
+            return
+        machine = self._machine
+        while not self._paused:
+            data = machine.data_to_send()
+            if not data:
+                break
+            self._write(transport, data)
+        if machine.closed and not transport.is_closing():
+            transport.close()
+
+    def flush_soon(self) -> None:
+        """``flush`` once in this turn of the loop, however often it is asked for."""
+        if not self._flush_scheduled and self._loop is not None:
+            self._flush_scheduled = True
+            self._loop.call_soon(self._flush_now)
+
+    def abort(self) -> None:
+        """Drop the transport without writing what is left."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _flush_now(self) -> None:
+        self._flush_scheduled = False
+        self.flush()
+
+    def _write(self, transport: asyncio.Transport, data: Sequence[Buffer]) -> None:
+        if len(data) == 1:
+            transport.write(data[0])
+        elif sum(map(len, data)) <= _JOIN_BYTES:
+            transport.write(b"".join(data))
+        elif self._vectored:
+            transport.writelines(data)
+        else:
+            for buffer in data:
+                transport.write(buffer)
+
+    # -- asyncio.BufferedProtocol ------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the transport and send the first words."""
+        assert isinstance(transport, asyncio.WriteTransport)
+        # uvloop's default low-water mark is 16 bytes, which would resume only when the buffer is empty.
+        transport.set_write_buffer_limits(high=HIGH_WATER_BYTES, low=LOW_WATER_BYTES)
+        self._loop = asyncio.get_running_loop()
+        self._vectored = _has_vectored_writes(self._loop)
+        self._transport = transport  # type: ignore[assignment]
+        self.flush()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """The machine's own memory."""
+        return self._machine.receive_buffer()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Parse, tell the owner, answer."""
+        self._machine.received(nbytes)
+        self._on_events()
+        self.flush()
+
+    def eof_received(self) -> bool:
+        """The peer has closed: no relay is relied on for half-closed links, so this end closes too."""
+        self._machine.receive_eof()
+        self._on_events()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The transport is gone, for whatever reason."""
+        self._transport = None
+        self._machine.receive_eof()
+        self._on_events()
+        self._on_lost()
+
+    def pause_writing(self) -> None:
+        """The write buffer is over its high-water mark."""
+        self._paused = True
+        self._machine.pause()
+
+    def resume_writing(self) -> None:
+        """The write buffer is under its low-water mark."""
+        self._paused = False
+        self._machine.resume()
+        self.flush()
+
+
+def _has_vectored_writes(loop: Any) -> bool:
+    """Whether ``writelines`` sends without joining and still honours ``pause_writing``: uvloop, or asyncio after CVE-2024-12254."""
+    if type(loop).__module__.startswith("uvloop"):
+        return True
+    return sys.version_info >= (3, 13, 2) or (3, 12, 9) <= sys.version_info < (3, 13)
