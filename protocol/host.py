@@ -27,6 +27,7 @@ from mlxbridge.protocol.handshake import (
     MAX_IDENTITY_CHARS,
     check_proof,
     choose_version,
+    decoy_secret,
     guest_proof,
     host_hello,
     host_proof,
@@ -63,6 +64,7 @@ class HostConnection(Connection):
         self._last_call = 0
         self._sendable: dict[int, None] = {}  # calls that hold something back and have the credit for it
         self._identity: str | None = None
+        self._known = False  # whether ``_identity`` has a token here
         self._expected_proof = b""
         self._max_peer_head = 0
         self._max_peer_piece = 0
@@ -321,15 +323,17 @@ class HostConnection(Connection):
             raise RemoteProtocolError(
                 f"HELLO: identity must be a string of at most {MAX_IDENTITY_CHARS} characters"
             )
-        # An unknown name gets a proof too, under a secret nobody has, so that names cannot be probed.
-        secret = self._tokens.get(identity, self._nonce)
+        secret = self._tokens.get(identity)
+        self._known = secret is not None
+        if secret is None:  # an unknown name gets a proof too, so that names cannot be probed; it is refused later
+            secret = decoy_secret(self._tokens, identity)
         self._identity = identity
         self._expected_proof = guest_proof(secret, self._peer_hello, hello)
         self._out.append(encode_frame(FrameType.HELLO, 0, hello, host_proof(secret, self._peer_hello, hello)))
         self._enter(State.AUTH)
 
     def _on_auth(self, call: int, flags: int, head: Any, payload: bytes) -> None:
-        if not check_proof(self._expected_proof, payload):
+        if not (check_proof(self._expected_proof, payload) and self._known):
             raise AuthenticationError("the token is not the one this host knows for that name")
         self._welcome()
 
