@@ -96,7 +96,8 @@ class Connection:
         self._in = ReceiveBuffer()
         self._piece_open = False
         self._peer_hello = b""
-        self._magic_left = MAGIC
+        self._magic_seen = False
+        self._magic_sent = False
         self._events: list[Event] = []
         self._out: list[Buffer] = []
         self._handlers: dict[int, Handler] = {}
@@ -183,6 +184,7 @@ class Connection:
         if self._state is State.CLOSED:
             return
         if error is not None:
+            self._say_magic()  # a guest of another version must be able to read why it is refused
             self._out.append(self._goaway_frame(error, 0))
         self._enter(State.CLOSED)
         self._events.append(Closed(error))
@@ -277,6 +279,11 @@ class Connection:
         if self._state is not State.OPEN:
             raise LocalProtocolError(f"the connection is {self._state.value}, not open")
 
+    def _say_magic(self) -> None:
+        if not self._magic_sent:
+            self._magic_sent = True
+            self._out.append(MAGIC)
+
     def _goaway_frame(self, error: BridgeError, drain_ms: int) -> bytes:
         return encode_frame(FrameType.GOAWAY, 0, self._encode({**to_wire(error), "drain_ms": drain_ms}))
 
@@ -284,23 +291,25 @@ class Connection:
 
     def _parse(self) -> None:
         try:
-            if self._magic_left:
-                self._check_magic()
+            if not self._magic_seen and not self._check_magic():
+                return
             while self._state is not State.CLOSED and self._parse_frame():
                 pass
         except BridgeError as error:
             self.close(error)
 
-    def _check_magic(self) -> None:
+    def _check_magic(self) -> bool:
         buffer = self._in
-        count = min(len(self._magic_left), buffer.end - buffer.start)
-        given = bytes(buffer.view[buffer.start : buffer.start + count])
-        if not self._magic_left.startswith(given):
+        if buffer.end - buffer.start < len(MAGIC):
+            return False
+        given = bytes(buffer.view[buffer.start : buffer.start + len(MAGIC)])
+        if given != MAGIC:
             raise RemoteProtocolError(
                 f"the peer does not speak mlxbridge: it began with {given!r}, not {MAGIC!r}"
             )
-        self._magic_left = self._magic_left[count:]
-        buffer.skip(count)
+        self._magic_seen = True
+        buffer.skip(len(MAGIC))
+        return True
 
     def _parse_frame(self) -> bool:
         """One frame, or one piece of one; False if more bytes are needed."""
@@ -311,7 +320,7 @@ class Connection:
             self._piece_open = False
             self._end_piece()
         start, have = buffer.start, buffer.end - buffer.start
-        if have < HEADER_BYTES or self._magic_left:
+        if have < HEADER_BYTES:
             return False
         length, head_length, call, kind, flags, reserved = _unpack_header(buffer.view, start)
         handler = self._handlers.get(kind)

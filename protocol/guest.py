@@ -23,7 +23,7 @@ from mlxbridge.protocol.events import (
     TokensReceived,
 )
 from mlxbridge.protocol.flow import Inflow
-from mlxbridge.protocol.frames import MAGIC, Flag, FrameType, encode_frame
+from mlxbridge.protocol.frames import Flag, FrameType, encode_frame
 from mlxbridge.protocol.handshake import (
     Token,
     check_proof,
@@ -84,7 +84,8 @@ class GuestConnection(Connection):
             passive=passive,
         )
         self._own_hello = self._encode(hello)
-        self._out += [MAGIC, encode_frame(FrameType.HELLO, 0, self._own_hello)]
+        self._say_magic()
+        self._out.append(encode_frame(FrameType.HELLO, 0, self._own_hello))
 
     @property
     def num_calls(self) -> int:

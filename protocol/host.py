@@ -19,7 +19,7 @@ from mlxbridge.protocol.codec import Buffer
 from mlxbridge.protocol.connection import Connection, Handler
 from mlxbridge.protocol.events import CallCancelled, CallOpened, PeerInfo, Ready
 from mlxbridge.protocol.flow import Outflow, Payload
-from mlxbridge.protocol.frames import MAGIC, Flag, FrameType, encode_frame, pack_header
+from mlxbridge.protocol.frames import Flag, FrameType, encode_frame, pack_header
 from mlxbridge.protocol.handshake import (
     AUTH_HMAC,
     AUTH_NONE,
@@ -313,7 +313,7 @@ class HostConnection(Connection):
                 auth=AUTH_NONE if self._tokens is None else AUTH_HMAC,
             )
         )
-        self._out.append(MAGIC)
+        self._say_magic()
         if self._tokens is None:
             self._out.append(encode_frame(FrameType.HELLO, 0, hello))
             self._welcome()
