@@ -1,0 +1,1 @@
+"""Running a model: prompts to tokens to text, many calls at once; no sockets in here."""

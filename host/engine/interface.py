@@ -9,18 +9,21 @@ from typing import Any, Protocol
 from mlxbridge.errors import BridgeError
 from mlxbridge.types import Usage
 
+DEFAULT_MAX_TOKENS = 4096
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerateRequest:
     """One checked generation call.
 
     Exactly one of ``prompt`` (raw text or token ids) and ``messages`` (for the chat template) is set.
+    ``max_tokens`` None asks for as many as fit, at most ``DEFAULT_MAX_TOKENS``; a number that does not fit is refused.
     ``temperature`` 0 is greedy; ``top_p`` 1, ``top_k`` 0 and ``min_p`` 0 are off. ``stop`` strings match on text.
     """
 
     prompt: str | Sequence[int] | None = None
     messages: Sequence[Mapping[str, Any]] | None = None
-    max_tokens: int = 256
+    max_tokens: int | None = None
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int = 0
