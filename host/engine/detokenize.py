@@ -1,0 +1,173 @@
+"""Token ids to text as they come: whole characters only, no work done twice.
+
+For the two common families (byte-level BPE, SentencePiece with byte fallback) a token stands for fixed bytes,
+so an incremental UTF-8 decoder is all that is needed. mlx_lm's own streaming detokenizers are not used
+because they drop the first token's space and misread some added tokens. Every other tokenizer is asked to
+decode a short window of ids.
+
+The pieces of an answer add up to ``tokenizer.decode(ids, skip_special_tokens=True)``. One difference: where a
+SentencePiece model writes bytes that are not UTF-8, the number of replacement characters may differ.
+"""
+
+from __future__ import annotations
+
+from codecs import getincrementaldecoder
+from typing import Any, Protocol
+
+from mlx_lm.tokenizer_utils import BPEStreamingDetokenizer, SPMStreamingDetokenizer
+
+_new_utf8_decoder = getincrementaldecoder("utf-8")
+
+# A character is at most 4 bytes, so 4 tokens, after tokens without text; a tail still broken after that is
+# not UTF-8.
+_MAX_TEXTLESS_TOKENS = 4
+_MAX_PENDING_TOKENS = _MAX_TEXTLESS_TOKENS + 4
+
+
+class Detokenizer(Protocol):
+    """Turns one answer's tokens into text."""
+
+    def push(self, token: int) -> str:
+        """The text that this token completes: maybe none, never a part of a character."""
+
+    def flush(self) -> str:
+        """What is left at the end; bytes that are no character become U+FFFD."""
+
+
+class Vocabulary:
+    """Makes detokenizers for one tokenizer, and keeps what they share."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._hidden = _hidden_ids(tokenizer)
+        self._bytes: dict[int, bytes] = {}
+        # mlx_lm has recognised the family from tokenizer.json; its verdict is the class it chose.
+        chosen = tokenizer.detokenizer
+        self._is_spm = isinstance(chosen, SPMStreamingDetokenizer)
+        self._trim_space = self._is_spm and bool(chosen.trim_space)
+        self._has_bytes = self._is_spm or isinstance(chosen, BPEStreamingDetokenizer)
+
+    def detokenizer(self) -> Detokenizer:
+        """A fresh detokenizer for one answer."""
+        if self._has_bytes:
+            return ByteDetokenizer(self, trim_space=self._trim_space)
+        return WindowDetokenizer(self)
+
+    def bytes_of(self, token: int) -> bytes:
+        """The UTF-8 bytes, maybe a part of a character, that a token stands for; none for special and unknown
+        ones."""
+        known = self._bytes.get(token)
+        if known is None:
+            known = self._bytes[token] = self._look_up(token)
+        return known
+
+    def decode(self, tokens: list[int]) -> str:
+        """The tokenizer's own text for these tokens, special ones left out."""
+        visible = [token for token in tokens if token not in self._hidden]
+        return str(self._tokenizer.decode(visible, skip_special_tokens=False))
+
+    def _look_up(self, token: int) -> bytes:
+        name = None if token in self._hidden else self._tokenizer.convert_ids_to_tokens(token)
+        if name is None:
+            return b""
+        return _spm_bytes(name) if self._is_spm else _byte_level_bytes(name)
+
+
+class ByteDetokenizer:
+    """For tokenizers whose tokens stand for fixed bytes."""
+
+    def __init__(self, vocabulary: Vocabulary, *, trim_space: bool) -> None:
+        self._vocabulary = vocabulary
+        self._decoder = _new_utf8_decoder("replace")
+        # SentencePiece writes a space before the first word; decode drops that one space.
+        self._trim_space = trim_space
+
+    def push(self, token: int) -> str:
+        """See Detokenizer."""
+        return self._trim(self._decoder.decode(self._vocabulary.bytes_of(token)))
+
+    def flush(self) -> str:
+        """See Detokenizer."""
+        return self._trim(self._decoder.decode(b"", final=True))
+
+    def _trim(self, text: str) -> str:
+        if self._trim_space and text:
+            self._trim_space = False
+            return text.removeprefix(" ")
+        return text
+
+
+class WindowDetokenizer:
+    """For any tokenizer: decodes the last shown tokens with and without the new ones, and shows the
+    difference.
+
+    The shown ones are there so that the tokenizer sees the new ones in the middle of a text, not at its
+    start.
+    """
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self._window: list[int] = []
+        self._num_shown = 0
+        self._shown = ""
+
+    def push(self, token: int) -> str:
+        """See Detokenizer."""
+        self._window.append(token)
+        text = self._vocabulary.decode(self._window)
+        if text.endswith("\ufffd") and len(self._window) - self._num_shown < _MAX_PENDING_TOKENS:
+            return ""
+        if text == self._shown:
+            # Tokens without text may matter to the next one, but must not make the window grow.
+            del self._window[self._num_shown + _MAX_TEXTLESS_TOKENS :]
+            return ""
+        return self._show(text)
+
+    def flush(self) -> str:
+        """See Detokenizer."""
+        return self._show(self._vocabulary.decode(self._window))
+
+    def _show(self, text: str) -> str:
+        new = text[len(self._shown) :]
+        self._window = self._window[self._num_shown :]
+        self._num_shown = len(self._window)
+        self._shown = self._vocabulary.decode(self._window)
+        return new
+
+
+def _hidden_ids(tokenizer: Any) -> frozenset[int]:
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    special = {token for token, entry in added.items() if entry.special}.union(tokenizer.all_special_ids)
+    # Some models mark reasoning and tool calls with special tokens; whoever parses the text must still see
+    # them.
+    markers = (
+        tokenizer.think_start_tokens,
+        tokenizer.think_end_tokens,
+        tokenizer.tool_call_start_tokens,
+        tokenizer.tool_call_end_tokens,
+    )
+    special.difference_update(*(marker for marker in markers if marker))
+    return frozenset(special.union(tokenizer.eos_token_ids))
+
+
+def _spm_bytes(name: str) -> bytes:
+    if len(name) == 6 and name.startswith("<0x") and name.endswith(">"):
+        return bytes([int(name[3:5], 16)])
+    return name.replace("\u2581", " ").encode()
+
+
+def _byte_level_bytes(name: str) -> bytes:
+    # As in the tokenizers crate: a name that is not spelled in byte characters throughout is plain text.
+    values = [_BYTE_OF_CHAR.get(char) for char in name]
+    spelled = [value for value in values if value is not None]
+    return bytes(spelled) if len(spelled) == len(values) else name.encode()
+
+
+def _byte_characters() -> dict[str, int]:
+    """GPT-2's spelling of bytes: printable ones as themselves, the rest from U+0100 on, in order."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in set(printable)]
+    return {chr(byte): byte for byte in printable} | {chr(0x100 + i): byte for i, byte in enumerate(others)}
+
+
+_BYTE_OF_CHAR = _byte_characters()
