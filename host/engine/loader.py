@@ -1,0 +1,121 @@
+"""From a model folder to a model that is ready to run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx_lm
+
+from mlxbridge.errors import ModelLoadFailed
+from mlxbridge.host.engine.checkpoint import missing_parts
+
+_CONTEXT_KEYS = (
+    "max_position_embeddings",
+    "max_sequence_length",
+    "max_seq_len",
+    "max_seq_length",
+    "seq_length",
+    "n_positions",
+    "n_ctx",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedModel:
+    """A model with its weights in memory.
+
+    Attributes:
+        name: what users call it.
+        model: the mlx_lm model (``mlx.nn.Module``), evaluated.
+        tokenizer: mlx_lm's ``TokenizerWrapper``.
+        config: ``config.json`` with what mlx_lm changed in it.
+        eos_ids: token ids that end an answer.
+        context_length: tokens of prompt and answer together, None if the config does not say.
+        vocabulary_size: rows of the embedding; every token id is below it.
+    """
+
+    name: str
+    model: Any
+    tokenizer: Any
+    config: dict[str, Any] = field(repr=False)
+    eos_ids: frozenset[int]
+    context_length: int | None
+    vocabulary_size: int
+
+
+def load(folder: Path, name: str) -> LoadedModel:
+    """Load a model folder in MLX (or plain safetensors) format; no code from the folder is ever run.
+
+    Args:
+        folder: holds ``config.json``, ``model*.safetensors`` and a tokenizer.
+        name: what users call the model.
+
+    Raises:
+        ModelLoadFailed: files are missing or damaged, or mlx_lm cannot build this architecture.
+    """
+    if missing := missing_parts(folder):
+        raise ModelLoadFailed(f"cannot load {name}: {folder} lacks {', '.join(missing)}")
+    try:
+        # Without the explicit False, transformers would ask on stdin whether to run the folder's code.
+        parts: Any = mlx_lm.load(
+            str(folder), tokenizer_config={"trust_remote_code": False}, return_config=True
+        )
+        model, tokenizer, config = parts
+        mx.eval(model.parameters())
+    except Exception as exc:
+        raise ModelLoadFailed(f"cannot load {name} from {folder}: {_reason(exc)}") from exc
+    return LoadedModel(
+        name=name,
+        model=model,
+        tokenizer=tokenizer,
+        config=config,
+        eos_ids=frozenset(tokenizer.eos_token_ids),
+        context_length=context_length(config),
+        vocabulary_size=_vocabulary_size(config, tokenizer),
+    )
+
+
+def text_config(config: dict[str, Any]) -> dict[str, Any]:
+    """The part of a config that describes the language model; multimodal configs nest it."""
+    nested = config.get("text_config")
+    return {**config, **nested} if isinstance(nested, dict) else config
+
+
+def context_length(config: dict[str, Any]) -> int | None:
+    """Positions the model was made for, None if its config names none."""
+    facts = text_config(config)
+    lengths = [facts[key] for key in _CONTEXT_KEYS if isinstance(facts.get(key), int)]
+    if not lengths:
+        return None
+    return max(int(lengths[0]), _yarn_length(facts))
+
+
+def _yarn_length(facts: dict[str, Any]) -> int:
+    # Some configs (Qwen2.5) switch YaRN on but leave max_position_embeddings at the length before it.
+    rope = facts.get("rope_scaling") or facts.get("rope_parameters")
+    if not isinstance(rope, dict) or rope.get("rope_type", rope.get("type")) != "yarn":
+        return 0
+    original, factor = rope.get("original_max_position_embeddings"), rope.get("factor")
+    return int(original * factor) if original and factor else 0
+
+
+def _vocabulary_size(config: dict[str, Any], tokenizer: Any) -> int:
+    size = text_config(config).get("vocab_size")
+    return size if isinstance(size, int) else len(tokenizer)
+
+
+def _reason(exc: Exception) -> str:
+    text = str(exc).strip() or type(exc).__name__
+    if "not supported" in text and "odel type" in text:
+        return f"{text} Update mlx-lm, or choose another model."
+    if "custom module" in text or "trust_remote_code" in text:
+        return "it needs code from its own folder, which mlxbridge never runs. Choose one that mlx-lm has built in."
+    if "parameters" in text and isinstance(exc, ValueError):
+        detail = text.splitlines()[0]
+        return f"its weights do not fit its config.json ({detail}). Download it again, or run mlx_lm.convert on it."
+    if "safetensors" in text:
+        return f"a weight file is damaged or cut off ({text}). Download it again."
+    return f"{type(exc).__name__}: {text}"

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mlx_lm.models.cache import RotatingKVCache
+
+from mlxbridge.host.engine.facts import facts, kv_bytes_per_token
+from mlxbridge.host.engine.loader import LoadedModel, load
+from tests.host.engine.tiny import byte_level_tokenizer, save_model, save_tokenizer
+
+
+def test_facts_of_a_float_model(loaded: LoadedModel) -> None:
+    per_layer = 2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 128 + 2 * 64
+    parameters = 2 * per_layer + 2 * 384 * 64 + 64
+    assert facts(loaded) == {
+        "architecture": "LlamaForCausalLM",
+        "model_type": "llama",
+        "parameters": parameters,
+        "bytes": 4 * parameters,
+        "dtype": "float32",
+        "quantization": None,
+        "context_length": 512,
+        "vocabulary_size": 384,
+        "layers": 2,
+        "kv_bytes_per_token": 2 * 2 * 2 * 16 * 4,
+    }
+
+
+def test_facts_of_a_quantized_model_count_the_weights_it_stands_for(
+    loaded: LoadedModel, tmp_path: Path
+) -> None:
+    save_model(tmp_path, bits=4)
+    save_tokenizer(byte_level_tokenizer(), tmp_path)
+    quantized = facts(load(tmp_path, "quantized"))
+    assert quantized["quantization"] == {"bits": 4, "group_size": 32}
+    assert quantized["parameters"] == facts(loaded)["parameters"]
+    assert quantized["bytes"] < facts(loaded)["bytes"] / 4
+
+
+def test_kv_bytes_of_a_sliding_window_are_not_one_number(loaded: LoadedModel) -> None:
+    make: Any = RotatingKVCache
+
+    class Windowed:
+        layers = loaded.model.layers
+
+        def make_cache(self) -> list[Any]:
+            return [make(8) for _ in self.layers]
+
+    assert kv_bytes_per_token(Windowed()) is None

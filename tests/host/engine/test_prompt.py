@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlxbridge.errors import BridgeError, ContextTooLong, InvalidArgument, Unsupported
+from mlxbridge.host.engine.interface import DEFAULT_MAX_TOKENS, GenerateRequest
+from mlxbridge.host.engine.loader import LoadedModel, load
+from mlxbridge.host.engine.prompt import encode_prompt, token_limit
+from tests.host.engine.tiny import byte_level_tokenizer, save_model, save_tokenizer
+
+
+def encode(loaded: LoadedModel, **request: Any) -> list[int]:
+    return encode_prompt(loaded, GenerateRequest(**request))
+
+
+def refusal(loaded: LoadedModel, **request: Any) -> BridgeError:
+    with pytest.raises(BridgeError) as caught:
+        encode(loaded, **request)
+    return caught.value
+
+
+def test_text_gets_one_bos(loaded: LoadedModel) -> None:
+    bos = loaded.tokenizer.bos_token_id
+    assert encode(loaded, prompt="the fox") == encode(loaded, prompt="<s>the fox")
+    assert encode(loaded, prompt="the fox").count(bos) == 1
+
+
+def test_messages_go_through_the_template(loaded: LoadedModel) -> None:
+    ids = encode(loaded, messages=[{"role": "user", "content": "hi"}])
+    assert loaded.tokenizer.decode(ids) == "<s>user: hi</s><s>assistant:"
+
+
+def test_ids_are_kept(loaded: LoadedModel) -> None:
+    assert encode(loaded, prompt=[5, 0, 383]) == [5, 0, 383]
+
+
+@pytest.mark.parametrize("prompt", ["", [], "\ud800", [1, -1], [384], [1.0], [True], b"x", 7, {"a": 1}])
+def test_prompt_wrong_is_refused(loaded: LoadedModel, prompt: Any) -> None:
+    error = refusal(loaded, prompt=prompt)
+    assert isinstance(error, InvalidArgument)
+    assert error.details["field"].startswith("prompt")
+
+
+def test_prompt_outside_the_vocabulary_names_the_place(loaded: LoadedModel) -> None:
+    error = refusal(loaded, prompt=[1, 2, 9000])
+    assert error.details["field"] == "prompt[2]"
+    assert "9000" in error.message and "383" in error.message
+
+
+@pytest.mark.parametrize(
+    ("messages", "field"),
+    [
+        ([], "messages"),
+        ("hi", "messages"),
+        ({"role": "user"}, "messages"),
+        (["hi"], "messages[0]"),
+        ([{"role": "user", "content": "a"}, {"role": "user"}], "messages[1].content"),
+        ([{"role": 3, "content": "a"}], "messages[0].role"),
+        ([{"role": "wizard", "content": "a"}], "messages"),
+    ],
+)
+def test_messages_wrong_names_the_place(loaded: LoadedModel, messages: Any, field: str) -> None:
+    error = refusal(loaded, messages=messages)
+    assert isinstance(error, InvalidArgument)
+    assert error.details == {"field": field}
+
+
+def test_messages_refused_by_the_template_say_why(loaded: LoadedModel) -> None:
+    assert "unknown role wizard" in refusal(loaded, messages=[{"role": "wizard", "content": ""}]).message
+
+
+def test_message_with_another_key_is_unsupported(loaded: LoadedModel) -> None:
+    message: Mapping[str, Any] = {"role": "user", "content": "a", "name": "Ann"}
+    error = refusal(loaded, messages=[message])
+    assert isinstance(error, Unsupported)
+    assert error.details == {"field": "messages[0].name"}
+
+
+def test_messages_without_a_template_are_refused(tmp_path: Path) -> None:
+    save_model(tmp_path / "plain")
+    save_tokenizer(byte_level_tokenizer(), tmp_path / "plain", chat=False)
+    error = refusal(load(tmp_path / "plain", "plain"), messages=[{"role": "user", "content": "a"}])
+    assert error.details == {"field": "messages"}
+    assert "plain has no chat template" in error.message
+
+
+def test_limit_without_a_number_is_the_room(loaded: LoadedModel) -> None:
+    assert token_limit(loaded, 500, None) == 12
+    assert token_limit(replace(loaded, context_length=100_000), 500, None) == DEFAULT_MAX_TOKENS
+    assert token_limit(replace(loaded, context_length=None), 500, None) == DEFAULT_MAX_TOKENS
+    assert token_limit(replace(loaded, context_length=None), 500, 10**6) == 10**6
+
+
+def test_limit_keeps_a_number_that_fits(loaded: LoadedModel) -> None:
+    assert token_limit(loaded, 500, 12) == 12
+    assert token_limit(loaded, 511, 1) == 1
+
+
+@pytest.mark.parametrize(("num_prompt", "max_tokens"), [(512, None), (600, 1), (500, 13)])
+def test_limit_that_does_not_fit_gives_the_numbers(
+    loaded: LoadedModel, num_prompt: int, max_tokens: int | None
+) -> None:
+    with pytest.raises(ContextTooLong) as caught:
+        token_limit(loaded, num_prompt, max_tokens)
+    error = caught.value
+    assert error.details == {"prompt_tokens": num_prompt, "max_tokens": max_tokens, "context_length": 512}
+    assert str(num_prompt) in error.message and "512" in error.message
