@@ -1,0 +1,95 @@
+"""One open call inside an engine: its tokens so far, and the rows it sends."""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+from mlxbridge.errors import InternalError
+from mlxbridge.host.engine.detokenize import Detokenizer
+from mlxbridge.host.engine.interface import Row
+from mlxbridge.host.engine.sampling import RowSampler
+from mlxbridge.host.engine.stops import StopMatcher
+from mlxbridge.types import FinishReason, Usage
+
+
+class Call:
+    """Turns a call's tokens into rows, and decides when it is over.
+
+    The token that ends an answer (EOS) is counted in ``completion_tokens`` and against ``max_tokens``, as
+    mlx_lm's ``generation_tokens`` does, but is not among the ``token_ids`` and has no text. The tokens of a
+    stop string are ordinary ones: all that were generated up to its end are in ``token_ids``, though their
+    text is cut.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        *,
+        prompt: list[int],
+        max_tokens: int,
+        eos_ids: frozenset[int],
+        sampler: RowSampler | None,
+        detokenizer: Detokenizer,
+        stops: StopMatcher,
+    ) -> None:
+        self.number = number
+        self.prompt = prompt
+        self.max_tokens = max_tokens
+        self.sampler = sampler
+        self._eos_ids = eos_ids
+        self._detokenizer = detokenizer
+        self._stops = stops
+        self._num_tokens = 0
+        self._submitted_at = perf_counter()
+        self._admitted_at: float | None = None
+        self._first_token_at: float | None = None
+
+    @property
+    def is_decoding(self) -> bool:
+        """Whether the first token is there."""
+        return self._first_token_at is not None
+
+    def admit(self) -> None:
+        """Its prefill begins."""
+        self._admitted_at = perf_counter()
+
+    def feed(self, token: int) -> Row:
+        """Take the next token; the row is the call's last one if it has ``usage``."""
+        self._num_tokens += 1
+        self._first_token_at = self._first_token_at or perf_counter()
+        if token in self._eos_ids:
+            return self._finish("stop", [], "")
+        text = self._stops.push(self._detokenizer.push(token))
+        if self._stops.matched is not None:
+            return self._finish("stop", [token], text)
+        if self._num_tokens >= self.max_tokens:
+            return self._finish("length", [token], text)
+        return Row(self.number, [token], text)
+
+    def cancel(self) -> Row:
+        """The last row of a call that its caller gave up; text that was held back is in it."""
+        return self._finish("cancelled", [], "")
+
+    def fail(self, message: str) -> Row:
+        """The last row of a call that the host could not finish."""
+        return Row(self.number, [], "", error=InternalError(message))
+
+    def _finish(self, reason: FinishReason, token_ids: list[int], text: str) -> Row:
+        text += self._stops.push(self._detokenizer.flush()) + self._stops.flush()
+        if reason == "length" and self._stops.matched is not None:
+            reason = "stop"
+        return Row(self.number, token_ids, text, usage=self._usage(reason))
+
+    def _usage(self, reason: FinishReason) -> Usage:
+        now = perf_counter()
+        first_token_at = self._first_token_at or now
+        admitted_at = self._admitted_at or now
+        return Usage(
+            finish_reason=reason,
+            prompt_tokens=len(self.prompt),
+            completion_tokens=self._num_tokens,
+            stop_string=self._stops.matched,
+            queue_seconds=admitted_at - self._submitted_at,
+            prefill_seconds=first_token_at - admitted_at,
+            decode_seconds=now - first_token_at,
+        )

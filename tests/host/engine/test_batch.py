@@ -1,0 +1,388 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import pytest
+from mlx_lm import stream_generate
+from mlx_lm.models import cache as mlx_lm_cache
+
+from mlxbridge.errors import ContextTooLong, InternalError, InvalidArgument, ModelLoadFailed, Overloaded
+from mlxbridge.host.engine import batch, sampling
+from mlxbridge.host.engine.batch import BatchEngine
+from mlxbridge.host.engine.interface import Engine, GenerateRequest
+from mlxbridge.host.engine.loader import LoadedModel, load
+from tests.host.engine.tiny import TEXTS, Answers, byte_level_tokenizer, save_model, save_tokenizer
+
+caches: Any = mlx_lm_cache
+MakeEngine = Callable[..., BatchEngine]
+
+
+def mlx_lm_tokens(loaded: LoadedModel, prompt: str, max_tokens: int) -> list[int]:
+    """What mlx_lm generates by itself, without the ending EOS."""
+    tokenizer, own = loaded.tokenizer, loaded.tokenizer.eos_token_ids
+    tokenizer.eos_token_ids = loaded.eos_ids
+    try:
+        responses = stream_generate(loaded.model, tokenizer, prompt, max_tokens=max_tokens)
+        return [response.token for response in responses if response.token not in loaded.eos_ids]
+    finally:
+        tokenizer.eos_token_ids = own
+
+
+def decode(loaded: LoadedModel, tokens: list[int]) -> str:
+    return str(loaded.tokenizer.decode(tokens, skip_special_tokens=True))
+
+
+@pytest.fixture(scope="module")
+def endless(loaded: LoadedModel) -> LoadedModel:
+    """The tiny model without EOS, so that lengths are known."""
+    return replace(loaded, eos_ids=frozenset())
+
+
+@pytest.fixture
+def free(make_engine: MakeEngine, endless: LoadedModel) -> Answers:
+    return Answers(make_engine(endless))
+
+
+def test_engine_is_an_engine(make_engine: MakeEngine) -> None:
+    engine: Engine = make_engine()
+    assert not engine.has_work
+    assert engine.step() == []
+    assert engine.describe()["architecture"] == "LlamaForCausalLM"
+
+
+def test_greedy_alone_equals_mlx_lm(answers: Answers, loaded: LoadedModel) -> None:
+    answers.submit(1, prompt=TEXTS[0], max_tokens=60)
+    answers.finish()
+    assert answers.tokens[1] == mlx_lm_tokens(loaded, TEXTS[0], 60)
+    assert answers.texts[1] == decode(loaded, answers.tokens[1])
+
+
+@pytest.mark.parametrize("options", [{}, {"prefill_chunk": 7}, {"max_batch": 3}, {"max_batch": 1}])
+def test_greedy_in_a_changing_batch_equals_mlx_lm(
+    make_engine: MakeEngine, loaded: LoadedModel, options: dict[str, int]
+) -> None:
+    answers = Answers(make_engine(**options))
+    prompts = {i: (text * (1 + 2 * (i % 3)))[: 150 - i] for i, text in enumerate(TEXTS * 2)}
+    for i, prompt in prompts.items():
+        answers.submit(i, prompt=prompt, max_tokens=20 + 3 * i)
+        answers.submit(100 + i, prompt=prompt[::-1], max_tokens=50, temperature=1.0)
+        answers.step(i % 4)
+        if i % 3 == 0:
+            answers.cancel(100 + i)
+    answers.finish()
+    for i, prompt in prompts.items():
+        assert answers.tokens[i] == mlx_lm_tokens(loaded, prompt, 20 + 3 * i)
+
+
+def test_greedy_quantized_equals_mlx_lm(make_engine: MakeEngine, tmp_path: Path) -> None:
+    save_model(tmp_path, bits=4)
+    save_tokenizer(byte_level_tokenizer(), tmp_path)
+    quantized = load(tmp_path, "quantized")
+    answers = Answers(make_engine(quantized))
+    for i, text in enumerate(TEXTS):
+        answers.submit(i, prompt=text, max_tokens=25)
+        answers.step()
+    answers.finish()
+    for i, text in enumerate(TEXTS):
+        assert answers.tokens[i] == mlx_lm_tokens(quantized, text, 25)
+
+
+def test_seed_same_text_alone_and_in_a_batch(make_engine: MakeEngine, endless: LoadedModel) -> None:
+    request = {
+        "prompt": TEXTS[1],
+        "max_tokens": 40,
+        "temperature": 0.9,
+        "top_p": 0.9,
+        "min_p": 0.01,
+        "top_k": 40,
+    }
+    alone = Answers(make_engine(endless))
+    alone.submit(1, **request, seed=11)
+    alone.finish()
+    crowd = Answers(make_engine(endless))
+    for i in range(6):
+        crowd.submit(i, prompt=TEXTS[i] * 3, max_tokens=15 + i, temperature=0.3 * i)
+        crowd.step()
+    crowd.submit(10, **request, seed=11)
+    crowd.submit(11, **request, seed=12)
+    crowd.submit(12, **request)
+    crowd.finish()
+    assert crowd.tokens[10] == alone.tokens[1]
+    assert crowd.texts[10] == alone.texts[1] == decode(endless, alone.tokens[1])
+    assert len({tuple(crowd.tokens[i]) for i in (10, 11, 12)}) == 3
+
+
+def test_text_is_whole_characters_and_complete(free: Answers, endless: LoadedModel) -> None:
+    for i in range(8):
+        free.submit(i, prompt=TEXTS[2], max_tokens=80, temperature=1.3, seed=i)
+    free.finish()
+    for i in range(8):
+        assert free.texts[i] == decode(endless, free.tokens[i])
+
+
+def test_length_counts_tokens(free: Answers) -> None:
+    free.submit(1, prompt=TEXTS[0], max_tokens=1)
+    free.submit(2, prompt=TEXTS[0], max_tokens=9)
+    free.finish()
+    for call, length in ((1, 1), (2, 9)):
+        usage = free.last[call].usage
+        assert usage is not None
+        assert (usage.finish_reason, usage.completion_tokens, len(free.tokens[call])) == (
+            "length",
+            length,
+            length,
+        )
+
+
+def test_eos_ends_and_is_counted_but_not_sent(make_engine: MakeEngine, endless: LoadedModel) -> None:
+    tokens = mlx_lm_tokens(endless, TEXTS[0], 40)
+    end = next(i for i in range(5, 40) if tokens[i] not in tokens[:i])
+    answers = Answers(make_engine(replace(endless, eos_ids=frozenset({tokens[end]}))))
+    answers.submit(1, prompt=TEXTS[0], max_tokens=40)
+    answers.submit(2, prompt=TEXTS[0], max_tokens=end + 1)
+    answers.finish()
+    for call in (1, 2):
+        usage = answers.last[call].usage
+        assert usage is not None
+        assert (usage.finish_reason, usage.stop_string, usage.completion_tokens) == ("stop", None, end + 1)
+        assert answers.tokens[call] == tokens[:end]
+        assert answers.texts[call] == decode(endless, tokens[:end])
+
+
+def test_eos_gives_back_text_held_for_a_stop_string(make_engine: MakeEngine, endless: LoadedModel) -> None:
+    tokens = mlx_lm_tokens(endless, TEXTS[0], 40)
+    end = next(i for i in range(5, 40) if tokens[i] not in tokens[:i])
+    text = decode(endless, tokens[:end])
+    answers = Answers(make_engine(replace(endless, eos_ids=frozenset({tokens[end]}))))
+    answers.submit(1, prompt=TEXTS[0], max_tokens=40, stop=(text[-3:] + "never",))
+    answers.finish()
+    assert answers.texts[1] == text
+
+
+def test_stop_string_cuts_text_and_keeps_tokens(free: Answers, endless: LoadedModel) -> None:
+    tokens = mlx_lm_tokens(endless, TEXTS[0], 40)
+    text = decode(endless, tokens)
+    stop = next(text[i : i + 4] for i in range(10, 60) if "\ufffd" not in text[i : i + 4])
+    free.submit(1, prompt=TEXTS[0], max_tokens=40, stop=("not in there", stop))
+    free.finish()
+    usage = free.last[1].usage
+    assert usage is not None
+    assert (usage.finish_reason, usage.stop_string) == ("stop", stop)
+    assert free.texts[1] == text[: text.index(stop)]
+    sent = free.tokens[1]
+    assert sent == tokens[: len(sent)] and usage.completion_tokens == len(sent)
+    assert stop in decode(endless, sent) and stop not in decode(endless, sent[:-1])
+
+
+def test_usage_times_add_up(free: Answers) -> None:
+    free.submit(1, prompt=TEXTS[0], max_tokens=5)
+    free.finish()
+    usage = free.last[1].usage
+    assert usage is not None
+    assert usage.prompt_tokens == len(free.engine._loaded.tokenizer.encode(TEXTS[0]))
+    assert usage.queue_seconds >= 0 and usage.prefill_seconds > 0 and usage.decode_seconds > 0
+
+
+def test_cancel_frees_the_place_for_the_next_step(make_engine: MakeEngine, endless: LoadedModel) -> None:
+    answers = Answers(make_engine(endless, max_batch=1))
+    answers.submit(1, prompt=TEXTS[0], max_tokens=300)
+    answers.submit(2, prompt=TEXTS[1], max_tokens=3)
+    answers.step(6)
+    assert answers.engine.stats() == {"running": 1, "waiting": 1, "steps_total": 6, "tokens_total": 4}
+    answers.cancel(1)
+    usage = answers.last[1].usage
+    assert usage is not None and (usage.finish_reason, usage.completion_tokens) == ("cancelled", 4)
+    assert answers.engine.stats()["running"] == 0
+    answers.step()
+    assert answers.engine.stats()["running"] == 1
+    assert len(answers.engine._generator._prompt_batch) == 1 and not len(
+        answers.engine._generator._generation_batch
+    )
+    answers.finish()
+    assert len(answers.tokens[2]) == 3
+
+
+def test_cancel_at_every_stage(free: Answers, endless: LoadedModel) -> None:
+    free.submit(0, prompt=TEXTS[0], max_tokens=30)
+    for call in range(1, 7):
+        free.submit(call, prompt=TEXTS[call % 6], max_tokens=30)
+        free.step(call - 1)
+        free.cancel(call)
+        assert free.engine.cancel(call) is None
+    free.finish()
+    assert free.tokens[0] == mlx_lm_tokens(endless, TEXTS[0], 30)
+    assert free.engine.cancel(99) is None
+
+
+def test_ended_calls_leave_nothing_in_the_generator(free: Answers) -> None:
+    for call in range(3):
+        free.submit(call, prompt=TEXTS[call], max_tokens=4)
+    free.step(2)
+    free.cancel(0)
+    free.finish()
+    assert free.engine._generator.prompt_cache_nbytes == 0
+    assert free.engine.stats()["running"] == free.engine.stats()["waiting"] == 0
+
+
+def test_submit_over_the_bound_is_overloaded(make_engine: MakeEngine) -> None:
+    answers = Answers(make_engine(max_batch=2, max_waiting=1))
+    for call in range(3):
+        answers.submit(call, prompt="a", max_tokens=5)
+    with pytest.raises(Overloaded) as caught:
+        answers.submit(3, prompt="a", max_tokens=5)
+    assert caught.value.retry_after and caught.value.retryable
+    answers.cancel(0)
+    answers.submit(3, prompt="a", max_tokens=5)
+    answers.finish()
+
+
+def test_submit_refused_is_not_queued(answers: Answers) -> None:
+    with pytest.raises(InvalidArgument):
+        answers.submit(1, prompt="a", max_tokens=0)
+    with pytest.raises(ContextTooLong):
+        answers.submit(1, prompt="a", max_tokens=512)
+    assert not answers.engine.has_work
+    answers.submit(1, prompt="a", max_tokens=2)
+    with pytest.raises(ValueError, match="call 1 is open"):
+        answers.submit(1, prompt="a")
+    answers.finish()
+
+
+def test_without_max_tokens_the_context_is_filled(free: Answers) -> None:
+    free.submit(1, prompt=[5] * 400)
+    free.finish()
+    usage = free.last[1].usage
+    assert usage is not None and (usage.finish_reason, usage.completion_tokens) == ("length", 112)
+
+
+@pytest.mark.parametrize("failing_draw", [1, 2, 5])
+def test_sampler_failure_ends_its_row_alone(
+    make_engine: MakeEngine, endless: LoadedModel, monkeypatch: pytest.MonkeyPatch, failing_draw: int
+) -> None:
+    real, draws = sampling.filter_logprobs, iter(range(1, 100))
+
+    def sometimes(logprobs: mx.array, **filters: Any) -> mx.array:
+        if filters["top_k"] == 13 and next(draws) == failing_draw:
+            raise RuntimeError("unlucky")
+        return real(logprobs, **filters)
+
+    monkeypatch.setattr(sampling, "filter_logprobs", sometimes)
+    answers = Answers(make_engine(endless))
+    answers.submit(1, prompt=TEXTS[0], max_tokens=10, temperature=1.0, seed=1)
+    answers.submit(2, prompt=TEXTS[0], max_tokens=10, temperature=1.0, seed=1, top_k=13)
+    answers.submit(3, prompt=TEXTS[0], max_tokens=10)
+    answers.finish()
+    error = answers.last[2].error
+    assert isinstance(error, InternalError) and "unlucky" in error.message
+    assert len(answers.tokens[2]) == failing_draw - 1
+    assert len(answers.tokens[1]) == 10
+    assert answers.tokens[3] == mlx_lm_tokens(endless, TEXTS[0], 10)
+
+
+def test_detokenizer_failure_ends_its_row_alone(free: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
+    free.submit(1, prompt=TEXTS[0], max_tokens=10)
+    free.submit(2, prompt=TEXTS[1], max_tokens=10)
+    monkeypatch.setattr(free.engine._open[1]._detokenizer, "push", lambda token: 1 / 0)
+    free.finish()
+    assert isinstance(free.last[1].error, InternalError)
+    assert len(free.tokens[2]) == 10
+
+
+@pytest.mark.parametrize("method", ["next", "insert", "remove"])
+def test_step_failure_ends_running_calls_and_spares_the_rest(
+    make_engine: MakeEngine, endless: LoadedModel, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    answers = Answers(make_engine(endless, max_batch=2))
+    answers.submit(1, prompt=TEXTS[0], max_tokens=3)
+    answers.submit(2, prompt=TEXTS[1], max_tokens=50)
+    answers.step(3)
+    for call in (3, 4, 5):
+        answers.submit(call, prompt=TEXTS[call], max_tokens=6)
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(answers.engine._generator, method, fail)
+    answers.finish()
+    failed = {call for call, row in answers.last.items() if row.error is not None}
+    assert 2 in failed and {4, 5}.isdisjoint(failed)
+    for call in failed:
+        error = answers.last[call].error
+        assert isinstance(error, InternalError) and "out of memory" in error.message
+    assert answers.tokens[5] == mlx_lm_tokens(endless, TEXTS[5], 6)
+
+
+def test_prefill_beside_running_answers_is_bounded(
+    make_engine: MakeEngine, endless: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    real = type(endless.model).__call__
+
+    def watch(self: Any, inputs: mx.array, **options: Any) -> Any:
+        sizes.append(inputs.size)
+        return real(self, inputs, **options)
+
+    answers = Answers(make_engine(endless, prefill_chunk=64))
+    answers.submit(0, prompt="a", max_tokens=200)
+    answers.step(4)
+    monkeypatch.setattr(type(endless.model), "__call__", watch)
+    for call in range(1, 11):
+        answers.submit(call, prompt=[7] * 300, max_tokens=2)
+    before = len(answers.tokens[0])
+    answers.step(60)
+    assert max(sizes) <= 64
+    assert len(answers.tokens[0]) - before == 60
+
+
+def test_padding_is_settled_now_and_then(free: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
+    settled: list[Any] = []
+    monkeypatch.setattr(batch, "_settle_padding", settled.append)
+    free.submit(1, prompt="a", max_tokens=400)
+    free.finish()
+    assert len(settled) == 1
+
+
+def test_settle_padding_reaches_nested_caches(free: Answers) -> None:
+    class Generator:
+        class _generation_batch:
+            prompt_cache = [
+                caches.ArraysCache(1, left_padding=[1, 2]),
+                caches.CacheList(caches.ArraysCache(1, left_padding=[3]), caches.KVCache()),
+            ]
+
+    flat = list(batch._flatten(Generator._generation_batch.prompt_cache))
+    assert [type(cache) for cache in flat] == [caches.ArraysCache, caches.ArraysCache, caches.KVCache]
+    batch._settle_padding(Generator)
+
+
+def test_model_that_cannot_be_batched_is_refused(loaded: LoadedModel) -> None:
+    class Chunked:
+        layers: Iterator[Any] = iter(())
+
+        def make_cache(self) -> list[Any]:
+            return [caches.CacheList(caches.KVCache(), caches.KVCache()), caches.ChunkedKVCache(8)]
+
+    with pytest.raises(ModelLoadFailed, match="ChunkedKVCache"):
+        BatchEngine(replace(loaded, model=Chunked()))
+
+
+def test_requests_are_not_mixed_up(free: Answers, endless: LoadedModel) -> None:
+    for call in range(40):
+        free.submit(call, prompt=TEXTS[call % 6], max_tokens=1 + call % 7)
+    free.finish()
+    for call in range(40):
+        assert free.tokens[call] == mlx_lm_tokens(endless, TEXTS[call % 6], 7)[: 1 + call % 7]
+
+
+def test_many_rows_more_than_the_batch(make_engine: MakeEngine, endless: LoadedModel) -> None:
+    engine = make_engine(endless, max_batch=4)
+    for call in range(12):
+        engine.submit(call, GenerateRequest(prompt="a b", max_tokens=5))
+    widest = 0
+    while engine.has_work:
+        widest = max(widest, len(engine.step()))
+    assert widest == 4
