@@ -30,8 +30,14 @@ def decode(data: Buffer) -> Any:
     Raises:
         DecodeError: not msgpack, bytes left over, or a collection over the protocol's bound.
     """
+    size = len(data)  # no collection has more members than bytes: nested claims must not add up to much
     try:
-        return msgpack.unpackb(data, max_array_len=MAX_ARRAY_ITEMS, max_map_len=MAX_MAP_ITEMS)
+        return msgpack.unpackb(
+            data,
+            ext_hook=_refuse_ext,
+            max_array_len=min(MAX_ARRAY_ITEMS, size),
+            max_map_len=min(MAX_MAP_ITEMS, size),
+        )
     except Exception as exc:  # msgpack raises a dozen kinds, some of them bare ValueError or OverflowError
         raise DecodeError(_reason(exc)) from exc
 
@@ -39,9 +45,15 @@ def decode(data: Buffer) -> Any:
 def decode_handshake(data: Buffer) -> Any:
     """Like ``decode``, for a peer that has not proved who it is: small collections only."""
     try:
-        return msgpack.unpackb(data, max_array_len=_HANDSHAKE_ITEMS, max_map_len=_HANDSHAKE_ITEMS)
+        return msgpack.unpackb(
+            data, ext_hook=_refuse_ext, max_array_len=_HANDSHAKE_ITEMS, max_map_len=_HANDSHAKE_ITEMS
+        )
     except Exception as exc:
         raise DecodeError(_reason(exc)) from exc
+
+
+def _refuse_ext(code: int, data: bytes) -> Any:
+    raise DecodeError(f"extension type {code}")
 
 
 def _reason(exc: Exception) -> str:

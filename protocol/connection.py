@@ -16,7 +16,7 @@ An owner that is told to pause (its transport is full) calls ``pause()``; ``data
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from mlxbridge.errors import (
@@ -63,6 +63,18 @@ _unpack_header = HEADER.unpack_from
 _COUNTED = frozenset(map(int, COUNTED))
 _WITH_PAYLOAD = frozenset(map(int, WITH_PAYLOAD))
 _WITHOUT_CALL = frozenset(map(int, WITHOUT_CALL))
+
+
+_ERROR_FIELDS = {"code": int, "name": str, "message": str, "retryable": bool, "details": dict}
+
+
+def read_error(head: Mapping[str, Any]) -> BridgeError:
+    """The error in the head of an ERROR or GOAWAY frame; a field of a wrong type or below zero counts as missing."""
+    fields = {key: head[key] for key, kind in _ERROR_FIELDS.items() if type(head.get(key)) is kind}
+    retry_ms = head.get("retry_after_ms")
+    if type(retry_ms) is int and retry_ms >= 0:
+        fields["retry_after_ms"] = retry_ms
+    return from_wire(fields)
 
 
 class Connection:
@@ -418,11 +430,13 @@ class Connection:
 
     def _on_goaway(self, call: int, flags: int, head: Any, payload: bytes) -> None:
         head = head if isinstance(head, dict) else {}
-        error = from_wire(head)
+        error = read_error(head)
         drain_ms = head.get("drain_ms")
         self._draining = True
         if isinstance(error, Unavailable) and self._state is State.OPEN:
-            self._events.append(GoawayReceived(error, drain_ms if type(drain_ms) is int else 0))
+            self._events.append(
+                GoawayReceived(error, drain_ms if type(drain_ms) is int and drain_ms > 0 else 0)
+            )
         else:
             self._enter(State.CLOSED)
             self._events.append(Closed(error))
@@ -435,7 +449,5 @@ class Connection:
 
     def _on_ack(self, call: int, flags: int, head: Any, payload: bytes) -> None:
         if type(head) is not int or not 0 <= head <= self._frames_sent:
-            raise RemoteProtocolError(
-                f"ACK: {head!r:.40} is not a count of at most {self._frames_sent} frames"
-            )
+            raise RemoteProtocolError(f"ACK: the head must be a count of at most {self._frames_sent} frames")
         self._frames_acked = max(self._frames_acked, head)

@@ -10,9 +10,8 @@ from mlxbridge.errors import (
     LimitExceeded,
     LocalProtocolError,
     RemoteProtocolError,
-    from_wire,
 )
-from mlxbridge.protocol.connection import Connection, Handler
+from mlxbridge.protocol.connection import Connection, Handler, read_error
 from mlxbridge.protocol.events import (
     DataReceived,
     ErrorReceived,
@@ -277,7 +276,7 @@ class GuestConnection(Connection):
         if not isinstance(head, dict):
             raise RemoteProtocolError("ERROR: the head must be a map")
         self._end(call)
-        self._events.append(ErrorReceived(call, from_wire(head)))
+        self._events.append(ErrorReceived(call, read_error(head)))
 
     def _end(self, call: int) -> None:
         del self._calls[call]

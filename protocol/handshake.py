@@ -184,7 +184,7 @@ def guest_auth(head: Mapping[str, Any], token: Token | None) -> bool:
             )
         return False
     if auth != AUTH_HMAC:
-        raise RemoteProtocolError(f"HELLO: auth is {auth!r:.40}, not {AUTH_NONE!r} or {AUTH_HMAC!r}")
+        raise RemoteProtocolError(f"HELLO: auth is neither {AUTH_NONE!r} nor {AUTH_HMAC!r}")
     if token is None:
         raise AuthenticationError("the host wants a token: set MLXBRIDGE_TOKEN or MLXBRIDGE_TOKEN_FILE")
     return True

@@ -325,7 +325,9 @@ class HostConnection(Connection):
             )
         secret = self._tokens.get(identity)
         self._known = secret is not None
-        if secret is None:  # an unknown name gets a proof too, so that names cannot be probed; it is refused later
+        if (
+            secret is None
+        ):  # an unknown name gets a proof too, so that names cannot be probed; it is refused later
             secret = decoy_secret(self._tokens, identity)
         self._identity = identity
         self._expected_proof = guest_proof(secret, self._peer_hello, hello)

@@ -73,9 +73,7 @@ class Limits:
             if number is None:
                 continue
             if type(number) is not int or number < least:
-                raise RemoteProtocolError(
-                    f"HELLO: limits.{name} is {number!r:.40}, not a number of at least {least}"
-                )
+                raise RemoteProtocolError(f"HELLO: limits.{name} is not a number of at least {least}")
             found[name] = number
         return cls(**found)
 
