@@ -18,10 +18,28 @@ class DecodeError(ValueError):
     """The bytes are not one msgpack value within bounds."""
 
 
+class EncodeError(ValueError):
+    """The value is not one that a peer could decode."""
+
+
 def make_encoder() -> Callable[[Any], bytes]:
     """An encoder with a buffer of its own, for one connection (half the cost of ``packb``; not for two threads at once)."""
     encode: Callable[[Any], bytes] = msgpack.Packer(autoreset=True).pack
     return encode
+
+
+def encode_plain(encode: Callable[[Any], bytes], value: Any) -> bytes:
+    """A value from the application, proved to be one that ``decode`` takes: a peer that cannot would end the connection.
+
+    Raises:
+        EncodeError: not plain msgpack, a key that is not a string, lone surrogates, or a collection over the bound.
+    """
+    try:
+        data = encode(value)
+        decode(data)
+    except Exception as exc:
+        raise EncodeError(_reason(exc)) from exc
+    return data
 
 
 def decode(data: Buffer) -> Any:

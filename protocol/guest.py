@@ -10,7 +10,9 @@ from mlxbridge.errors import (
     LimitExceeded,
     LocalProtocolError,
     RemoteProtocolError,
+    UsageError,
 )
+from mlxbridge.protocol.codec import EncodeError, encode_plain
 from mlxbridge.protocol.connection import Connection, Handler, read_error
 from mlxbridge.protocol.events import (
     DataReceived,
@@ -33,7 +35,7 @@ from mlxbridge.protocol.handshake import (
     host_version,
     peer_info,
 )
-from mlxbridge.protocol.limits import MAX_CALL_ID, Limits, Windows
+from mlxbridge.protocol.limits import MAX_CALL_ID, MAX_TOTAL, Limits, Windows
 from mlxbridge.protocol.state import Role, State
 
 _MORE = int(Flag.MORE)
@@ -114,6 +116,7 @@ class GuestConnection(Connection):
 
         Raises:
             LocalProtocolError: ``can_open`` is false.
+            UsageError: an argument cannot cross the wire; nothing was sent.
             LimitExceeded: the arguments are larger than the host takes; nothing was sent.
         """
         if not self.can_open or self.peer is None:
@@ -121,13 +124,18 @@ class GuestConnection(Connection):
         flow = Inflow(windows or self._windows)
         head: dict[str, Any] = {
             "method": method,
-            "params": params,
+            "params": dict(params),
             "items": flow.items_granted,
             "bytes": flow.bytes_granted,
         }
         if deadline_ms is not None:
+            if type(deadline_ms) is not int or not 0 <= deadline_ms <= MAX_TOTAL:
+                raise UsageError(f"{method}: deadline_ms must be a whole number from 0, not {deadline_ms!r}")
             head["deadline_ms"] = deadline_ms
-        encoded = self._encode(head)
+        try:
+            encoded = encode_plain(self._encode, head)
+        except EncodeError as error:
+            raise UsageError(f"{method}: the arguments cannot be sent ({error})") from error
         if len(encoded) > self.peer.limits.max_head_bytes:
             raise LimitExceeded(
                 f"{method}: the arguments take {len(encoded)} bytes, the host accepts {self.peer.limits.max_head_bytes}"

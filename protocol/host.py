@@ -15,7 +15,7 @@ from mlxbridge.errors import (
     Unavailable,
     to_wire,
 )
-from mlxbridge.protocol.codec import Buffer
+from mlxbridge.protocol.codec import Buffer, EncodeError, encode_plain
 from mlxbridge.protocol.connection import Connection, Handler
 from mlxbridge.protocol.events import CallCancelled, CallOpened, PeerInfo, Ready
 from mlxbridge.protocol.flow import Outflow, Payload
@@ -33,11 +33,10 @@ from mlxbridge.protocol.handshake import (
     host_proof,
     peer_info,
 )
-from mlxbridge.protocol.limits import MAX_ARRAY_ITEMS, MAX_CALL_ID, MAX_QUEUED_ITEMS, Limits
+from mlxbridge.protocol.limits import MAX_ARRAY_ITEMS, MAX_CALL_ID, MAX_QUEUED_ITEMS, MAX_TOTAL, Limits
 from mlxbridge.protocol.state import Role, State
 
 _MORE = int(Flag.MORE)
-_MAX_TOTAL = (1 << 63) - 1
 
 
 class HostConnection(Connection):
@@ -182,8 +181,8 @@ class HostConnection(Connection):
 
     def _encode_head(self, name: str, value: Any) -> bytes:
         try:
-            head = self._encode(value)
-        except (TypeError, ValueError, OverflowError) as error:
+            head = encode_plain(self._encode, value)
+        except EncodeError as error:
             raise LocalProtocolError(f"{name}: the head cannot be encoded ({error})") from error
         if len(head) > self._max_peer_head:
             raise LocalProtocolError(
@@ -363,7 +362,7 @@ class HostConnection(Connection):
         if not isinstance(method, str) or not isinstance(params, dict):
             raise RemoteProtocolError("CALL: method must be a string and params a map")
         if not all(
-            type(n) is int and 0 <= n <= _MAX_TOTAL
+            type(n) is int and 0 <= n <= MAX_TOTAL
             for n in (items, num_bytes, 0 if deadline_ms is None else deadline_ms)
         ):
             raise RemoteProtocolError("CALL: items, bytes and deadline_ms must be numbers from 0")
@@ -391,7 +390,7 @@ class HostConnection(Connection):
         if not (
             type(head) is list
             and len(head) >= 2
-            and all(type(n) is int and 0 <= n <= _MAX_TOTAL for n in head[:2])
+            and all(type(n) is int and 0 <= n <= MAX_TOTAL for n in head[:2])
         ):
             raise RemoteProtocolError("CREDIT: the head must be [items, bytes], both totals")
         flow = self._calls.get(call)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from mlxbridge.errors import RemoteProtocolError
+from mlxbridge.errors import RemoteProtocolError, UsageError
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -20,6 +20,9 @@ MAX_ARRAY_ITEMS = 65_536
 MAX_MAP_ITEMS = 4_096
 """Largest msgpack collections in a head. They are allocated from a five-byte claim, so they need a bound of
 their own; long token-id lists travel as binary strings instead."""
+
+MAX_TOTAL = (1 << 63) - 1
+"""Largest credit total and deadline."""
 
 MAX_CALL_ID = 0x7FFF_FFFF
 """The upper half is kept for calls that a later version may let the host open."""
@@ -94,3 +97,7 @@ class Windows:
 
     items: int = 256
     bytes: int = 4 * MIB
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.items <= MAX_TOTAL and 0 <= self.bytes <= MAX_TOTAL):
+            raise UsageError(f"windows must not be below 0: {self}")
