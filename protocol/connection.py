@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 from mlxbridge.errors import (
     BridgeError,
     ConnectionLost,
+    InternalError,
     LimitExceeded,
     LocalProtocolError,
     RemoteProtocolError,
@@ -30,7 +31,15 @@ from mlxbridge.errors import (
     to_wire,
 )
 from mlxbridge.protocol.buffer import ReceiveBuffer
-from mlxbridge.protocol.codec import Buffer, DecodeError, decode, decode_handshake, make_encoder
+from mlxbridge.protocol.codec import (
+    Buffer,
+    DecodeError,
+    EncodeError,
+    decode,
+    decode_handshake,
+    encode_plain,
+    make_encoder,
+)
 from mlxbridge.protocol.events import Closed, Event, GoawayReceived, PeerInfo, PongReceived
 from mlxbridge.protocol.frames import (
     COUNTED,
@@ -64,6 +73,9 @@ _COUNTED = frozenset(map(int, COUNTED))
 _WITH_PAYLOAD = frozenset(map(int, WITH_PAYLOAD))
 _WITHOUT_CALL = frozenset(map(int, WITHOUT_CALL))
 
+
+_BRIEF_CHARS = 1000
+"""What is kept of an error's text when all of it does not fit; no head with it is over the least limit."""
 
 _ERROR_FIELDS = {"code": int, "name": str, "message": str, "retryable": bool, "details": dict}
 
@@ -297,7 +309,24 @@ class Connection:
             self._out.append(MAGIC)
 
     def _goaway_frame(self, error: BridgeError, drain_ms: int) -> bytes:
-        return encode_frame(FrameType.GOAWAY, 0, self._encode({**to_wire(error), "drain_ms": drain_ms}))
+        head = self._encode_error(error, MAX_HANDSHAKE_HEAD_BYTES, drain_ms=drain_ms)
+        return encode_frame(FrameType.GOAWAY, 0, head)
+
+    def _encode_error(self, error: BridgeError, most: int, **more: Any) -> bytes:
+        """The head that tells of ``error``, at any rate: what cannot be said is left out."""
+        try:
+            head = encode_plain(self._encode, {**to_wire(error), **more})
+            if len(head) <= most:
+                return head
+        except (
+            EncodeError,
+            OverflowError,
+            ValueError,
+        ):  # odd details or retry_after, lone surrogates in the text
+            pass
+        message = error.message[:_BRIEF_CHARS].encode(errors="backslashreplace").decode()
+        plain = {"code": error.code or InternalError.code, "name": type(error).__name__, "message": message}
+        return self._encode({**plain, "retryable": error.retryable, **more})
 
     # -- parsing -----------------------------------------------------------------------------------------------
 

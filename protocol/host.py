@@ -13,7 +13,6 @@ from mlxbridge.errors import (
     LocalProtocolError,
     RemoteProtocolError,
     Unavailable,
-    to_wire,
 )
 from mlxbridge.protocol.codec import Buffer, EncodeError, encode_plain
 from mlxbridge.protocol.connection import Connection, Handler
@@ -170,14 +169,7 @@ class HostConnection(Connection):
     # -- sending -----------------------------------------------------------------------------------------------
 
     def _error_frame(self, call: int, error: BridgeError) -> bytes:
-        head = to_wire(error)
-        try:
-            encoded = self._encode_head("ERROR", head)
-        except LocalProtocolError:  # details too large or not plain: the text matters more
-            head.pop("details", None)
-            head["message"] = str(head["message"])[:4096]
-            encoded = self._encode_head("ERROR", head)
-        return encode_frame(FrameType.ERROR, call, encoded)
+        return encode_frame(FrameType.ERROR, call, self._encode_error(error, self._max_peer_head))
 
     def _encode_head(self, name: str, value: Any) -> bytes:
         try:
