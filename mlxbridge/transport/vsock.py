@@ -63,9 +63,11 @@ def open_socket(*, native: bool = HAS_NATIVE) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=fd)
     try:
         sock.setblocking(False)
+        # The options are u64: a vsock label turns an int into one and refuses bytes, any other makes it a C int.
+        value = BUFFER_BYTES if sock.family == AF_VSOCK else struct.pack("=Q", BUFFER_BYTES)
         # The maximum first: the kernel clamps the size to it without an error.
         for option in (SO_VM_SOCKETS_BUFFER_MAX_SIZE, SO_VM_SOCKETS_BUFFER_SIZE):
-            sock.setsockopt(AF_VSOCK, option, struct.pack("=Q", BUFFER_BYTES))
+            sock.setsockopt(AF_VSOCK, option, value)
     except BaseException:
         sock.close()
         raise
