@@ -17,7 +17,7 @@ from mlxbridge.errors import (
 from mlxbridge.protocol.codec import Buffer, EncodeError, encode_plain
 from mlxbridge.protocol.connection import Connection, Handler
 from mlxbridge.protocol.events import CallCancelled, CallOpened, PeerInfo, Ready
-from mlxbridge.protocol.flow import Outflow, Payload
+from mlxbridge.protocol.flow import Delta, Outflow, Payload
 from mlxbridge.protocol.frames import Flag, FrameType, encode_frame, pack_header
 from mlxbridge.protocol.handshake import (
     AUTH_HMAC,
@@ -36,6 +36,8 @@ from mlxbridge.protocol.limits import MAX_ARRAY_ITEMS, MAX_CALL_ID, MAX_QUEUED_I
 from mlxbridge.protocol.state import Role, State
 
 _MORE = int(Flag.MORE)
+_COLUMNS_BYTES = 32
+"""The list headers of a TOKENS head, at most."""
 
 
 class HostConnection(Connection):
@@ -89,15 +91,9 @@ class HostConnection(Connection):
         out_texts: list[str] = []
         for call, ids, text in zip(calls, token_ids, texts, strict=True):
             flow = flows.get(call)
-            if flow is None or flow.cancelled:
+            if flow is None or flow.cancelled or flow.final is not None:
                 continue
-            if (
-                blocked
-                or flow.items_sent >= flow.items_total
-                or flow.queue
-                or flow.pending_ids
-                or flow.pending_texts
-            ):
+            if blocked or flow.queue or flow.items_sent >= flow.items_total:
                 flow.merge(ids, text)
                 self._hold(call, flow)
             else:
@@ -105,8 +101,12 @@ class HostConnection(Connection):
                 out_calls.append(call)
                 out_ids.append(ids)
                 out_texts.append(text)
-        if out_calls:
-            self._emit_tokens(out_calls, out_ids, out_texts)
+        if out_calls and not self._emit_tokens(out_calls, out_ids, out_texts):
+            for call, ids, text in zip(out_calls, out_ids, out_texts, strict=True):
+                flow = flows[call]  # _release cuts the rows to size
+                flow.items_sent -= 1
+                flow.merge(ids, text)
+                self._hold(call, flow)
 
     def send_item(self, call: int, value: Any) -> None:
         """One item of the call's stream."""
@@ -114,7 +114,7 @@ class HostConnection(Connection):
         if flow is None or flow.cancelled or flow.final is not None:
             return
         frame = encode_frame(FrameType.ITEM, call, self._encode_head("ITEM", value))
-        if self._blocked or flow.held or flow.items_sent >= flow.items_total:
+        if self._blocked or flow.queue or flow.items_sent >= flow.items_total:
             if len(flow.queue) >= MAX_QUEUED_ITEMS:
                 self.fail(call, LimitExceeded(f"{MAX_QUEUED_ITEMS} stream items wait unread"))
                 return
@@ -182,16 +182,19 @@ class HostConnection(Connection):
             )
         return head
 
-    def _emit_tokens(self, calls: list[int], token_ids: list[list[int]], texts: list[str]) -> None:
-        head = self._encode((calls, token_ids, texts))
-        if len(head) <= self._max_peer_head:
-            self._emit(encode_frame(FrameType.TOKENS, 0, head))
-        elif len(calls) > 1:
-            half = len(calls) // 2
-            self._emit_tokens(calls[:half], token_ids[:half], texts[:half])
-            self._emit_tokens(calls[half:], token_ids[half:], texts[half:])
-        else:
-            raise LocalProtocolError("TOKENS: one delta is larger than the guest's max_head_bytes")
+    def _emit_tokens(self, calls: list[int], token_ids: list[list[int]], texts: list[str]) -> bool:
+        """One TOKENS frame; False if the guest would not take it, or if a row cannot be encoded."""
+        try:
+            head = self._encode((calls, token_ids, texts))
+        except (TypeError, ValueError, OverflowError):
+            return False
+        # A collection over the bound takes a head over the bound: the common case is one comparison.
+        if len(head) > MAX_ARRAY_ITEMS and (
+            len(head) > self._max_peer_head or max(len(calls), *map(len, token_ids)) > MAX_ARRAY_ITEMS
+        ):
+            return False
+        self._emit(encode_frame(FrameType.TOKENS, 0, head))
+        return True
 
     def _hold(self, call: int, flow: Outflow) -> None:
         if flow.can_send():
@@ -200,7 +203,7 @@ class HostConnection(Connection):
     def _end(self, call: int, final: bytes) -> None:
         flow = self._calls[call]
         flow.final = final
-        if self._blocked or flow.held:
+        if self._blocked or flow.queue:
             self._hold(call, flow)
         else:
             self._emit_final(call, final)
@@ -219,48 +222,51 @@ class HostConnection(Connection):
             if self._blocked:
                 return
             flow = self._calls[call]
-            while flow.queue and flow.can_send() and not flow.pending and not self._blocked:
+            while flow.queue and flow.can_send() and not self._blocked:
                 first = flow.queue[0]
                 if isinstance(first, Payload):
                     self._release_piece(call, flow, first)
                     return
+                if isinstance(first, Delta):
+                    break  # it may share a frame with others: the owner calls again
                 flow.queue.popleft()
                 flow.items_sent += 1
                 self._emit(first)
             if not flow.can_send():
                 del self._sendable[call]
-            elif not flow.held and flow.final is not None and not self._blocked:
+            elif not flow.queue and flow.final is not None and not self._blocked:
                 self._emit_final(call, flow.final)
 
     def _release_deltas(self) -> None:
+        room = left = self._max_peer_head - _COLUMNS_BYTES
         rows: list[tuple[int, list[int], str]] = []
-        for call in self._sendable:
+        for call in list(self._sendable):
             flow = self._calls[call]
-            if flow.pending and flow.can_send():
-                ids, text = flow.take_delta()
-                rows.append((call, ids, text))
-        for row in rows:
-            if self._fits(row):
+            delta = flow.first_delta()
+            if delta is None:
                 continue
-            self._split_delta(*row)
-        rows = [row for row in rows if self._fits(row)]
+            size = delta.max_bytes()
+            if rows and (size > left or len(rows) == MAX_ARRAY_ITEMS):
+                self._emit_rows(rows)
+                rows, left = [], room
+                if self._blocked:
+                    return
+            rows.append((call, *flow.take(delta, room)))
+            left -= size
         if rows:
-            calls, token_ids, texts = map(list, zip(*rows, strict=True))
-            self._emit_tokens(calls, token_ids, texts)
+            self._emit_rows(rows)
 
-    def _fits(self, row: tuple[int, list[int], str]) -> bool:
-        return (
-            len(row[1]) <= MAX_ARRAY_ITEMS and 5 * len(row[1]) + 4 * len(row[2]) + 64 <= self._max_peer_head
-        )
-
-    def _split_delta(self, call: int, ids: list[int], text: str) -> None:
-        """Send the first part of a delta that is too large for one frame, and hold the rest back again."""
-        flow = self._calls[call]
-        num_ids = min(len(ids), MAX_ARRAY_ITEMS, (self._max_peer_head - 64) // 16)
-        num_chars = min(len(text), (self._max_peer_head - 64) // 16)
-        self._emit_tokens([call], [ids[:num_ids]], [text[:num_chars]])
-        flow.pending_ids = ids[num_ids:]
-        flow.pending_texts = [text[num_chars:]] if text[num_chars:] else []
+    def _emit_rows(self, rows: list[tuple[int, list[int], str]]) -> None:
+        """Rows that fit one frame; a row that cannot be encoded ends its call, and no other."""
+        calls, token_ids, texts = map(list, zip(*rows, strict=True))
+        if self._emit_tokens(calls, token_ids, texts):
+            return
+        for call, ids, text in rows:
+            if self._blocked:
+                self._calls[call].put_back(ids, text)
+            elif not self._emit_tokens([call], [ids], [text]):
+                self._calls[call].queue.clear()
+                self.fail(call, InternalError("the tokens cannot be encoded"))
 
     def _release_piece(self, call: int, flow: Outflow, payload: Payload) -> None:
         rest = len(payload.data) - payload.sent
@@ -276,6 +282,12 @@ class HostConnection(Connection):
             flow.queue.popleft()
         del self._sendable[call]  # to the end of the line, so that payloads of several calls take turns
         self._hold(call, flow)
+
+    def _enter(self, state: State) -> None:
+        super()._enter(state)
+        if state is State.CLOSED:  # answers that come too late have nowhere to go
+            self._calls = {}
+            self._sendable = {}
 
     # -- handshake ---------------------------------------------------------------------------------------------
 
@@ -389,5 +401,5 @@ class HostConnection(Connection):
         if flow is not None:
             flow.items_total = max(flow.items_total, head[0])
             flow.bytes_total = max(flow.bytes_total, head[1])
-            if flow.held or flow.final is not None:
+            if flow.queue or flow.final is not None:
                 self._hold(call, flow)

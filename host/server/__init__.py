@@ -1,0 +1,1 @@
+"""The front's face to guests: listeners, sessions, methods."""

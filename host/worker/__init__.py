@@ -1,0 +1,1 @@
+"""The worker process: one model, one loop, no threads and no asyncio."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 HIGH_WATER_BYTES = 64 * 1024
 LOW_WATER_BYTES = 16 * 1024
@@ -111,12 +111,12 @@ class Driver(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport and send the first words."""
-        assert isinstance(transport, asyncio.WriteTransport)
+        stream = cast(asyncio.Transport, transport)  # uvloop's do not inherit from it
         # uvloop's default low-water mark is 16 bytes, which would resume only when the buffer is empty.
-        transport.set_write_buffer_limits(high=HIGH_WATER_BYTES, low=LOW_WATER_BYTES)
+        stream.set_write_buffer_limits(high=HIGH_WATER_BYTES, low=LOW_WATER_BYTES)
         self._loop = asyncio.get_running_loop()
         self._vectored = _has_vectored_writes(self._loop)
-        self._transport = transport  # type: ignore[assignment]
+        self._transport = stream
         self.flush()
 
     def get_buffer(self, sizehint: int) -> memoryview:

@@ -1,0 +1,87 @@
+"""What the daemon was told on the command line, checked."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlxbridge.addresses import Listen, TcpAddress, UnixAddress, parse_listen
+from mlxbridge.errors import UsageError
+from mlxbridge.protocol.handshake import parse_token
+
+log = logging.getLogger(__name__)
+
+DRAIN_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Everything a daemon needs to start.
+
+    Attributes:
+        listens: where guests may connect.
+        models: ``demo``, folders in MLX format, Hugging Face ids.
+        tokens: secret by guest name; None lets everyone in who reaches the socket.
+        drain_timeout_s: how long running calls may go on after SIGTERM.
+    """
+
+    listens: tuple[Listen, ...]
+    models: tuple[str, ...]
+    tokens: dict[str, bytes] | None = None
+    drain_timeout_s: float = DRAIN_TIMEOUT_S
+
+
+def default_listen() -> Listen:
+    """``~/.mlxbridge/run/mlxbridge.sock``, where guests on this machine look last."""
+    return Listen(UnixAddress(os.path.expanduser("~/.mlxbridge/run/mlxbridge.sock")))
+
+
+def make_config(
+    *, listens: Sequence[str], models: Sequence[str], token_file: Path | None, drain_timeout_s: float
+) -> Config:
+    """Check the command line.
+
+    Raises:
+        UsageError: an address, the token file, or a combination of them is no good.
+    """
+    parsed = tuple(parse_listen(text) for text in listens) or (default_listen(),)
+    tokens = None if token_file is None else read_tokens(token_file)
+    for listen in parsed:
+        if isinstance(listen.address, TcpAddress) and tokens is None:
+            raise UsageError(
+                f"--listen {listen}: TCP needs a token, since every process that reaches the port could connect; "
+                "make one with `openssl rand -hex 32 > token && chmod 600 token` and give --token-file token"
+            )
+    return Config(listens=parsed, models=tuple(models), tokens=tokens, drain_timeout_s=drain_timeout_s)
+
+
+def read_tokens(path: Path) -> dict[str, bytes]:
+    """Tokens, one a line (``NAME:SECRET`` or ``SECRET``); empty lines and lines that begin with ``#`` do not count.
+
+    Raises:
+        UsageError: the file cannot be read, a line is no token, or a name comes twice.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        open_to_others = path.stat().st_mode & 0o077
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--token-file: cannot read {path}: {error}") from error
+    if open_to_others:
+        log.warning("%s can be read by other users; chmod 600 it", path)
+    tokens: dict[str, bytes] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        try:
+            token = parse_token(line)
+        except UsageError as error:
+            raise UsageError(f"--token-file: {path}, line {number}: {error.message}") from error
+        if token.identity in tokens:
+            raise UsageError(f"--token-file: {path}, line {number}: the name {token.identity!r} comes twice")
+        tokens[token.identity] = token.secret
+    if not tokens:
+        raise UsageError(f"--token-file: {path} has no token in it")
+    return tokens

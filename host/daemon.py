@@ -1,0 +1,76 @@
+"""The daemon: puts the parts together, runs them, and ends them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+
+from mlxbridge.host.config import Config
+from mlxbridge.host.models.catalogue import Catalogue
+from mlxbridge.host.server.listener import Listener
+from mlxbridge.host.server.methods import GuestMethods
+
+log = logging.getLogger(__name__)
+
+_REASON = "the host is shutting down"
+
+
+class Daemon:
+    """One run, from ``run`` to its end.
+
+    The first SIGTERM or SIGINT drains: no new guests, no new calls, running calls go on until the drain timeout. The
+    second one stops at once.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._catalogue = Catalogue(config.models)
+        self._signals = 0
+        self._stop = asyncio.Event()
+        self._stop_now = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve until told to stop.
+
+        Raises:
+            TransportError, UsageError: a socket cannot be opened.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        listener = Listener(self._config.tokens)
+        addresses = await listener.listen(self._config.listens, GuestMethods(self._catalogue, listener))
+        try:
+            for address in addresses:
+                log.info("listening on %s", address)
+            self._catalogue.start_all()
+            await self._stop.wait()
+            listener.stop_listening()
+            await self._drain(listener)
+        finally:
+            listener.stop_listening()
+            await listener.close(_REASON)
+            await self._catalogue.close()
+        log.info("stopped")
+
+    def stop(self) -> None:
+        """Drain; a second time, stop now."""
+        self._stop.set()
+        self._signals += 1
+        if self._signals > 1:
+            self._stop_now.set()
+
+    async def _drain(self, listener: Listener) -> None:
+        _, calls = listener.count()
+        timeout_s = self._config.drain_timeout_s
+        if calls:
+            log.info("draining: %d calls have %.0f s left; a second signal stops them now", calls, timeout_s)
+        drain = asyncio.ensure_future(listener.drain(_REASON, timeout_s))
+        now = asyncio.ensure_future(self._stop_now.wait())
+        await asyncio.wait((drain, now), return_when=asyncio.FIRST_COMPLETED)
+        if drain.done() and not drain.result():
+            log.warning("the drain timeout has passed; cancelling what still runs")
+        for task in (drain, now):
+            task.cancel()
+        await asyncio.gather(drain, now, return_exceptions=True)

@@ -1,0 +1,63 @@
+"""The models this host was told to serve, by name."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+
+from mlxbridge.errors import InvalidArgument, ModelNotFound, UsageError
+from mlxbridge.host.models.model import Model
+from mlxbridge.host.models.store import classify
+
+
+class Catalogue:
+    """Owns the models.
+
+    Args:
+        names: what ``--model`` was given: ``demo``, folders, Hugging Face ids.
+
+    Raises:
+        UsageError: two models would have the same name.
+        ModelNotFound, ModelLoadFailed: a name stands for nothing that could be a model.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._models: dict[str, Model] = {}
+        for name in names:
+            source = classify(name)
+            if source.name in self._models:
+                raise UsageError(f"--model {name}: there is a model named {source.name} already")
+            self._models[source.name] = Model(source)
+
+    def __iter__(self) -> Iterator[Model]:
+        return iter(self._models.values())
+
+    def find(self, name: str | None) -> Model:
+        """The model of that name; the only one, if none is named.
+
+        Raises:
+            ModelNotFound: there is none; the message lists those there are.
+            InvalidArgument: none is named and there are several.
+        """
+        if name is None:
+            if len(self._models) == 1:
+                return next(iter(self._models.values()))
+            raise InvalidArgument(
+                f"model: name one of {', '.join(self._models)}", details={"field": "model"}
+            )
+        model = self._models.get(name)
+        if model is None:
+            near = get_close_matches(name, self._models, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it serves {', '.join(self._models)}"
+            raise ModelNotFound(f"this host has no model {name[:200]!r}; {hint}", details={"field": "model"})
+        return model
+
+    def start_all(self) -> None:
+        """Begin to load every model."""
+        for model in self:
+            model.start()
+
+    async def close(self) -> None:
+        """Unload every model."""
+        await asyncio.gather(*(model.unload() for model in self))

@@ -1,0 +1,52 @@
+"""One guest call on its way through a model, and whom to tell about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from mlxbridge.errors import BridgeError
+
+
+class Sink(Protocol):
+    """Where answers go: a guest's session. Calls are numbered as the guest numbered them."""
+
+    def send_tokens(self, calls: Sequence[int], token_ids: Sequence[list[int]], texts: Sequence[str]) -> None:
+        """Tokens of one step for this guest's calls."""
+
+    def finish(self, call: int, result: Mapping[str, Any]) -> None:
+        """The call ended well."""
+
+    def fail(self, call: int, error: BridgeError) -> None:
+        """The call ended badly."""
+
+    def flush(self) -> None:
+        """Write what the above has left."""
+
+
+class Job:
+    """A call that a guest made of a model. ``worker_call`` is its number at the worker, None while it waits for one."""
+
+    __slots__ = ("call", "ended", "method", "params", "sink", "worker_call")
+
+    def __init__(self, sink: Sink, call: int, method: str, params: Mapping[str, Any]) -> None:
+        self.sink = sink
+        self.call = call
+        self.method = method
+        self.params = params
+        self.worker_call: int | None = None
+        self.ended = False
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Tell the guest, once."""
+        if not self.ended:
+            self.ended = True
+            self.sink.finish(self.call, result)
+            self.sink.flush()
+
+    def fail(self, error: BridgeError) -> None:
+        """Tell the guest, once."""
+        if not self.ended:
+            self.ended = True
+            self.sink.fail(self.call, error)
+            self.sink.flush()

@@ -1,0 +1,210 @@
+"""A worker process, seen from the front: starts it, speaks to it, routes its answers, notices its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from mlxbridge import __version__
+from mlxbridge.errors import BridgeError, ConnectionLost, Overloaded, TransportError, WorkerLost
+from mlxbridge.host.models.job import Job, Sink
+from mlxbridge.protocol.events import Closed, ErrorReceived, ItemReceived, Ready, ResultReceived, TokensReceived
+from mlxbridge.protocol.guest import GuestConnection
+from mlxbridge.protocol.handshake import NONCE_BYTES
+from mlxbridge.protocol.limits import Limits, Windows
+from mlxbridge.transport.driver import Driver
+
+# The front passes everything on at once and holds back, if need be, towards the guest: no credit is needed here.
+_WINDOWS = Windows(items=1 << 48, bytes=1 << 48)
+_LIMITS = Limits(max_unacked_frames=1024)
+_OVERLOADED_RETRY_S = 1.0
+STOP_TIMEOUT_S = 5.0
+
+
+class Worker:
+    """One process. Made by ``start``; ends when the process does, or by ``stop``."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self._connection = GuestConnection(
+            software=f"mlxbridge-host/{__version__}", nonce=os.urandom(NONCE_BYTES), limits=_LIMITS, windows=_WINDOWS
+        )
+        self._driver = Driver(self._connection, self._on_events, self._on_lost)
+        loop = asyncio.get_running_loop()
+        self._ready: asyncio.Future[None] = loop.create_future()
+        self._lost: asyncio.Future[None] = loop.create_future()
+        self._jobs: dict[int, Job] = {}
+        self._asked: dict[int, asyncio.Future[Mapping[str, Any]]] = {}
+
+    @classmethod
+    async def start(cls) -> Worker:
+        """Start a process and shake hands with it.
+
+        Raises:
+            WorkerLost: it died before that.
+        """
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs:
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-m",
+                    "mlxbridge.host.worker",
+                    "--fd",
+                    str(theirs.fileno()),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    pass_fds=[theirs.fileno()],
+                )
+            worker = cls(process)
+            ours.setblocking(False)
+            await asyncio.get_running_loop().create_connection(lambda: worker._driver, sock=ours)
+        except BaseException:
+            ours.close()
+            raise
+        try:
+            await worker._ready
+        except BaseException:
+            await worker.stop()
+            raise
+        return worker
+
+    @property
+    def num_jobs(self) -> int:
+        """Calls that run or wait in the worker."""
+        return len(self._jobs)
+
+    async def ask(self, method: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A call of the front's own.
+
+        Raises:
+            WorkerLost: the process died meanwhile.
+            RemoteError: its answer.
+        """
+        if not self._connection.can_open:
+            raise WorkerLost("the worker has ended")
+        call = self._connection.open_call(method, params)
+        answer: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
+        self._asked[call] = answer
+        self._driver.flush_soon()
+        return await answer
+
+    def submit(self, job: Job) -> None:
+        """Pass a guest's call on. A call that cannot be passed on fails."""
+        if not self._connection.can_open:
+            error: BridgeError
+            if self._connection.ready:
+                error = Overloaded("too many calls for this model", retry_after=_OVERLOADED_RETRY_S)
+            else:
+                error = WorkerLost("the model's worker has just ended", retry_after=_OVERLOADED_RETRY_S)
+            job.fail(error)
+            return
+        try:
+            number = self._connection.open_call(job.method, job.params)
+        except BridgeError as error:
+            job.fail(error)
+            return
+        job.worker_call = number
+        self._jobs[number] = job
+        self._driver.flush_soon()
+
+    def cancel(self, job: Job) -> None:
+        """Nobody waits for the job any more; its slot is free before the worker's next step."""
+        if job.worker_call is not None and self._jobs.get(job.worker_call) is job:
+            del self._jobs[job.worker_call]
+            self._connection.cancel(job.worker_call)
+            self._driver.flush()
+
+    async def ended(self) -> str:
+        """Wait for the process's end; how it came, in words."""
+        await self._lost
+        code = await self.process.wait()
+        if code < 0:
+            with contextlib.suppress(ValueError):
+                return f"was killed by {signal.Signals(-code).name}"
+        return f"exited with status {code}"
+
+    async def stop(self) -> None:
+        """Let the process end: it does when its socket closes, unless it is stuck."""
+        self._driver.abort()
+        try:
+            await asyncio.wait_for(self.process.wait(), STOP_TIMEOUT_S)
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.kill()
+            await self.process.wait()
+
+    def kill(self) -> None:
+        """End the process now."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+
+    # ------------------------------------------------------------------------------------------------------------
+
+    def _on_events(self) -> None:
+        for event in self._connection.events():
+            if type(event) is TokensReceived:
+                self._route(event)
+            elif isinstance(event, ResultReceived | ErrorReceived):
+                self._end(event)
+            elif isinstance(event, Ready):
+                self._ready.set_result(None)
+            elif isinstance(event, ItemReceived):
+                self._connection.consume(event.call, items=1)
+            elif isinstance(event, Closed):
+                self._on_closed(event.error or ConnectionLost("closed"))
+
+    def _route(self, event: TokensReceived) -> None:
+        """Regroup a step's rows by guest: one frame and one write for each."""
+        jobs = self._jobs
+        groups: dict[Sink, tuple[list[int], list[list[int]], list[str]]] = {}
+        for number, ids, text in zip(event.calls, event.token_ids, event.texts, strict=True):
+            job = jobs.get(number)
+            if job is None:  # cancelled a moment ago
+                continue
+            group = groups.get(job.sink)
+            if group is None:
+                group = groups[job.sink] = ([], [], [])
+            group[0].append(job.call)
+            group[1].append(ids)
+            group[2].append(text)
+        for sink, columns in groups.items():
+            sink.send_tokens(*columns)
+            sink.flush()
+
+    def _end(self, event: ResultReceived | ErrorReceived) -> None:
+        job = self._jobs.pop(event.call, None)
+        if job is not None:
+            if isinstance(event, ResultReceived):
+                job.finish(event.result)
+            else:
+                job.fail(event.error)
+            return
+        answer = self._asked.pop(event.call, None)
+        if answer is not None and not answer.done():
+            if isinstance(event, ResultReceived):
+                answer.set_result(event.result)
+            else:
+                answer.set_exception(event.error)
+
+    def _on_closed(self, error: BridgeError) -> None:
+        reason = "" if isinstance(error, TransportError) else f" ({error.message})"
+        lost = WorkerLost(f"the model's worker process ended under the call{reason}; it is being started again")
+        if not self._ready.done():
+            self._ready.set_exception(lost)
+        asked, self._asked = self._asked, {}
+        for answer in asked.values():
+            if not answer.done():
+                answer.set_exception(lost)
+        jobs, self._jobs = self._jobs, {}
+        for job in jobs.values():
+            job.fail(lost)
+
+    def _on_lost(self) -> None:
+        if not self._lost.done():
+            self._lost.set_result(None)

@@ -1,0 +1,110 @@
+"""The sockets guests connect to, and the sessions that come of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Mapping, Sequence
+
+from mlxbridge.addresses import Address, Listen
+from mlxbridge.errors import Unavailable
+from mlxbridge.host.server.session import Methods, Session
+from mlxbridge.transport.driver import Driver
+from mlxbridge.transport.listen import bound_address, close_listener, open_listener
+from mlxbridge.transport.peers import peer_of
+
+log = logging.getLogger(__name__)
+
+MAX_CONNECTIONS = 1024
+CLOSE_TIMEOUT_S = 2.0
+
+
+class Listener:
+    """Owns the listening sockets and every session.
+
+    Args:
+        tokens: secret by guest name; None lets everyone in.
+    """
+
+    def __init__(self, tokens: Mapping[str, bytes] | None) -> None:
+        self._tokens = tokens
+        self._sessions: set[Session] = set()
+        self._sockets: list[socket.socket] = []
+        self._servers: list[asyncio.Server] = []  # uvloop closes a server that nobody refers to
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def count(self) -> tuple[int, int]:
+        """Connections, and calls open on them."""
+        return len(self._sessions), sum(session.num_calls for session in self._sessions)
+
+    async def listen(self, listens: Sequence[Listen], methods: Methods) -> list[Address]:
+        """Open every socket, then serve them; where they really are.
+
+        Raises:
+            TransportError, UsageError: one of them cannot be opened; none is served then.
+        """
+        try:
+            for listen in listens:
+                self._sockets.append(open_listener(listen))
+        except BaseException:
+            self._close_sockets()
+            raise
+        loop = asyncio.get_running_loop()
+        for sock, listen in zip(self._sockets, listens, strict=True):
+            self._servers.append(await loop.create_server(self._factory(listen, methods), sock=sock))
+        return [bound_address(sock, listen) for sock, listen in zip(self._sockets, listens, strict=True)]
+
+    def stop_listening(self) -> None:
+        """Take no more connections."""
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+        self._close_sockets()
+
+    async def drain(self, reason: str, timeout_s: float) -> bool:
+        """Take no more calls and wait for those that run; whether they ended in time."""
+        for session in list(self._sessions):
+            session.go_away(reason, timeout_s)
+        return await self._wait_idle(timeout_s)
+
+    async def close(self, reason: str) -> None:
+        """End every session now."""
+        for session in list(self._sessions):
+            session.close(Unavailable(reason))
+        if not await self._wait_idle(CLOSE_TIMEOUT_S):
+            for session in list(self._sessions):
+                session.driver.abort()
+            await self._wait_idle(CLOSE_TIMEOUT_S)
+
+    async def _wait_idle(self, timeout_s: float) -> bool:
+        try:
+            await asyncio.wait_for(self._idle.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        return True
+
+    def _factory(self, listen: Listen, methods: Methods) -> Callable[[], Driver]:
+        def describe(transport: asyncio.Transport) -> str:
+            return str(peer_of(transport.get_extra_info("socket"), listen))
+
+        def make() -> Driver:
+            session = Session(methods, self._tokens, self._on_lost, describe)
+            self._sessions.add(session)
+            self._idle.clear()
+            if len(self._sessions) > MAX_CONNECTIONS:
+                session.close(Unavailable(f"{MAX_CONNECTIONS} connections are open"))
+            return session.driver
+
+        return make
+
+    def _on_lost(self, session: Session) -> None:
+        self._sessions.discard(session)
+        if not self._sessions:
+            self._idle.set()
+
+    def _close_sockets(self) -> None:
+        for sock in self._sockets:
+            close_listener(sock)
+        self._sockets.clear()

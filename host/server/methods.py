@@ -1,0 +1,108 @@
+"""What guests may ask for, by name (SPEC.md §10)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from typing import Any, Protocol
+
+from mlxbridge.errors import InvalidArgument, UnknownMethod
+from mlxbridge.host.models.catalogue import Catalogue
+from mlxbridge.host.models.job import Job
+from mlxbridge.host.models.model import Model
+from mlxbridge.host.params import check_names, parse_generate, parse_model
+from mlxbridge.host.server.session import SOFTWARE, Session
+from mlxbridge.protocol.events import CallOpened
+
+Cancel = Callable[[], object] | None
+_NOTHING: frozenset[str] = frozenset()
+_MODEL = frozenset({"model"})
+
+
+class Census(Protocol):
+    """Who is connected (``server.listener`` knows)."""
+
+    def count(self) -> tuple[int, int]:
+        """Connections, and calls open on them."""
+
+
+class GuestMethods:
+    """The method table of the front."""
+
+    def __init__(self, catalogue: Catalogue, census: Census) -> None:
+        self._catalogue = catalogue
+        self._census = census
+        self._started_at = time.monotonic()
+        self._table: dict[str, Callable[[Session, int, Mapping[str, Any]], Cancel]] = {
+            "generate": self._generate,
+            "models": self._models,
+            "load": self._load,
+            "unload": self._unload,
+            "status": self._status,
+        }
+
+    def open(self, session: Session, event: CallOpened) -> Cancel:
+        """Start a call; how to cancel it.
+
+        Raises:
+            BridgeError: the call is refused.
+        """
+        method = self._table.get(event.method)
+        if method is None:
+            near = get_close_matches(event.method, self._table, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(self._table)}"
+            raise UnknownMethod(f"this host has no method {event.method[:100]!r}; {hint}")
+        return method(session, event.call, event.params)
+
+    def _generate(self, session: Session, call: int, params: Mapping[str, Any]) -> Cancel:
+        parse_generate(params)  # the worker reads it again; a bad one is refused without waiting for the worker
+        model = self._catalogue.find(parse_model("generate", params))
+        job = Job(session, call, "generate", params)
+        model.submit(job)
+        return lambda: model.cancel(job)
+
+    def _models(self, session: Session, call: int, params: Mapping[str, Any]) -> Cancel:
+        check_names("models", params, _NOTHING)
+        session.finish(call, {"models": [model.describe() for model in self._catalogue]})
+        return None
+
+    def _load(self, session: Session, call: int, params: Mapping[str, Any]) -> Cancel:
+        model = self._named("load", params)
+
+        async def load() -> Mapping[str, Any]:
+            await model.load()
+            return model.describe()
+
+        return session.run(call, load())
+
+    def _unload(self, session: Session, call: int, params: Mapping[str, Any]) -> Cancel:
+        model = self._named("unload", params)
+
+        async def unload() -> Mapping[str, Any]:
+            await model.unload()
+            return model.describe()
+
+        return session.run(call, unload())
+
+    def _status(self, session: Session, call: int, params: Mapping[str, Any]) -> Cancel:
+        check_names("status", params, _NOTHING)
+
+        async def status() -> Mapping[str, Any]:
+            connections, calls = self._census.count()
+            return {
+                "software": SOFTWARE,
+                "uptime_ms": round((time.monotonic() - self._started_at) * 1000),
+                "connections": connections,
+                "calls": calls,
+                "models": [await model.report() for model in self._catalogue],
+            }
+
+        return session.run(call, status())
+
+    def _named(self, method: str, params: Mapping[str, Any]) -> Model:
+        check_names(method, params, _MODEL)
+        name = parse_model(method, params)
+        if name is None:
+            raise InvalidArgument(f"model: {method} needs the name of a model", details={"field": "model"})
+        return self._catalogue.find(name)

@@ -1,0 +1,212 @@
+"""One guest's connection: owns its protocol state, opens its calls, and is the sink of their answers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Protocol
+
+from mlxbridge import __version__
+from mlxbridge.errors import BridgeError, DeadlineExceeded, HandshakeTimeout, InternalError, Unavailable
+from mlxbridge.protocol.events import CallCancelled, CallOpened, Closed, Ready
+from mlxbridge.protocol.handshake import NONCE_BYTES
+from mlxbridge.protocol.host import HostConnection
+from mlxbridge.protocol.limits import HANDSHAKE_TIMEOUT_S, KEEPALIVE_INTERVAL_S
+from mlxbridge.transport.driver import Driver
+
+log = logging.getLogger(__name__)
+
+SOFTWARE = f"mlxbridge-host/{__version__}"
+
+
+class Methods(Protocol):
+    """What a session asks to answer calls (``server.methods``)."""
+
+    def open(self, session: Session, event: CallOpened) -> Callable[[], object] | None:
+        """Start a call; how to cancel it, if that takes more than forgetting about it.
+
+        Raises:
+            BridgeError: the call is refused.
+        """
+
+
+class Session:
+    """From accepting a connection to losing it.
+
+    Args:
+        methods: answers the calls.
+        tokens: secret by guest name; None lets everyone in.
+        peer: who it is, for the log.
+        on_lost: called once, when it is over.
+    """
+
+    def __init__(
+        self,
+        methods: Methods,
+        tokens: Mapping[str, bytes] | None,
+        on_lost: Callable[[Session], None],
+        describe_peer: Callable[[asyncio.Transport], str],
+    ) -> None:
+        self._methods = methods
+        self._on_lost = on_lost
+        self._describe_peer = describe_peer
+        self._connection = HostConnection(software=SOFTWARE, nonce=os.urandom(NONCE_BYTES), tokens=tokens)
+        self.driver = Driver(self._connection, self._on_events, self._on_connection_lost)
+        self._loop = asyncio.get_running_loop()
+        self._cancels: dict[int, Callable[[], object]] = {}
+        self._deadlines: dict[int, asyncio.TimerHandle] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer = self._loop.call_later(HANDSHAKE_TIMEOUT_S, self._on_handshake_timeout)
+        self._draining = False
+        self.peer = "a guest"
+
+    @property
+    def num_calls(self) -> int:
+        """Calls that have not ended."""
+        return self._connection.num_calls
+
+    def go_away(self, reason: str, drain_s: float) -> None:
+        """Take no more calls; close when the last one has ended."""
+        self._draining = True
+        if self._connection.handshaking:
+            self._connection.close(Unavailable(reason))
+        self._connection.go_away(reason, round(drain_s * 1000))
+        self.flush()
+
+    def close(self, error: BridgeError) -> None:
+        """End every call with ``error``, and the connection."""
+        for call in list(self._cancels):
+            self._cancel(call)
+            self.fail(call, error)
+        self._connection.close()
+        self.flush()
+
+    def run(self, call: int, work: Coroutine[Any, Any, Mapping[str, Any]]) -> Callable[[], object]:
+        """Answer a call with what a coroutine returns; how to cancel that."""
+        task = self._loop.create_task(self._answer(call, work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task.cancel
+
+    # -- models.job.Sink ---------------------------------------------------------------------------------------
+
+    def send_tokens(self, calls: Sequence[int], token_ids: Sequence[list[int]], texts: Sequence[str]) -> None:
+        """Tokens of one step, one row a call."""
+        self._connection.send_tokens(calls, token_ids, texts)
+
+    def finish(self, call: int, result: Mapping[str, Any]) -> None:
+        """The call ended well."""
+        self._forget(call)
+        self._connection.finish(call, result)
+
+    def fail(self, call: int, error: BridgeError) -> None:
+        """The call ended badly."""
+        self._forget(call)
+        self._connection.fail(call, error)
+
+    def flush(self) -> None:
+        """Write what there is; close once a draining session is idle."""
+        self.driver.flush()
+        if self._draining and not self._connection.num_calls and not self._connection.closed:
+            self._connection.close()
+            self.driver.flush()
+
+    # ------------------------------------------------------------------------------------------------------------
+
+    def _on_events(self) -> None:
+        for event in self._connection.events():
+            if isinstance(event, CallOpened):
+                self._open(event)
+            elif isinstance(event, CallCancelled):
+                self._cancel(event.call)
+                self._connection.finish(event.call, {"finish_reason": "cancelled"})
+            elif isinstance(event, Ready):
+                self._on_ready(event)
+            elif isinstance(event, Closed):
+                self._on_closed(event)
+        if self._draining:
+            self._loop.call_soon(self.flush)
+
+    def _open(self, event: CallOpened) -> None:
+        call = event.call
+        try:
+            cancel = self._methods.open(self, event)
+        except BridgeError as error:
+            self._connection.fail(call, error)
+            return
+        except Exception as error:
+            log.exception("%s: %s failed", self.peer, event.method)
+            self._connection.fail(call, InternalError(f"{event.method} failed: {type(error).__name__}"))
+            return
+        if not self._connection.is_open(call):
+            return
+        if cancel is not None:
+            self._cancels[call] = cancel
+        if event.deadline_ms is not None:
+            self._deadlines[call] = self._loop.call_later(event.deadline_ms / 1000, self._on_deadline, call)
+
+    def _cancel(self, call: int) -> None:
+        cancel = self._cancels.get(call)
+        self._forget(call)
+        if cancel is not None:
+            cancel()
+
+    def _forget(self, call: int) -> None:
+        self._cancels.pop(call, None)
+        timer = self._deadlines.pop(call, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _on_deadline(self, call: int) -> None:
+        self._cancel(call)
+        self._connection.fail(call, DeadlineExceeded("the call's time budget ran out on the host"))
+        self.flush()
+
+    async def _answer(self, call: int, work: Coroutine[Any, Any, Mapping[str, Any]]) -> None:
+        try:
+            self.finish(call, await work)
+        except BridgeError as error:
+            self.fail(call, error)
+        except Exception as error:
+            log.exception("%s: call %d failed", self.peer, call)
+            self.fail(call, InternalError(f"{type(error).__name__}: {error}"))
+        self.flush()
+
+    def _on_ready(self, event: Ready) -> None:
+        self._timer.cancel()
+        self._timer = self._loop.call_later(KEEPALIVE_INTERVAL_S, self._tick_keepalive)
+        transport = self.driver.transport
+        where = self._describe_peer(transport) if transport is not None else "gone"
+        self.peer = f"{event.identity}@{where}" if event.identity else where
+        log.info("guest %s connected (%s)", self.peer, event.peer.software)
+
+    def _tick_keepalive(self) -> None:
+        self._connection.keepalive()
+        self._on_events()
+        self.flush()
+        if not self._connection.closed:
+            self._timer = self._loop.call_later(KEEPALIVE_INTERVAL_S, self._tick_keepalive)
+
+    def _on_handshake_timeout(self) -> None:
+        if self._connection.handshaking:
+            self._connection.close(HandshakeTimeout(f"no HELLO within {HANDSHAKE_TIMEOUT_S:g} s"))
+            self._on_events()
+            self.flush()
+
+    def _on_closed(self, event: Closed) -> None:
+        self._timer.cancel()
+        if event.error is not None and self._connection.peer is None:
+            log.warning("a guest was refused: %s", event.error.message)
+        for call in list(self._cancels):
+            self._cancel(call)
+        for timer in self._deadlines.values():
+            timer.cancel()
+        self._deadlines.clear()
+
+    def _on_connection_lost(self) -> None:
+        self._timer.cancel()
+        if self._connection.peer is not None:
+            log.info("guest %s left", self.peer)
+        self._on_lost(self)

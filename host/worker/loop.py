@@ -1,0 +1,156 @@
+"""Read the commands that have come, take one engine step, write all of its tokens at once; over and over.
+
+While the engine has work the socket is only looked at, so that a cancel takes effect before the next step; while it
+has none, the loop sleeps in ``recv``.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from mlxbridge import __version__
+from mlxbridge.errors import BridgeError, InternalError, ModelLoadFailed, UnknownMethod
+from mlxbridge.host.engine.interface import Engine, Row
+from mlxbridge.host.params import parse_generate
+from mlxbridge.protocol.events import CallCancelled, CallOpened
+from mlxbridge.protocol.handshake import NONCE_BYTES
+from mlxbridge.protocol.host import HostConnection
+from mlxbridge.protocol.limits import Limits
+from mlxbridge.types import Usage
+
+MAX_CALLS = 8_192
+_JOIN_BYTES = 64 * 1024
+
+LoadEngine = Callable[[Mapping[str, Any]], Engine]
+"""Takes the params of ``load``; raises ModelLoadFailed or ModelNotFound."""
+
+
+class WorkerLoop:
+    """Serves one connection to the front until that closes."""
+
+    def __init__(self, sock: socket.socket, load_engine: LoadEngine) -> None:
+        self._socket = sock
+        self._load_engine = load_engine
+        self._engine: Engine | None = None
+        self._connection = HostConnection(
+            software=f"mlxbridge-worker/{__version__}",
+            nonce=os.urandom(NONCE_BYTES),
+            limits=Limits(max_calls=MAX_CALLS),
+        )
+        self._failed_to_load = False
+
+    def run(self) -> None:
+        """Until the front closes the connection, or asks for a model that cannot be loaded."""
+        while self.run_once():
+            pass
+
+    def run_once(self) -> bool:
+        """One turn; False once there is nothing left to do."""
+        engine = self._engine
+        busy = engine is not None and engine.has_work
+        try:
+            self._read(wait=not busy)
+            self._handle_events()
+            if engine is not None and engine.has_work:
+                self._answer(engine.step())
+            self._write()
+        except (BrokenPipeError, ConnectionResetError):
+            return False  # the front is gone, and with it everyone who waited
+        return not self._connection.closed and not self._failed_to_load
+
+    def _read(self, *, wait: bool) -> None:
+        flags = 0 if wait else socket.MSG_DONTWAIT
+        while True:
+            buffer = self._connection.receive_buffer()
+            try:
+                count = self._socket.recv_into(buffer, 0, flags)
+            except BlockingIOError:
+                return
+            if count:
+                self._connection.received(count)
+            else:
+                self._connection.receive_eof()
+            if count < len(buffer):
+                return
+            flags = socket.MSG_DONTWAIT
+
+    def _write(self) -> None:
+        while data := self._connection.data_to_send():
+            if sum(map(len, data)) <= _JOIN_BYTES:
+                self._socket.sendall(b"".join(data))
+            else:
+                for buffer in data:
+                    self._socket.sendall(buffer)
+
+    def _handle_events(self) -> None:
+        for event in self._connection.events():
+            if isinstance(event, CallOpened):
+                try:
+                    self._open(event)
+                except BridgeError as error:
+                    self._connection.fail(event.call, error)
+            elif isinstance(event, CallCancelled):
+                self._cancel(event.call)
+
+    def _open(self, event: CallOpened) -> None:
+        if event.method == "load":
+            self._load(event)
+        elif self._engine is None:
+            raise InternalError(f"{event.method} before a model was loaded")
+        elif event.method == "generate":
+            self._engine.submit(event.call, parse_generate(event.params))
+        elif event.method == "stats":
+            self._connection.finish(event.call, self._engine.stats())
+        else:
+            raise UnknownMethod(f"a worker has no method {event.method!r}")
+
+    def _load(self, event: CallOpened) -> None:
+        if self._engine is not None:
+            raise InternalError("this worker has a model already")
+        try:
+            self._engine = self._load_engine(event.params)
+        except BridgeError:
+            self._failed_to_load = True
+            raise
+        except Exception as error:
+            self._failed_to_load = True
+            raise ModelLoadFailed(f"loading failed: {type(error).__name__}: {error}") from error
+        self._connection.finish(event.call, self._engine.describe())
+
+    def _cancel(self, call: int) -> None:
+        row = self._engine.cancel(call) if self._engine is not None else None
+        if row is not None:
+            self._answer([row])
+        else:
+            self._connection.fail(call, InternalError("the call was not open in the engine"))
+
+    def _answer(self, rows: Sequence[Row]) -> None:
+        connection = self._connection
+        moved = [row for row in rows if row.token_ids or row.text]
+        if moved:
+            connection.send_tokens(
+                [row.call for row in moved], [row.token_ids for row in moved], [row.text for row in moved]
+            )
+        for row in rows:
+            if row.usage is not None:
+                connection.finish(row.call, usage_to_wire(row.usage))
+            elif row.error is not None:
+                connection.fail(row.call, row.error)
+
+
+def usage_to_wire(usage: Usage) -> dict[str, Any]:
+    """A generate call's RESULT (SPEC.md §10)."""
+    result: dict[str, Any] = {
+        "finish_reason": usage.finish_reason,
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "queue_ms": usage.queue_seconds * 1000,
+        "prefill_ms": usage.prefill_seconds * 1000,
+        "decode_ms": usage.decode_seconds * 1000,
+    }
+    if usage.stop_string is not None:
+        result["stop_string"] = usage.stop_string
+    return result
