@@ -1,18 +1,22 @@
 """Flow control of one call, from either end (SPEC.md §7).
 
 Credit is an absolute total that only grows, so a CREDIT frame may be lost in a merge or repeated without harm. A sender
-without credit never waits: tokens melt into one pending delta, items and payloads queue, and all of it leaves when
-credit comes.
+without credit never waits: tokens that follow tokens melt into one delta, items and payloads queue behind it, and all
+of it leaves in order when credit comes.
 """
 
 from __future__ import annotations
 
 from collections import deque
 
-from mlxbridge.protocol.limits import Windows
+from mlxbridge.protocol.limits import MAX_ARRAY_ITEMS, Windows
 
 MIN_SLIVER_BYTES = 4096
 """A payload waits for at least this much byte credit (or its own rest), so that pieces do not dwindle."""
+
+
+_ROW_BYTES = 32
+"""What a row takes beside its ids and characters, at most: call number, two lengths, the columns' share."""
 
 
 class Payload:
@@ -26,6 +30,20 @@ class Payload:
         self.sent = 0
 
 
+class Delta:
+    """Tokens that wait, merged; they cost one item of credit."""
+
+    __slots__ = ("ids", "texts")
+
+    def __init__(self, ids: list[int], texts: list[str]) -> None:
+        self.ids = ids
+        self.texts = texts
+
+    def max_bytes(self) -> int:
+        """The most that a row of these tokens can take in a TOKENS head."""
+        return 9 * len(self.ids) + 4 * sum(map(len, self.texts)) + _ROW_BYTES
+
+
 class Outflow:
     """Host side of a call: what may be sent, what is held back, and the frame that ends it."""
 
@@ -36,8 +54,6 @@ class Outflow:
         "final",
         "items_sent",
         "items_total",
-        "pending_ids",
-        "pending_texts",
         "queue",
     )
 
@@ -46,45 +62,53 @@ class Outflow:
         self.items_sent = 0
         self.bytes_total = bytes_total
         self.bytes_sent = 0
-        self.pending_ids: list[int] = []
-        self.pending_texts: list[str] = []
-        self.queue: deque[bytes | Payload] = deque()  # encoded ITEM frames and payloads, in order
+        self.queue: deque[bytes | Delta | Payload] = (
+            deque()
+        )  # encoded ITEM frames, tokens, payloads, in order
         self.final: bytes | None = None  # the encoded RESULT or ERROR, once there is one
         self.cancelled = False
 
-    @property
-    def pending(self) -> bool:
-        """Whether tokens wait."""
-        return bool(self.pending_ids or self.pending_texts)
-
-    @property
-    def held(self) -> bool:
-        """Whether anything waits, so that what comes next must wait behind it."""
-        return bool(self.pending_ids or self.pending_texts or self.queue)
-
-    def merge(self, token_ids: list[int], text: str) -> None:
-        """Add a step's tokens to the pending delta."""
-        self.pending_ids += token_ids
+    def merge(self, ids: list[int], text: str) -> None:
+        """Hold tokens back, in the last delta if nothing was queued behind it."""
+        if not (ids or text):
+            return
+        last = self.queue[-1] if self.queue else None
+        if not isinstance(last, Delta):
+            last = Delta([], [])
+            self.queue.append(last)
+        last.ids += ids
         if text:
-            self.pending_texts.append(text)
+            last.texts.append(text)
 
-    def take_delta(self) -> tuple[list[int], str]:
-        """The pending delta, which costs one item of credit."""
-        delta = self.pending_ids, "".join(self.pending_texts)
-        self.pending_ids, self.pending_texts = [], []
+    def first_delta(self) -> Delta | None:
+        """The delta that is first in line, if there is credit for it."""
+        first = self.queue[0] if self.queue else None
+        return first if isinstance(first, Delta) and self.items_sent < self.items_total else None
+
+    def take(self, delta: Delta, most_bytes: int) -> tuple[list[int], str]:
+        """The first delta, or as much of it as surely fits; that costs one item of credit."""
         self.items_sent += 1
-        return delta
+        text = "".join(delta.texts)
+        if delta.max_bytes() <= most_bytes and len(delta.ids) <= MAX_ARRAY_ITEMS:
+            self.queue.popleft()
+            return delta.ids, text
+        num_ids = min(MAX_ARRAY_ITEMS, (most_bytes - _ROW_BYTES) // 18)
+        num_chars = (most_bytes - _ROW_BYTES) // 8
+        self.queue[0] = Delta(delta.ids[num_ids:], [text[num_chars:]])
+        return delta.ids[:num_ids], text[:num_chars]
+
+    def put_back(self, ids: list[int], text: str) -> None:
+        """Undo a ``take``."""
+        self.items_sent -= 1
+        self.queue.appendleft(Delta(ids, [text]))
 
     def drop(self) -> None:
         """Forget everything held back: the guest has cancelled."""
         self.cancelled = True
-        self.pending_ids, self.pending_texts = [], []
         self.queue.clear()
 
     def can_send(self) -> bool:
         """Whether the credit suffices for the first thing that waits."""
-        if self.pending:
-            return self.items_sent < self.items_total
         if not self.queue:
             return self.final is not None
         first = self.queue[0]
