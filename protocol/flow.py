@@ -11,8 +11,9 @@ from collections import deque
 
 from mlxbridge.protocol.limits import MAX_ARRAY_ITEMS, Windows
 
-MIN_SLIVER_BYTES = 4096
-"""A payload waits for at least this much byte credit (or its own rest), so that pieces do not dwindle."""
+MAX_SLIVER_BYTES = 4096
+"""A payload waits for this much byte credit, or its own rest, so that pieces do not dwindle; for half the window if
+that is less, since the guest gives credit back by half windows."""
 
 
 _ROW_BYTES = 32
@@ -55,6 +56,7 @@ class Outflow:
         "items_sent",
         "items_total",
         "queue",
+        "sliver",
     )
 
     def __init__(self, items_total: int, bytes_total: int) -> None:
@@ -62,6 +64,7 @@ class Outflow:
         self.items_sent = 0
         self.bytes_total = bytes_total
         self.bytes_sent = 0
+        self.sliver = min(MAX_SLIVER_BYTES, max(1, bytes_total // 2))
         self.queue: deque[bytes | Delta | Payload] = (
             deque()
         )  # encoded ITEM frames, tokens, payloads, in order
@@ -114,7 +117,7 @@ class Outflow:
         first = self.queue[0]
         if isinstance(first, Payload):
             rest = len(first.data) - first.sent
-            return self.bytes_total - self.bytes_sent >= min(rest, MIN_SLIVER_BYTES)
+            return self.bytes_total - self.bytes_sent >= min(rest, self.sliver)
         return self.items_sent < self.items_total
 
 
@@ -157,13 +160,15 @@ class Inflow:
         if items_due - self.items_granted >= (self.windows.items + 1) // 2:
             self.items_granted = items_due
             due = True
-        return self._grant_bytes(self.bytes_consumed + self.windows.bytes) or due
+        return self.grant_bytes() or due
 
-    def extend_payload(self) -> bool:
-        """Grant what the payload in progress still needs: its memory is taken already, and it must not deadlock."""
-        return self._grant_bytes(self.bytes_received + self.windows.bytes)
+    def grant_bytes(self) -> bool:
+        """Raise the byte credit if a CREDIT frame is worth it.
 
-    def _grant_bytes(self, total: int) -> bool:
+        What has come of the payload in progress counts as consumed, or one larger than the window would never end. It
+        stops to count once the payload is whole, so the next one waits for the application.
+        """
+        total = self.bytes_consumed + self.payload_filled + self.windows.bytes
         if total - self.bytes_granted < (self.windows.bytes + 1) // 2 or total == self.bytes_granted:
             return False
         self.bytes_granted = total

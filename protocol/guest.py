@@ -328,8 +328,8 @@ class GuestConnection(Connection):
         assert flow.payload is not None
         flow.payload_filled += self._piece_size
         if flow.payload_filled < len(flow.payload):
-            if flow.extend_payload() and not flow.cancelled:
+            if flow.grant_bytes() and not flow.cancelled:
                 self._credit_due[call] = None
             return
         self._events.append(DataReceived(call, flow.meta, flow.payload))
-        flow.payload, flow.meta = None, {}
+        flow.payload, flow.payload_filled, flow.meta = None, 0, {}
