@@ -317,6 +317,8 @@ class GuestConnection(Connection):
             raise RemoteProtocolError("DATA: a payload's first piece needs nbytes in its head")
         if size > self.limits.max_payload_bytes:
             raise LimitExceeded(f"DATA: payload of {size} bytes, at most {self.limits.max_payload_bytes}")
+        if not size:
+            return memoryview(b"")  # an empty array has no view of bytes
         try:
             return memoryview(self._allocate(size)).cast("B")
         except MemoryError as error:

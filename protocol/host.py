@@ -129,7 +129,10 @@ class HostConnection(Connection):
         flow = self._calls.get(call)
         if flow is None or flow.cancelled or flow.final is not None:
             return
-        view = memoryview(data).cast("B")
+        view = memoryview(data)
+        if not view.c_contiguous:
+            raise LocalProtocolError("DATA: the buffer is not contiguous")
+        view = view.cast("B") if view.nbytes else memoryview(b"")  # an empty array has no view of bytes
         head = self._encode_head("DATA", {**meta, "nbytes": view.nbytes})
         if self.peer is not None and view.nbytes > self.peer.limits.max_payload_bytes:
             self.fail(
