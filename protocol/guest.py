@@ -40,6 +40,8 @@ from mlxbridge.protocol.state import Role, State
 
 _MORE = int(Flag.MORE)
 _INT = {int}
+_OUTSIDE_PAYLOAD = ("ITEM", "RESULT")
+"""An ERROR, or whatever ends a cancelled call, may break a payload off."""
 
 
 class GuestConnection(Connection):
@@ -156,8 +158,8 @@ class GuestConnection(Connection):
             return
         flow.cancelled = True
         self._credit_due.pop(call, None)
-        self._unsent_to_out()
-        self._out.append(encode_frame(FrameType.CANCEL, call))
+        if call not in self._unsent:  # else _release sends it behind its CALL
+            self._out.append(encode_frame(FrameType.CANCEL, call))
 
     def consume(self, call: int, *, items: int = 0, num_bytes: int = 0) -> None:
         """The application took so many stream items and payload bytes of the call: give their credit back."""
@@ -187,12 +189,10 @@ class GuestConnection(Connection):
 
     def _release(self) -> None:
         while self._unsent and not self._blocked:
-            self._emit(self._unsent.pop(next(iter(self._unsent))))
-
-    def _unsent_to_out(self) -> None:
-        """Let held calls go before a CANCEL, so that it never overtakes its CALL; cancels are rare."""
-        while self._unsent:
-            self._emit(self._unsent.pop(next(iter(self._unsent))))
+            call = next(iter(self._unsent))
+            self._emit(self._unsent.pop(call))
+            if self._calls[call].cancelled:
+                self._out.append(encode_frame(FrameType.CANCEL, call))
 
     # -- handshake ---------------------------------------------------------------------------------------------
 
@@ -229,11 +229,12 @@ class GuestConnection(Connection):
     # -- streams -----------------------------------------------------------------------------------------------
 
     def _flow(self, name: str, call: int) -> Inflow:
+        """The state of a call for which a frame came; a frame before the host can know of the call is a breach too."""
         flow = self._calls.get(call)
-        if flow is None or flow.payload is not None and name != "DATA":
-            raise RemoteProtocolError(
-                f"{name}: call {call} is {'not open' if flow is None else 'inside a payload'}"
-            )
+        if flow is None or call in self._unsent:
+            raise RemoteProtocolError(f"{name}: call {call} is not open")
+        if flow.payload is not None and name in _OUTSIDE_PAYLOAD and not flow.cancelled:
+            raise RemoteProtocolError(f"{name}: call {call} is inside a payload")
         return flow
 
     def _on_tokens(self, call: int, flags: int, head: Any, payload: bytes) -> None:
@@ -245,7 +246,7 @@ class GuestConnection(Connection):
             and len(calls) == len(token_ids) == len(texts)
         ):
             raise RemoteProtocolError("TOKENS: calls, token_ids and texts must be lists of equal length")
-        flows = self._calls
+        flows, unsent = self._calls, self._unsent
         for number, ids, text in zip(calls, token_ids, texts, strict=True):
             if (
                 type(number) is not int
@@ -257,7 +258,7 @@ class GuestConnection(Connection):
                     "TOKENS: a row must be a call number, a list of token ids and a text"
                 )
             flow = flows.get(number)
-            if flow is None:
+            if flow is None or number in unsent:
                 raise RemoteProtocolError(f"TOKENS: call {number} is not open")
             flow.items_received += 1
             if flow.items_received > flow.items_granted:
@@ -279,8 +280,7 @@ class GuestConnection(Connection):
         self._events.append(ResultReceived(call, head))
 
     def _on_error(self, call: int, flags: int, head: Any, payload: bytes) -> None:
-        if call not in self._calls:
-            raise RemoteProtocolError(f"ERROR: call {call} is not open")
+        self._flow("ERROR", call)
         if not isinstance(head, dict):
             raise RemoteProtocolError("ERROR: the head must be a map")
         self._end(call)
