@@ -226,7 +226,8 @@ class Connection:
             self.close(ConnectionLost(f"nothing heard for {self._misses + 1} keepalive intervals"))
         elif self._misses < KEEPALIVE_MISSES:
             self._misses += 1
-            self.ping()
+            if not self._paused:  # a PING that cannot leave is no question, and they must not pile up
+                self.ping()
 
     @property
     def closed(self) -> bool:
@@ -251,7 +252,7 @@ class Connection:
     @property
     def has_unsent(self) -> bool:
         """Whether anything still waits for room or credit."""
-        return bool(self._out)
+        return bool(self._out) or self._pong is not None
 
     # -- for the two roles -------------------------------------------------------------------------------------
 
@@ -290,6 +291,9 @@ class Connection:
 
     def _enter(self, state: State) -> None:
         self._state = state
+        if state is State.CLOSED:
+            self._in.clear()
+            self._pong = None
         allowed = MAY_SEND[peer_of(self.role)].get(state, frozenset())
         handlers = self._frame_handlers()
         self._handlers = {int(kind): handlers[kind] for kind in allowed}

@@ -194,6 +194,18 @@ class GuestConnection(Connection):
             if self._calls[call].cancelled:
                 self._out.append(encode_frame(FrameType.CANCEL, call))
 
+    @property
+    def has_unsent(self) -> bool:
+        """Whether anything still waits for room or for the host to keep up."""
+        return bool(self._unsent or self._credit_due) or super().has_unsent
+
+    def _enter(self, state: State) -> None:
+        super()._enter(state)
+        if state is State.CLOSED:  # payloads that were under way give their memory back
+            self._calls = {}
+            self._unsent = {}
+            self._credit_due = {}
+
     # -- handshake ---------------------------------------------------------------------------------------------
 
     def _frame_handlers(self) -> dict[FrameType, Handler]:

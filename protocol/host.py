@@ -286,6 +286,13 @@ class HostConnection(Connection):
         del self._sendable[call]  # to the end of the line, so that payloads of several calls take turns
         self._hold(call, flow)
 
+    @property
+    def has_unsent(self) -> bool:
+        """Whether anything still waits for room or credit."""
+        return super().has_unsent or any(
+            flow.queue or flow.final is not None for flow in self._calls.values()
+        )
+
     def _enter(self, state: State) -> None:
         super()._enter(state)
         if state is State.CLOSED:  # answers that come too late have nowhere to go
