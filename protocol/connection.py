@@ -34,7 +34,6 @@ from mlxbridge.protocol.buffer import ReceiveBuffer
 from mlxbridge.protocol.codec import (
     Buffer,
     DecodeError,
-    EncodeError,
     decode,
     decode_handshake,
     encode_plain,
@@ -87,6 +86,10 @@ def read_error(head: Mapping[str, Any]) -> BridgeError:
     if type(retry_ms) is int and retry_ms >= 0:
         fields["retry_after_ms"] = retry_ms
     return from_wire(fields)
+
+
+def _skip(call: int, flags: int, head: Any, payload: bytes) -> None:
+    """A frame of an unknown type whose sender marked it as safe to skip; its head is nobody's to judge."""
 
 
 class Connection:
@@ -322,11 +325,7 @@ class Connection:
             head = encode_plain(self._encode, {**to_wire(error), **more})
             if len(head) <= most:
                 return head
-        except (
-            EncodeError,
-            OverflowError,
-            ValueError,
-        ):  # odd details or retry_after, lone surrogates in the text
+        except (ValueError, OverflowError):  # odd details or retry_after, lone surrogates in the text
             pass
         message = error.message[:_BRIEF_CHARS].encode(errors="backslashreplace").decode()
         plain = {"code": error.code or InternalError.code, "name": type(error).__name__, "message": message}
@@ -380,7 +379,9 @@ class Connection:
         body = start + HEADER_BYTES
         if have < HEADER_BYTES + (head_length if is_data else length):
             return False
-        head = self._decode_head(kind, buffer.view[body : body + head_length]) if head_length else None
+        head = None
+        if head_length and handler is not _skip:
+            head = self._decode_head(kind, buffer.view[body : body + head_length])
         if kind in _COUNTED:
             self._frames_received += 1
         if is_data:
@@ -412,7 +413,7 @@ class Connection:
             if flags & _IGNORABLE and self._state is State.OPEN:
                 if length - head_length > self.limits.max_piece_bytes:
                     raise LimitExceeded(f"frame type {kind}: {length} bytes are too many to skip") from None
-                return self._ignore
+                return _skip
             raise RemoteProtocolError(f"frame type {kind} is unknown and not marked ignorable") from None
         raise RemoteProtocolError(
             f"{name} is not allowed from a {peer_of(self.role).value} while {self._state.value}"
@@ -457,9 +458,6 @@ class Connection:
             self._in.fill(sink, size)
 
     # -- frames of both roles ----------------------------------------------------------------------------------
-
-    def _ignore(self, call: int, flags: int, head: Any, payload: bytes) -> None:
-        """A frame of an unknown type whose sender marked it as safe to skip."""
 
     def _on_goaway(self, call: int, flags: int, head: Any, payload: bytes) -> None:
         head = head if isinstance(head, dict) else {}

@@ -215,7 +215,7 @@ class GuestConnection(Connection):
             FrameType.READY: self._on_ready,
             FrameType.ITEM: self._on_item,
             FrameType.TOKENS: self._on_tokens,
-            FrameType.DATA: self._ignore,  # pieces are read by _begin_piece and _end_piece
+            FrameType.DATA: self._on_data,
             FrameType.RESULT: self._on_result,
             FrameType.ERROR: self._on_error,
         }
@@ -303,6 +303,9 @@ class GuestConnection(Connection):
         self._credit_due.pop(call, None)
 
     # -- payloads ----------------------------------------------------------------------------------------------
+
+    def _on_data(self, call: int, flags: int, head: Any, payload: bytes) -> None:
+        raise NotImplementedError  # pieces are read by _begin_piece and _end_piece
 
     def _begin_piece(self, call: int, flags: int, head: Any, size: int) -> memoryview:
         flow = self._flow("DATA", call)

@@ -164,8 +164,13 @@ class HostConnection(Connection):
             self._end(call, self._error_frame(call, error))
 
     def go_away(self, reason: str, drain_ms: int) -> None:
-        """Take no more calls; those that are open have ``drain_ms`` left. The owner closes when they are done."""
-        if not self._draining and self._state is State.OPEN:
+        """Take no more calls; those that are open have ``drain_ms`` left. The owner closes when they are done.
+
+        During the handshake this closes the connection.
+        """
+        if self.handshaking:
+            self.close(Unavailable(reason))
+        elif not self._draining and self._state is State.OPEN:
             self._draining = True
             self._out.append(self._goaway_frame(Unavailable(reason), drain_ms))
 
