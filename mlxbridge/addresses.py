@@ -38,7 +38,7 @@ class UnixAddress:
         size = len(self.path.encode(errors="surrogateescape"))
         if size > MAX_PATH_BYTES:
             raise UsageError(
-                f"socket path {self.path!r} is {size} bytes long; the longest a socket may have is {MAX_PATH_BYTES}"
+                f"socket path {self.path!r} is {size} bytes long; a socket's has at most {MAX_PATH_BYTES}"
             )
         if "\0" in self.path:
             raise UsageError(f"socket path {self.path!r} has a NUL in it; use a plain file path")
@@ -112,7 +112,7 @@ def parse_address(text: str) -> Address:
     """Read one guest address.
 
     Args:
-        text: ``unix:///path``, ``vsock://CID[:PORT]`` or ``tcp://HOST[:PORT]``; blanks around it do not matter.
+        text: ``unix:///path``, ``vsock://CID[:PORT]`` or ``tcp://HOST[:PORT]``; blanks around it are cut off.
 
     Returns:
         The address; ``str()`` of it is the URL again, with its port.

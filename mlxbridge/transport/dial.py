@@ -24,7 +24,7 @@ from mlxbridge.transport.reasons import dialling, looking_up
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# A unix connect to a full accept queue fails at once with EAGAIN on Linux, and nothing announces a free place.
+# A unix connect to a full accept queue fails at once with EAGAIN on Linux; nothing announces a free place.
 _FULL_QUEUE_RETRY_S = 0.01
 
 
@@ -57,7 +57,7 @@ def dial_blocking(address: Address, timeout: float) -> socket.socket:
 
     Args:
         address: whom to connect to; each result of a name gets an equal share of the time that is left.
-        timeout: seconds for everything, the name's look-up included.
+        timeout: seconds for everything, the name's look-up included. On vsock the kernel gives up after 2.
 
     Returns:
         The connected socket in blocking mode, TCP_NODELAY set on TCP; on vsock it is labelled AF_UNIX.
@@ -86,13 +86,13 @@ def dial_blocking(address: Address, timeout: float) -> socket.socket:
 
 
 async def dial(address: Address, timeout: float) -> socket.socket:  # noqa: ASYNC109 (as dial_blocking)
-    """Connect a socket for ``loop.create_connection(factory, sock=…)``, on asyncio's own loop and on uvloop.
+    """Connect a socket for ``loop.create_connection(factory, sock=…)``, on asyncio's own loop or uvloop.
 
     Cancelling is safe: the socket is closed.
 
     Args:
         address: whom to connect to; each result of a name gets an equal share of the time that is left.
-        timeout: seconds for everything, the name's look-up included.
+        timeout: seconds for everything, the name's look-up included. On vsock the kernel gives up after 2.
 
     Returns:
         The connected socket, non-blocking, TCP_NODELAY set on TCP; on vsock it is labelled AF_UNIX.

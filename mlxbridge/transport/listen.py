@@ -1,8 +1,8 @@
 """Open and close the sockets that the host listens on.
 
-A unix socket's file is where most can go wrong, so it has rules: a file is replaced only if it is a socket that
-refuses a probe, under a lock on its folder; permissions are set before ``listen``, when nobody can connect yet;
-and closing removes the file only if it is still the one that was bound here.
+A unix socket's file is where most can go wrong, so it has rules: a file is replaced only if it is a socket
+that refuses a probe, under a lock on its folder; permissions are set before ``listen``, when nobody can
+connect yet; and closing removes the file only if it is still the one that was bound here.
 """
 
 from __future__ import annotations
@@ -62,17 +62,17 @@ class UnixListener(socket.socket):
 def open_listener(listen: Listen) -> socket.socket:
     """Bind and listen.
 
-    For a unix socket the folder is made with 0700 where it is missing. Without ``listen.mode`` the file gets 0666
-    in a folder that only its owner can enter (whoever has the socket mounted may then connect, as any user), and
-    0600 in every other folder.
+    For a unix socket the folder is made with 0700 where it is missing. Without ``listen.mode`` the file gets
+    0666 in a folder that only its owner can enter (whoever has the socket mounted may then connect, as any
+    user), and 0600 in every other folder.
 
     Args:
         listen: what to bind.
 
     Returns:
         The listening, non-blocking socket for ``loop.create_server(factory, sock=…)``; never for
-        ``create_unix_server``, which removes files that are not its own. Keep the Server: uvloop closes one that
-        nobody refers to. Vsock is labelled AF_UNIX (``transport.vsock``).
+        ``create_unix_server``, which removes files that are not its own. Keep the Server: uvloop closes one
+        that nobody refers to. Vsock is labelled AF_UNIX (``transport.vsock``).
 
     Raises:
         TransportError: address, reason and remedy.
@@ -92,7 +92,7 @@ def close_listener(sock: socket.socket) -> None:
     """Close a listener and remove the file that it made, unless another program's has taken its place.
 
     Args:
-        sock: from ``open_listener``. Call ``Server.close()`` first where a loop serves it; twice does no harm.
+        sock: from ``open_listener``. Where a loop serves it, ``Server.close()`` comes first. Twice is fine.
     """
     if isinstance(sock, UnixListener):
         sock.unlink()
@@ -110,7 +110,7 @@ def listener(listen: Listen) -> Iterator[socket.socket]:
 
 
 def bound_address(sock: socket.socket, listen: Listen) -> Address:
-    """Where a listener really is: its port where ``listen`` said 0, its IP address where ``listen`` gave a name.
+    """Where a listener really is: its port where ``listen`` said 0, its IP address where it gave a name.
 
     Args:
         sock: from ``open_listener``, not closed.
@@ -163,9 +163,10 @@ def _open_tcp(host: str, port: int) -> socket.socket:
 def _open_vsock(address: VsockAddress) -> socket.socket:
     if sys.platform != "linux":
         raise UsageError(
-            f"cannot listen on {Listen(address)}: macOS lets only the VM monitor answer vsock. Listen on unix:PATH"
-            f" and have the monitor relay it: vfkit and krunkit with --device virtio-vsock,port={address.port},"
-            "socketURL=PATH,listen; Apple container with -v PATH:/run/mlxbridge.sock"
+            f"cannot listen on {Listen(address)}: macOS lets only the VM monitor answer vsock. Listen on"
+            " unix:PATH and have the monitor relay it: vfkit and krunkit with --device"
+            f" virtio-vsock,port={address.port},socketURL=PATH,listen; Apple container with"
+            " -v PATH:/run/mlxbridge.sock"
         )
     sock = vsock.open_socket()
     with _closed_on_error(sock):

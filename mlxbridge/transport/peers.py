@@ -1,7 +1,8 @@
 """Who is at the other end of a connection, as far as the kernel says.
 
-A relay stands between the host and most guests (the VM monitor, Apple's container-runtime-linux, sshd), and then
-it is the relay that is named. So a uid is a gate to this machine, not the identity of a guest; that is its token.
+A relay stands between the host and most guests (the VM monitor, Apple's container-runtime-linux, sshd), and
+then it is the relay that is named. So a uid is a gate to this machine, not the identity of a guest; that is
+its token.
 """
 
 from __future__ import annotations

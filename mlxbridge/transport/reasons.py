@@ -15,8 +15,8 @@ _MOUNT = "-v /run/mlxbridge:/run/mlxbridge -e MLXBRIDGE_URL=unix:///run/mlxbridg
 
 _DIAL_UNIX = {
     errno.ENOENT: "there is no such file: start mlxbridge-host, or mount its socket into this container",
-    errno.ECONNREFUSED: "nobody listens on it: start mlxbridge-host; if that was restarted, mount the folder of its"
-    " socket rather than the file",
+    errno.ECONNREFUSED: "nobody listens on it: start mlxbridge-host; if that was restarted, mount the folder"
+    " of its socket rather than the file",
     errno.EACCES: "this user may not connect: listen with unix:PATH?mode=0666",
     errno.EOPNOTSUPP: "the file system cannot carry it: mount the socket file itself, not its folder",
     errno.ENOTSOCK: "the file is not a socket: mount the host's socket there",
@@ -29,17 +29,18 @@ _DIAL_TCP = {
     errno.ETIMEDOUT: "no answer: wrong host or port, or a firewall drops the packets",
 }
 _DIAL_VSOCK = {
-    errno.EPERM: f"AF_VSOCK is blocked by the container's seccomp profile; mount the unix socket instead: {_MOUNT}",
+    errno.EPERM: "AF_VSOCK is blocked by the container's seccomp profile; mount the unix socket instead:"
+    f" {_MOUNT}",
     errno.EACCES: f"AF_VSOCK is blocked by AppArmor or SELinux; mount the unix socket instead: {_MOUNT}",
     # Not ECONNREFUSED: vsock answers a port without a listener with a reset.
-    errno.ECONNRESET: "nobody listens on that port: start mlxbridge-host, or have the VM monitor relay the port to it",
-    errno.ENODEV: "this machine has no vsock to that CID: give the VM a virtio-vsock device, or use unix or tcp",
+    errno.ECONNRESET: "nobody listens on that port: start mlxbridge-host, or let the VM monitor relay it",
+    errno.ENODEV: "there is no vsock to that CID: give the VM a virtio-vsock device, or use unix or tcp",
     errno.EAFNOSUPPORT: "this kernel has no AF_VSOCK: use unix or tcp",
     errno.ETIMEDOUT: "no answer: the VM monitor relays the port to nobody, or the host is hung",
 }
 _LISTEN_UNIX = {
     errno.EACCES: "this user may not make a socket there: choose a folder of your own",
-    errno.EADDRINUSE: "another mlxbridge-host (or other program) listens there: stop it or choose another path",
+    errno.EADDRINUSE: "another mlxbridge-host (or other program) listens there: stop it or take another path",
     errno.EROFS: "the file system is read-only: choose another folder",
     errno.EOPNOTSUPP: "the file system cannot carry a socket: choose a local folder",
 }
@@ -50,7 +51,7 @@ _LISTEN_TCP = {
 }
 _LISTEN_VSOCK = {
     errno.EPERM: "AF_VSOCK is blocked by the container's seccomp profile: run the host outside the container",
-    errno.EACCES: "vsock ports below 1024 need a privilege, or AppArmor or SELinux forbids vsock: use 2048 or unix",
+    errno.EACCES: "vsock ports below 1024 need a privilege, or a policy forbids vsock: use 2048, or unix",
     errno.EADDRINUSE: _LISTEN_TCP[errno.EADDRINUSE],
     errno.EADDRNOTAVAIL: "the CID is none of this machine's: vsock:PORT takes every guest",
     errno.EAFNOSUPPORT: "this kernel has no AF_VSOCK: modprobe vhost_vsock, or listen on unix or tcp",

@@ -1,9 +1,9 @@
 """AF_VSOCK sockets on Linux, with or without an interpreter that knows them.
 
 Two obstacles shape this file. Python builds made on old kernel headers (uv's until June 2026) have no
-``socket.AF_VSOCK``, so the calls that carry a ``sockaddr_vm`` can also go through libc. And uvloop takes every
-socket that is not AF_UNIX for TCP, on which it sets TCP_NODELAY: vsock refuses that, and an accepted connection is
-dropped without a word. ``relabel`` is the one cure for both: Python's label on the descriptor says AF_UNIX, the
+``socket.AF_VSOCK``, so the calls that carry a ``sockaddr_vm`` can also go through libc. And uvloop takes
+every socket that is not AF_UNIX for TCP and sets TCP_NODELAY, which vsock refuses; an accepted connection
+is then dropped without a word. ``relabel`` is the cure: Python's label on the descriptor says AF_UNIX, the
 kernel still knows what it is, and reading and writing are the same.
 """
 
@@ -25,8 +25,9 @@ SO_VM_SOCKETS_BUFFER_SIZE = 0
 SO_VM_SOCKETS_BUFFER_MAX_SIZE = 2
 VMADDR_PORT_ANY = 0xFFFF_FFFF
 
-# The credit that we give to the peer. Guest kernels from 6.12.92 reset a connection whose unread packets, counted
-# with the overhead of each, exceed it: at the default of 256 KiB some 455 small ones are enough (wire.md §0.4).
+# The credit that we give to the peer. Guest kernels from 6.12.92 reset a connection whose unread packets,
+# counted with the overhead of each, exceed it: at the default of 256 KiB some 455 small ones are enough
+# (containers/libkrun#795).
 BUFFER_BYTES = 8 << 20
 
 HAS_NATIVE = hasattr(socket, "AF_VSOCK")
@@ -46,14 +47,14 @@ def open_socket(*, native: bool = HAS_NATIVE) -> socket.socket:
     """Make an unconnected, non-blocking vsock stream socket with 8 MiB of receive credit.
 
     Args:
-        native: go through the interpreter's own AF_VSOCK; without it through libc, and the socket is born with
-            the label AF_UNIX.
+        native: go through the interpreter's own AF_VSOCK; without it through libc, and the socket is born
+            with the label AF_UNIX.
 
     Returns:
         The socket, for ``connect_ex`` or ``bind`` of this module.
 
     Raises:
-        OSError: EPERM or EACCES where a container's policy forbids vsock, EAFNOSUPPORT where the kernel lacks it.
+        OSError: EPERM or EACCES where a container's policy forbids it, EAFNOSUPPORT without kernel support.
     """
     if native:
         sock = socket.socket(AF_VSOCK, socket.SOCK_STREAM)
@@ -63,7 +64,8 @@ def open_socket(*, native: bool = HAS_NATIVE) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=fd)
     try:
         sock.setblocking(False)
-        # The options are u64: a vsock label turns an int into one and refuses bytes, any other makes it a C int.
+        # The options are u64. Python makes that of an int, and refuses bytes, on a socket labelled AF_VSOCK;
+        # on any other it makes a C int of an int.
         value = BUFFER_BYTES if sock.family == AF_VSOCK else struct.pack("=Q", BUFFER_BYTES)
         # The maximum first: the kernel clamps the size to it without an error.
         for option in (SO_VM_SOCKETS_BUFFER_MAX_SIZE, SO_VM_SOCKETS_BUFFER_SIZE):
@@ -111,7 +113,7 @@ def bind(sock: socket.socket, address: VsockAddress) -> None:
 
 
 def relabel(sock: socket.socket) -> socket.socket:
-    """The same descriptor under the label AF_UNIX, non-blocking, for ``create_server`` or ``create_connection``.
+    """The same descriptor, labelled AF_UNIX and non-blocking, for ``create_server`` or ``create_connection``.
 
     Args:
         sock: any vsock socket; it is empty (detached) afterwards.

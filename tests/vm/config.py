@@ -1,6 +1,6 @@
 """Write down what a VM shall run: config.py FILE MODULE_FOLDER MODULE,... OUT COMMAND...
 
-Run by run.sh with the interpreter that the VM will use, so that ``sys.prefix`` is what must be visible inside.
+Run by run.sh with the interpreter that the VM will use: its ``sys.prefix`` is what must be visible inside.
 """
 
 import json

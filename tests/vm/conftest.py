@@ -1,4 +1,4 @@
-"""Tests that need a kernel with vsock: run.sh gives them one and says so; elsewhere they are not collected."""
+"""Tests that need a kernel with vsock: run.sh gives them one and says so; else they are not collected."""
 
 import asyncio
 import os

@@ -22,7 +22,7 @@ QUARTER_MEBIBYTE = bytes(range(256)) * 1024
 
 @pytest.fixture(scope="module", autouse=True)
 def host_is_up() -> Iterator[None]:
-    """The two kernels boot side by side: until the host listens, a connect is refused or ends in ETIMEDOUT."""
+    """Both kernels boot side by side: until the host listens, a connect is refused or ends in ETIMEDOUT."""
     deadline = time.monotonic() + 60
     while True:
         try:

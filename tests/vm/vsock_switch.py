@@ -1,16 +1,16 @@
 """A packet switch between virtual machines: vsock_switch.py CID=SOCKET CID=SOCKET ...
 
-Each SOCKET serves one VM's virtio-vsock device over vhost-user; CID is that VM's. A packet goes to the VM that
-owns its dst_cid. Flow control, handshake and shutdown are the two kernels' business, so there is no vsock state
-here at all. Works with UML (``virtio_uml.device=SOCKET:19``) and with QEMU (vhost-user-vsock-pci over shared
-memory).
+Each SOCKET serves one VM's virtio-vsock device over vhost-user; CID is that VM's. A packet goes to the VM
+that owns its dst_cid. Flow control, handshake and shutdown are the two kernels' business, so there is no
+vsock state here at all. Works with UML (``virtio_uml.device=SOCKET:19``) and with QEMU
+(vhost-user-vsock-pci over shared memory).
 
 Traps, each of which cost a hang:
 
-1. The used index is published with one 16-bit store. ``struct.pack_into`` zeroes its bytes first, and a VM that
-   looks at that moment takes the ring for broken: "id N is not a head!". See ``Ring.publish``.
-2. virtio_uml of Linux 6.1 needs the protocol feature BACKEND_REQ, or its interrupt is 0 and the probe fails; and
-   it resets when the descriptor of SET_BACKEND_REQ_FD is closed, so that is kept.
+1. The used index is published with one 16-bit store. ``struct.pack_into`` zeroes its bytes first, and a VM
+   that looks at that moment takes the ring for broken: "id N is not a head!". See ``Ring.publish``.
+2. virtio_uml of Linux 6.1 needs the protocol feature BACKEND_REQ, or its interrupt is 0 and the probe
+   fails; and it resets when the descriptor of SET_BACKEND_REQ_FD is closed, so that is kept.
 3. The call descriptor is always written: Python has no barrier with which to trust the no-interrupt flag.
 4. The death of a VM is told to the others by an event, VIRTIO_VSOCK_EVENT_TRANSPORT_RESET; without it their
    connections hang instead of failing.
