@@ -258,5 +258,5 @@ def test_dial_blocking_brings_no_asyncio() -> None:
         "import sys; before = set(sys.modules); from mlxbridge.transport import dial, listen, peers;"
         "print(*{'asyncio', 'ctypes', 'concurrent.futures', 'logging'} & (set(sys.modules) - before))"
     )
-    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
