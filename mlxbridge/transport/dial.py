@@ -85,7 +85,7 @@ def dial_blocking(address: Address, timeout: float) -> socket.socket:
         raise failure
 
 
-async def dial(address: Address, timeout: float) -> socket.socket:  # noqa: ASYNC109 (as dial_blocking)
+async def dial(address: Address, timeout: float) -> socket.socket:
     """Connect a socket for ``loop.create_connection(factory, sock=…)``, on asyncio's own loop or uvloop.
 
     Cancelling is safe: the socket is closed.
