@@ -43,6 +43,11 @@ class AsyncLink:
         """Whether new calls may go over this link."""
         return self._calls.usable
 
+    @property
+    def address(self) -> str:
+        """Where it leads."""
+        return self._calls.address
+
     async def connect(self, address: Address, timeout: float) -> None:
         """Dial and shake hands.
 

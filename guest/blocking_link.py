@@ -8,6 +8,7 @@ writing under it ends.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
@@ -172,10 +173,8 @@ class BlockingLink:
                 self._connection.close()
                 self._calls.fail(ConnectionLost("the client was closed"))
             self._wake()
-            try:
+            with contextlib.suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)  # wakes the leader, who closes
-            except OSError:
-                pass
             if not self._reading:
                 self._socket.close()
 

@@ -156,6 +156,11 @@ class AsyncClient:
             raise DeadlineExceeded("ping: no answer within the timeout") from None
         return perf_counter() - start
 
+    @property
+    def address(self) -> str | None:
+        """Where the connection leads, None before the first call."""
+        return None if self._link is None else self._link.address
+
     async def close(self) -> None:
         """Cancel what runs and close the connection; a later call opens a new one."""
         link, self._link = self._link, None

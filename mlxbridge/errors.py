@@ -202,9 +202,8 @@ def _collect(root: type[BridgeError]) -> dict[int, type[BridgeError]]:
     while pending:
         cls = pending.pop()
         pending.extend(cls.__subclasses__())
-        if cls.code:
-            if found.setdefault(cls.code, cls) is not cls:
-                raise TypeError(f"{cls.__name__} and {found[cls.code].__name__} share wire code {cls.code}")
+        if cls.code and found.setdefault(cls.code, cls) is not cls:
+            raise TypeError(f"{cls.__name__} and {found[cls.code].__name__} share wire code {cls.code}")
     return found
 
 

@@ -8,13 +8,14 @@ from typing import Any
 from mlxbridge.errors import InvalidArgument
 from mlxbridge.host.engine.interface import GenerateRequest
 
+MAX_MESSAGE_CHARS = 300
 MAX_STOPS = 64
 MAX_STOP_CHARS = 4096  # all stop strings of a call together; matching takes a table row for each character
 
 
 def invalid(field: str, message: str) -> InvalidArgument:
-    """The error for a wrong value; the message starts with the field's name."""
-    return InvalidArgument(f"{field} {message}", details={"field": field})
+    """The error for a wrong value; the message starts with the field's name, and repeats at most so much of the value."""
+    return InvalidArgument(f"{field} {message}"[:MAX_MESSAGE_CHARS], details={"field": field})
 
 
 def check_request(request: GenerateRequest) -> None:

@@ -14,7 +14,14 @@ from typing import Any
 from mlxbridge import __version__
 from mlxbridge.errors import BridgeError, ConnectionLost, Overloaded, TransportError, WorkerLost
 from mlxbridge.host.models.job import Job, Sink
-from mlxbridge.protocol.events import Closed, ErrorReceived, ItemReceived, Ready, ResultReceived, TokensReceived
+from mlxbridge.protocol.events import (
+    Closed,
+    ErrorReceived,
+    ItemReceived,
+    Ready,
+    ResultReceived,
+    TokensReceived,
+)
 from mlxbridge.protocol.guest import GuestConnection
 from mlxbridge.protocol.handshake import NONCE_BYTES
 from mlxbridge.protocol.limits import Limits, Windows

@@ -57,7 +57,7 @@ class GuestMethods:
 
     def _generate(self, session: Session, call: int, params: Mapping[str, Any]) -> Cancel:
         parse_generate(params)  # the worker reads it again; a bad one is refused without waiting for the worker
-        model = self._catalogue.find(parse_model("generate", params))
+        model = self._catalogue.find(parse_model(params))
         job = Job(session, call, "generate", params)
         model.submit(job)
         return lambda: model.cancel(job)
@@ -102,7 +102,7 @@ class GuestMethods:
 
     def _named(self, method: str, params: Mapping[str, Any]) -> Model:
         check_names(method, params, _MODEL)
-        name = parse_model(method, params)
+        name = parse_model(params)
         if name is None:
             raise InvalidArgument(f"model: {method} needs the name of a model", details={"field": "model"})
         return self._catalogue.find(name)

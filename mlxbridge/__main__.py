@@ -1,0 +1,6 @@
+"""``python -m mlxbridge``."""
+
+from mlxbridge.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,227 @@
+"""``mlxbridge``: the guest's command line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from mlxbridge import __version__
+from mlxbridge.errors import BridgeError, UsageError
+
+if TYPE_CHECKING:
+    from mlxbridge.guest.blocking import Client
+    from mlxbridge.guest.streams import TokenStream
+    from mlxbridge.types import Generation, Message, ModelInfo
+
+EXIT_ERROR = 1
+EXIT_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point; exits with 1 after an error, 130 after Ctrl-C."""
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], None] = options.command
+    try:
+        command(options)
+        sys.stdout.flush()
+    except BridgeError as error:
+        sys.exit(f"mlxbridge: {type(error).__name__}: {error.message}")
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:  # `mlxbridge generate … | head`: whoever read has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_ERROR)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mlxbridge", description="Use the models of an mlxbridge host.")
+    parser.add_argument("--version", action="version", version=f"mlxbridge {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    host = argparse.ArgumentParser(add_help=False)
+    host.add_argument("--url", help="unix:///path, vsock://CID:PORT or tcp://host:port; else MLXBRIDGE_URL, else the usual sockets")
+    host.add_argument("--timeout", type=float, metavar="SECONDS", help="for each call")
+    sampling = _sampling_options()
+
+    generate = commands.add_parser("generate", parents=[host, sampling], help="answer one prompt")
+    generate.add_argument("prompt", help="the question; - reads it from stdin")
+    generate.add_argument("--raw", action="store_true", help="no chat template: the model goes on with the text as it is")
+    generate.add_argument("--system", metavar="TEXT", help="a system message before the question")
+    generate.add_argument("--json", action="store_true", help="print the whole result as JSON, at the end")
+    generate.set_defaults(command=_generate)
+
+    chat = commands.add_parser("chat", parents=[host, sampling], help="talk with a model")
+    chat.add_argument("--system", metavar="TEXT", help="a system message at the start")
+    chat.set_defaults(command=_chat)
+
+    models = commands.add_parser("models", parents=[host], help="list the models of the host")
+    models.add_argument("--json", action="store_true")
+    models.set_defaults(command=_models)
+
+    for name, command, text in (("load", _load, "load a model"), ("unload", _unload, "give a model's memory back")):
+        sub = commands.add_parser(name, parents=[host], help=text)
+        sub.add_argument("model")
+        sub.set_defaults(command=command)
+
+    status = commands.add_parser("status", parents=[host], help="what the host is doing, as JSON")
+    status.set_defaults(command=_status)
+
+    ping = commands.add_parser("ping", parents=[host], help="measure the way to the host and back")
+    ping.add_argument("-c", "--count", type=int, default=5, help="how often (default: %(default)s)")
+    ping.set_defaults(command=_ping)
+
+    demo = commands.add_parser("demo", help="start a host with the demo model, ask it something, stop it")
+    demo.add_argument("question", nargs="*", help="your own questions")
+    demo.set_defaults(command=_demo)
+    return parser
+
+
+def _sampling_options() -> argparse.ArgumentParser:
+    sampling = argparse.ArgumentParser(add_help=False)
+    sampling.add_argument("--model", help="its name at the host; not needed where the host serves one")
+    sampling.add_argument("--max-tokens", type=int)
+    sampling.add_argument("--temperature", type=float, help="0 takes the likeliest token (default)")
+    sampling.add_argument("--top-p", type=float)
+    sampling.add_argument("--top-k", type=int)
+    sampling.add_argument("--min-p", type=float)
+    sampling.add_argument("--seed", type=int)
+    sampling.add_argument("--stop", action="append", metavar="TEXT", help="end at this text; may be given several times")
+    sampling.add_argument("--stats", action="store_true", help="print tokens/s and time to first token on stderr")
+    return sampling
+
+
+def _sampling(options: argparse.Namespace) -> dict[str, Any]:
+    names = ("model", "max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stop")
+    return {name: getattr(options, name) for name in names}
+
+
+def _client(options: argparse.Namespace) -> Client:
+    from mlxbridge.guest.blocking import Client
+
+    return Client(options.url, timeout=options.timeout)
+
+
+def _generate(options: argparse.Namespace) -> None:
+    text = sys.stdin.read() if options.prompt == "-" else options.prompt
+    if options.raw and options.system:
+        raise UsageError("--system needs the chat template, which --raw leaves out")
+    with _client(options) as client:
+        if options.raw:
+            stream = client.stream(text, **_sampling(options))
+        else:
+            stream = client.chat([*_system(options), {"role": "user", "content": text}], stream=True, **_sampling(options))
+        if options.json:
+            print(json.dumps(asdict(stream.read()), ensure_ascii=False))
+            return
+        _print_stream(stream)
+        if options.stats:
+            print(describe(stream.generation), file=sys.stderr)
+
+
+def _chat(options: argparse.Namespace) -> None:
+
+    messages = _system(options)
+    print("Ctrl-C stops an answer, Ctrl-D ends the chat, /reset starts afresh.", file=sys.stderr)
+    with _client(options) as client:
+        while (line := _ask()) is not None:
+            if not line.strip():
+                continue
+            if line.strip() == "/reset":
+                messages = _system(options)
+                continue
+            messages.append({"role": "user", "content": line})
+            stream: TokenStream = client.chat(messages, stream=True, **_sampling(options))
+            try:
+                _print_stream(stream)
+                if options.stats:
+                    print(describe(stream.generation), file=sys.stderr)
+            except KeyboardInterrupt:
+                print(" (stopped)")
+            messages.append({"role": "assistant", "content": stream.text})
+
+
+def _ask() -> str | None:
+    try:
+        return input("> ")
+    except EOFError:
+        print()
+        return None
+
+
+def _system(options: argparse.Namespace) -> list[Message]:
+    return [{"role": "system", "content": options.system}] if options.system else []
+
+
+def _print_stream(stream: TokenStream) -> None:
+    with stream:
+        for chunk in stream:
+            print(chunk, end="", flush=True)
+    print(flush=True)
+
+
+def describe(generation: Generation) -> str:
+    """One line about an answer's cost."""
+    speed = f"{generation.tokens_per_second:.0f} tokens/s" if generation.tokens_per_second else "one step"
+    return (
+        f"{generation.completion_tokens} tokens, {speed}, first token after "
+        f"{generation.time_to_first_token * 1000:.0f} ms, ended by {generation.finish_reason}"
+    )
+
+
+def _models(options: argparse.Namespace) -> None:
+    with _client(options) as client:
+        models = client.list_models()
+    if options.json:
+        print(json.dumps([asdict(model) for model in models], ensure_ascii=False))
+        return
+    width = max([len(model.name) for model in models], default=0)
+    for model in models:
+        print(f"{model.name:<{width}}  {model.state:<10}  {_facts(model)}".rstrip())
+
+
+def _facts(model: ModelInfo) -> str:
+    details = model.details
+    if model.state == "failed":
+        return str(details.get("error", ""))
+    facts = []
+    if isinstance(parameters := details.get("parameters"), int):
+        facts.append(f"{parameters / 1e9:.1f}B parameters" if parameters >= 1e9 else f"{parameters / 1e6:.1f}M parameters")
+    if context := details.get("context_length"):
+        facts.append(f"context {context}")
+    facts.append(model.source)
+    return ", ".join(facts)
+
+
+def _load(options: argparse.Namespace) -> None:
+    with _client(options) as client:
+        print(f"{options.model}: {client.load_model(options.model).state}")
+
+
+def _unload(options: argparse.Namespace) -> None:
+    with _client(options) as client:
+        print(f"{options.model}: {client.unload_model(options.model).state}")
+
+
+def _status(options: argparse.Namespace) -> None:
+    with _client(options) as client:
+        print(json.dumps(asdict(client.status()), indent=2, ensure_ascii=False))
+
+
+def _ping(options: argparse.Namespace) -> None:
+    if options.count < 1:
+        raise UsageError("--count must be at least 1")
+    with _client(options) as client:
+        client.ping()  # connects
+        print(f"connected to {client.address}")
+        times = sorted(client.ping(timeout=options.timeout or 5.0) * 1e6 for _ in range(options.count))
+    print(f"{options.count} round trips: median {times[len(times) // 2]:.0f} µs, best {times[0]:.0f} µs, worst {times[-1]:.0f} µs")
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from mlxbridge.demo import run
+
+    run(options.question)

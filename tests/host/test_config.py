@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mlxbridge.errors import UsageError
+from mlxbridge.host.config import make_config, read_tokens
+
+
+def make(tmp_path: Path, *listens: str, tokens: str | None = None) -> None:
+    file = None
+    if tokens is not None:
+        file = tmp_path / "tokens"
+        file.write_text(tokens)
+        file.chmod(0o600)
+    make_config(listens=listens, models=["demo"], token_file=file, drain_timeout_s=1)
+
+
+def test_tcp_without_token_is_refused_and_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="openssl rand"):
+        make(tmp_path, "tcp:127.0.0.1:2048")
+    make(tmp_path, "tcp:127.0.0.1:2048", tokens="a-good-secret")
+
+
+def test_default_listens_on_the_usual_socket() -> None:
+    config = make_config(listens=[], models=["demo"], token_file=None, drain_timeout_s=1)
+    assert str(config.listens[0]).endswith("/.mlxbridge/run/mlxbridge.sock")
+
+
+def test_tokens_have_names(tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    file.write_text("# guests\n\nalice:secret-of-alice\nplain-secret\n")
+    file.chmod(0o600)
+    assert read_tokens(file) == {"alice": b"secret-of-alice", "default": b"plain-secret"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no token"),
+        ("a:short\n", "line 1"),
+        ("a:secret-one\na:secret-two\n", "comes twice"),
+    ],
+)
+def test_bad_token_file_is_refused_with_its_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        make(tmp_path, "unix:/tmp/x.sock", tokens=text)
+
+
+def test_missing_token_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="nowhere"):
+        read_tokens(tmp_path / "nowhere")
+
+
+def test_token_file_that_others_can_read_is_warned_about(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "tokens"
+    file.write_text("a-good-secret\n")
+    file.chmod(0o644)
+    read_tokens(file)
+    assert "chmod 600" in caplog.text

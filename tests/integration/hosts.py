@@ -1,0 +1,92 @@
+"""A real mlxbridge-host process, over a transport of choice."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlxbridge import Client
+from mlxbridge.errors import TransportError
+
+START_TIMEOUT_S = 60.0
+TRANSPORTS = os.environ.get("MLXBRIDGE_TEST_TRANSPORTS", "unix,tcp").split(",")
+
+
+@dataclass(frozen=True)
+class HostProcess:
+    process: subprocess.Popen[str]
+    url: str
+    token: str | None
+    log: Path
+
+    def client(self, **options: float) -> Client:
+        return Client(self.url, token=self.token, **options)
+
+    def worker_pid(self, client: Client) -> int:
+        pid = client.status().models[0].details["pid"]
+        assert isinstance(pid, int)
+        return pid
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+
+@contextlib.contextmanager
+def run_host(transport: str, *options: str, models: tuple[str, ...] = ("demo",)) -> Iterator[HostProcess]:
+    """Start a host and wait until it answers; kill it at the end if it still runs."""
+    with tempfile.TemporaryDirectory(prefix="mb-", dir="/tmp") as folder:
+        token = f"tester:{secrets.token_hex(16)}" if transport == "tcp" else None
+        listen, url = _address(transport, folder)
+        command = [sys.executable, "-m", "mlxbridge.host", "serve", "--listen", listen, *options]
+        for model in models:
+            command += ["--model", model]
+        if token is not None:
+            token_file = Path(folder, "tokens")
+            token_file.write_text(f"# the tests' own\n{token}\n")
+            token_file.chmod(0o600)
+            command += ["--token-file", str(token_file)]
+        log = Path(folder, "log")
+        with log.open("w") as stderr:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=stderr, text=True)
+        host = HostProcess(process, url, token, log)
+        try:
+            _wait_until_it_answers(host)
+            yield host
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _address(transport: str, folder: str) -> tuple[str, str]:
+    if transport == "unix":
+        return f"unix:{folder}/m.sock", f"unix://{folder}/m.sock"
+    if transport == "vsock":
+        return "vsock:2048", "vsock://2:2048"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    return f"tcp:127.0.0.1:{port}", f"tcp://127.0.0.1:{port}"
+
+
+def _wait_until_it_answers(host: HostProcess) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    with host.client() as client:
+        while True:
+            try:
+                client.ping()
+                return
+            except TransportError:
+                if host.process.poll() is not None or time.monotonic() > deadline:
+                    raise AssertionError(f"the host did not start:\n{host.log.read_text()}") from None
+            time.sleep(0.05)
