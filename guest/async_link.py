@@ -34,7 +34,7 @@ class AsyncLink:
         self._driver = Driver(self._connection, self._on_events, self._on_lost)
         self._handshake: asyncio.Future[None] = self.loop.create_future()
         self._slots: list[asyncio.Future[None]] = []  # callers that wait until the host allows one more call
-        self._pings: dict[bytes, asyncio.Future[None]] = {}
+        self._pings: dict[bytes, asyncio.Future[None]] = {}  # the futures of ``Calls.pings``
         self._lost: asyncio.Future[None] = self.loop.create_future()
         self._keepalive: asyncio.TimerHandle | None = None
 
@@ -129,12 +129,13 @@ class AsyncLink:
             raise self._calls.closed
         body = os.urandom(8)
         answer = self._pings[body] = self.loop.create_future()
+        self._calls.pings[body] = False
         try:
             self._connection.ping(body)
             self._driver.flush()
             await answer
         finally:
-            self._pings.pop(body, None)
+            del self._pings[body], self._calls.pings[body]
 
     async def close(self) -> None:
         """Cancel what is open, close the transport and wait until it is gone."""
@@ -162,12 +163,9 @@ class AsyncLink:
                 self._handshake.set_result(None)
         if self._slots and (self._connection.can_open or not self.usable):
             self._free_slots()
-        if calls.pongs:
-            for body in calls.pongs:
-                answer = self._pings.get(body)
-                if answer is not None and not answer.done():
-                    answer.set_result(None)
-            calls.pongs.clear()
+        for body, answer in self._pings.items():
+            if calls.pings[body] and not answer.done():
+                answer.set_result(None)
         if calls.closed is not None:
             self._fail_pings(calls.closed)
 

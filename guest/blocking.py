@@ -48,6 +48,7 @@ class Client:
         self._timeout = timeout
         self._link: BlockingLink | None = None
         self._connecting = threading.Lock()
+        self._pid = os.getpid()
 
     @overload
     def generate(
@@ -202,17 +203,23 @@ class Client:
     # ------------------------------------------------------------------------------------------------------------
 
     def _connected(self) -> BlockingLink:
+        if self._pid != os.getpid():
+            self._after_fork()
         link = self._link
-        if link is not None and link.usable and link.pid == os.getpid():
+        if link is not None and link.usable:
             return link
         with self._connecting:
-            link = self._link
-            if link is not None and link.pid != os.getpid():
-                link.abandon()
-            elif link is not None and link.usable:
-                return link
-            self._link = link = self._connect()
-            return link
+            if self._link is None or not self._link.usable:
+                self._link = self._connect()
+            return self._link
+
+    def _after_fork(self) -> None:
+        """A child shares its parent's socket, and perhaps a lock that nobody here will open: it starts afresh."""
+        link, self._link = self._link, None
+        self._connecting = threading.Lock()
+        self._pid = os.getpid()
+        if link is not None:
+            link.abandon()
 
     def _connect(self) -> BlockingLink:
         failures = []

@@ -46,6 +46,7 @@ class BlockingLink:
         self._calls = Calls(self._connection, str(address))
         self._mutex = threading.Lock()
         self._reading = False
+        self._closing = False
         self._followers: dict[threading.Condition, Callable[[], bool]] = {}
         self._dropped: deque[Call] = deque()  # calls that garbage collection gave up, perhaps under the mutex
 
@@ -133,6 +134,8 @@ class BlockingLink:
 
     def give_up(self, call: Call, error: BridgeError) -> None:
         """End the call here and cancel it at the host."""
+        if self.pid != os.getpid():  # a fork's copy: the call is the parent's
+            return
         with self._mutex:
             if not call.ended:
                 self._calls.give_up(call, error)
@@ -140,6 +143,8 @@ class BlockingLink:
 
     def drop(self, call: Call) -> None:
         """As ``give_up``, for a finalizer: never blocks, whatever this thread holds."""
+        if self.pid != os.getpid():
+            return
         self._dropped.append(call)
         if self._mutex.acquire(blocking=False):
             try:
@@ -157,18 +162,22 @@ class BlockingLink:
         with self._mutex:
             if self._calls.closed is not None:
                 raise self._calls.closed
-            self._connection.ping(body)
-            self._flush()
             calls = self._calls
-            if not self._wait(lambda: body in calls.pongs or calls.closed is not None, deadline):
-                raise DeadlineExceeded("ping: no answer within the timeout")
-            if calls.closed is not None:
+            calls.pings[body] = False
+            try:
+                self._connection.ping(body)
+                self._flush()
+                if not self._wait(lambda: calls.pings[body] or calls.closed is not None, deadline):
+                    raise DeadlineExceeded("ping: no answer within the timeout")
+            finally:
+                answered = calls.pings.pop(body)
+            if calls.closed is not None and not answered:
                 raise calls.closed
-            calls.pongs.remove(body)
 
     def close(self) -> None:
         """Cancel what is open and close the socket; threads that wait get ConnectionLost."""
         with self._mutex:
+            self._closing = True
             if self._calls.closed is None:
                 self._connection.close()
                 self._calls.fail(ConnectionLost("the client was closed"))
@@ -189,17 +198,23 @@ class BlockingLink:
 
     def _wait(self, done: Callable[[], bool], deadline: float | None) -> bool:
         """Lead or follow until ``done()``; False when the deadline came first."""
-        while not done():
-            left = None if deadline is None else deadline - monotonic()
-            if left is not None and left <= 0:
-                return False
-            if self._calls.closed is not None:
-                return done()
-            if self._reading:
-                self._follow(done, left)
-            else:
-                self._lead(left)
-        return True
+        led = False
+        try:
+            while not done():
+                left = None if deadline is None else deadline - monotonic()
+                if left is not None and left <= 0:
+                    return False
+                if self._calls.closed is not None:
+                    return done()
+                if self._reading:
+                    self._follow(done, left)
+                else:
+                    led = True
+                    self._lead(left)
+            return True
+        finally:
+            if led and not self._reading:
+                self._hand_over()
 
     def _follow(self, done: Callable[[], bool], timeout: float | None) -> None:
         condition = threading.Condition(self._mutex)
@@ -213,21 +228,21 @@ class BlockingLink:
         self._reading = True
         try:
             count = self._read(timeout)
-        except BaseException:  # KeyboardInterrupt, above all: somebody else must read on
+        finally:  # KeyboardInterrupt comes here too
             self._reading = False
-            self._wake(leaderless=True)
-            raise
-        self._reading = False
-        if count is not None:
-            if count:
-                self._connection.received(count)
-            else:
-                self._connection.receive_eof()
-            self._calls.dispatch()
-            self._sweep()
-            self._flush()
+        if count is None:
+            return
+        if count:
+            self._connection.received(count)
+        else:
+            self._connection.receive_eof()
+        self._calls.dispatch()
+        self._sweep()
+        self._flush()
         if self._followers:
-            self._wake(leaderless=True)
+            self._wake()
+        if self._closing:
+            self._socket.close()
 
     def _read(self, timeout: float | None) -> int | None:
         """Bytes read, 0 at the end, None when the timeout came first. The mutex is released meanwhile."""
@@ -242,15 +257,18 @@ class BlockingLink:
         finally:
             self._mutex.acquire()
 
-    def _wake(self, *, leaderless: bool = False) -> None:
-        """Wake the followers that have news, and one more if nobody reads now."""
-        woken = False
+    def _wake(self) -> None:
+        """Wake the followers that have news."""
         for condition, done in self._followers.items():
             if self._calls.closed is not None or done():
                 condition.notify()
-            elif leaderless and not woken:
+
+    def _hand_over(self) -> None:
+        """This thread stops reading: one of those that still wait must."""
+        for condition, done in self._followers.items():
+            if not done():
                 condition.notify()
-                woken = True
+                return
 
     def _sweep(self) -> None:
         """Cancel the calls that were garbage-collected."""

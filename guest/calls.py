@@ -31,7 +31,7 @@ class Calls:
         self.address = address
         self.ready: Ready | None = None
         self.closed: BridgeError | None = None
-        self.pongs: list[bytes] = []
+        self.pings: dict[bytes, bool] = {}  # bodies that were sent, and whether they have come back
         self._open: dict[int, Call] = {}
 
     @property
@@ -115,7 +115,8 @@ class Calls:
         elif isinstance(event, Ready):
             self.ready = event
         elif isinstance(event, PongReceived):
-            self.pongs.append(event.body)
+            if event.body in self.pings:  # what nobody asked for is not kept
+                self.pings[event.body] = True
         elif isinstance(event, Closed):
             self.fail(event.error or ConnectionLost(f"the connection to {self.address} was closed"))
         else:

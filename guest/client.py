@@ -39,7 +39,8 @@ class AsyncClient:
         self._connect_timeout = connect_timeout
         self._timeout = timeout
         self._link: AsyncLink | None = None
-        self._connecting: asyncio.Lock | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._connecting = asyncio.Lock()
 
     @overload
     async def generate(
@@ -178,15 +179,14 @@ class AsyncClient:
     # ------------------------------------------------------------------------------------------------------------
 
     async def _connected(self) -> AsyncLink:
-        link = self._link
-        if link is not None and link.usable:
-            return link
-        if self._connecting is None:
-            self._connecting = asyncio.Lock()
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:  # the first use, or the client outlived its loop and with it its link
+            self._loop, self._link, self._connecting = loop, None, asyncio.Lock()
+        if self._link is not None and self._link.usable:
+            return self._link
         async with self._connecting:
-            if self._link is not None and self._link.usable:
-                return self._link
-            self._link = await self._connect()
+            if self._link is None or not self._link.usable:
+                self._link = await self._connect()
             return self._link
 
     async def _connect(self) -> AsyncLink:

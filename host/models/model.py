@@ -86,16 +86,19 @@ class Model:
 
     async def unload(self) -> None:
         """End the worker, and with it every call; the memory goes back to the system."""
+        gone = Unavailable(f"{self.name} was unloaded")
+        if self._worker is not None:
+            self._worker.fail_jobs(gone)
         supervisor, self._supervisor = self._supervisor, None
         if supervisor is not None:
             supervisor.cancel()
             await asyncio.gather(supervisor, return_exceptions=True)
         self.state = "unloaded"
-        self._fail_waiting(Unavailable(f"{self.name} was unloaded"))
+        self._fail_waiting(gone)
 
     def submit(self, job: Job) -> None:
         """Run a guest's call, now or when the model is ready."""
-        if self.state == "ready" and self._worker is not None:
+        if self._worker is not None and self._worker.alive:
             self._worker.submit(job)
             return
         if self.state == "failed" and self._error is not None:

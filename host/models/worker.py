@@ -31,7 +31,7 @@ from mlxbridge.transport.driver import Driver
 _WINDOWS = Windows(items=1 << 48, bytes=1 << 48)
 _LIMITS = Limits(max_unacked_frames=1024)
 _OVERLOADED_RETRY_S = 1.0
-STOP_TIMEOUT_S = 5.0
+STOP_TIMEOUT_S = 2.0
 
 
 class Worker:
@@ -82,9 +82,9 @@ class Worker:
         return worker
 
     @property
-    def num_jobs(self) -> int:
-        """Calls that run or wait in the worker."""
-        return len(self._jobs)
+    def alive(self) -> bool:
+        """Whether calls can be passed on; false from the moment the link is lost, before the process is reaped."""
+        return self._connection.ready
 
     async def ask(self, method: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
         """A call of the front's own.
@@ -104,12 +104,7 @@ class Worker:
     def submit(self, job: Job) -> None:
         """Pass a guest's call on. A call that cannot be passed on fails."""
         if not self._connection.can_open:
-            error: BridgeError
-            if self._connection.ready:
-                error = Overloaded("too many calls for this model", retry_after=_OVERLOADED_RETRY_S)
-            else:
-                error = WorkerLost("the model's worker has just ended", retry_after=_OVERLOADED_RETRY_S)
-            job.fail(error)
+            job.fail(Overloaded("too many calls for this model", retry_after=_OVERLOADED_RETRY_S))
             return
         try:
             number = self._connection.open_call(job.method, job.params)
@@ -126,6 +121,12 @@ class Worker:
             del self._jobs[job.worker_call]
             self._connection.cancel(job.worker_call)
             self._driver.flush()
+
+    def fail_jobs(self, error: BridgeError) -> None:
+        """End every guest's call with ``error``."""
+        jobs, self._jobs = self._jobs, {}
+        for job in jobs.values():
+            job.fail(error)
 
     async def ended(self) -> str:
         """Wait for the process's end; how it came, in words."""
@@ -145,11 +146,6 @@ class Worker:
             with contextlib.suppress(ProcessLookupError):
                 self.process.kill()
             await self.process.wait()
-
-    def kill(self) -> None:
-        """End the process now."""
-        with contextlib.suppress(ProcessLookupError):
-            self.process.kill()
 
     # ------------------------------------------------------------------------------------------------------------
 
@@ -208,9 +204,7 @@ class Worker:
         for answer in asked.values():
             if not answer.done():
                 answer.set_exception(lost)
-        jobs, self._jobs = self._jobs, {}
-        for job in jobs.values():
-            job.fail(lost)
+        self.fail_jobs(lost)
 
     def _on_lost(self) -> None:
         if not self._lost.done():

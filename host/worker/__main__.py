@@ -30,8 +30,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--fd", type=int, required=True)
     fd: int = parser.parse_args().fd
-    # Ctrl-C reaches the whole process group; when to stop is the front's decision, told by closing the socket.
+    # Ctrl-C and service managers reach the whole group; when to stop is the front's decision, told by closing the socket.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with socket.socket(fileno=fd) as sock:
         WorkerLoop(sock, load_engine).run()
 
