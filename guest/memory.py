@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import mmap
+import sys
+from typing import Any
 
-_MAPPED_BYTES = 1024 * 1024
 
+def allocate(size: int) -> Any:
+    """Writable memory of ``size`` bytes, from the heap: there a payload that was dropped leaves its pages to the next.
 
-def allocate(size: int) -> bytearray | mmap.mmap:
-    """Writable memory of ``size`` bytes; large blocks are fresh pages, which a ``bytearray`` would first fill with zeros."""
-    return mmap.mmap(-1, size) if size >= _MAPPED_BYTES else bytearray(size)
+    Memory mapped for each payload would be fresh pages every time, which cost more than reading the payload does. An
+    application that has loaded numpy will most likely make an array of it, and numpy need not fill it with zeros first.
+    """
+    numpy = sys.modules.get("numpy")
+    return bytearray(size) if numpy is None else numpy.empty(size, numpy.uint8)
