@@ -46,7 +46,6 @@ class BlockingLink:
         self._calls = Calls(self._connection, str(address))
         self._mutex = threading.Lock()
         self._reading = False
-        self._closing = False
         self._followers: dict[threading.Condition, Callable[[], bool]] = {}
         self._dropped: deque[Call] = deque()  # calls that garbage collection gave up, perhaps under the mutex
 
@@ -177,15 +176,12 @@ class BlockingLink:
     def close(self) -> None:
         """Cancel what is open and close the socket; threads that wait get ConnectionLost."""
         with self._mutex:
-            self._closing = True
             if self._calls.closed is None:
                 self._connection.close()
                 self._calls.fail(ConnectionLost("the client was closed"))
+            self._flush()
+            self._hang_up()
             self._wake()
-            with contextlib.suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)  # wakes the leader, who closes
-            if not self._reading:
-                self._socket.close()
 
     def abandon(self) -> None:
         """Forget the socket without a word to the host: it belongs to the process that forked this one."""
@@ -241,8 +237,8 @@ class BlockingLink:
         self._flush()
         if self._followers:
             self._wake()
-        if self._closing:
-            self._socket.close()
+        if self._calls.closed is not None:
+            self._hang_up()
 
     def _read(self, timeout: float | None) -> int | None:
         """Bytes read, 0 at the end, None when the timeout came first. The mutex is released meanwhile."""
@@ -287,8 +283,17 @@ class BlockingLink:
         except OSError as error:
             self._connection.receive_eof()
             self._calls.fail(ConnectionLost(f"sending failed: {error}"))
+            self._hang_up()
         if self._connection.closed:
             self._calls.dispatch()
+
+    def _hang_up(self) -> None:
+        """The connection is over: close the socket, or wake the thread that reads from it, which then does."""
+        if self._reading:
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+        else:
+            self._socket.close()
 
     def _send(self, data: list[Buffer]) -> None:
         if len(data) == 1:
