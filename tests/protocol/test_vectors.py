@@ -1,0 +1,139 @@
+"""protocol/vectors, in both directions: the bytes give these events, and these actions give the bytes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mlxbridge.protocol
+from mlxbridge.errors import BY_CODE
+from mlxbridge.protocol import GuestConnection, HostConnection, Limits, Windows, parse_token
+from mlxbridge.protocol.connection import Connection
+from mlxbridge.protocol.events import Closed
+from mlxbridge.protocol.frames import MAGIC, FrameType, encode_frame
+from tests.helpers.wire import feed, frame, frames_in, make_guest, make_host, pack, plain, unplain, unsent
+from tests.protocol.vector_ends import end_in_state
+
+FOLDER = Path(mlxbridge.protocol.__file__).with_name("vectors")
+SIZES = [1, 7, 1 << 30]
+"""Byte by byte, in uneven chunks, whole."""
+
+
+def load(name: str) -> list[Any]:
+    return [pytest.param(v, id=v["name"]) for v in json.loads((FOLDER / name).read_text())["vectors"]]
+
+
+def test_folder_holds_nothing_that_is_not_tested() -> None:
+    names = {path.name for path in FOLDER.iterdir()}
+    assert names == {"frames.json", "handshakes.json", "conversations.json", "malformed.json"}
+
+
+def test_frames_cover_every_type() -> None:
+    shown = {vector.values[0]["type"] for vector in load("frames.json")}
+    assert shown == {kind.name for kind in FrameType} - {"AUTH"}  # whose proof needs a handshake around it
+
+
+def decoded(data: bytes) -> list[dict[str, Any]]:
+    return [
+        {
+            "type": kind.name,
+            "call": call,
+            "flags": flags,
+            "head": plain(unpack(head)),
+            "payload": payload.hex(),
+        }
+        for kind, call, flags, head, payload in frames_in(data)
+    ]
+
+
+def unpack(head: bytes) -> Any:
+    return mlxbridge.protocol.codec.decode(head) if head else None
+
+
+@pytest.mark.parametrize("vector", load("frames.json"))
+def test_frame_is_encoded_as_written(vector: dict[str, Any]) -> None:
+    head = b"" if vector["head"] is None else pack(unplain(vector["head"]))
+    kind = FrameType[vector["type"]]
+    assert kind == vector["number"]
+    data = encode_frame(kind, vector["call"], head, bytes.fromhex(vector["payload"]), vector["flags"])
+    assert data.hex() == vector["hex"]
+
+
+@pytest.mark.parametrize("vector", load("frames.json"))
+def test_frame_is_decoded_as_written(vector: dict[str, Any]) -> None:
+    (found,) = decoded(bytes.fromhex(vector["hex"]))
+    assert found == {key: vector[key] for key in found}
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("vector", load("frames.json"))
+def test_frame_gives_its_events_however_it_arrives(vector: dict[str, Any], size: int) -> None:
+    end = end_in_state(vector["to"], vector["state"])
+    data = bytes.fromhex(vector["hex"])
+    assert feed(end, MAGIC + data if vector["state"] == "hello" else data, size) == vector["events"]
+
+
+@pytest.mark.parametrize("vector", load("frames.json"))
+def test_frame_gives_its_events_with_more_behind_it(vector: dict[str, Any]) -> None:
+    end = end_in_state(vector["to"], vector["state"])
+    ping = frame(FrameType.PING)
+    data = bytes.fromhex(vector["hex"]) + ping[:5]
+    events = feed(end, MAGIC + data if vector["state"] == "hello" else data, 1 << 30)
+    assert events == vector["events"]
+    if end.ready:
+        unsent(end)
+        assert feed(end, ping[5:], 1 << 30) == []
+        assert b"".join(end.data_to_send()) == frame(FrameType.PONG)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("vector", load("malformed.json"))
+def test_malformed_input_ends_the_connection_with_its_code(vector: dict[str, Any], size: int) -> None:
+    end = end_in_state(vector["to"], vector["state"])
+    unsent(end)
+    for data in (bytes.fromhex(vector["hex"]), bytes(100)):  # what comes behind it is not looked at
+        feed_all(end, data, size)
+    *_, last = end.events()
+    assert isinstance(last, Closed) and last.error is not None
+    assert last.error.code == vector["code"]
+    assert type(last.error) is BY_CODE[vector["code"]] and type(last.error).__name__ == vector["error"]
+    assert vector["scope"] == "connection" and end.closed
+    *_, (kind, call, _, head, payload) = frames_in(unsent(end))
+    assert (kind, call, payload) == (FrameType.GOAWAY, 0, b"")
+    assert unpack(head)["code"] == vector["code"] and unpack(head)["message"] == last.error.message
+
+
+def feed_all(end: Connection, data: bytes, size: int) -> None:
+    for start in range(0, len(data), size):
+        end.receive_data(data[start : start + size])
+
+
+def make_ends(vector: dict[str, Any]) -> tuple[GuestConnection, HostConnection]:
+    guest, host = dict(vector["guest"]), dict(vector["host"])
+    for options in (guest, host):
+        options["nonce"] = bytes.fromhex(options["nonce"])
+        if "limits" in options:
+            options["limits"] = Limits(**options["limits"])
+    if "windows" in guest:
+        guest["windows"] = Windows(**guest["windows"])
+    if "token" in guest:
+        guest["token"] = parse_token(guest["token"])
+    if "tokens" in host:
+        host["tokens"] = {name: secret.encode() for name, secret in host["tokens"].items()}
+    return make_guest(**guest), make_host(**host)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("vector", load("handshakes.json") + load("conversations.json"))
+def test_script_gives_its_bytes_and_events(vector: dict[str, Any], size: int) -> None:
+    guest, host = make_ends(vector)
+    for step in vector["steps"]:
+        sender, receiver = (guest, host) if step["from"] == "guest" else (host, guest)
+        if action := step.get("do"):
+            getattr(sender, action["method"])(**unplain(action["with"]))
+        data = unsent(sender)
+        assert data.hex() == step["hex"], step["about"]
+        assert data.startswith(MAGIC) is step["magic"]
+        assert decoded(data) == step["frames"], step["about"]
+        assert feed(receiver, data, size) == step["events"], step["about"]
