@@ -40,6 +40,7 @@ class WorkerLoop:
             nonce=os.urandom(NONCE_BYTES),
             limits=Limits(max_calls=MAX_CALLS),
         )
+        self._model_name = ""
         self._failed_to_load = False
 
     def run(self) -> None:
@@ -118,6 +119,7 @@ class WorkerLoop:
         except Exception as error:
             self._failed_to_load = True
             raise ModelLoadFailed(f"loading failed: {type(error).__name__}: {error}") from error
+        self._model_name = str(event.params.get("name", ""))
         self._connection.finish(event.call, self._engine.describe())
 
     def _cancel(self, call: int) -> None:
@@ -136,7 +138,7 @@ class WorkerLoop:
             )
         for row in rows:
             if row.usage is not None:
-                connection.finish(row.call, usage_to_wire(row.usage))
+                connection.finish(row.call, {"model": self._model_name, **usage_to_wire(row.usage)})
             elif row.error is not None:
                 connection.fail(row.call, row.error)
 

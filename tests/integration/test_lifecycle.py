@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,18 @@ from tests.integration.hosts import TRANSPORTS, HostProcess, run_host
 LONG = "Count from 1 to 90."
 
 
-@pytest.fixture(params=TRANSPORTS)
-def own_host(request: pytest.FixtureRequest) -> object:
-    with run_host(request.param) as running:
+@pytest.fixture
+def own_host() -> Iterator[HostProcess]:
+    """A host of the test's own, to be harmed; what happens then does not depend on the transport."""
+    with run_host(TRANSPORTS[0]) as running:
         yield running
+
+
+def wait_for_log(host: HostProcess, text: str) -> None:
+    deadline = time.monotonic() + 10
+    while text not in host.log.read_text():
+        assert time.monotonic() < deadline, f"the host never said {text!r}:\n{host.log.read_text()}"
+        time.sleep(0.02)
 
 
 def test_killed_worker_fails_its_calls_and_comes_back(own_host: HostProcess) -> None:
@@ -84,9 +93,8 @@ def test_draining_host_refuses_new_guests(own_host: HostProcess) -> None:
             assert "90" in stream.read().text
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
-def test_drain_timeout_fails_what_still_runs(transport: str) -> None:
-    with run_host(transport, "--drain-timeout", "0") as host, host.client(timeout=60) as client:
+def test_drain_timeout_fails_what_still_runs() -> None:
+    with run_host(TRANSPORTS[0], "--drain-timeout", "0") as host, host.client(timeout=60) as client:
         client.load_model("demo")
         with client.chat(LONG, stream=True) as stream:
             next(stream)
@@ -102,6 +110,7 @@ def test_second_sigterm_stops_at_once(own_host: HostProcess) -> None:
         with client.chat(LONG, stream=True) as stream:
             next(stream)
             own_host.process.send_signal(signal.SIGTERM)
+            wait_for_log(own_host, "draining: 1 calls")
             own_host.process.send_signal(signal.SIGTERM)
             assert own_host.process.wait(15) == 0
             with pytest.raises(BridgeError):
@@ -136,14 +145,12 @@ def _is_running(pid: int) -> bool:
     return state != "Z"
 
 
-def test_client_reconnects_after_the_host_comes_back() -> None:
-    with run_host("unix") as host, host.client(timeout=60) as client:
+def test_call_after_the_host_stopped_says_that_nobody_is_there() -> None:
+    with run_host(TRANSPORTS[0]) as host, host.client(timeout=60) as client:
         assert client.ping() > 0
-        url = host.url
-        host.stop()
+        assert host.stop() == 0
         with pytest.raises(TransportError):
             client.ping()
-        del url
 
 
 @pytest.mark.skipif("tcp" not in TRANSPORTS, reason="tokens are tested over TCP")
