@@ -1,0 +1,190 @@
+"""Credit arithmetic of one call."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlxbridge.protocol.flow import Delta, Inflow, Outflow, Payload
+from mlxbridge.protocol.limits import MAX_ARRAY_ITEMS, Windows
+from tests.helpers.wire import pack
+
+
+def test_tokens_that_follow_tokens_melt() -> None:
+    flow = Outflow(1, 0)
+    flow.merge([1], "a")
+    flow.merge([], "")
+    flow.merge([2, 3], "")
+    flow.merge([], "bc")
+    delta = flow.first_delta()
+    assert delta is not None and flow.take(delta, 1000) == ([1, 2, 3], "abc")
+    assert not flow.queue and flow.items_sent == 1
+
+
+def test_nothing_is_not_held_back() -> None:
+    flow = Outflow(0, 0)
+    flow.merge([], "")
+    assert not flow.queue
+
+
+def test_tokens_do_not_melt_across_an_item() -> None:
+    flow = Outflow(9, 0)
+    flow.merge([1], "")
+    flow.queue.append(b"item")
+    flow.merge([2], "")
+    assert [type(part) for part in flow.queue] == [Delta, bytes, Delta]
+
+
+def test_merge_leaves_the_engines_list_alone() -> None:
+    flow, ids = Outflow(0, 0), [1]
+    flow.merge(ids, "")
+    flow.merge([2], "")
+    assert ids == [1]
+
+
+def test_delta_without_credit_stays() -> None:
+    flow = Outflow(0, 0)
+    flow.merge([1], "a")
+    assert flow.first_delta() is None and not flow.can_send()
+    flow.items_total = 1
+    assert flow.first_delta() is not None and flow.can_send()
+
+
+@given(
+    ids=st.lists(st.integers(0, (1 << 64) - 1), max_size=200),
+    texts=st.lists(st.text(max_size=50), max_size=10),
+    room=st.integers(200, 2000),
+)
+def test_delta_is_cut_to_size_and_loses_nothing(ids: list[int], texts: list[str], room: int) -> None:
+    flow = Outflow(1 << 30, 0)
+    for text in texts:
+        flow.merge([], text)
+    flow.merge(ids, "")
+    got_ids: list[int] = []
+    got_text = ""
+    while (delta := flow.first_delta()) is not None:
+        some_ids, some_text = flow.take(delta, room)
+        assert some_ids or some_text
+        assert len(pack([[0x7FFF_FFFF], [some_ids], [some_text]])) <= room
+        got_ids += some_ids
+        got_text += some_text
+    assert got_ids == ids and got_text == "".join(texts)
+
+
+def test_delta_is_cut_to_what_a_list_may_hold() -> None:
+    flow = Outflow(9, 0)
+    flow.merge([1] * (MAX_ARRAY_ITEMS + 1), "")
+    delta = flow.first_delta()
+    assert delta is not None
+    assert len(flow.take(delta, 1 << 30)[0]) == MAX_ARRAY_ITEMS
+    delta = flow.first_delta()
+    assert delta is not None and flow.take(delta, 1 << 30) == ([1], "")
+
+
+def test_put_back_undoes_take() -> None:
+    flow = Outflow(1, 0)
+    flow.merge([1], "a")
+    delta = flow.first_delta()
+    assert delta is not None
+    flow.put_back(*flow.take(delta, 1000))
+    delta = flow.first_delta()
+    assert delta is not None and flow.take(delta, 1000) == ([1], "a")
+
+
+@pytest.mark.parametrize(
+    ("window", "credit", "size", "can"),
+    [
+        (1 << 20, 4095, 10_000, False),  # pieces must not dwindle
+        (1 << 20, 4096, 10_000, True),
+        (1 << 20, 10, 10, True),  # the rest is always enough
+        (1 << 20, 9, 10, False),
+        (1000, 499, 10_000, False),  # a small window: half of it
+        (1000, 500, 10_000, True),
+        (1, 1, 10_000, True),
+        (1, 0, 10_000, False),
+        (0, 0, 0, True),  # an empty payload needs none
+        (0, 0, 1, False),
+    ],
+)
+def test_payload_waits_for_credit_that_is_worth_a_piece(
+    window: int, credit: int, size: int, can: bool
+) -> None:
+    flow = Outflow(0, window)
+    flow.bytes_total, flow.bytes_sent = window, window - credit
+    flow.queue.append(Payload(b"", memoryview(bytes(size))))
+    assert flow.can_send() is can
+
+
+def test_final_can_leave_only_when_nothing_is_before_it() -> None:
+    flow = Outflow(0, 0)
+    assert not flow.can_send()
+    flow.final = b"result"
+    assert flow.can_send()
+    flow.merge([1], "a")
+    assert not flow.can_send()
+    flow.drop()
+    assert flow.can_send() and flow.cancelled
+
+
+def test_credit_for_items_comes_by_half_windows() -> None:
+    flow = Inflow(Windows(items=5, bytes=0))
+    assert [flow.consume(1, 0) for _ in range(7)] == [False, False, True, False, False, True, False]
+    assert flow.items_granted == 5 + 6
+
+
+def test_credit_for_bytes_comes_by_half_windows() -> None:
+    flow = Inflow(Windows(items=1, bytes=100))
+    assert not flow.consume(0, 49)
+    assert flow.consume(0, 1) and flow.bytes_granted == 150
+    assert not flow.consume(0, 0)
+
+
+def test_payload_in_progress_is_granted_as_it_comes_and_whole_ones_are_not() -> None:
+    flow = Inflow(Windows(items=1, bytes=100))
+    flow.payload_filled = 60
+    assert flow.grant_bytes() and flow.bytes_granted == 160
+    flow.payload_filled = 0  # it is whole, and the application has not taken it
+    assert not flow.grant_bytes()
+    flow.payload_filled = 60  # the next one
+    assert not flow.grant_bytes()
+    assert flow.consume(0, 60) and flow.bytes_granted == 220
+
+
+def test_window_of_no_bytes_never_gives_any() -> None:
+    flow = Inflow(Windows(items=1, bytes=0))
+    assert not flow.grant_bytes() and flow.bytes_granted == 0
+
+
+@given(
+    window=st.integers(1, 20_000),
+    sizes=st.lists(st.integers(0, 30_000), max_size=6),
+    piece=st.integers(1, 9000),
+)
+def test_payloads_never_stall_if_they_are_taken(window: int, sizes: list[int], piece: int) -> None:
+    """Sender and receiver side by side: whatever the window, every payload gets through."""
+    piece = max(piece, window // 50 + 1)  # else this takes all day
+    sizes = [size % (window * 50) for size in sizes]
+    outflow, inflow = Outflow(0, window), Inflow(Windows(items=1, bytes=window))
+    untaken: list[int] = []
+    for size in sizes:
+        sent = 0
+        outflow.queue.append(Payload(b"", memoryview(bytes(size))))
+        while True:
+            if not outflow.can_send():
+                outflow.bytes_total = inflow.bytes_granted
+            if not outflow.can_send():
+                assert untaken, "stalled, and the application has taken everything"
+                inflow.consume(0, untaken.pop(0))
+                continue
+            count = min(size - sent, piece, outflow.bytes_total - outflow.bytes_sent)
+            outflow.bytes_sent += count
+            sent += count
+            if sent == size:
+                break
+            payload = outflow.queue[0]
+            assert isinstance(payload, Payload)
+            payload.sent = sent
+            inflow.payload_filled = sent
+            inflow.grant_bytes()
+        outflow.queue.clear()
+        inflow.payload_filled = 0
+        untaken.append(size)
