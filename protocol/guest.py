@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import Any
 
 from mlxbridge.errors import (
@@ -39,7 +40,7 @@ from mlxbridge.protocol.limits import MAX_CALL_ID, MAX_TOTAL, Limits, Windows
 from mlxbridge.protocol.state import Role, State
 
 _MORE = int(Flag.MORE)
-_INT = {int}
+_INT, _LIST, _STR = {int}, {list}, {str}
 _OUTSIDE_PAYLOAD = ("ITEM", "RESULT")
 """An ERROR, or whatever ends a cancelled call, may break a payload off."""
 
@@ -258,18 +259,15 @@ class GuestConnection(Connection):
             and len(calls) == len(token_ids) == len(texts)
         ):
             raise RemoteProtocolError("TOKENS: calls, token_ids and texts must be lists of equal length")
+        if not (  # column by column, at the speed of C
+            _INT.issuperset(map(type, calls))
+            and _LIST.issuperset(map(type, token_ids))
+            and _STR.issuperset(map(type, texts))
+            and _INT.issuperset(map(type, chain.from_iterable(token_ids)))
+        ):
+            raise RemoteProtocolError("TOKENS: a row must be a call number, a list of token ids and a text")
         flows, unsent = self._calls, self._unsent
-        for number, ids, text in zip(calls, token_ids, texts, strict=True):
-            if (
-                type(number) is not int
-                or type(ids) is not list
-                or type(text) is not str
-                or not _INT.issuperset(map(type, ids))
-            ):
-                raise RemoteProtocolError(
-                    "TOKENS: a row must be a call number, a list of token ids and a text"
-                )
-            flow = flows.get(number)
+        for number, flow in zip(calls, map(flows.get, calls), strict=True):
             if flow is None or number in unsent:
                 raise RemoteProtocolError(f"TOKENS: call {number} is not open")
             flow.items_received += 1
