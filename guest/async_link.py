@@ -10,7 +10,7 @@ from typing import Any
 from mlxbridge import __version__
 from mlxbridge.addresses import Address
 from mlxbridge.errors import BridgeError, ConnectionLost, HandshakeTimeout
-from mlxbridge.guest.call import Call
+from mlxbridge.guest.call import TAKE_BATCH, Call
 from mlxbridge.guest.calls import Calls
 from mlxbridge.guest.memory import allocate
 from mlxbridge.protocol.guest import GuestConnection
@@ -98,18 +98,17 @@ class AsyncLink:
         self._driver.flush_soon()
         return call
 
-    def take_chunk(self, call: Call) -> Any:
-        """The next chunk of a call that has one."""
-        chunk, credit = self._calls.take_chunk(call)
-        if credit:
-            self._driver.flush_soon()
-        return chunk
+    def return_credit(self, call: Call) -> None:
+        """Tell the host what was taken; worth it once ``call.taken`` is ``TAKE_BATCH``."""
+        self._calls.return_credit(call)
+        self._driver.flush_soon()
 
     def take_item(self, call: Call) -> Any:
         """The next stream item of a call that has one."""
-        item, credit = self._calls.take_item(call)
-        if credit:
-            self._driver.flush_soon()
+        item = call.items.popleft()
+        call.taken += 1
+        if call.taken >= TAKE_BATCH:
+            self.return_credit(call)
         return item
 
     def give_up(self, call: Call, error: BridgeError) -> None:

@@ -8,7 +8,7 @@ from types import TracebackType
 
 from mlxbridge.errors import BridgeError, Cancelled, DeadlineExceeded, UsageError
 from mlxbridge.guest.async_link import AsyncLink
-from mlxbridge.guest.call import Call, Collector
+from mlxbridge.guest.call import TAKE_BATCH, Call, Collector
 from mlxbridge.types import Chunk, Generation
 
 
@@ -70,13 +70,15 @@ class AsyncTokenStream(AsyncIterator[Chunk]):
             RemoteError, ConnectionLost: what ended the call, after the chunks that came before.
         """
         call = self._call
-        if call.chunks and not self._finished:
-            chunk: Chunk = self._link.take_chunk(call)
-            self._collector.add(chunk)
-            return chunk
-        return await self._next()
+        if not call.texts or self._finished:
+            await self._wait()
+        chunk = self._collector.take()
+        if call.taken >= TAKE_BATCH:
+            self._link.return_credit(call)
+        return chunk
 
-    async def _next(self) -> Chunk:
+    async def _wait(self) -> None:
+        """Return when there is a chunk; raise if there will be none."""
         if self._finished:
             raise StopAsyncIteration
         call = self._call
@@ -87,10 +89,8 @@ class AsyncTokenStream(AsyncIterator[Chunk]):
         except BaseException:
             self._close()
             raise
-        if call.chunks:
-            chunk: Chunk = self._link.take_chunk(call)
-            self._collector.add(chunk)
-            return chunk
+        if call.texts:
+            return
         self._finish()
         if call.error is not None:
             raise call.error

@@ -21,7 +21,7 @@ from typing import Any
 from mlxbridge import __version__
 from mlxbridge.addresses import Address
 from mlxbridge.errors import BridgeError, ConnectionLost, DeadlineExceeded, HandshakeTimeout
-from mlxbridge.guest.call import Call
+from mlxbridge.guest.call import TAKE_BATCH, Call
 from mlxbridge.guest.calls import Calls
 from mlxbridge.guest.memory import allocate
 from mlxbridge.protocol.codec import Buffer
@@ -111,25 +111,21 @@ class BlockingLink:
                 self._flush()
                 raise error
 
-    def take_chunk(self, call: Call) -> Any:
-        """The next chunk of a readable call, None if only its end is left."""
+    def return_credit(self, call: Call) -> None:
+        """Tell the host what was taken; worth it once ``call.taken`` is ``TAKE_BATCH``."""
         with self._mutex:
-            if not call.chunks:
-                return None
-            chunk, credit = self._calls.take_chunk(call)
-            if credit:
-                self._flush()
-            return chunk
+            self._calls.return_credit(call)
+            self._flush()
 
     def take_item(self, call: Call) -> Any:
         """The next stream item of a readable call, None if only its end is left."""
-        with self._mutex:
-            if not call.items:
-                return None
-            item, credit = self._calls.take_item(call)
-            if credit:
-                self._flush()
-            return item
+        if not call.items:
+            return None
+        item = call.items.popleft()  # no mutex: a call is read by one thread, and a deque may be filled meanwhile
+        call.taken += 1
+        if call.taken >= TAKE_BATCH:
+            self.return_credit(call)
+        return item
 
     def give_up(self, call: Call, error: BridgeError) -> None:
         """End the call here and cancel it at the host."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from time import perf_counter
 from typing import Any, cast
 
@@ -14,6 +15,9 @@ from mlxbridge.types import Chunk, FinishReason, Generation, Usage
 TAKE_BATCH = 64
 """Chunks taken between two words to the connection about it; well under half of the smallest sensible window."""
 
+# As Chunk._make, but without a Python function in between: every token comes by here.
+_make_chunk: Callable[[tuple[str, list[int]]], Chunk] = partial(tuple.__new__, Chunk)
+
 
 class Call:
     """State of an open call. Its client fills it from events and empties it for the application.
@@ -22,7 +26,6 @@ class Call:
     """
 
     __slots__ = (
-        "chunks",
         "error",
         "first_at",
         "items",
@@ -34,12 +37,16 @@ class Call:
         "result",
         "started_at",
         "taken",
+        "texts",
+        "token_ids",
     )
 
     def __init__(self, number: int, method: str) -> None:
         self.number = number
         self.method = method
-        self.chunks: deque[Chunk] = deque()
+        # A step's chunk, as two columns: a tuple for each would be one more thing for the garbage collector to watch.
+        self.token_ids: deque[list[int]] = deque()
+        self.texts: deque[str] = deque()  # filled last, so that a thread that sees a text finds its ids
         self.items: deque[Any] = deque()
         self.payloads: deque[DataReceived] = deque()
         self.result: Mapping[str, Any] | None = None
@@ -58,7 +65,7 @@ class Call:
     @property
     def readable(self) -> bool:
         """Whether the application has something to take, the end included."""
-        return bool(self.chunks or self.items or self.payloads or self.result is not None or self.error is not None)
+        return bool(self.texts or self.items or self.payloads or self.result is not None or self.error is not None)
 
     def fail(self, error: BridgeError) -> None:
         """End the call from this side."""
@@ -69,7 +76,7 @@ class Call:
 
 
 class Collector:
-    """Puts a stream's chunks together into a ``Generation``."""
+    """Takes a stream's chunks, and puts them together into a ``Generation``."""
 
     __slots__ = ("_call", "_texts", "_token_ids")
 
@@ -78,10 +85,17 @@ class Collector:
         self._texts: list[str] = []
         self._token_ids: list[int] = []
 
-    def add(self, chunk: Chunk) -> None:
-        """Take one chunk in."""
-        self._texts.append(chunk.text)
-        self._token_ids += chunk.token_ids
+    def take(self) -> Chunk:
+        """The next chunk of a call that has one.
+
+        Its parts are kept, not itself, for the garbage collector's sake again.
+        """
+        call = self._call
+        text, token_ids = call.texts.popleft(), call.token_ids.popleft()
+        self._texts.append(text)
+        self._token_ids += token_ids
+        call.taken += 1
+        return _make_chunk((text, token_ids))
 
     @property
     def text(self) -> str:

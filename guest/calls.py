@@ -7,7 +7,7 @@ from time import perf_counter
 from typing import Any
 
 from mlxbridge.errors import BridgeError, ConnectionLost, TransportError
-from mlxbridge.guest.call import TAKE_BATCH, Call
+from mlxbridge.guest.call import Call
 from mlxbridge.protocol.events import (
     Closed,
     DataReceived,
@@ -20,7 +20,6 @@ from mlxbridge.protocol.events import (
     TokensReceived,
 )
 from mlxbridge.protocol.guest import GuestConnection
-from mlxbridge.types import Chunk
 
 
 class Calls:
@@ -51,45 +50,35 @@ class Calls:
             self.connection.cancel(call.number)
         call.fail(error)
 
-    def take_chunk(self, call: Call) -> tuple[Chunk, bool]:
-        """The next chunk, and whether there is credit to send back."""
-        chunk = call.chunks.popleft()
-        call.taken += 1
-        return chunk, self._return_credit(call)
-
-    def take_item(self, call: Call) -> tuple[Any, bool]:
-        """The next stream item, and whether there is credit to send back."""
-        item = call.items.popleft()
-        call.taken += 1
-        return item, self._return_credit(call)
-
-    def _return_credit(self, call: Call) -> bool:
-        if call.taken < TAKE_BATCH:
-            return False
+    def return_credit(self, call: Call) -> None:
+        """Tell the connection what was taken; worth it once ``call.taken`` is ``TAKE_BATCH``."""
         self.connection.consume(call.number, items=call.taken)
         call.taken = 0
-        return True
 
     def dispatch(self) -> bool:
         """Hand out the connection's events; whether there were any."""
         events = self.connection.events()
-        calls = self._open
         for event in events:
             if type(event) is TokensReceived:
-                now = perf_counter()
-                for number, ids, text in zip(event.calls, event.token_ids, event.texts, strict=True):
-                    call = calls.get(number)
-                    if call is None:  # given up a moment ago
-                        continue
-                    if not call.first_at:
-                        call.first_at = now
-                    call.last_at = now
-                    call.chunks.append(Chunk(text, ids))
-                    if call.news is not None:
-                        call.news()
+                self._dispatch_tokens(event)
             else:
                 self._dispatch_rare(event)
         return bool(events)
+
+    def _dispatch_tokens(self, event: TokensReceived) -> None:
+        now = perf_counter()
+        calls = self._open
+        for call, ids, text in zip(map(calls.get, event.calls), event.token_ids, event.texts, strict=True):
+            if call is None:  # given up a moment ago
+                continue
+            if not call.first_at:
+                call.first_at = now
+            call.last_at = now
+            call.token_ids.append(ids)
+            call.texts.append(text)
+            news = call.news
+            if news is not None:
+                news()
 
     def _dispatch_rare(self, event: object) -> None:
         if isinstance(event, ResultReceived | ErrorReceived):

@@ -8,7 +8,7 @@ from types import TracebackType
 
 from mlxbridge.errors import Cancelled, UsageError
 from mlxbridge.guest.blocking_link import BlockingLink
-from mlxbridge.guest.call import Call, Collector
+from mlxbridge.guest.call import TAKE_BATCH, Call, Collector
 from mlxbridge.types import Chunk, Generation
 
 
@@ -40,15 +40,11 @@ class TokenStream(Iterator[Chunk]):
             raise StopIteration
         call = self._call
         try:
-            while True:
-                if not call.readable:
+            while not call.ended or call.texts:  # in this order: another thread may add a chunk, then the end
+                if not call.texts:
                     self._link.wait(call, self._deadline)
-                chunk: Chunk | None = self._link.take_chunk(call)
-                if chunk is not None:
-                    self._collector.add(chunk)
-                    return chunk
-                if call.ended:
-                    break
+                if call.texts:
+                    return self._take()
         except BaseException:
             self.close()
             raise
@@ -58,6 +54,12 @@ class TokenStream(Iterator[Chunk]):
         assert call.result is not None
         self._generation = self._collector.finish(call.result)
         raise StopIteration
+
+    def _take(self) -> Chunk:
+        chunk = self._collector.take()
+        if self._call.taken >= TAKE_BATCH:
+            self._link.return_credit(self._call)
+        return chunk
 
     @property
     def text(self) -> str:
