@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import secrets
 import signal
@@ -19,6 +20,7 @@ from mlxbridge import Client
 from mlxbridge.errors import TransportError
 
 START_TIMEOUT_S = 60.0
+_vsock_ports = itertools.count(2048)
 TRANSPORTS = os.environ.get("MLXBRIDGE_TEST_TRANSPORTS", "unix,tcp").split(",")
 
 
@@ -72,7 +74,8 @@ def _address(transport: str, folder: str) -> tuple[str, str]:
     if transport == "unix":
         return f"unix:{folder}/m.sock", f"unix://{folder}/m.sock"
     if transport == "vsock":
-        return "vsock:2048", "vsock://2:2048"
+        port = next(_vsock_ports)
+        return f"vsock:{port}", f"vsock://2:{port}"
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -29,7 +29,7 @@ def questions(count: int) -> list[str]:
     return [f"What is {10 + i % 40} + {11 + i // 40}?" for i in range(count)]
 
 
-def wait_until_idle(client: Client, timeout_s: float = 10.0) -> int:
+def wait_until_idle(client: Client, timeout_s: float = 60.0) -> int:
     """Tokens the model has generated in all, once nothing runs any more."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
