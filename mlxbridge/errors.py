@@ -74,6 +74,8 @@ class HostNotFound(TransportError):
 class HandshakeTimeout(TransportError):
     """Something accepted the connection but did not say HELLO in time."""
 
+    code = 5
+
 
 class ConnectionLost(TransportError):
     """The link ended while a call was open."""

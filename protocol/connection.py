@@ -131,6 +131,7 @@ class Connection:
         self._enter(State.HELLO)
         self._paused = False
         self._draining = False
+        self._lingering = False
         self._frames_sent = 0  # message frames, as ACK counts them
         self._frames_acked = 0
         self._frames_received = 0
@@ -213,6 +214,7 @@ class Connection:
         if error is not None:
             self._say_magic()  # a guest of another version must be able to read why it is refused
             self._out.append(self._goaway_frame(error, 0))
+            self._lingering = True
         self._enter(State.CLOSED)
         self._events.append(Closed(error))
 
@@ -236,6 +238,11 @@ class Connection:
     def closed(self) -> bool:
         """No more frames will be accepted; close the transport when the last words are written."""
         return self._state is State.CLOSED
+
+    @property
+    def lingering(self) -> bool:
+        """Closed with last words: a transport that closes with unread bytes would reset the link and take them back."""
+        return self._lingering
 
     @property
     def ready(self) -> bool:

@@ -80,7 +80,7 @@ class Session:
         for call in list(self._cancels):
             self._cancel(call)
             self.fail(call, error)
-        self._connection.close()
+        self._connection.close(error if self._connection.handshaking else None)
         self.flush()
 
     def run(self, call: int, work: Coroutine[Any, Any, Mapping[str, Any]]) -> Callable[[], object]:

@@ -12,6 +12,7 @@ from typing import Any, Protocol, cast
 
 HIGH_WATER_BYTES = 64 * 1024
 LOW_WATER_BYTES = 16 * 1024
+LINGER_S = 1.0
 _JOIN_BYTES = 64 * 1024  # up to here one copy is cheaper than a vector of buffers
 
 Buffer = bytes | bytearray | memoryview
@@ -42,6 +43,10 @@ class Machine(Protocol):
     def closed(self) -> bool:
         """Whether to close once everything is written."""
 
+    @property
+    def lingering(self) -> bool:
+        """Whether the peer should get a moment to read the last words before the transport closes."""
+
 
 class Driver(asyncio.BufferedProtocol):
     """Runs one machine on one transport.
@@ -61,6 +66,7 @@ class Driver(asyncio.BufferedProtocol):
         self._vectored = False
         self._flush_scheduled = False
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._linger: asyncio.TimerHandle | None = None
 
     @property
     def transport(self) -> asyncio.Transport | None:
@@ -79,7 +85,7 @@ class Driver(asyncio.BufferedProtocol):
                 break
             self._write(transport, data)
         if machine.closed and not transport.is_closing():
-            transport.close()
+            self._close(transport)
 
     def flush_soon(self) -> None:
         """``flush`` once in this turn of the loop, however often it is asked for."""
@@ -91,6 +97,13 @@ class Driver(asyncio.BufferedProtocol):
         """Drop the transport without writing what is left."""
         if self._transport is not None:
             self._transport.abort()
+
+    def _close(self, transport: asyncio.Transport) -> None:
+        """Close, or let the peer do it: closing with unread bytes resets the link, and with it what was just said."""
+        if not self._machine.lingering or self._loop is None:
+            transport.close()
+        elif self._linger is None:
+            self._linger = self._loop.call_later(LINGER_S, transport.close)
 
     def _flush_now(self) -> None:
         self._flush_scheduled = False
@@ -138,6 +151,8 @@ class Driver(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The transport is gone, for whatever reason."""
         self._transport = None
+        if self._linger is not None:
+            self._linger.cancel()
         self._machine.receive_eof()
         self._on_events()
         self._on_lost()

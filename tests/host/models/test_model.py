@@ -1,0 +1,156 @@
+"""Supervision, with real worker processes and a real, tiny model."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlxbridge.errors import BridgeError, ModelLoadFailed, Unavailable, WorkerLost
+from mlxbridge.host.models import model as model_module
+from mlxbridge.host.models.job import Job
+from mlxbridge.host.models.model import Model
+from mlxbridge.host.models.store import classify
+from tests.host.engine.tiny import byte_level_tokenizer, save_model, save_tokenizer
+
+
+class Sink:
+    """A guest's session, as a model sees it."""
+
+    def __init__(self) -> None:
+        self.tokens: dict[int, list[int]] = {}
+        self.ends: dict[int, Mapping[str, Any] | BridgeError] = {}
+        self.changed = asyncio.Event()
+
+    def send_tokens(self, calls: Sequence[int], token_ids: Sequence[list[int]], texts: Sequence[str]) -> None:
+        for call, ids in zip(calls, token_ids, strict=True):
+            self.tokens.setdefault(call, []).extend(ids)
+
+    def finish(self, call: int, result: Mapping[str, Any]) -> None:
+        self.ends[call] = result
+
+    def fail(self, call: int, error: BridgeError) -> None:
+        self.ends[call] = error
+
+    def flush(self) -> None:
+        self.changed.set()
+
+    async def until(self, *calls: int) -> None:
+        while not all(call in self.ends for call in calls):
+            await asyncio.wait_for(self.changed.wait(), 30)
+            self.changed.clear()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "tiny"
+    save_model(path)
+    save_tokenizer(byte_level_tokenizer(), path)
+    return path
+
+
+@pytest.fixture
+async def model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Model]:
+    monkeypatch.setattr(model_module, "BACKOFF_FIRST_S", 0.01)
+    made = Model(classify(str(folder)))
+    yield made
+    await made.unload()
+
+
+def job(sink: Sink, call: int, **params: Any) -> Job:
+    return Job(sink, call, "generate", {"prompt": "hello", "max_tokens": 4, **params})
+
+
+async def test_calls_made_while_loading_are_answered(model: Model) -> None:
+    sink = Sink()
+    for call in range(3):
+        model.submit(job(sink, call))
+    assert model.state == "loading"
+    await sink.until(0, 1, 2)
+    assert sink.ends[0] == {**sink.ends[0], "model": "tiny"}  # type: ignore[dict-item]
+    assert model.state == "ready"
+    assert model.describe()["architecture"] == "LlamaForCausalLM"
+
+
+async def test_cancelled_while_loading_never_runs(model: Model) -> None:
+    sink = Sink()
+    unwanted, wanted = job(sink, 1), job(sink, 2)
+    model.submit(unwanted)
+    model.submit(wanted)
+    model.cancel(unwanted)
+    await sink.until(2)
+    assert 1 not in sink.ends
+    assert 1 not in sink.tokens
+
+
+async def test_load_shares_one_worker_among_callers(model: Model) -> None:
+    await asyncio.gather(model.load(), model.load(), model.load())
+    pid = (await model.report())["pid"]
+    await model.load()
+    assert (await model.report())["pid"] == pid
+
+
+async def test_model_that_cannot_be_loaded_fails_until_asked_again(folder: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(folder, broken)
+    made = Model(classify(str(broken)))
+    (broken / "model.safetensors").write_bytes(b"not safetensors")
+    sink = Sink()
+    made.submit(job(sink, 1))
+    await sink.until(1)
+    assert isinstance(sink.ends[1], ModelLoadFailed)
+    assert made.state == "failed"
+    made.submit(job(sink, 2))
+    assert isinstance(sink.ends[2], ModelLoadFailed)
+    shutil.copy(folder / "model.safetensors", broken)
+    await made.load()
+    assert made.state == "ready"
+    await made.unload()
+
+
+async def test_worker_that_dies_over_and_over_is_given_up(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_module, "CRASHES_TO_FAIL", 2)
+    for _ in range(2):
+        await model.load()
+        pid = (await model.report())["pid"]
+        os.kill(pid, signal.SIGKILL)
+        while model.state == "ready":
+            await asyncio.sleep(0.001)
+    while model.state == "restarting":
+        await asyncio.sleep(0.001)
+    assert model.state == "failed"
+    sink = Sink()
+    model.submit(job(sink, 1))
+    error = sink.ends[1]
+    assert isinstance(error, WorkerLost)
+    assert not error.retryable
+    assert "SIGKILL" in error.message
+    await model.load()  # somebody asks for it again
+    assert model.state == "ready"
+
+
+async def test_unload_fails_what_runs_and_ends_the_process(model: Model) -> None:
+    await model.load()
+    pid = (await model.report())["pid"]
+    sink = Sink()
+    model.submit(job(sink, 1, max_tokens=400, temperature=1.0, seed=3))
+    await model.unload()
+    if not isinstance(sink.ends[1], Mapping):  # it may have come to its end just before
+        assert isinstance(sink.ends[1], Unavailable)
+    assert model.state == "unloaded"
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+async def test_job_is_told_its_end_once(model: Model) -> None:
+    sink = Sink()
+    done = job(sink, 1)
+    done.finish({"first": True})
+    done.fail(Unavailable("too late"))
+    assert sink.ends[1] == {"first": True}

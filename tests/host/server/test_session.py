@@ -1,0 +1,274 @@
+"""Sessions on real sockets, under uvloop's rules and asyncio's alike: what a guest may do, and what it gets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import tempfile
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlxbridge.addresses import parse_listen
+from mlxbridge.errors import BridgeError, DeadlineExceeded, HandshakeTimeout, InternalError, InvalidArgument, RemoteProtocolError, Unavailable
+from mlxbridge.host.server import listener as listener_module
+from mlxbridge.host.server import session as session_module
+from mlxbridge.host.server.listener import Listener
+from mlxbridge.host.server.session import Session
+from mlxbridge.protocol import GuestConnection, Token
+from mlxbridge.protocol.events import CallOpened, Closed, ErrorReceived, Event, GoawayReceived, ResultReceived
+
+
+class FakeMethods:
+    """Opens whatever it is asked to, and remembers it."""
+
+    def __init__(self) -> None:
+        self.opened: list[CallOpened] = []
+        self.cancelled: list[int] = []
+        self.session: Session | None = None
+
+    def open(self, session: Session, event: CallOpened) -> Callable[[], object] | None:
+        self.opened.append(event)
+        self.session = session
+        if event.method == "refuse":
+            raise InvalidArgument("no", details={"field": "x"})
+        if event.method == "break":
+            raise RuntimeError("a bug")
+        if event.method == "finish":
+            session.finish(event.call, {"ok": True})
+            return None
+        if event.method == "work":
+            return session.run(event.call, self._work(event))
+        return lambda: self.cancelled.append(event.call)
+
+    async def _work(self, event: CallOpened) -> Mapping[str, Any]:
+        if event.params.get("fail"):
+            raise ValueError("inside")
+        await asyncio.sleep(0)
+        return {"worked": True}
+
+
+class Guest:
+    """A guest's connection on asyncio streams."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, token: Token | None = None) -> None:
+        self.reader, self.writer = reader, writer
+        self.connection = GuestConnection(software="test", nonce=os.urandom(32), token=token)
+        self.seen: list[Event] = []
+
+    async def until(self, kind: type[Event]) -> Event:
+        """The next event of a kind."""
+        while True:
+            for number, event in enumerate(self.seen):
+                if isinstance(event, kind):
+                    return self.seen.pop(number)
+            await self.pump()
+
+    async def pump(self) -> None:
+        self.writer.writelines([bytes(data) for data in self.connection.data_to_send()])
+        data = await asyncio.wait_for(self.reader.read(1 << 16), 10)
+        if data:
+            self.connection.receive_data(data)
+        else:
+            self.connection.receive_eof()
+        self.seen += self.connection.events()
+
+    async def handshake(self) -> None:
+        while not self.connection.ready:
+            await self.pump()
+
+    def send(self) -> None:
+        self.writer.writelines([bytes(data) for data in self.connection.data_to_send()])
+
+
+class Rig:
+    """A listener on a unix socket, and guests of it."""
+
+    def __init__(self, listener: Listener, methods: FakeMethods, path: str) -> None:
+        self.listener, self.methods, self.path = listener, methods, path
+        self._writers: list[asyncio.StreamWriter] = []
+
+    async def guest(self, token: Token | None = None) -> Guest:
+        reader, writer = await asyncio.open_unix_connection(self.path)
+        self._writers.append(writer)
+        return Guest(reader, writer, token)
+
+    async def close(self) -> None:
+        for writer in self._writers:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+        self.listener.stop_listening()
+        await self.listener.close("over")
+
+
+@contextlib.asynccontextmanager
+async def rig(tokens: Mapping[str, bytes] | None = None) -> AsyncIterator[Rig]:
+    with tempfile.TemporaryDirectory(prefix="mb-", dir="/tmp") as folder:
+        path = str(Path(folder, "s"))
+        listener, methods = Listener(tokens), FakeMethods()
+        await listener.listen([parse_listen(f"unix:{path}")], methods)
+        made = Rig(listener, methods, path)
+        try:
+            yield made
+        finally:
+            await made.close()
+
+
+async def ask(guest: Guest, method: str, deadline_ms: int | None = None, **params: Any) -> Event:
+    guest.connection.open_call(method, params, deadline_ms=deadline_ms)
+    while True:
+        for number, event in enumerate(guest.seen):
+            if isinstance(event, ResultReceived | ErrorReceived):
+                return guest.seen.pop(number)
+        await guest.pump()
+
+
+async def test_answers_come_from_methods() -> None:
+    async with rig() as made:
+        guest = await made.guest()
+        await guest.handshake()
+        assert (await ask(guest, "finish")).result == {"ok": True}  # type: ignore[union-attr]
+        assert (await ask(guest, "work")).result == {"worked": True}  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "kind"),
+    [("refuse", {}, InvalidArgument), ("break", {}, InternalError), ("work", {"fail": True}, InternalError)],
+)
+async def test_failures_become_typed_errors(method: str, params: dict[str, Any], kind: type[BridgeError]) -> None:
+    async with rig() as made:
+        guest = await made.guest()
+        await guest.handshake()
+        end = await ask(guest, method, **params)
+        assert isinstance(end, ErrorReceived)
+        assert type(end.error) is kind
+        assert (await ask(guest, "finish")).result == {"ok": True}  # type: ignore[union-attr]
+
+
+async def test_cancel_reaches_the_method_and_ends_the_call() -> None:
+    async with rig() as made:
+        guest = await made.guest()
+        await guest.handshake()
+        call = guest.connection.open_call("hang", {})
+        guest.connection.cancel(call)
+        end = await guest.until(ResultReceived)
+        assert end == ResultReceived(call, {"finish_reason": "cancelled"})
+        assert made.methods.cancelled == [call]
+
+
+async def test_deadline_cancels_and_fails_the_call() -> None:
+    async with rig() as made:
+        guest = await made.guest()
+        await guest.handshake()
+        end = await ask(guest, "hang", deadline_ms=20)
+        assert isinstance(end, ErrorReceived)
+        assert isinstance(end.error, DeadlineExceeded)
+        assert made.methods.cancelled == [1]
+
+
+async def test_lost_guest_cancels_its_calls() -> None:
+    async with rig() as made:
+        guest = await made.guest()
+        await guest.handshake()
+        guest.connection.open_call("hang", {})
+        await ask(guest, "finish")
+        guest.writer.close()
+        await guest.writer.wait_closed()
+        while not made.methods.cancelled:
+            await asyncio.sleep(0)
+        assert made.methods.cancelled == [1]
+        while made.listener.count() != (0, 0):
+            await asyncio.sleep(0)
+
+
+async def test_guest_that_says_nothing_is_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "HANDSHAKE_TIMEOUT_S", 0.02)
+    async with rig() as made:
+        guest = await made.guest()
+        guest.connection.data_to_send()  # nothing of it is sent
+        closed = await guest.until(Closed)
+        assert isinstance(closed, Closed)
+        assert isinstance(closed.error, HandshakeTimeout)
+
+
+async def test_too_many_connections_are_refused_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener_module, "MAX_CONNECTIONS", 1)
+    async with rig() as made:
+        first = await made.guest()
+        await first.handshake()
+        second = await made.guest()
+        closed = await second.until(Closed)
+        assert isinstance(closed, Closed)
+        assert isinstance(closed.error, Unavailable)
+        assert (await ask(first, "finish")).result == {"ok": True}  # type: ignore[union-attr]
+
+
+async def test_draining_lets_open_calls_end_and_refuses_new_ones() -> None:
+    async with rig() as made:
+        guest = await made.guest()
+        await guest.handshake()
+        call = guest.connection.open_call("hang", {})
+        await ask(guest, "finish")
+        drain = asyncio.ensure_future(made.listener.drain("bye", 10))
+        goaway = await guest.until(GoawayReceived)
+        assert isinstance(goaway, GoawayReceived)
+        assert goaway.drain_ms == 10_000
+        assert not guest.connection.can_open
+        assert made.methods.session is not None
+        made.methods.session.finish(call, {"late": True})
+        made.methods.session.flush()
+        assert (await guest.until(ResultReceived)) == ResultReceived(call, {"late": True})
+        assert await drain is True
+
+
+async def test_draining_gives_up_at_its_timeout() -> None:
+    async with rig() as made:
+        guest = await made.guest()
+        await guest.handshake()
+        guest.connection.open_call("hang", {})
+        await ask(guest, "finish")
+        assert await made.listener.drain("bye", 0.01) is False
+        await made.listener.close("bye")
+        end = await guest.until(ErrorReceived)
+        assert isinstance(end, ErrorReceived)
+        assert isinstance(end.error, Unavailable)
+        assert made.methods.cancelled == [1]
+
+
+async def test_cancel_of_the_last_call_ends_a_draining_session() -> None:
+    async with rig() as made:
+        guest = await made.guest()
+        await guest.handshake()
+        call = guest.connection.open_call("hang", {})
+        await ask(guest, "finish")
+        drain = asyncio.ensure_future(made.listener.drain("bye", 10))
+        await guest.until(GoawayReceived)
+        guest.connection.cancel(call)
+        await guest.until(ResultReceived)
+        assert await drain is True
+
+
+async def test_refusal_is_read_although_the_guest_had_more_to_say() -> None:
+    """The host closes while bytes of the guest lie unread, which would reset the link and take the reason back."""
+    async with rig() as made:
+        guest = await made.guest()
+        await guest.handshake()
+        for _ in range(20):
+            guest.connection.open_call("hang", {"text": "x" * 100_000})
+        guest.writer.writelines([b"\x00" * 16, *map(bytes, guest.connection.data_to_send())])
+        closed = await guest.until(Closed)
+        assert isinstance(closed, Closed)
+        assert isinstance(closed.error, RemoteProtocolError)
+
+
+async def test_token_names_the_guest() -> None:
+    async with rig({"alice": b"secret-of-alice"}) as made:
+        guest = await made.guest(Token("alice", b"secret-of-alice"))
+        await guest.handshake()
+        await ask(guest, "finish")
+        assert made.methods.session is not None
+        assert made.methods.session.peer.startswith("alice@unix")
