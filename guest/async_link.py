@@ -70,7 +70,9 @@ class AsyncLink:
             self._driver.abort()
             if isinstance(error, BridgeError):
                 raise
-            raise HandshakeTimeout(f"{address} accepted the connection but did not say HELLO within {left:g} s") from None
+            raise HandshakeTimeout(
+                f"{address} accepted the connection but did not say HELLO within {left:g} s"
+            ) from None
         except BaseException:
             self._driver.abort()
             raise

@@ -143,14 +143,22 @@ class Client:
         return self.generate(prompt, **arguments, stream=True)
 
     @overload
-    def chat(self, messages: str | Sequence[Message], *, stream: Literal[False] = False, **arguments: Any) -> Generation: ...
+    def chat(
+        self, messages: str | Sequence[Message], *, stream: Literal[False] = False, **arguments: Any
+    ) -> Generation: ...
 
     @overload
-    def chat(self, messages: str | Sequence[Message], *, stream: Literal[True], **arguments: Any) -> TokenStream: ...
+    def chat(
+        self, messages: str | Sequence[Message], *, stream: Literal[True], **arguments: Any
+    ) -> TokenStream: ...
 
-    def chat(self, messages: str | Sequence[Message], *, stream: bool = False, **arguments: Any) -> Generation | TokenStream:
+    def chat(
+        self, messages: str | Sequence[Message], *, stream: bool = False, **arguments: Any
+    ) -> Generation | TokenStream:
         """``generate(messages=…)``; a string is one user message."""
-        turns: Sequence[Message] = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
+        turns: Sequence[Message] = (
+            [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
+        )
         if stream:
             return self.generate(messages=turns, **arguments, stream=True)
         answer: Generation | TokenStream = self.generate(messages=turns, **arguments)
@@ -160,7 +168,9 @@ class Client:
         """The models this host serves."""
         return read_models(self._ask("models", {}, timeout))
 
-    def load_model(self, model: str, *, progress: Progress | None = None, timeout: float | None = None) -> ModelInfo:
+    def load_model(
+        self, model: str, *, progress: Progress | None = None, timeout: float | None = None
+    ) -> ModelInfo:
         """Load a model, or wait until it is loaded.
 
         Raises:
@@ -197,7 +207,9 @@ class Client:
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     # ------------------------------------------------------------------------------------------------------------
@@ -230,7 +242,9 @@ class Client:
                 failures.append((address, error))
         raise nothing_answered(failures)
 
-    def _open(self, method: str, params: Mapping[str, Any], timeout: float | None) -> tuple[BlockingLink, Call, float | None]:
+    def _open(
+        self, method: str, params: Mapping[str, Any], timeout: float | None
+    ) -> tuple[BlockingLink, Call, float | None]:
         timeout = self._timeout if timeout is None else timeout
         budget_ms, deadline = deadline_ms(timeout), deadline_after(timeout)
         link = self._connected()

@@ -69,12 +69,18 @@ class BlockingLink:
         calls = self._calls
         with self._mutex:
             self._flush()
-            if not self._wait(lambda: calls.ready is not None or calls.closed is not None, monotonic() + timeout):
-                raise HandshakeTimeout(f"{self.address} accepted the connection but did not say HELLO within {timeout:g} s")
+            if not self._wait(
+                lambda: calls.ready is not None or calls.closed is not None, monotonic() + timeout
+            ):
+                raise HandshakeTimeout(
+                    f"{self.address} accepted the connection but did not say HELLO within {timeout:g} s"
+                )
             if calls.closed is not None:
                 raise calls.closed
 
-    def open(self, method: str, params: Mapping[str, Any], deadline_ms: int | None, deadline: float | None) -> Call:
+    def open(
+        self, method: str, params: Mapping[str, Any], deadline_ms: int | None, deadline: float | None
+    ) -> Call:
         """Start a call, as soon as the host allows one more.
 
         Raises:
@@ -121,7 +127,9 @@ class BlockingLink:
         """The next stream item of a readable call, None if only its end is left."""
         if not call.items:
             return None
-        item = call.items.popleft()  # no mutex: a call is read by one thread, and a deque may be filled meanwhile
+        item = (
+            call.items.popleft()
+        )  # no mutex: a call is read by one thread, and a deque may be filled meanwhile
         call.taken += 1
         if call.taken >= TAKE_BATCH:
             self.return_credit(call)

@@ -65,7 +65,9 @@ class Call:
     @property
     def readable(self) -> bool:
         """Whether the application has something to take, the end included."""
-        return bool(self.texts or self.items or self.payloads or self.result is not None or self.error is not None)
+        return bool(
+            self.texts or self.items or self.payloads or self.result is not None or self.error is not None
+        )
 
     def fail(self, error: BridgeError) -> None:
         """End the call from this side."""

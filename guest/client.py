@@ -115,16 +115,22 @@ class AsyncClient:
         return await self.generate(prompt, **arguments, stream=True)
 
     @overload
-    async def chat(self, messages: str | Sequence[Message], *, stream: Literal[False] = False, **arguments: Any) -> Generation: ...
+    async def chat(
+        self, messages: str | Sequence[Message], *, stream: Literal[False] = False, **arguments: Any
+    ) -> Generation: ...
 
     @overload
-    async def chat(self, messages: str | Sequence[Message], *, stream: Literal[True], **arguments: Any) -> AsyncTokenStream: ...
+    async def chat(
+        self, messages: str | Sequence[Message], *, stream: Literal[True], **arguments: Any
+    ) -> AsyncTokenStream: ...
 
     async def chat(
         self, messages: str | Sequence[Message], *, stream: bool = False, **arguments: Any
     ) -> Generation | AsyncTokenStream:
         """``generate(messages=…)``; a string is one user message."""
-        turns: Sequence[Message] = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
+        turns: Sequence[Message] = (
+            [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
+        )
         if stream:
             return await self.generate(messages=turns, **arguments, stream=True)
         answer: Generation | AsyncTokenStream = await self.generate(messages=turns, **arguments)
@@ -134,7 +140,9 @@ class AsyncClient:
         """The models this host serves."""
         return read_models(await self._ask("models", {}, timeout))
 
-    async def load_model(self, model: str, *, progress: Progress | None = None, timeout: float | None = None) -> ModelInfo:
+    async def load_model(
+        self, model: str, *, progress: Progress | None = None, timeout: float | None = None
+    ) -> ModelInfo:
         """Load a model, or wait until it is loaded."""
         return read_model(await self._ask("load", {"model": model}, timeout, progress))
 

@@ -28,7 +28,9 @@ def find_addresses(url: str | None) -> tuple[Address, ...]:
     usual = usual_sockets()
     found = tuple(UnixAddress(path) for path in usual if _is_socket(path))
     if not found:
-        raise HostNotFound(f"no host found: MLXBRIDGE_URL is not set, and there is no socket at {', '.join(usual)}; {_SETUP_HINT}")
+        raise HostNotFound(
+            f"no host found: MLXBRIDGE_URL is not set, and there is no socket at {', '.join(usual)}; {_SETUP_HINT}"
+        )
     return found
 
 

@@ -11,7 +11,9 @@ def main() -> None:
         import click  # noqa: F401
         import uvloop  # noqa: F401
     except ImportError as error:
-        sys.exit(f"mlxbridge-host needs the host extra (no module {error.name}): pip install 'mlxbridge[host]'")
+        sys.exit(
+            f"mlxbridge-host needs the host extra (no module {error.name}): pip install 'mlxbridge[host]'"
+        )
     from mlxbridge.host.commands import cli
 
     cli()

@@ -51,9 +51,15 @@ def cli() -> None:
     metavar="SECONDS",
     help="How long running calls may go on after SIGTERM.",
 )
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True)
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
+)
 def serve(
-    listens: tuple[str, ...], models: tuple[str, ...], token_file: Path | None, drain_timeout: float, log_level: str
+    listens: tuple[str, ...],
+    models: tuple[str, ...],
+    token_file: Path | None,
+    drain_timeout: float,
+    log_level: str,
 ) -> None:
     """Listen for guests and run the models they ask for."""
     logging.basicConfig(

@@ -43,13 +43,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"mlxbridge {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     host = argparse.ArgumentParser(add_help=False)
-    host.add_argument("--url", help="unix:///path, vsock://CID:PORT or tcp://host:port; else MLXBRIDGE_URL, else the usual sockets")
+    host.add_argument(
+        "--url",
+        help="unix:///path, vsock://CID:PORT or tcp://host:port; else MLXBRIDGE_URL, else the usual sockets",
+    )
     host.add_argument("--timeout", type=float, metavar="SECONDS", help="for each call")
     sampling = _sampling_options()
 
     generate = commands.add_parser("generate", parents=[host, sampling], help="answer one prompt")
     generate.add_argument("prompt", help="the question; - reads it from stdin")
-    generate.add_argument("--raw", action="store_true", help="no chat template: the model goes on with the text as it is")
+    generate.add_argument(
+        "--raw", action="store_true", help="no chat template: the model goes on with the text as it is"
+    )
     generate.add_argument("--system", metavar="TEXT", help="a system message before the question")
     generate.add_argument("--json", action="store_true", help="print the whole result as JSON, at the end")
     generate.set_defaults(command=_generate)
@@ -62,7 +67,10 @@ def _parser() -> argparse.ArgumentParser:
     models.add_argument("--json", action="store_true")
     models.set_defaults(command=_models)
 
-    for name, command, text in (("load", _load, "load a model"), ("unload", _unload, "give a model's memory back")):
+    for name, command, text in (
+        ("load", _load, "load a model"),
+        ("unload", _unload, "give a model's memory back"),
+    ):
         sub = commands.add_parser(name, parents=[host], help=text)
         sub.add_argument("model")
         sub.set_defaults(command=command)
@@ -89,8 +97,12 @@ def _sampling_options() -> argparse.ArgumentParser:
     sampling.add_argument("--top-k", type=int)
     sampling.add_argument("--min-p", type=float)
     sampling.add_argument("--seed", type=int)
-    sampling.add_argument("--stop", action="append", metavar="TEXT", help="end at this text; may be given several times")
-    sampling.add_argument("--stats", action="store_true", help="print tokens/s and time to first token on stderr")
+    sampling.add_argument(
+        "--stop", action="append", metavar="TEXT", help="end at this text; may be given several times"
+    )
+    sampling.add_argument(
+        "--stats", action="store_true", help="print tokens/s and time to first token on stderr"
+    )
     return sampling
 
 
@@ -113,7 +125,9 @@ def _generate(options: argparse.Namespace) -> None:
         if options.raw:
             stream = client.stream(text, **_sampling(options))
         else:
-            stream = client.chat([*_system(options), {"role": "user", "content": text}], stream=True, **_sampling(options))
+            stream = client.chat(
+                [*_system(options), {"role": "user", "content": text}], stream=True, **_sampling(options)
+            )
         if options.json:
             print(json.dumps(asdict(stream.read()), ensure_ascii=False))
             return
@@ -189,7 +203,11 @@ def _facts(model: ModelInfo) -> str:
         return str(details.get("error", ""))
     facts = []
     if isinstance(parameters := details.get("parameters"), int):
-        facts.append(f"{parameters / 1e9:.1f}B parameters" if parameters >= 1e9 else f"{parameters / 1e6:.1f}M parameters")
+        facts.append(
+            f"{parameters / 1e9:.1f}B parameters"
+            if parameters >= 1e9
+            else f"{parameters / 1e6:.1f}M parameters"
+        )
     if context := details.get("context_length"):
         facts.append(f"context {context}")
     facts.append(model.source)
@@ -218,7 +236,9 @@ def _ping(options: argparse.Namespace) -> None:
         client.ping()  # connects
         print(f"connected to {client.address}")
         times = sorted(client.ping(timeout=options.timeout or 5.0) * 1e6 for _ in range(options.count))
-    print(f"{options.count} round trips: median {times[len(times) // 2]:.0f} µs, best {times[0]:.0f} µs, worst {times[-1]:.0f} µs")
+    print(
+        f"{options.count} round trips: median {times[len(times) // 2]:.0f} µs, best {times[0]:.0f} µs, worst {times[-1]:.0f} µs"
+    )
 
 
 def _demo(options: argparse.Namespace) -> None:

@@ -30,7 +30,9 @@ def run(questions: Sequence[str]) -> None:
     """
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        raise UsageError(f"the demo runs a host too, which needs {', '.join(missing)}: pip install 'mlxbridge[host]'")
+        raise UsageError(
+            f"the demo runs a host too, which needs {', '.join(missing)}: pip install 'mlxbridge[host]'"
+        )
     with tempfile.TemporaryDirectory(prefix="mlxbridge-") as folder:
         path = f"{folder}/mlxbridge.sock"
         _say(f"starting: mlxbridge-host serve --model demo --listen unix:{path}")
@@ -39,7 +41,11 @@ def run(questions: Sequence[str]) -> None:
             _wait_for_host(client, process)
             _say(f"connected to {client.address}; loading the model…")
             model = client.load_model("demo")
-            facts = f"{model.details['parameters'] / 1e6:.1f}M parameters" if "parameters" in model.details else model.state
+            facts = (
+                f"{model.details['parameters'] / 1e6:.1f}M parameters"
+                if "parameters" in model.details
+                else model.state
+            )
             _say(f"{model.name} is ready after {time.monotonic() - start:.1f} s ({facts})")
             for question in questions or QUESTIONS:
                 _answer(client, question)
@@ -57,7 +63,18 @@ def _answer(client: Client, question: str) -> None:
 
 @contextmanager
 def _host(path: str) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "mlxbridge.host", "serve", "--model", "demo", "--listen", f"unix:{path}", "--log-level", "warning"]
+    command = [
+        sys.executable,
+        "-m",
+        "mlxbridge.host",
+        "serve",
+        "--model",
+        "demo",
+        "--listen",
+        f"unix:{path}",
+        "--log-level",
+        "warning",
+    ]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     try:
         yield process
@@ -79,7 +96,9 @@ def _wait_for_host(client: Client, process: subprocess.Popen[bytes]) -> None:
             return
         except TransportError:
             if process.poll() is not None:
-                raise TransportError(f"the host ended at once, with status {process.returncode}; its reason is above") from None
+                raise TransportError(
+                    f"the host ended at once, with status {process.returncode}; its reason is above"
+                ) from None
             if time.monotonic() > deadline:
                 raise
         time.sleep(0.05)

@@ -43,9 +43,7 @@ class Catalogue:
         if name is None:
             if len(self._models) == 1:
                 return next(iter(self._models.values()))
-            raise InvalidArgument(
-                f"model: name one of {', '.join(self._models)}", details={"field": "model"}
-            )
+            raise InvalidArgument(f"model: name one of {', '.join(self._models)}", details={"field": "model"})
         model = self._models.get(name)
         if model is None:
             near = get_close_matches(name, self._models, n=1)

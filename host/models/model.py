@@ -44,7 +44,12 @@ class Model:
 
     def describe(self) -> dict[str, Any]:
         """Its map in ``models``, ``load`` and ``unload`` (SPEC.md §10)."""
-        entry: dict[str, Any] = {"name": self.name, "state": self.state, "source": self._where(), **self._details}
+        entry: dict[str, Any] = {
+            "name": self.name,
+            "state": self.state,
+            "source": self._where(),
+            **self._details,
+        }
         if self._restarts:
             entry["restarts"] = self._restarts
         if self._error is not None:

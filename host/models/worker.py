@@ -40,7 +40,10 @@ class Worker:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
         self._connection = GuestConnection(
-            software=f"mlxbridge-host/{__version__}", nonce=os.urandom(NONCE_BYTES), limits=_LIMITS, windows=_WINDOWS
+            software=f"mlxbridge-host/{__version__}",
+            nonce=os.urandom(NONCE_BYTES),
+            limits=_LIMITS,
+            windows=_WINDOWS,
         )
         self._driver = Driver(self._connection, self._on_events, self._on_lost)
         loop = asyncio.get_running_loop()
@@ -197,7 +200,9 @@ class Worker:
 
     def _on_closed(self, error: BridgeError) -> None:
         reason = "" if isinstance(error, TransportError) else f" ({error.message})"
-        lost = WorkerLost(f"the model's worker process ended under the call{reason}; it is being started again")
+        lost = WorkerLost(
+            f"the model's worker process ended under the call{reason}; it is being started again"
+        )
         if not self._ready.done():
             self._ready.set_exception(lost)
         asked, self._asked = self._asked, {}

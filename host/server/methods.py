@@ -56,7 +56,9 @@ class GuestMethods:
         return method(session, event.call, event.params)
 
     def _generate(self, session: Session, call: int, params: Mapping[str, Any]) -> Cancel:
-        parse_generate(params)  # the worker reads it again; a bad one is refused without waiting for the worker
+        parse_generate(
+            params
+        )  # the worker reads it again; a bad one is refused without waiting for the worker
         model = self._catalogue.find(parse_model(params))
         job = Job(session, call, "generate", params)
         model.submit(job)

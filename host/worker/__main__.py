@@ -20,7 +20,9 @@ def load_engine(params: Mapping[str, Any]) -> Engine:
     from mlxbridge.host.models.store import ModelSource, fetch
 
     folder = params.get("folder")
-    source = fetch(ModelSource(name=params["name"], kind=params["kind"], folder=Path(folder) if folder else None))
+    source = fetch(
+        ModelSource(name=params["name"], kind=params["kind"], folder=Path(folder) if folder else None)
+    )
     assert source.folder is not None
     return BatchEngine(load(source.folder, name=source.name))
 

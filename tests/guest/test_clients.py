@@ -130,7 +130,9 @@ def test_connection_that_breaks_fails_its_calls_and_the_next_call_reconnects(
     assert len(host.connections) == 2
 
 
-async def test_connection_that_breaks_fails_async_calls_and_the_next_call_reconnects(host: ScriptHost) -> None:
+async def test_connection_that_breaks_fails_async_calls_and_the_next_call_reconnects(
+    host: ScriptHost,
+) -> None:
     async with AsyncClient(host.url, timeout=20) as client:
         stream = await client.stream("hang")
         assert str(await anext(stream)) == "only "

@@ -9,6 +9,7 @@ import pytest
 from mlxbridge.addresses import TcpAddress, UnixAddress
 from mlxbridge.errors import HostNotFound, TransportError, UsageError
 from mlxbridge.guest import discovery
+from mlxbridge.protocol import parse_token
 
 
 @pytest.fixture(autouse=True)
@@ -41,15 +42,17 @@ def test_nothing_found_says_what_to_do(nothing_usual: Path) -> None:
         discovery.find_addresses(None)
 
 
-def test_token_comes_from_argument_environment_or_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_token_comes_from_argument_environment_or_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     assert discovery.find_token(None) is None
     file = tmp_path / "token"
     file.write_text("file:secret-in-file\n")
     monkeypatch.setenv("MLXBRIDGE_TOKEN_FILE", str(file))
-    assert discovery.find_token(None) == discovery.parse_token("file:secret-in-file")
+    assert discovery.find_token(None) == parse_token("file:secret-in-file")
     monkeypatch.setenv("MLXBRIDGE_TOKEN", "secret-in-env")
-    assert discovery.find_token(None) == discovery.parse_token("default:secret-in-env")
-    assert discovery.find_token("me:secret-given") == discovery.parse_token("me:secret-given")
+    assert discovery.find_token(None) == parse_token("default:secret-in-env")
+    assert discovery.find_token("me:secret-given") == parse_token("me:secret-given")
 
 
 @pytest.mark.parametrize("content", [None, "", "\n"])
@@ -67,6 +70,8 @@ def test_token_file_without_token_is_refused(
 def test_one_failure_is_given_as_it_is_several_are_listed() -> None:
     one = TransportError("no")
     assert discovery.nothing_answered([(UnixAddress("/a"), one)]) is one
-    both = discovery.nothing_answered([(UnixAddress("/a"), one), (TcpAddress("b", 1), TransportError("never"))])
+    both = discovery.nothing_answered(
+        [(UnixAddress("/a"), one), (TcpAddress("b", 1), TransportError("never"))]
+    )
     assert "unix:///a: no" in both.message
     assert "tcp://b:1: never" in both.message

@@ -53,7 +53,9 @@ def test_missing_token_file_is_named(tmp_path: Path) -> None:
         read_tokens(tmp_path / "nowhere")
 
 
-def test_token_file_that_others_can_read_is_warned_about(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_token_file_that_others_can_read_is_warned_about(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     file = tmp_path / "tokens"
     file.write_text("a-good-secret\n")
     file.chmod(0o644)

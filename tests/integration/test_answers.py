@@ -6,6 +6,7 @@ import asyncio
 import gc
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -219,7 +220,7 @@ def wait_until_idle_but_for_us(client: Client) -> None:
         ({"seed": "x"}, "seed"),
     ],
 )
-def test_bad_parameter_is_refused_by_name(client: Client, arguments: dict[str, object], field: str) -> None:
+def test_bad_parameter_is_refused_by_name(client: Client, arguments: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
         client.chat("Hello", **arguments)
     assert caught.value.details["field"] == field

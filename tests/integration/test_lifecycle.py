@@ -12,7 +12,15 @@ from pathlib import Path
 import pytest
 
 from mlxbridge import Client
-from mlxbridge.errors import AuthenticationError, BridgeError, ConnectionLost, HostNotFound, TransportError, Unavailable, WorkerLost
+from mlxbridge.errors import (
+    AuthenticationError,
+    BridgeError,
+    ConnectionLost,
+    HostNotFound,
+    TransportError,
+    Unavailable,
+    WorkerLost,
+)
 from tests.integration.hosts import TRANSPORTS, HostProcess, run_host
 
 LONG = "Count from 1 to 90."
@@ -168,9 +176,12 @@ def test_wrong_missing_and_unknown_tokens_are_refused() -> None:
 
 @pytest.mark.skipif("unix" not in TRANSPORTS, reason="tokens are tested over unix")
 def test_guest_with_a_token_refuses_a_host_without() -> None:
-    with run_host("unix") as host, Client(host.url, token="me:some-secret") as client:
-        with pytest.raises(AuthenticationError, match="the host has none"):
-            client.ping()
+    with (
+        run_host("unix") as host,
+        Client(host.url, token="me:some-secret") as client,
+        pytest.raises(AuthenticationError, match="the host has none"),
+    ):
+        client.ping()
 
 
 def test_nobody_there_says_what_was_tried(tmp_path: Path) -> None:

@@ -114,7 +114,9 @@ async def test_model_that_cannot_be_loaded_fails_until_asked_again(folder: Path,
     await made.unload()
 
 
-async def test_worker_that_dies_over_and_over_is_given_up(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_worker_that_dies_over_and_over_is_given_up(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(model_module, "CRASHES_TO_FAIL", 2)
     for _ in range(2):
         await model.load()

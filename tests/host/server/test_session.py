@@ -13,7 +13,15 @@ from typing import Any
 import pytest
 
 from mlxbridge.addresses import parse_listen
-from mlxbridge.errors import BridgeError, DeadlineExceeded, HandshakeTimeout, InternalError, InvalidArgument, RemoteProtocolError, Unavailable
+from mlxbridge.errors import (
+    BridgeError,
+    DeadlineExceeded,
+    HandshakeTimeout,
+    InternalError,
+    InvalidArgument,
+    RemoteProtocolError,
+    Unavailable,
+)
 from mlxbridge.host.server import listener as listener_module
 from mlxbridge.host.server import session as session_module
 from mlxbridge.host.server.listener import Listener
@@ -54,7 +62,9 @@ class FakeMethods:
 class Guest:
     """A guest's connection on asyncio streams."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, token: Token | None = None) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, token: Token | None = None
+    ) -> None:
         self.reader, self.writer = reader, writer
         self.connection = GuestConnection(software="test", nonce=os.urandom(32), token=token)
         self.seen: list[Event] = []
@@ -139,7 +149,9 @@ async def test_answers_come_from_methods() -> None:
     ("method", "params", "kind"),
     [("refuse", {}, InvalidArgument), ("break", {}, InternalError), ("work", {"fail": True}, InternalError)],
 )
-async def test_failures_become_typed_errors(method: str, params: dict[str, Any], kind: type[BridgeError]) -> None:
+async def test_failures_become_typed_errors(
+    method: str, params: dict[str, Any], kind: type[BridgeError]
+) -> None:
     async with rig() as made:
         guest = await made.guest()
         await guest.handshake()

@@ -92,7 +92,9 @@ def ready(front: FrontEnd) -> FrontEnd:
 
 
 def generate(front: FrontEnd, **params: Any) -> int:
-    return front.connection.open_call("generate", {"prompt": "hello there", "seed": 1, "temperature": 5.0, **params})
+    return front.connection.open_call(
+        "generate", {"prompt": "hello there", "seed": 1, "temperature": 5.0, **params}
+    )
 
 
 def long_calls(front: FrontEnd) -> list[int]:
@@ -101,7 +103,11 @@ def long_calls(front: FrontEnd) -> list[int]:
     while any(front.end(call) is None for call in trials.values()):
         front.turn()
     ends = {seed: front.end(call) for seed, call in trials.items()}
-    seeds = [s for s, end in ends.items() if isinstance(end, ResultReceived) and end.result["finish_reason"] == "length"]
+    seeds = [
+        s
+        for s, end in ends.items()
+        if isinstance(end, ResultReceived) and end.result["finish_reason"] == "length"
+    ]
     return [generate(front, max_tokens=300, seed=seed) for seed in seeds[:4]]
 
 
