@@ -294,6 +294,17 @@ def test_reason_of_a_close_always_reaches_the_peer(role: str, state: str, error:
     assert type(told) is (InternalError if not error.code else type(error)) and told.message
 
 
+@pytest.mark.parametrize(("role", "state"), ENDS)
+def test_connection_lingers_only_behind_last_words(role: str, state: str) -> None:
+    refused, closed, told, gone = (end_in_state(role, state) for _ in range(4))
+    refused.close(InternalError("x"))
+    closed.close()
+    told.receive_data((MAGIC if state == "hello" else b"") + frame(FrameType.GOAWAY, 0, {"code": 1}))
+    gone.receive_eof()
+    assert [end.lingering for end in (refused, closed, told, gone)] == [True, False, False, False]
+    assert all(end.closed for end in (refused, closed, told, gone))
+
+
 @pytest.mark.parametrize(("role", "state"), OPEN)
 def test_close_without_a_reason_says_nothing(role: str, state: str) -> None:
     end = end_in_state(role, state)
