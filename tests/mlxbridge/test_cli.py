@@ -1,0 +1,102 @@
+"""The guest's command line as a shell sees it, against a real host."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.hosts import HostProcess, run_host
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[HostProcess]:
+    with run_host("unix") as running:
+        yield running
+
+
+def run(host: HostProcess | None, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    url = host.url if host is not None else "unix:///nowhere/m.sock"
+    return subprocess.run(
+        [sys.executable, "-m", "mlxbridge", *arguments],
+        env={**os.environ, "MLXBRIDGE_URL": url},
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_generate_prints_the_answer_alone(host: HostProcess) -> None:
+    done = run(host, "generate", "What is 27 + 15?")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "27 + 15 = 42.\n", "")
+
+
+def test_generate_reads_stdin_and_tells_the_cost(host: HostProcess) -> None:
+    done = run(host, "generate", "-", "--stats", stdin="What is the capital of France?")
+    assert done.stdout == "The capital of France is Paris.\n"
+    assert "tokens/s, first token after" in done.stderr
+
+
+def test_generate_as_json(host: HostProcess) -> None:
+    answer = json.loads(run(host, "generate", "What is 27 + 15?", "--json").stdout)
+    assert answer["text"] == "27 + 15 = 42."
+    assert answer["finish_reason"] == "stop"
+
+
+def test_raw_prompt_is_continued_without_a_template(host: HostProcess) -> None:
+    raw = json.loads(run(host, "generate", "--raw", "--json", "Hello", "--max-tokens", "3").stdout)
+    chat = json.loads(run(host, "generate", "--json", "Hello", "--max-tokens", "3").stdout)
+    assert raw["prompt_tokens"] < chat["prompt_tokens"]
+
+
+def test_chat_keeps_the_conversation_until_reset(host: HostProcess) -> None:
+    done = run(host, "chat", stdin="My name is Ada.\nWhat is my name?\n/reset\n")
+    assert "Nice to meet you, Ada!" in done.stdout
+    assert "Your name is Ada." in done.stdout
+    assert done.returncode == 0
+
+
+def test_models_status_load_and_unload(host: HostProcess) -> None:
+    assert "unloaded" in run(host, "unload", "demo").stdout
+    assert run(host, "load", "demo").stdout == "demo: ready\n"
+    assert run(host, "models").stdout.startswith("demo  ready")
+    assert json.loads(run(host, "models", "--json").stdout)[0]["name"] == "demo"
+    assert json.loads(run(host, "status").stdout)["models"][0]["state"] == "ready"
+
+
+def test_ping_counts_round_trips(host: HostProcess) -> None:
+    done = run(host, "ping", "-c", "3")
+    assert "connected to unix://" in done.stdout
+    assert "3 round trips: median" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("generate", "x", "--temperature", "-1"), "InvalidArgument: temperature"),
+        (("generate", "x", "--model", "demi"), "did you mean 'demo'"),
+        (("generate", "x", "--raw", "--system", "y"), "--system needs the chat template"),
+        (("ping", "-c", "0"), "--count must be at least 1"),
+        (("models", "--url", "ftp://x"), "unknown scheme 'ftp'"),
+        (("generate", "x", "--timeout", "-1"), "timeout must be"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_1(
+    host: HostProcess, arguments: tuple[str, ...], message: str
+) -> None:
+    done = run(host, *arguments)
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.returncode == 1
+
+
+def test_no_host_is_one_line_and_status_1() -> None:
+    done = run(None, "generate", "x")
+    assert "unix:///nowhere/m.sock" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.returncode == 1
