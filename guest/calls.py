@@ -21,6 +21,9 @@ from mlxbridge.protocol.events import (
 )
 from mlxbridge.protocol.guest import GuestConnection
 
+_ENDS = (ResultReceived, ErrorReceived)
+_PARTS = (ItemReceived, DataReceived)
+
 
 class Calls:
     """Owned by a link, which does the I/O and calls ``dispatch`` after each read."""
@@ -81,7 +84,7 @@ class Calls:
                 news()
 
     def _dispatch_rare(self, event: object) -> None:
-        if isinstance(event, ResultReceived | ErrorReceived):
+        if isinstance(event, _ENDS):
             call = self._open.pop(event.call, None)
             if call is None:
                 return
@@ -91,7 +94,7 @@ class Calls:
                 call.error = event.error
             if call.news is not None:
                 call.news()
-        elif isinstance(event, ItemReceived | DataReceived):
+        elif isinstance(event, _PARTS):
             call = self._open.get(event.call)
             if call is None:
                 return

@@ -12,6 +12,8 @@ from mlxbridge.protocol.limits import MAX_ARRAY_ITEMS, MAX_MAP_ITEMS
 Buffer = bytes | bytearray | memoryview
 
 _HANDSHAKE_ITEMS = 64
+_KEYS = {str}
+_SCALARS = {str, bytes, int, float, bool, type(None)}
 
 
 class DecodeError(ValueError):
@@ -36,7 +38,8 @@ def encode_plain(encode: Callable[[Any], bytes], value: Any) -> bytes:
     """
     try:
         data = encode(value)
-        decode(data)
+        if not _surely_decodes(value):
+            decode(data)
     except Exception as exc:
         raise EncodeError(_reason(exc)) from exc
     return data
@@ -49,13 +52,10 @@ def decode(data: Buffer) -> Any:
         DecodeError: not msgpack, bytes left over, or a collection over the protocol's bound.
     """
     size = len(data)  # no collection has more members than bytes: nested claims must not add up to much
+    most_array = size if size < MAX_ARRAY_ITEMS else MAX_ARRAY_ITEMS
+    most_map = size if size < MAX_MAP_ITEMS else MAX_MAP_ITEMS
     try:
-        return msgpack.unpackb(
-            data,
-            ext_hook=_refuse_ext,
-            max_array_len=min(MAX_ARRAY_ITEMS, size),
-            max_map_len=min(MAX_MAP_ITEMS, size),
-        )
+        return msgpack.unpackb(data, ext_hook=_refuse_ext, max_array_len=most_array, max_map_len=most_map)
     except Exception as exc:  # msgpack raises a dozen kinds, some of them bare ValueError or OverflowError
         raise DecodeError(_reason(exc)) from exc
 
@@ -68,6 +68,16 @@ def decode_handshake(data: Buffer) -> Any:
         )
     except Exception as exc:
         raise DecodeError(_reason(exc)) from exc
+
+
+def _surely_decodes(value: Any) -> bool:
+    """Whether what could be encoded is a map of scalars, or of such maps: most heads are, and need no proof."""
+    if type(value) is not dict or len(value) > MAX_MAP_ITEMS or not _KEYS.issuperset(map(type, value)):
+        return False
+    members = value.values()
+    return _SCALARS.issuperset(map(type, members)) or all(
+        type(member) in _SCALARS or _surely_decodes(member) for member in members
+    )
 
 
 def _refuse_ext(code: int, data: bytes) -> Any:

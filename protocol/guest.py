@@ -40,6 +40,8 @@ from mlxbridge.protocol.limits import MAX_CALL_ID, MAX_TOTAL, Limits, Windows
 from mlxbridge.protocol.state import Role, State
 
 _MORE = int(Flag.MORE)
+_CALL = FrameType.CALL
+_OPEN = State.OPEN
 _INT, _LIST, _STR = {int}, {list}, {str}
 _OUTSIDE_PAYLOAD = ("ITEM", "RESULT")
 """An ERROR, or whatever ends a cancelled call, may break a payload off."""
@@ -100,7 +102,7 @@ class GuestConnection(Connection):
     def can_open(self) -> bool:
         """Whether ``open_call`` would succeed now; if not, wait for a call to end, or for a new connection."""
         return (
-            self._state is State.OPEN
+            self._state is _OPEN
             and not self._draining
             and self.peer is not None
             and len(self._calls) < self.peer.limits.max_calls
@@ -145,7 +147,7 @@ class GuestConnection(Connection):
             )
         self._last_call = call = self._last_call + 1
         self._calls[call] = flow
-        frame = encode_frame(FrameType.CALL, call, encoded)
+        frame = encode_frame(_CALL, call, encoded)
         if self._blocked or self._unsent:
             self._unsent[call] = frame
         else:
@@ -155,7 +157,7 @@ class GuestConnection(Connection):
     def cancel(self, call: int) -> None:
         """Give the call up; its end (a RESULT or an ERROR) still comes. Harmless on a call that has ended."""
         flow = self._calls.get(call)
-        if flow is None or flow.cancelled or self._state is not State.OPEN:
+        if flow is None or flow.cancelled or self._state is not _OPEN:
             return
         flow.cancelled = True
         self._credit_due.pop(call, None)
@@ -169,7 +171,7 @@ class GuestConnection(Connection):
             self._credit_due[call] = None
 
     def _why_not_open(self) -> str:
-        if self._state is not State.OPEN or self.peer is None:
+        if self._state is not _OPEN or self.peer is None:
             return f"the connection is {self._state.value}"
         if self._draining:
             return "the host is going away"
@@ -179,21 +181,21 @@ class GuestConnection(Connection):
 
     # -- sending -----------------------------------------------------------------------------------------------
 
-    def _emit_control(self) -> None:
-        super()._emit_control()
-        if self._credit_due:
-            for call in self._credit_due:
-                flow = self._calls[call]
-                head = self._encode([flow.items_granted, flow.bytes_granted])
-                self._out.append(encode_frame(FrameType.CREDIT, call, head))
-            self._credit_due.clear()
-
     def _release(self) -> None:
+        if self._credit_due:
+            self._emit_credit()
         while self._unsent and not self._blocked:
             call = next(iter(self._unsent))
             self._emit(self._unsent.pop(call))
             if self._calls[call].cancelled:
                 self._out.append(encode_frame(FrameType.CANCEL, call))
+
+    def _emit_credit(self) -> None:
+        for call in self._credit_due:
+            flow = self._calls[call]
+            head = self._encode([flow.items_granted, flow.bytes_granted])
+            self._out.append(encode_frame(FrameType.CREDIT, call, head))
+        self._credit_due.clear()
 
     @property
     def has_unsent(self) -> bool:

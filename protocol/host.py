@@ -36,6 +36,7 @@ from mlxbridge.protocol.limits import MAX_ARRAY_ITEMS, MAX_CALL_ID, MAX_QUEUED_I
 from mlxbridge.protocol.state import Role, State
 
 _MORE = int(Flag.MORE)
+_DATA, _RESULT, _TOKENS = FrameType.DATA, FrameType.RESULT, FrameType.TOKENS
 _COLUMNS_BYTES = 32
 """The list headers of a TOKENS head, at most."""
 
@@ -156,7 +157,7 @@ class HostConnection(Connection):
             except LocalProtocolError as error:
                 self.fail(call, InternalError(error.message))
                 return
-            self._end(call, encode_frame(FrameType.RESULT, call, head))
+            self._end(call, encode_frame(_RESULT, call, head))
 
     def fail(self, call: int, error: BridgeError) -> None:
         """End the call badly, once what it holds back has left. Harmless on a call that has ended."""
@@ -201,7 +202,7 @@ class HostConnection(Connection):
             len(head) > self._max_peer_head or max(len(calls), *map(len, token_ids)) > MAX_ARRAY_ITEMS
         ):
             return False
-        self._emit(encode_frame(FrameType.TOKENS, 0, head))
+        self._emit(encode_frame(_TOKENS, 0, head))
         return True
 
     def _hold(self, call: int, flow: Outflow) -> None:
@@ -223,7 +224,7 @@ class HostConnection(Connection):
 
     def _release(self) -> None:
         """What is held back and has credit: deltas first, in one frame; then, call by call, the rest, with at most one piece."""
-        if not self._sendable:
+        if not self._sendable or self._blocked:
             return
         self._release_deltas()
         for call in list(self._sendable):
@@ -281,7 +282,7 @@ class HostConnection(Connection):
         size = min(rest, self._max_peer_piece, flow.bytes_total - flow.bytes_sent)
         head = b"" if payload.sent else payload.head
         flags = _MORE if size < rest else 0
-        self._emit(pack_header(len(head) + size, len(head), call, FrameType.DATA, flags, 0) + head)
+        self._emit(pack_header(len(head) + size, len(head), call, _DATA, flags, 0) + head)
         if size:
             self._out.append(payload.data[payload.sent : payload.sent + size])
         payload.sent += size
