@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from mlxbridge.errors import InvalidArgument
-from mlxbridge.host.engine.checks import check_request, invalid
+from mlxbridge.host.engine.checks import check_request, invalid, shown
 from mlxbridge.host.engine.interface import GenerateRequest
 
 _SAMPLING = ("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed")
@@ -36,7 +36,7 @@ def parse_model(params: Mapping[str, Any]) -> str | None:
     model = params.get("model")
     if model is None or isinstance(model, str):
         return model
-    raise invalid("model", f"must be a name, not {model!r}")
+    raise invalid("model", f"must be a name, not {shown(model)}")
 
 
 def parse_generate(params: Mapping[str, Any]) -> GenerateRequest:
@@ -70,7 +70,7 @@ def _prompt(value: Any) -> str | list[int] | None:
 def _messages(value: Any) -> list[Mapping[str, Any]] | None:
     if value is None or isinstance(value, list):
         return value  # each one is checked against the model's template, by the engine
-    raise invalid("messages", f"must be a list of messages, not {value!r}")
+    raise invalid("messages", f"must be a list of messages, not {shown(value)}")
 
 
 def _stops(value: Any) -> tuple[str, ...]:
@@ -80,4 +80,4 @@ def _stops(value: Any) -> tuple[str, ...]:
         return (value,)
     if isinstance(value, list):
         return tuple(value)
-    raise invalid("stop", f"must be a text or a list of texts, not {value!r}")
+    raise invalid("stop", f"must be a text or a list of texts, not {shown(value)}")

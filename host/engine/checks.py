@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from math import isfinite
 from typing import Any
 
@@ -16,6 +17,11 @@ MAX_STOP_CHARS = 4096  # all stop strings of a call together; matching takes a t
 def invalid(field: str, message: str) -> InvalidArgument:
     """The error for a wrong value; the message starts with the field's name, and repeats at most so much of the value."""
     return InvalidArgument(f"{field} {message}"[:MAX_MESSAGE_CHARS], details={"field": field})
+
+
+def shown(value: Any) -> str:
+    """A value for a message: short, however large or deeply nested it is."""
+    return reprlib.repr(value)
 
 
 def check_request(request: GenerateRequest) -> None:
@@ -46,13 +52,13 @@ def _check_sampling(request: GenerateRequest) -> None:
 
 def _number(field: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
-        raise invalid(field, f"must be a finite number, not {value!r}")
+        raise invalid(field, f"must be a finite number, not {shown(value)}")
     return float(value)
 
 
 def _check_int(field: str, value: Any, *, low: int, high: int | None = None) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise invalid(field, f"must be an integer, not {value!r}")
+        raise invalid(field, f"must be an integer, not {shown(value)}")
     if value < low:
         raise invalid(field, f"must be at least {low}, not {value}")
     if high is not None and value > high:

@@ -51,6 +51,14 @@ def test_message_repeats_only_the_beginning_of_a_value() -> None:
     assert len(caught.value.message) <= 300
 
 
+def test_nested_value_is_refused_like_any_other() -> None:
+    nested: list[Any] = []
+    for _ in range(5000):
+        nested = [nested]
+    with pytest.raises(InvalidArgument, match="temperature"):
+        parse_generate({"prompt": "x", "temperature": nested})
+
+
 def test_method_without_parameters_says_so() -> None:
     with pytest.raises(InvalidArgument, match="it takes none"):
         check_names("status", {"verbose": True}, frozenset())
