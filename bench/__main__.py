@@ -1,0 +1,28 @@
+"""``python -m bench``: what mlxbridge costs, measured beside what else there is."""
+
+from __future__ import annotations
+
+import argparse
+
+from bench.native import command as native
+from bench.wire import command as wire
+
+COMMANDS = {
+    "wire": (wire, "the wire alone, beside JSON over gRPC, SSE and bare sockets"),
+    "native": (native, "tokens through the bridge, beside mlx_lm in-process"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    for name, (module, summary) in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=summary)
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    arguments = parser.parse_args()
+    arguments.run(arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""``python -m bench native``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bench import machine
+from bench.native import bridge
+from bench.native.prompts import Prompts, chat_prompts, random_prompts
+from bench.native.sample import Sample
+from bench.native.shapes import SHAPES, make
+from bench.stats import align, median, median_ratio, show
+from mlxbridge.host.models.store import DEMO, classify
+
+TITLES = {"bridge": "through mlxbridge", "inprocess": "mlx_lm in-process"}
+TIMEOUT_S = 900
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    model = parser.add_mutually_exclusive_group()
+    model.add_argument("--model", metavar="demo|FOLDER", help="default: demo")
+    model.add_argument("--shape", choices=SHAPES, help="a model of this shape with random weights")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--answers", type=int, default=3, help="answers a round and side (default: 3)")
+    parser.add_argument("--tokens", type=int, default=128, help="most tokens an answer (default: 128)")
+    parser.add_argument("--prompt-tokens", type=int, default=64, help="with --shape (default: 64)")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="default: bench/results/native-DATE-TIME.json"
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure, print the table, write the file."""
+    about = machine.describe()
+    with _model(arguments) as (name, folder, prompts):
+        runs = run_all(folder, prompts, arguments.rounds, arguments.tokens)
+    summary = summarise(runs)
+    print(machine.summary(about))
+    print(f"{name}, medians of {arguments.rounds} rounds of {arguments.answers} answers\n")
+    for line in render(summary):
+        print(line)
+    path = machine.results_path("native", arguments.output)
+    machine.save(
+        {
+            "bench": "native",
+            **about,
+            "model": name,
+            "summary": summary,
+            "rounds": [asdict(run) for run in runs],
+        },
+        path,
+    )
+    print(f"all rounds: {path}")
+
+
+@contextmanager
+def _model(arguments: argparse.Namespace) -> Iterator[tuple[str, Path, Prompts]]:
+    count = arguments.answers + 1
+    if arguments.shape is None:
+        source = classify(arguments.model or DEMO)
+        if source.folder is None:
+            sys.exit("--model must be demo or a folder")
+        yield source.name, source.folder, chat_prompts(source.folder, count)
+        return
+    with tempfile.TemporaryDirectory() as parent:
+        folder = Path(parent) / arguments.shape
+        make(arguments.shape, folder)
+        vocabulary = SHAPES[arguments.shape]["vocab_size"]
+        name = f"{arguments.shape} with random weights, bfloat16"
+        yield name, folder, random_prompts(vocabulary, arguments.prompt_tokens, count)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One side's answers in one round."""
+
+    round: int
+    side: str
+    samples: list[Sample]
+
+
+def run_all(folder: Path, prompts: Prompts, num_rounds: int, max_tokens: int) -> list[Run]:
+    """In turn, never both at once: they would fight for the cores."""
+    job = {"folder": str(folder), "warm_up": prompts[:1], "prompts": prompts[1:], "max_tokens": max_tokens}
+    runs = []
+    for number in range(num_rounds):
+        for side in TITLES if number % 2 == 0 else reversed(TITLES):
+            print(f"round {number + 1} of {num_rounds}: {TITLES[side]}", file=sys.stderr, flush=True)
+            samples = bridge.measure(job) if side == "bridge" else _run_inprocess(job)
+            runs.append(Run(round=number, side=side, samples=samples))
+    return runs
+
+
+def _run_inprocess(job: dict[str, Any]) -> list[Sample]:
+    command = [sys.executable, "-m", "bench.native.inprocess"]
+    text = json.dumps(job)
+    done = subprocess.run(
+        command, input=text, stdout=subprocess.PIPE, text=True, timeout=TIMEOUT_S, check=True
+    )
+    samples: list[Sample] = json.loads(done.stdout)
+    return samples
+
+
+def summarise(runs: list[Run]) -> dict[str, Any]:
+    """Medians of each side, the median of the rounds' ratios, and whether the answers were the same."""
+    sides: dict[str, dict[str, list[float | None]]] = {side: {} for side in TITLES}
+    for run in sorted(runs, key=lambda run: run.round):
+        for key in ("tokens_per_s", "ttft_ms"):
+            sides[run.side].setdefault(key, []).append(median(sample[key] for sample in run.samples))
+    found: dict[str, Any] = {
+        side: {key: median(value for value in values if value is not None) for key, values in keys.items()}
+        for side, keys in sides.items()
+    }
+    found["ratio"] = {
+        key: median_ratio(sides["bridge"][key], sides["inprocess"][key])
+        for key in ("tokens_per_s", "ttft_ms")
+    }
+    answers = {
+        side: [sample["token_ids"] for run in runs if run.side == side for sample in run.samples]
+        for side in TITLES
+    }
+    found["tokens"] = sum(map(len, answers["bridge"]))
+    found["same_answers"] = answers["bridge"] == answers["inprocess"]
+    return found
+
+
+def render(summary: dict[str, Any]) -> Iterator[str]:
+    """The table, line by line."""
+    rows = [["", "tokens/s", "first token ms"]]
+    for side, title in {**TITLES, "ratio": "ratio"}.items():
+        rows.append([title, *(show(summary[side][key]) for key in ("tokens_per_s", "ttft_ms"))])
+    yield from align(rows)
+    same = "the same" if summary["same_answers"] else "DIFFERENT"
+    yield f"the answers of both sides are {same} ({summary['tokens']} tokens each)"
+    yield ""

@@ -1,0 +1,1 @@
+"""How much the wire costs: mlxbridge beside JSON over gRPC, SSE over HTTP, and bare blocking sockets."""
