@@ -15,11 +15,12 @@ from mlxbridge.guest.calls import Calls
 from mlxbridge.guest.memory import allocate
 from mlxbridge.protocol.guest import GuestConnection
 from mlxbridge.protocol.handshake import NONCE_BYTES, Token
-from mlxbridge.protocol.limits import HANDSHAKE_TIMEOUT_S, KEEPALIVE_INTERVAL_S
+from mlxbridge.protocol.limits import HANDSHAKE_TIMEOUT_S, KEEPALIVE_INTERVAL_S, Windows
 from mlxbridge.transport.dial import dial
 from mlxbridge.transport.driver import Driver
 
 SOFTWARE = f"mlxbridge/{__version__}"
+_CLOSE_TIMEOUT_S = 1.0
 
 
 class AsyncLink:
@@ -78,27 +79,35 @@ class AsyncLink:
             raise
         self._tick_keepalive()
 
-    async def open(self, method: str, params: Mapping[str, Any], deadline_ms: int | None) -> Call:
+    async def open(
+        self, method: str, params: Mapping[str, Any], windows: Windows, deadline_ms: int | None
+    ) -> Call:
         """Start a call, as soon as the host allows one more.
 
         Raises:
-            BridgeError: the link is closed, or the arguments are too large.
+            BridgeError: the link is closed, or the arguments are too large or cannot be sent.
         """
-        while not self._connection.can_open and self.usable:
-            slot = self.loop.create_future()
-            self._slots.append(slot)
-            try:
-                await slot
-            finally:
-                if slot in self._slots:
-                    self._slots.remove(slot)
-        if self._calls.closed is not None:
-            raise self._calls.closed
-        if not self.usable:
-            raise ConnectionLost(f"{self._calls.address}: the host is going away")
-        call = self._calls.open(method, params, deadline_ms)
+        try:
+            while not self._connection.can_open and self.usable:
+                await self._wait_for_slot()
+            if self._calls.closed is not None:
+                raise self._calls.closed
+            if not self.usable:
+                raise ConnectionLost(f"{self._calls.address}: the host is going away")
+            call = self._calls.open(method, params, deadline_ms, windows)
+        finally:
+            self._free_slots()  # the slot that woke this task may still be free, or another one with it
         self._driver.flush_soon()
         return call
+
+    async def _wait_for_slot(self) -> None:
+        slot = self.loop.create_future()
+        self._slots.append(slot)
+        try:
+            await slot
+        finally:
+            if slot in self._slots:
+                self._slots.remove(slot)
 
     def return_credit(self, call: Call) -> None:
         """Tell the host what was taken; worth it once ``call.taken`` is ``TAKE_BATCH``."""
@@ -146,7 +155,8 @@ class AsyncLink:
             self._after_dispatch()
         if self._driver.transport is not None:
             self._driver.flush()
-            await self._lost
+            await asyncio.wait([self._lost], timeout=_CLOSE_TIMEOUT_S)
+            self._driver.abort()  # a host that does not read cannot keep this end from closing
 
     # ------------------------------------------------------------------------------------------------------------
 
@@ -162,7 +172,7 @@ class AsyncLink:
                 self._handshake.exception()  # whoever waits sees it; nobody must be warned if nobody does
             else:
                 self._handshake.set_result(None)
-        if self._slots and (self._connection.can_open or not self.usable):
+        if self._slots:
             self._free_slots()
         for body, answer in self._pings.items():
             if calls.pings[body] and not answer.done():
@@ -171,10 +181,13 @@ class AsyncLink:
             self._fail_pings(calls.closed)
 
     def _free_slots(self) -> None:
+        """Let one task that waits for a slot go on, or all of them if there will be none; each lets the next one go."""
+        if not self._connection.can_open and self.usable:
+            return
         for slot in self._slots:
             if not slot.done():
                 slot.set_result(None)
-                if self.usable:  # one at a time; the rest when the next call ends
+                if self.usable:
                     return
 
     def _fail_pings(self, error: BridgeError) -> None:

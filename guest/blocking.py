@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from time import perf_counter
+from time import monotonic, perf_counter
 from types import TracebackType
 from typing import Any, Literal, overload
 
-from mlxbridge.errors import Cancelled, TransportError
+from mlxbridge.errors import Cancelled, ConnectionLost, DeadlineExceeded, TransportError
 from mlxbridge.guest.blocking_link import BlockingLink, connect
 from mlxbridge.guest.call import Call
+from mlxbridge.guest.calls import NO_PAYLOADS
 from mlxbridge.guest.discovery import find_addresses, find_token, nothing_answered
 from mlxbridge.guest.requests import deadline_ms, generate_params, read_model, read_models, read_status
 from mlxbridge.guest.streams import TokenStream, deadline_after
+from mlxbridge.protocol.limits import Windows
 from mlxbridge.types import Generation, Message, ModelInfo, Prompt, Status
 
 Progress = Callable[[Mapping[str, Any]], None]
@@ -188,9 +190,11 @@ class Client:
 
     def ping(self, *, timeout: float | None = 5.0) -> float:
         """Seconds to the host's connection and back."""
-        link = self._connected()
+        deadline_ms(timeout)  # refuses what is no timeout
+        deadline = deadline_after(timeout)
+        link = self._connected(deadline)
         start = perf_counter()
-        link.ping(deadline_after(timeout))
+        link.ping(deadline)
         return perf_counter() - start
 
     @property
@@ -214,16 +218,21 @@ class Client:
 
     # ------------------------------------------------------------------------------------------------------------
 
-    def _connected(self) -> BlockingLink:
+    def _connected(self, deadline: float | None) -> BlockingLink:
         if self._pid != os.getpid():
             self._after_fork()
         link = self._link
-        if link is not None and link.usable:
+        if link is not None and link.refresh():
             return link
-        with self._connecting:
-            if self._link is None or not self._link.usable:
-                self._link = self._connect()
-            return self._link
+        if not self._connecting.acquire(timeout=-1 if deadline is None else max(0.0, deadline - monotonic())):
+            raise DeadlineExceeded("no connection to the host within the timeout")
+        try:
+            link = self._link
+            if link is None or not link.usable:
+                self._link = link = self._connect(deadline)
+            return link
+        finally:
+            self._connecting.release()
 
     def _after_fork(self) -> None:
         """A child shares its parent's socket, and perhaps a lock that nobody here will open: it starts afresh."""
@@ -233,22 +242,33 @@ class Client:
         if link is not None:
             link.abandon()
 
-    def _connect(self) -> BlockingLink:
+    def _connect(self, deadline: float | None) -> BlockingLink:
         failures = []
         for address in self._addresses:
+            left = self._connect_timeout if deadline is None else deadline - monotonic()
+            if left <= 0:
+                raise DeadlineExceeded("no connection to the host within the timeout")
             try:
-                return connect(address, self._token, self._connect_timeout)
+                return connect(address, self._token, min(left, self._connect_timeout))
             except TransportError as error:
                 failures.append((address, error))
         raise nothing_answered(failures)
 
     def _open(
-        self, method: str, params: Mapping[str, Any], timeout: float | None
+        self,
+        method: str,
+        params: Mapping[str, Any],
+        timeout: float | None,
+        windows: Windows = NO_PAYLOADS,
     ) -> tuple[BlockingLink, Call, float | None]:
         timeout = self._timeout if timeout is None else timeout
         budget_ms, deadline = deadline_ms(timeout), deadline_after(timeout)
-        link = self._connected()
-        return link, link.open(method, params, budget_ms, deadline), deadline
+        link = self._connected(deadline)
+        try:
+            return link, link.open(method, params, windows, budget_ms, deadline), deadline
+        except ConnectionLost:  # the host went away since the last call; this one was not started
+            link = self._connected(deadline)
+            return link, link.open(method, params, windows, budget_ms, deadline), deadline
 
     def _ask(
         self, method: str, params: Mapping[str, Any], timeout: float | None, progress: Progress | None = None

@@ -2,15 +2,16 @@
 
 Whoever waits for something reads the socket, for everybody (leader and followers): a thread that finds nobody reading
 becomes the leader and hands out what comes in; the others sleep on their own condition until their call has news or the
-leader leaves. One mutex guards the connection; it is never held while reading, and the host always reads, so that
-writing under it ends.
+leader leaves, and whoever leaves, for whatever reason, sees to it that somebody reads on.
+
+One mutex guards everything. It is released only to wait, and nothing blocks under it. A KeyboardInterrupt while waiting
+harms nothing; one that comes while bytes are on their way between socket, connection and calls may have lost some of
+them, so the link is given up and the next call opens a new one.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import select
 import socket
 import threading
 from collections import deque
@@ -20,18 +21,18 @@ from typing import Any
 
 from mlxbridge import __version__
 from mlxbridge.addresses import Address
-from mlxbridge.errors import BridgeError, ConnectionLost, DeadlineExceeded, HandshakeTimeout
+from mlxbridge.errors import BridgeError, ConnectionLost, DeadlineExceeded, HandshakeTimeout, UsageError
 from mlxbridge.guest.call import TAKE_BATCH, Call
 from mlxbridge.guest.calls import Calls
 from mlxbridge.guest.memory import allocate
-from mlxbridge.protocol.codec import Buffer
+from mlxbridge.guest.wire import Wire
 from mlxbridge.protocol.guest import GuestConnection
 from mlxbridge.protocol.handshake import NONCE_BYTES, Token
-from mlxbridge.protocol.limits import HANDSHAKE_TIMEOUT_S
+from mlxbridge.protocol.limits import HANDSHAKE_TIMEOUT_S, Windows
 from mlxbridge.transport.dial import dial_blocking
 
 SOFTWARE = f"mlxbridge/{__version__}"
-_JOIN_BYTES = 64 * 1024
+_STALE_AFTER_S = 0.1  # a link that nobody has read from for longer is looked at before it is used
 
 
 class BlockingLink:
@@ -39,13 +40,14 @@ class BlockingLink:
 
     def __init__(self, sock: socket.socket, address: Address, token: Token | None) -> None:
         self.pid = os.getpid()
-        self._socket = sock
         self._connection = GuestConnection(
             software=SOFTWARE, nonce=os.urandom(NONCE_BYTES), token=token, passive=True, allocate=allocate
         )
+        self._wire = Wire(sock, self._connection)
         self._calls = Calls(self._connection, str(address))
         self._mutex = threading.Lock()
-        self._reading = False
+        self._reading = False  # whether a thread is waiting for news, and so will read what comes
+        self._read_at = 0.0
         self._followers: dict[threading.Condition, Callable[[], bool]] = {}
         self._dropped: deque[Call] = deque()  # calls that garbage collection gave up, perhaps under the mutex
 
@@ -69,23 +71,33 @@ class BlockingLink:
         calls = self._calls
         with self._mutex:
             self._flush()
-            if not self._wait(
-                lambda: calls.ready is not None or calls.closed is not None, monotonic() + timeout
-            ):
-                raise HandshakeTimeout(
+            if not self._wait(lambda: calls.ready is not None, monotonic() + timeout):
+                raise calls.closed or HandshakeTimeout(
                     f"{self.address} accepted the connection but did not say HELLO within {timeout:g} s"
                 )
-            if calls.closed is not None:
-                raise calls.closed
+
+    def refresh(self) -> bool:
+        """Read what came while nobody looked, a GOAWAY perhaps; whether the link is still usable."""
+        if self.usable and monotonic() - self._read_at > _STALE_AFTER_S:
+            with self._mutex:
+                if not self._reading and self._calls.closed is None:
+                    self._take_in()
+        return self.usable
 
     def open(
-        self, method: str, params: Mapping[str, Any], deadline_ms: int | None, deadline: float | None
+        self,
+        method: str,
+        params: Mapping[str, Any],
+        windows: Windows,
+        deadline_ms: int | None,
+        deadline: float | None,
     ) -> Call:
         """Start a call, as soon as the host allows one more.
 
         Raises:
-            DeadlineExceeded: none came free in time.
-            BridgeError: the link is closed, or the arguments are too large.
+            DeadlineExceeded: none came free, or the arguments did not leave, in time.
+            ConnectionLost: the link is broken, and the call was not started.
+            BridgeError: the arguments are too large or cannot be sent.
         """
         with self._mutex:
             self._sweep()
@@ -97,8 +109,18 @@ class BlockingLink:
                 raise ConnectionLost(f"{self.address}: the host is going away")
             if not self._connection.can_open:
                 raise DeadlineExceeded(f"{method}: no call could be opened within the timeout")
-            call = self._calls.open(method, params, deadline_ms)
-            self._flush()
+            call = self._calls.open(method, params, deadline_ms, windows)
+            try:
+                self._flush()
+                if self._wire.unsent:
+                    self._push(call, deadline)
+            except BaseException as error:
+                self._calls.give_up(call, ConnectionLost(f"{method} was interrupted"))
+                if not isinstance(error, BridgeError):
+                    self._break("interrupted while sending")
+                raise
+            if call.error is not None:  # the link broke under it
+                raise call.error
             return call
 
     def wait(self, call: Call, deadline: float | None) -> None:
@@ -106,9 +128,11 @@ class BlockingLink:
 
         Raises:
             DeadlineExceeded: it has not, at ``deadline`` (of ``time.monotonic``); the call was given up.
+            UsageError: the call belongs to the process that forked this one.
         """
         if call.readable:
             return
+        self._check_process()
         with self._mutex:
             self._sweep()
             if not self._wait(lambda: call.readable, deadline):
@@ -119,6 +143,7 @@ class BlockingLink:
 
     def return_credit(self, call: Call) -> None:
         """Tell the host what was taken; worth it once ``call.taken`` is ``TAKE_BATCH``."""
+        self._check_process()
         with self._mutex:
             self._calls.return_credit(call)
             self._flush()
@@ -127,9 +152,7 @@ class BlockingLink:
         """The next stream item of a readable call, None if only its end is left."""
         if not call.items:
             return None
-        item = (
-            call.items.popleft()
-        )  # no mutex: a call is read by one thread, and a deque may be filled meanwhile
+        item = call.items.popleft()  # no mutex: one thread reads a call, and a deque may be filled meanwhile
         call.taken += 1
         if call.taken >= TAKE_BATCH:
             self.return_credit(call)
@@ -162,20 +185,18 @@ class BlockingLink:
             DeadlineExceeded: it did not.
         """
         body = os.urandom(8)
+        calls = self._calls
         with self._mutex:
-            if self._calls.closed is not None:
-                raise self._calls.closed
-            calls = self._calls
+            if calls.closed is not None:
+                raise calls.closed
             calls.pings[body] = False
             try:
                 self._connection.ping(body)
                 self._flush()
-                if not self._wait(lambda: calls.pings[body] or calls.closed is not None, deadline):
-                    raise DeadlineExceeded("ping: no answer within the timeout")
+                if not self._wait(lambda: calls.pings[body], deadline):
+                    raise calls.closed or DeadlineExceeded("ping: no answer within the timeout")
             finally:
-                answered = calls.pings.pop(body)
-            if calls.closed is not None and not answered:
-                raise calls.closed
+                del calls.pings[body]
 
     def close(self) -> None:
         """Cancel what is open and close the socket; threads that wait get ConnectionLost."""
@@ -183,37 +204,35 @@ class BlockingLink:
             if self._calls.closed is None:
                 self._connection.close()
                 self._calls.fail(ConnectionLost("the client was closed"))
-            self._flush()
             self._hang_up()
-            self._wake()
 
     def abandon(self) -> None:
         """Forget the socket without a word to the host: it belongs to the process that forked this one."""
-        self._socket.close()
+        self._wire.close()
 
     def __del__(self) -> None:
-        self._socket.close()
+        self._wire.close()
+
+    def _check_process(self) -> None:
+        if self.pid != os.getpid():
+            raise UsageError("this stream belongs to the process that forked this one; start a new one here")
 
     # -- under the mutex ---------------------------------------------------------------------------------------
 
     def _wait(self, done: Callable[[], bool], deadline: float | None) -> bool:
-        """Lead or follow until ``done()``; False when the deadline came first."""
-        led = False
+        """Lead or follow until ``done()``; False when the link closed or the deadline came first."""
         try:
             while not done():
                 left = None if deadline is None else deadline - monotonic()
-                if left is not None and left <= 0:
+                if self._calls.closed is not None or (left is not None and left <= 0):
                     return False
-                if self._calls.closed is not None:
-                    return done()
                 if self._reading:
                     self._follow(done, left)
                 else:
-                    led = True
                     self._lead(left)
             return True
         finally:
-            if led and not self._reading:
+            if self._followers and not self._reading:
                 self._hand_over()
 
     def _follow(self, done: Callable[[], bool], timeout: float | None) -> None:
@@ -227,35 +246,82 @@ class BlockingLink:
     def _lead(self, timeout: float | None) -> None:
         self._reading = True
         try:
-            count = self._read(timeout)
-        finally:  # KeyboardInterrupt comes here too
+            news = self._without_mutex(self._wire.await_news, timeout)
+        finally:
             self._reading = False
-        if count is None:
-            return
-        if count:
-            self._connection.received(count)
-        else:
-            self._connection.receive_eof()
-        self._calls.dispatch()
+        if self._calls.closed is not None:
+            self._hang_up()  # another thread closed the link, and left the socket to the one that waited on it
+        elif news:
+            self._take_in()
+
+    def _without_mutex(self, wait: Callable[[float | None], bool], timeout: float | None) -> bool:
+        try:
+            self._mutex.release()  # inside the try: an interrupt right behind it must find the mutex taken again
+            return wait(timeout)
+        finally:
+            self._mutex.acquire()
+
+    def _take_in(self) -> None:
+        """Read what there is and hand it out; send what that has set free."""
+        try:
+            count = self._wire.read()
+            self._read_at = monotonic()
+            if count:
+                self._connection.received(count)
+            elif count == 0:
+                self._connection.receive_eof()
+            if self._calls.dispatch() and self._followers:
+                self._wake()
+        except BaseException:
+            self._break("interrupted while receiving")
+            raise
         self._sweep()
         self._flush()
-        if self._followers:
-            self._wake()
+
+    def _flush(self) -> None:
+        try:
+            self._wire.write()
+            if self._connection.closed:
+                self._calls.dispatch()
+        except OSError as error:
+            self._read_last_words()
+            self._break(f"sending failed: {error}")
+        except BaseException:
+            self._break("interrupted while sending")
+            raise
         if self._calls.closed is not None:
             self._hang_up()
 
-    def _read(self, timeout: float | None) -> int | None:
-        """Bytes read, 0 at the end, None when the timeout came first. The mutex is released meanwhile."""
-        buffer = self._connection.receive_buffer()
-        self._mutex.release()
-        try:
-            if timeout is not None and not _readable(self._socket, timeout):
-                return None
-            return self._socket.recv_into(buffer)
-        except OSError:
-            return 0  # reset, or closed by another thread: to us the same as the end
-        finally:
-            self._mutex.acquire()
+    def _push(self, call: Call, deadline: float | None) -> None:
+        """Wait until what the socket did not take at once has left; the host's patience is not the caller's."""
+        while self._wire.unsent and self._calls.closed is None:
+            left = None if deadline is None else deadline - monotonic()
+            if left is not None and left <= 0:
+                raise DeadlineExceeded(
+                    f"{call.method}: the host did not take the arguments within the timeout"
+                )
+            self._without_mutex(self._wire.await_room, left)
+            self._flush()
+
+    def _read_last_words(self) -> None:
+        """The host closed while this end was sending: what it said before may still lie there."""
+        while not self._reading and self._calls.closed is None and (count := self._wire.read()):
+            self._connection.received(count)
+            self._calls.dispatch()
+
+    def _break(self, reason: str) -> None:
+        """Give the link up: every call fails, every thread learns of it."""
+        self._connection.receive_eof()
+        self._calls.fail(ConnectionLost(reason))
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        """The link is over: close the socket, or wake the thread that waits on it, which then does."""
+        if self._reading:
+            self._wire.shut_down()
+        else:
+            self._wire.close()
+        self._wake()
 
     def _wake(self) -> None:
         """Wake the followers that have news."""
@@ -264,7 +330,7 @@ class BlockingLink:
                 condition.notify()
 
     def _hand_over(self) -> None:
-        """This thread stops reading: one of those that still wait must."""
+        """Nobody reads now: one of those that still wait must."""
         for condition, done in self._followers.items():
             if not done():
                 condition.notify()
@@ -279,34 +345,6 @@ class BlockingLink:
             if not call.ended:
                 self._calls.give_up(call, ConnectionLost("the stream was dropped"))
         self._flush()
-
-    def _flush(self) -> None:
-        try:
-            while data := self._connection.data_to_send():
-                self._send(data)
-        except OSError as error:
-            self._connection.receive_eof()
-            self._calls.fail(ConnectionLost(f"sending failed: {error}"))
-            self._hang_up()
-        if self._connection.closed:
-            self._calls.dispatch()
-
-    def _hang_up(self) -> None:
-        """The connection is over: close the socket, or wake the thread that reads from it, which then does."""
-        if self._reading:
-            with contextlib.suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
-        else:
-            self._socket.close()
-
-    def _send(self, data: list[Buffer]) -> None:
-        if len(data) == 1:
-            self._socket.sendall(data[0])
-        elif sum(map(len, data)) <= _JOIN_BYTES:
-            self._socket.sendall(b"".join(data))
-        else:
-            for buffer in data:
-                self._socket.sendall(buffer)
 
 
 def connect(address: Address, token: Token | None, timeout: float) -> BlockingLink:
@@ -324,9 +362,3 @@ def connect(address: Address, token: Token | None, timeout: float) -> BlockingLi
         link.close()
         raise
     return link
-
-
-def _readable(sock: socket.socket, timeout: float) -> bool:
-    poll = select.poll()
-    poll.register(sock, select.POLLIN)
-    return bool(poll.poll(timeout * 1000))

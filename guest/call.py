@@ -39,11 +39,15 @@ class Call:
         "taken",
         "texts",
         "token_ids",
+        "wants_tokens",
     )
 
     def __init__(self, number: int, method: str) -> None:
         self.number = number
         self.method = method
+        self.wants_tokens = (
+            method == "generate"
+        )  # and neither items nor payloads; other calls the other way round
         # A step's chunk, as two columns: a tuple for each would be one more thing for the garbage collector to watch.
         self.token_ids: deque[list[int]] = deque()
         self.texts: deque[str] = deque()  # filled last, so that a thread that sees a text finds its ids

@@ -20,6 +20,10 @@ from mlxbridge.protocol.events import (
     TokensReceived,
 )
 from mlxbridge.protocol.guest import GuestConnection
+from mlxbridge.protocol.limits import Windows
+
+NO_PAYLOADS = Windows(bytes=0)
+"""For calls whose answer has none: a payload that comes all the same ends the connection before it takes memory."""
 
 _ENDS = (ResultReceived, ErrorReceived)
 _PARTS = (ItemReceived, DataReceived)
@@ -41,9 +45,9 @@ class Calls:
         """Whether new calls may still go over this connection."""
         return self.closed is None and not self.connection.draining
 
-    def open(self, method: str, params: Mapping[str, Any], deadline_ms: int | None) -> Call:
+    def open(self, method: str, params: Mapping[str, Any], deadline_ms: int | None, windows: Windows) -> Call:
         """Start a call (``GuestConnection.open_call`` says what it raises)."""
-        number = self.connection.open_call(method, params, deadline_ms=deadline_ms)
+        number = self.connection.open_call(method, params, deadline_ms=deadline_ms, windows=windows)
         call = self._open[number] = Call(number, method)
         return call
 
@@ -72,7 +76,7 @@ class Calls:
         now = perf_counter()
         calls = self._open
         for call, ids, text in zip(map(calls.get, event.calls), event.token_ids, event.texts, strict=True):
-            if call is None:  # given up a moment ago
+            if call is None or not call.wants_tokens:  # given up a moment ago, or not for anybody to take
                 continue
             if not call.first_at:
                 call.first_at = now
@@ -96,7 +100,7 @@ class Calls:
                 call.news()
         elif isinstance(event, _PARTS):
             call = self._open.get(event.call)
-            if call is None:
+            if call is None or call.wants_tokens:
                 return
             if isinstance(event, ItemReceived):
                 call.items.append(event.value)

@@ -12,8 +12,10 @@ from mlxbridge.errors import Cancelled, DeadlineExceeded, TransportError
 from mlxbridge.guest.async_link import AsyncLink
 from mlxbridge.guest.async_streams import AsyncTokenStream, Waiter, expire
 from mlxbridge.guest.call import Call
+from mlxbridge.guest.calls import NO_PAYLOADS
 from mlxbridge.guest.discovery import find_addresses, find_token, nothing_answered
 from mlxbridge.guest.requests import deadline_ms, generate_params, read_model, read_models, read_status
+from mlxbridge.protocol.limits import Windows
 from mlxbridge.types import Generation, Message, ModelInfo, Prompt, Status
 
 Progress = Callable[[Mapping[str, Any]], None]
@@ -156,12 +158,15 @@ class AsyncClient:
 
     async def ping(self, *, timeout: float | None = 5.0) -> float:
         """Seconds to the host's connection and back."""
-        link = await self._connected()
-        start = perf_counter()
+        deadline_ms(timeout)  # refuses what is no timeout
         try:
             async with asyncio.timeout(timeout):
+                link = await self._connected()
+                start = perf_counter()
                 await link.ping()
-        except TimeoutError:
+        except TimeoutError as error:
+            if isinstance(error, DeadlineExceeded):
+                raise
             raise DeadlineExceeded("ping: no answer within the timeout") from None
         return perf_counter() - start
 
@@ -210,7 +215,11 @@ class AsyncClient:
         raise nothing_answered(failures)
 
     async def _open(
-        self, method: str, params: Mapping[str, Any], timeout: float | None
+        self,
+        method: str,
+        params: Mapping[str, Any],
+        timeout: float | None,
+        windows: Windows = NO_PAYLOADS,
     ) -> tuple[AsyncLink, Call, float | None]:
         timeout = self._timeout if timeout is None else timeout
         budget_ms = deadline_ms(timeout)
@@ -219,7 +228,7 @@ class AsyncClient:
         try:
             async with asyncio.timeout(timeout):
                 link = await self._connected()
-                call = await link.open(method, params, budget_ms)
+                call = await link.open(method, params, windows, budget_ms)
         except TimeoutError as error:
             if isinstance(error, DeadlineExceeded):
                 raise

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mlxbridge.errors import UsageError
@@ -39,22 +39,41 @@ def generate_params(
     params: dict[str, Any] = {
         "model": model,
         "prompt": None if prompt is None else _encode_prompt(prompt),
-        "messages": None if messages is None else [dict(message) for message in messages],
+        "messages": None if messages is None else _encode_messages(messages),
         "max_tokens": max_tokens,
         "temperature": temperature,
         "top_p": top_p,
         "top_k": top_k,
         "min_p": min_p,
         "seed": seed,
-        "stop": [stop] if isinstance(stop, str) else None if stop is None else list(stop),
+        "stop": None if stop is None else _encode_stops(stop),
     }
     return {name: value for name, value in params.items() if value is not None}
+
+
+def _encode_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    try:
+        if isinstance(messages, str | bytes | Mapping):
+            raise TypeError(f"not {type(messages).__name__}")
+        return [dict(message) for message in messages]
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"messages: must be a list of maps with role and content ({error})") from error
+
+
+def _encode_stops(stop: str | Sequence[str]) -> list[str]:
+    if isinstance(stop, str):
+        return [stop]
+    if isinstance(stop, bytes) or not isinstance(stop, Iterable):
+        raise UsageError(f"stop: must be a text or several, not {type(stop).__name__}")
+    return list(stop)
 
 
 def _encode_prompt(prompt: Prompt) -> str | bytes:
     if isinstance(prompt, str):
         return prompt
     try:
+        if isinstance(prompt, bytes | bytearray):
+            raise TypeError("bytes are neither text nor token ids; decode them first")
         ids = array("I", prompt)
     except (TypeError, OverflowError, ValueError) as error:
         raise UsageError(f"prompt: token ids must be numbers from 0 to {MAX_TOKEN_ID} ({error})") from error

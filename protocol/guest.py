@@ -78,6 +78,7 @@ class GuestConnection(Connection):
         self._calls: dict[int, Inflow] = {}
         self._last_call = 0
         self._unsent: dict[int, bytes] = {}  # CALL frames that wait for the host to keep up
+        self._unsent_bytes = 0
         self._credit_due: dict[int, None] = {}
         self._piece_call = 0
         self._piece_size = 0
@@ -150,6 +151,7 @@ class GuestConnection(Connection):
         frame = encode_frame(_CALL, call, encoded)
         if self._blocked or self._unsent:
             self._unsent[call] = frame
+            self._unsent_bytes += len(frame)
         else:
             self._emit(frame)
         return call
@@ -186,7 +188,9 @@ class GuestConnection(Connection):
             self._emit_credit()
         while self._unsent and not self._blocked:
             call = next(iter(self._unsent))
-            self._emit(self._unsent.pop(call))
+            frame = self._unsent.pop(call)
+            self._unsent_bytes -= len(frame)
+            self._emit(frame)
             if self._calls[call].cancelled:
                 self._out.append(encode_frame(FrameType.CANCEL, call))
 
@@ -198,6 +202,11 @@ class GuestConnection(Connection):
         self._credit_due.clear()
 
     @property
+    def unsent_bytes(self) -> int:
+        """What the CALLs take that wait for the host to keep up."""
+        return self._unsent_bytes
+
+    @property
     def has_unsent(self) -> bool:
         """Whether anything still waits for room or for the host to keep up."""
         return bool(self._unsent or self._credit_due) or super().has_unsent
@@ -207,6 +216,7 @@ class GuestConnection(Connection):
         if state is State.CLOSED:  # payloads that were under way give their memory back
             self._calls = {}
             self._unsent = {}
+            self._unsent_bytes = 0
             self._credit_due = {}
 
     # -- handshake ---------------------------------------------------------------------------------------------
@@ -309,14 +319,14 @@ class GuestConnection(Connection):
 
     def _begin_piece(self, call: int, flags: int, head: Any, size: int) -> memoryview:
         flow = self._flow("DATA", call)
+        flow.bytes_received += size
+        if flow.bytes_received > flow.bytes_granted or not flow.bytes_granted:
+            raise RemoteProtocolError(f"DATA: call {call} has no credit left")
         if flow.payload is None:
             flow.payload, flow.payload_filled = self._begin_payload(head), 0
             flow.meta = head
         elif head is not None:
             raise RemoteProtocolError("DATA: only a payload's first piece has a head")
-        flow.bytes_received += size
-        if flow.bytes_received > flow.bytes_granted:
-            raise RemoteProtocolError(f"DATA: call {call} has no credit left")
         rest = len(flow.payload) - flow.payload_filled
         more = bool(flags & _MORE)
         if size > rest or more is not (size < rest) or more and not size:

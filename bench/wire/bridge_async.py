@@ -22,6 +22,7 @@ from bench.wire.meter import (
 from bench.wire.workload import ECHO, ENDLESS, FLAT, Floats, age_us, burst
 from mlxbridge.guest.async_streams import Waiter
 from mlxbridge.guest.client import AsyncClient
+from mlxbridge.protocol.limits import Windows
 
 
 def run(test: str, bench: Bench) -> Result:
@@ -130,7 +131,7 @@ async def mixed(bench: Bench, client: AsyncClient) -> Result:
 
 async def arrays(client: AsyncClient, num_bytes: int, count: int) -> AsyncIterator[Floats]:
     """Payloads as the link received them; clients have no method for them yet."""
-    link, call, _ = await client._open("bulk", {"nbytes": num_bytes, "count": count}, None)
+    link, call, _ = await client._open("bulk", {"nbytes": num_bytes, "count": count}, None, Windows())
     waiter = Waiter(call, link.loop)
     while True:
         await waiter.wait()

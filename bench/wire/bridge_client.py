@@ -11,6 +11,7 @@ import numpy as np
 from bench.wire.meter import Bench, Meter, Result, Tally, bulk_result, paced_result, rate_result
 from bench.wire.workload import ECHO, ENDLESS, FLAT, Floats, age_us, burst
 from mlxbridge.guest.blocking import Client
+from mlxbridge.protocol.limits import Windows
 
 
 def run(test: str, bench: Bench) -> Result:
@@ -91,7 +92,7 @@ def mixed(bench: Bench, client: Client) -> Result:
 
 def arrays(client: Client, num_bytes: int, count: int) -> Iterator[Floats]:
     """Payloads as the link received them; clients have no method for them yet."""
-    link, call, deadline = client._open("bulk", {"nbytes": num_bytes, "count": count}, None)
+    link, call, deadline = client._open("bulk", {"nbytes": num_bytes, "count": count}, None, Windows())
     while True:
         link.wait(call, deadline)
         if not call.payloads:
