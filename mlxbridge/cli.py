@@ -24,6 +24,8 @@ EXIT_INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point; exits with 1 after an error, 130 after Ctrl-C."""
+    if sys.stdout is None:  # started with `>&-`
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], None] = options.command
     try:
@@ -34,8 +36,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:  # `mlxbridge generate … | head`: whoever read has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_stdout()
         sys.exit(EXIT_ERROR)
+    except OSError as error:  # a full disk, say; the link's errors are BridgeErrors
+        _discard_stdout()
+        sys.exit(f"mlxbridge: {error}")
+
+
+def _discard_stdout() -> None:
+    """Keep the interpreter from writing once more, at its end, what cannot be written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -130,8 +140,8 @@ def _generate(options: argparse.Namespace) -> None:
             )
         if options.json:
             print(json.dumps(asdict(stream.read()), ensure_ascii=False))
-            return
-        _print_stream(stream)
+        else:
+            _print_stream(stream)
         if options.stats:
             print(describe(stream.generation), file=sys.stderr)
 
@@ -148,14 +158,24 @@ def _chat(options: argparse.Namespace) -> None:
                 messages = _system(options)
                 continue
             messages.append({"role": "user", "content": line})
-            stream: TokenStream = client.chat(messages, stream=True, **_sampling(options))
             try:
-                _print_stream(stream)
-                if options.stats:
-                    print(describe(stream.generation), file=sys.stderr)
-            except KeyboardInterrupt:
-                print(" (stopped)")
-            messages.append({"role": "assistant", "content": stream.text})
+                answer = _chat_turn(client, messages, options)
+            except BridgeError as error:  # the conversation is worth more than the turn
+                print(f"{type(error).__name__}: {error.message}", file=sys.stderr)
+                messages.pop()
+            else:
+                messages.append({"role": "assistant", "content": answer})
+
+
+def _chat_turn(client: Client, messages: list[Message], options: argparse.Namespace) -> str:
+    stream: TokenStream = client.chat(messages, stream=True, **_sampling(options))
+    try:
+        _print_stream(stream)
+        if options.stats:
+            print(describe(stream.generation), file=sys.stderr)
+    except KeyboardInterrupt:
+        print(" (stopped)")
+    return stream.text
 
 
 def _ask() -> str | None:
@@ -235,7 +255,8 @@ def _ping(options: argparse.Namespace) -> None:
     with _client(options) as client:
         client.ping()  # connects
         print(f"connected to {client.address}")
-        times = sorted(client.ping(timeout=options.timeout or 5.0) * 1e6 for _ in range(options.count))
+        timeout = 5.0 if options.timeout is None else options.timeout
+        times = sorted(client.ping(timeout=timeout) * 1e6 for _ in range(options.count))
     print(
         f"{options.count} round trips: median {times[len(times) // 2]:.0f} µs, best {times[0]:.0f} µs, worst {times[-1]:.0f} µs"
     )

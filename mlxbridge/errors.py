@@ -80,6 +80,8 @@ class HandshakeTimeout(TransportError):
 class ConnectionLost(TransportError):
     """The link ended while a call was open."""
 
+    code = 6
+
 
 class ProtocolError(BridgeError):
     """One side broke the protocol."""
