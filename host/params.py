@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -16,6 +16,35 @@ _SAMPLING = ("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed")
 _GENERATE = frozenset({"model", "prompt", "messages", "stop", *_SAMPLING})
 
 
+_MOST_NAME_CHARS = 100
+_MOST_PARTS = 10_000
+_LARGEST_BYTES = 4 * 1024 * 1024
+_PART_BYTES = 64  # what Python takes for a value beside its text
+
+
+def nearest(name: Any, known: Iterable[str]) -> str | None:
+    """The known name that is most like a wrong one; of a long one its beginning counts, since comparing takes its time."""
+    near = get_close_matches(str(name)[:_MOST_NAME_CHARS], known, n=1)
+    return near[0] if near else None
+
+
+def estimate_bytes(value: Any) -> int:
+    """About how much memory a decoded value takes; one of very many parts counts as the largest there can be."""
+    total, pending = 0, [value]
+    for _ in range(_MOST_PARTS):
+        if not pending:
+            return total
+        part = pending.pop()
+        total += _PART_BYTES
+        if isinstance(part, str | bytes):
+            total += len(part)
+        elif isinstance(part, Mapping):
+            pending += [*part.keys(), *part.values()]
+        elif isinstance(part, list | tuple):
+            pending += part
+    return total + _LARGEST_BYTES + _PART_BYTES * len(pending)
+
+
 def check_names(method: str, params: Mapping[str, Any], known: frozenset[str]) -> None:
     """Refuse params that the method does not have.
 
@@ -24,9 +53,9 @@ def check_names(method: str, params: Mapping[str, Any], known: frozenset[str]) -
     """
     for name in params:
         if name not in known:
-            near = get_close_matches(str(name), known, n=1)
+            near = nearest(name, known)
             takes = f"it takes {', '.join(sorted(known))}" if known else "it takes none"
-            hint = f"did you mean {near[0]!r}?" if near else takes
+            hint = f"did you mean {near!r}?" if near else takes
             field = str(name)[:100]
             raise InvalidArgument(f"{method} has no parameter {field!r}; {hint}", details={"field": field})
 

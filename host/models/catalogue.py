@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator
-from difflib import get_close_matches
 
 from mlxbridge.errors import InvalidArgument, ModelNotFound, UsageError
 from mlxbridge.host.models.model import Model
 from mlxbridge.host.models.store import classify
+from mlxbridge.host.params import nearest
 
 
 class Catalogue:
@@ -46,8 +46,8 @@ class Catalogue:
             raise InvalidArgument(f"model: name one of {', '.join(self._models)}", details={"field": "model"})
         model = self._models.get(name)
         if model is None:
-            near = get_close_matches(name, self._models, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it serves {', '.join(self._models)}"
+            near = nearest(name, self._models)
+            hint = f"did you mean {near!r}?" if near else f"it serves {', '.join(self._models)}"
             raise ModelNotFound(f"this host has no model {name[:200]!r}; {hint}", details={"field": "model"})
         return model
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -73,11 +74,15 @@ def classify(name: str) -> ModelSource:
     return ModelSource(name=name, kind="hub", folder=None)
 
 
-def fetch(source: ModelSource) -> ModelSource:
+def fetch(source: ModelSource, before_download: Callable[[], object] = lambda: None) -> ModelSource:
     """The same source with its files on this machine; downloads a hub model that is not in the cache.
 
     A complete cached copy is used without asking the network. Progress goes to stderr. Blocks for as long as
     the download takes; an interrupted one goes on where it stopped when called again.
+
+    Args:
+        source: what ``classify`` gave.
+        before_download: called if there is something to download, before that.
 
     Raises:
         ModelNotFound: the hub has no such model, or not for this user.
@@ -85,7 +90,10 @@ def fetch(source: ModelSource) -> ModelSource:
     """
     if source.folder is not None:
         return source
-    folder = _cached(source.name) or _checked(_download(source.name), f"{source.name} on Hugging Face")
+    folder = _cached(source.name)
+    if folder is None:
+        before_download()
+        folder = _checked(_download(source.name), f"{source.name} on Hugging Face")
     return replace(source, folder=folder)
 
 

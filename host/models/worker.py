@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mlxbridge import __version__
@@ -31,7 +31,11 @@ from mlxbridge.transport.driver import Driver
 _WINDOWS = Windows(items=1 << 48, bytes=1 << 48)
 _LIMITS = Limits(max_unacked_frames=1024)
 _OVERLOADED_RETRY_S = 1.0
+MAX_UNSENT_BYTES = 64 * 1024 * 1024
 STOP_TIMEOUT_S = 2.0
+
+Item = Callable[[Any], object]
+"""Takes each item of an answer's stream."""
 
 
 class Worker:
@@ -51,35 +55,28 @@ class Worker:
         self._lost: asyncio.Future[None] = loop.create_future()
         self._jobs: dict[int, Job] = {}
         self._asked: dict[int, asyncio.Future[Mapping[str, Any]]] = {}
+        self._listeners: dict[int, Item] = {}
+        self._fault = ""  # what ended the link, if it was not the process's end
 
     @classmethod
     async def start(cls) -> Worker:
-        """Start a process and shake hands with it.
+        """Start a process and link to it.
 
         Raises:
-            WorkerLost: it died before that.
+            OSError: the system refuses.
         """
         ours, theirs = socket.socketpair()
+        ours.setblocking(False)
         try:
             with theirs:
-                process = await asyncio.create_subprocess_exec(
-                    sys.executable,
-                    "-m",
-                    "mlxbridge.host.worker",
-                    "--fd",
-                    str(theirs.fileno()),
-                    stdin=asyncio.subprocess.DEVNULL,
-                    pass_fds=[theirs.fileno()],
-                )
-            worker = cls(process)
-            ours.setblocking(False)
-            await asyncio.get_running_loop().create_connection(lambda: worker._driver, sock=ours)
+                worker = cls(await _spawn(theirs.fileno()))
         except BaseException:
             ours.close()
             raise
         try:
-            await worker._ready
+            await asyncio.get_running_loop().create_connection(lambda: worker._driver, sock=ours)
         except BaseException:
+            ours.close()
             await worker.stop()
             raise
         return worker
@@ -89,24 +86,29 @@ class Worker:
         """Whether calls can be passed on; false from the moment the link is lost, before the process is reaped."""
         return self._connection.ready
 
-    async def ask(self, method: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
-        """A call of the front's own.
+    async def ask(
+        self, method: str, params: Mapping[str, Any], on_item: Item | None = None
+    ) -> Mapping[str, Any]:
+        """A call of the front's own, made once the process has shaken hands.
 
         Raises:
             WorkerLost: the process died meanwhile.
             RemoteError: its answer.
         """
+        await asyncio.shield(self._ready)
         if not self._connection.can_open:
-            raise WorkerLost("the worker has ended")
+            raise WorkerLost("the model's worker process has ended")
         call = self._connection.open_call(method, params)
         answer: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
         self._asked[call] = answer
+        if on_item is not None:
+            self._listeners[call] = on_item
         self._driver.flush_soon()
         return await answer
 
     def submit(self, job: Job) -> None:
         """Pass a guest's call on. A call that cannot be passed on fails."""
-        if not self._connection.can_open:
+        if not self._connection.can_open or self._connection.unsent_bytes > MAX_UNSENT_BYTES:
             job.fail(Overloaded("too many calls for this model", retry_after=_OVERLOADED_RETRY_S))
             return
         try:
@@ -115,6 +117,7 @@ class Worker:
             job.fail(error)
             return
         job.worker_call = number
+        job.params = {}  # maybe megabytes, and the worker has them now
         self._jobs[number] = job
         self._driver.flush_soon()
 
@@ -133,22 +136,30 @@ class Worker:
 
     async def ended(self) -> str:
         """Wait for the process's end; how it came, in words."""
-        await self._lost
-        code = await self.process.wait()
+        await asyncio.shield(self._lost)
+        if not await self._reap():
+            return f"lost its link and had to be killed{self._fault}"
+        code = self.process.returncode or 0
         if code < 0:
             with contextlib.suppress(ValueError):
                 return f"was killed by {signal.Signals(-code).name}"
-        return f"exited with status {code}"
+        return f"exited with status {code}{self._fault}"
 
     async def stop(self) -> None:
-        """Let the process end: it does when its socket closes, unless it is stuck."""
+        """Let the process end: it does when its socket closes, unless it is stuck. Twice is fine."""
         self._driver.abort()
+        await self._reap()
+
+    async def _reap(self) -> bool:
+        """Wait for the process, but not for ever; whether it ended by itself."""
         try:
             await asyncio.wait_for(self.process.wait(), STOP_TIMEOUT_S)
         except TimeoutError:
             with contextlib.suppress(ProcessLookupError):
                 self.process.kill()
             await self.process.wait()
+            return False
+        return True
 
     # ------------------------------------------------------------------------------------------------------------
 
@@ -161,7 +172,7 @@ class Worker:
             elif isinstance(event, Ready):
                 self._ready.set_result(None)
             elif isinstance(event, ItemReceived):
-                self._connection.consume(event.call, items=1)
+                self._on_item(event)
             elif isinstance(event, Closed):
                 self._on_closed(event.error or ConnectionLost("closed"))
 
@@ -183,6 +194,12 @@ class Worker:
             sink.send_tokens(*columns)
             sink.flush()
 
+    def _on_item(self, event: ItemReceived) -> None:
+        self._connection.consume(event.call, items=1)
+        listener = self._listeners.get(event.call)
+        if listener is not None:
+            listener(event.value)
+
     def _end(self, event: ResultReceived | ErrorReceived) -> None:
         job = self._jobs.pop(event.call, None)
         if job is not None:
@@ -191,6 +208,7 @@ class Worker:
             else:
                 job.fail(event.error)
             return
+        self._listeners.pop(event.call, None)
         answer = self._asked.pop(event.call, None)
         if answer is not None and not answer.done():
             if isinstance(event, ResultReceived):
@@ -199,18 +217,31 @@ class Worker:
                 answer.set_exception(event.error)
 
     def _on_closed(self, error: BridgeError) -> None:
-        reason = "" if isinstance(error, TransportError) else f" ({error.message})"
-        lost = WorkerLost(
-            f"the model's worker process ended under the call{reason}; it is being started again"
-        )
-        if not self._ready.done():
-            self._ready.set_exception(lost)
+        self._fault = "" if isinstance(error, TransportError) else f" ({error.message})"
+        lost = WorkerLost(f"the model's worker process ended under the call{self._fault}")
         asked, self._asked = self._asked, {}
-        for answer in asked.values():
-            if not answer.done():
-                answer.set_exception(lost)
+        self._listeners.clear()
+        waiting: list[asyncio.Future[Any]] = [self._ready, *asked.values()]
+        for future in waiting:
+            if not future.done():
+                future.set_exception(lost)
+                future.exception()  # retrieved, so that nobody is warned if nobody waits
         self.fail_jobs(lost)
 
     def _on_lost(self) -> None:
         if not self._lost.done():
             self._lost.set_result(None)
+
+
+async def _spawn(fd: int) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "mlxbridge.host.worker",
+        "--fd",
+        str(fd),
+        "--front",
+        str(os.getpid()),
+        stdin=asyncio.subprocess.DEVNULL,
+        pass_fds=[fd],
+    )

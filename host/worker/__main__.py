@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
+import os
 import signal
 import socket
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mlxbridge.host.engine.interface import Engine
-from mlxbridge.host.worker.loop import WorkerLoop
+from mlxbridge.host.worker.loop import Tell, WorkerLoop
+
+_PR_SET_PDEATHSIG = 1
 
 
-def load_engine(params: Mapping[str, Any]) -> Engine:
+def load_engine(params: Mapping[str, Any], tell: Tell) -> Engine:
     """Fetch what is missing, load the model, make its engine. The heavy imports happen here."""
     from mlxbridge.host.engine.batch import BatchEngine
     from mlxbridge.host.engine.loader import load
@@ -21,21 +26,36 @@ def load_engine(params: Mapping[str, Any]) -> Engine:
 
     folder = params.get("folder")
     source = fetch(
-        ModelSource(name=params["name"], kind=params["kind"], folder=Path(folder) if folder else None)
+        ModelSource(name=params["name"], kind=params["kind"], folder=Path(folder) if folder else None),
+        before_download=lambda: tell("fetching"),
     )
+    tell("loading")
     assert source.folder is not None
     return BatchEngine(load(source.folder, name=source.name))
+
+
+def die_with(front: int) -> None:
+    """End when the front does, whatever this process is at: while it loads it does not look at its socket.
+
+    Only Linux can promise that; elsewhere the closed socket is noticed once the model is loaded.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != front:  # it died before that took effect
+        sys.exit("the front has gone")
 
 
 def main() -> None:
     """Serve the socket that was handed down, until the front closes it."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--fd", type=int, required=True)
-    fd: int = parser.parse_args().fd
+    parser.add_argument("--front", type=int, required=True, help="the front's process id")
+    arguments = parser.parse_args()
+    die_with(arguments.front)
     # Ctrl-C and service managers reach the whole group; when to stop is the front's decision, told by closing the socket.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    with socket.socket(fileno=fd) as sock:
+    with socket.socket(fileno=arguments.fd) as sock:
         WorkerLoop(sock, load_engine).run()
 
 

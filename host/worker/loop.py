@@ -15,6 +15,7 @@ from mlxbridge import __version__
 from mlxbridge.errors import BridgeError, InternalError, ModelLoadFailed, UnknownMethod
 from mlxbridge.host.engine.interface import Engine, Row
 from mlxbridge.host.params import parse_generate
+from mlxbridge.host.worker.backlog import Backlog
 from mlxbridge.protocol.events import CallCancelled, CallOpened
 from mlxbridge.protocol.handshake import NONCE_BYTES
 from mlxbridge.protocol.host import HostConnection
@@ -24,7 +25,10 @@ from mlxbridge.types import Usage
 MAX_CALLS = 8_192
 _JOIN_BYTES = 64 * 1024
 
-LoadEngine = Callable[[Mapping[str, Any]], Engine]
+Tell = Callable[[str], None]
+"""Takes the name of each stage of loading, before it begins."""
+
+LoadEngine = Callable[[Mapping[str, Any], Tell], Engine]
 """Takes the params of ``load``; raises ModelLoadFailed or ModelNotFound."""
 
 
@@ -40,6 +44,7 @@ class WorkerLoop:
             nonce=os.urandom(NONCE_BYTES),
             limits=Limits(max_calls=MAX_CALLS),
         )
+        self._backlog = Backlog()
         self._model_name = ""
         self._failed_to_load = False
 
@@ -51,10 +56,11 @@ class WorkerLoop:
     def run_once(self) -> bool:
         """One turn; False once there is nothing left to do."""
         engine = self._engine
-        busy = engine is not None and engine.has_work
+        busy = self._backlog or (engine is not None and engine.has_work)
         try:
             self._read(wait=not busy)
             self._handle_events()
+            self._submit_some()
             if engine is not None and engine.has_work:
                 self._answer(engine.step())
             self._write()
@@ -102,17 +108,32 @@ class WorkerLoop:
         elif self._engine is None:
             raise InternalError(f"{event.method} before a model was loaded")
         elif event.method == "generate":
-            self._engine.submit(event.call, parse_generate(event.params))
+            self._backlog.add(event.call, event.params)
         elif event.method == "stats":
-            self._connection.finish(event.call, self._engine.stats())
+            stats = self._engine.stats()
+            stats["waiting"] += len(self._backlog)
+            self._connection.finish(event.call, stats)
         else:
             raise UnknownMethod(f"a worker has no method {event.method!r}")
+
+    def _submit_some(self) -> None:
+        for call, params in self._backlog.take_some():
+            try:
+                assert self._engine is not None
+                self._engine.submit(call, parse_generate(params))
+            except BridgeError as error:
+                self._connection.fail(call, error)
 
     def _load(self, event: CallOpened) -> None:
         if self._engine is not None:
             raise InternalError("this worker has a model already")
+
+        def tell(stage: str) -> None:
+            self._connection.send_item(event.call, {"stage": stage})
+            self._write()  # the loop comes to that only when all is loaded
+
         try:
-            self._engine = self._load_engine(event.params)
+            self._engine = self._load_engine(event.params, tell)
         except BridgeError:
             self._failed_to_load = True
             raise
@@ -123,6 +144,10 @@ class WorkerLoop:
         self._connection.finish(event.call, self._engine.describe())
 
     def _cancel(self, call: int) -> None:
+        if self._backlog.remove(call):
+            usage = Usage(finish_reason="cancelled", prompt_tokens=0, completion_tokens=0)
+            self._answer([Row(call, [], "", usage=usage)])
+            return
         row = self._engine.cancel(call) if self._engine is not None else None
         if row is not None:
             self._answer([row])

@@ -14,7 +14,7 @@ from mlxbridge.errors import InvalidArgument, ModelLoadFailed, UnknownMethod
 from mlxbridge.host.engine.batch import BatchEngine
 from mlxbridge.host.engine.interface import Engine
 from mlxbridge.host.engine.loader import LoadedModel, load
-from mlxbridge.host.worker.loop import WorkerLoop
+from mlxbridge.host.worker.loop import Tell, WorkerLoop
 from mlxbridge.protocol import GuestConnection, Windows
 from mlxbridge.protocol.events import ErrorReceived, Event, ResultReceived, TokensReceived
 from tests.host.engine.tiny import byte_level_tokenizer, save_model, save_tokenizer
@@ -68,7 +68,8 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
 
 @pytest.fixture
 def front(loaded: LoadedModel) -> Iterator[FrontEnd]:
-    def load_engine(params: Mapping[str, Any]) -> Engine:
+    def load_engine(params: Mapping[str, Any], tell: Tell) -> Engine:
+        tell("loading")
         if params.get("name") == "bad":
             raise ModelLoadFailed("no such weights")
         return BatchEngine(loaded, max_batch=4)

@@ -1,0 +1,85 @@
+"""A worker without a process, which a test moves by hand from one state to the next."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+from mlxbridge.errors import BridgeError, WorkerLost
+from mlxbridge.host.models.job import Job
+
+
+class FakeWorker:
+    """Stands for ``host.models.worker.Worker``; ``started`` has every one there was."""
+
+    started: list[FakeWorker] = []
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.process = SimpleNamespace(pid=len(self.started) + 1000)
+        self.alive = True
+        self.jobs: list[Job] = []
+        self.tell: Callable[[Any], object] = lambda value: None
+        self.may_stop = asyncio.Event()
+        self.may_stop.set()
+        self.stopped = False
+        self._loaded: asyncio.Future[Mapping[str, Any]] = loop.create_future()
+        self._ended: asyncio.Future[str] = loop.create_future()
+
+    @classmethod
+    async def start(cls) -> FakeWorker:
+        await asyncio.sleep(0)
+        worker = cls()
+        cls.started.append(worker)
+        return worker
+
+    @classmethod
+    async def number(cls, count: int) -> FakeWorker:
+        """The worker that was started as the n-th, counted from 1."""
+        while len(cls.started) < count:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return cls.started[count - 1]
+
+    def become_ready(self) -> None:
+        self._loaded.set_result({"architecture": "Fake"})
+
+    def refuse(self, error: BridgeError) -> None:
+        self._loaded.set_exception(error)
+
+    def die(self, reason: str = "was killed by SIGKILL") -> None:
+        self.alive = False
+        if not self._loaded.done():
+            self._loaded.set_exception(WorkerLost("the process ended under the call"))
+            self._loaded.exception()
+        self._ended.set_result(reason)
+
+    # -- what a model uses -------------------------------------------------------------------------------------
+
+    async def ask(
+        self, method: str, params: Mapping[str, Any], on_item: Callable[[Any], object]
+    ) -> Mapping[str, Any]:
+        assert method == "load"
+        self.tell = on_item
+        return await asyncio.shield(self._loaded)
+
+    async def ended(self) -> str:
+        return await asyncio.shield(self._ended)
+
+    async def stop(self) -> None:
+        await self.may_stop.wait()
+        self.alive = False
+        self.stopped = True
+
+    def submit(self, job: Job) -> None:
+        self.jobs.append(job)
+
+    def cancel(self, job: Job) -> None:
+        self.jobs.remove(job)
+
+    def fail_jobs(self, error: BridgeError) -> None:
+        jobs, self.jobs = self.jobs, []
+        for job in jobs:
+            job.fail(error)
