@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from typing import Any, Protocol
 
 from mlxbridge.errors import InvalidArgument, UnknownMethod
 from mlxbridge.host.models.catalogue import Catalogue
 from mlxbridge.host.models.job import Job
 from mlxbridge.host.models.model import Model
-from mlxbridge.host.params import check_names, parse_generate, parse_model
+from mlxbridge.host.params import check_names, nearest, parse_generate, parse_model
 from mlxbridge.host.server.session import SOFTWARE, Session
 from mlxbridge.protocol.events import CallOpened
 
@@ -50,8 +49,8 @@ class GuestMethods:
         """
         method = self._table.get(event.method)
         if method is None:
-            near = get_close_matches(event.method, self._table, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(self._table)}"
+            near = nearest(event.method, self._table)
+            hint = f"did you mean {near!r}?" if near else f"it has {', '.join(self._table)}"
             raise UnknownMethod(f"this host has no method {event.method[:100]!r}; {hint}")
         return method(session, event.call, event.params)
 
@@ -73,10 +72,10 @@ class GuestMethods:
         model = self._named("load", params)
 
         async def load() -> Mapping[str, Any]:
-            await model.load()
+            await model.load(lambda item: session.send_item(call, item))
             return model.describe()
 
-        return session.run(call, load())
+        return session.run(call, load)
 
     def _unload(self, session: Session, call: int, params: Mapping[str, Any]) -> Cancel:
         model = self._named("unload", params)
@@ -85,7 +84,7 @@ class GuestMethods:
             await model.unload()
             return model.describe()
 
-        return session.run(call, unload())
+        return session.run(call, unload)
 
     def _status(self, session: Session, call: int, params: Mapping[str, Any]) -> Cancel:
         check_names("status", params, _NOTHING)
@@ -100,7 +99,7 @@ class GuestMethods:
                 "models": [await model.report() for model in self._catalogue],
             }
 
-        return session.run(call, status())
+        return session.run(call, status)
 
     def _named(self, method: str, params: Mapping[str, Any]) -> Model:
         check_names(method, params, _MODEL)

@@ -18,7 +18,14 @@ from mlxbridge.transport.driver import Driver
 
 log = logging.getLogger(__name__)
 
+DRAIN_LINGER_S = 0.2
+"""How long an idle session stays after its GOAWAY: a CALL that is under way is then refused and not cut off."""
+
 SOFTWARE = f"mlxbridge-host/{__version__}"
+
+
+Work = Callable[[], Coroutine[Any, Any, Mapping[str, Any]]]
+"""Makes the coroutine that works a call's result out."""
 
 
 class Methods(Protocol):
@@ -59,7 +66,8 @@ class Session:
         self._deadlines: dict[int, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer = self._loop.call_later(HANDSHAKE_TIMEOUT_S, self._on_handshake_timeout)
-        self._draining = False
+        self._drain: asyncio.TimerHandle | None = None
+        self._closes_when_idle = False
         self.peer = "a guest"
 
     @property
@@ -68,11 +76,12 @@ class Session:
         return self._connection.num_calls
 
     def go_away(self, reason: str, drain_s: float) -> None:
-        """Take no more calls; close when the last one has ended."""
-        self._draining = True
+        """Take no more calls; close when the last one has ended, and a CALL under way has been refused."""
         if self._connection.handshaking:
             self._connection.close(Unavailable(reason))
         self._connection.go_away(reason, round(drain_s * 1000))
+        if self._drain is None:
+            self._drain = self._loop.call_later(DRAIN_LINGER_S, self._close_when_idle)
         self.flush()
 
     def close(self, error: BridgeError) -> None:
@@ -83,8 +92,8 @@ class Session:
         self._connection.close(error if self._connection.handshaking else None)
         self.flush()
 
-    def run(self, call: int, work: Coroutine[Any, Any, Mapping[str, Any]]) -> Callable[[], object]:
-        """Answer a call with what a coroutine returns; how to cancel that."""
+    def run(self, call: int, work: Work) -> Callable[[], object]:
+        """Answer a call with what a coroutine returns; how to cancel that, which may be before it is made."""
         task = self._loop.create_task(self._answer(call, work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -95,6 +104,11 @@ class Session:
     def send_tokens(self, calls: Sequence[int], token_ids: Sequence[list[int]], texts: Sequence[str]) -> None:
         """Tokens of one step, one row a call."""
         self._connection.send_tokens(calls, token_ids, texts)
+
+    def send_item(self, call: int, value: Any) -> None:
+        """One item of a call's stream, at once."""
+        self._connection.send_item(call, value)
+        self.flush()
 
     def finish(self, call: int, result: Mapping[str, Any]) -> None:
         """The call ended well."""
@@ -109,7 +123,7 @@ class Session:
     def flush(self) -> None:
         """Write what there is; close once a draining session is idle."""
         self.driver.flush()
-        if self._draining and not self._connection.num_calls and not self._connection.closed:
+        if self._closes_when_idle and not self._connection.num_calls and not self._connection.closed:
             self._connection.close()
             self.driver.flush()
 
@@ -126,7 +140,7 @@ class Session:
                 self._on_ready(event)
             elif isinstance(event, Closed):
                 self._on_closed(event)
-        if self._draining:
+        if self._closes_when_idle:
             self._loop.call_soon(self.flush)
 
     def _open(self, event: CallOpened) -> None:
@@ -137,7 +151,7 @@ class Session:
             self._connection.fail(call, error)
             return
         except Exception as error:
-            log.exception("%s: %s failed", self.peer, event.method)
+            log.exception("%s: %r failed", self.peer, event.method)
             self._connection.fail(call, InternalError(f"{event.method} failed: {type(error).__name__}"))
             return
         if not self._connection.is_open(call):
@@ -164,9 +178,9 @@ class Session:
         self._connection.fail(call, DeadlineExceeded("the call's time budget ran out on the host"))
         self.flush()
 
-    async def _answer(self, call: int, work: Coroutine[Any, Any, Mapping[str, Any]]) -> None:
+    async def _answer(self, call: int, work: Work) -> None:
         try:
-            self.finish(call, await work)
+            self.finish(call, await work())
         except BridgeError as error:
             self.fail(call, error)
         except Exception as error:
@@ -180,7 +194,8 @@ class Session:
         transport = self.driver.transport
         where = self._describe_peer(transport) if transport is not None else "gone"
         self.peer = f"{event.identity}@{where}" if event.identity else where
-        log.info("guest %s connected (%s)", self.peer, event.peer.software)
+        # What a guest wrote goes into the log as a literal, or it could write lines of its own.
+        log.info("guest %s connected (%r)", self.peer, event.peer.software)
 
     def _tick_keepalive(self) -> None:
         self._connection.keepalive()
@@ -188,6 +203,10 @@ class Session:
         self.flush()
         if not self._connection.closed:
             self._timer = self._loop.call_later(KEEPALIVE_INTERVAL_S, self._tick_keepalive)
+
+    def _close_when_idle(self) -> None:
+        self._closes_when_idle = True
+        self.flush()
 
     def _on_handshake_timeout(self) -> None:
         if self._connection.handshaking:
@@ -198,7 +217,7 @@ class Session:
     def _on_closed(self, event: Closed) -> None:
         self._timer.cancel()
         if event.error is not None and self._connection.peer is None:
-            log.warning("a guest was refused: %s", event.error.message)
+            log.warning("a guest was refused: %r", event.error.message)
         for call in list(self._cancels):
             self._cancel(call)
         for timer in self._deadlines.values():
@@ -207,6 +226,8 @@ class Session:
 
     def _on_connection_lost(self) -> None:
         self._timer.cancel()
+        if self._drain is not None:
+            self._drain.cancel()
         if self._connection.peer is not None:
             log.info("guest %s left", self.peer)
         self._on_lost(self)

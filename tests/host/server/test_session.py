@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -26,8 +27,16 @@ from mlxbridge.host.server import listener as listener_module
 from mlxbridge.host.server import session as session_module
 from mlxbridge.host.server.listener import Listener
 from mlxbridge.host.server.session import Session
-from mlxbridge.protocol import GuestConnection, Token
-from mlxbridge.protocol.events import CallOpened, Closed, ErrorReceived, Event, GoawayReceived, ResultReceived
+from mlxbridge.protocol import GuestConnection, HostConnection, Token
+from mlxbridge.protocol.events import (
+    CallOpened,
+    Closed,
+    ErrorReceived,
+    Event,
+    GoawayReceived,
+    ItemReceived,
+    ResultReceived,
+)
 
 
 class FakeMethods:
@@ -49,7 +58,7 @@ class FakeMethods:
             session.finish(event.call, {"ok": True})
             return None
         if event.method == "work":
-            return session.run(event.call, self._work(event))
+            return session.run(event.call, lambda: self._work(event))
         return lambda: self.cancelled.append(event.call)
 
     async def _work(self, event: CallOpened) -> Mapping[str, Any]:
@@ -62,11 +71,9 @@ class FakeMethods:
 class Guest:
     """A guest's connection on asyncio streams."""
 
-    def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, token: Token | None = None
-    ) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, **options: Any) -> None:
         self.reader, self.writer = reader, writer
-        self.connection = GuestConnection(software="test", nonce=os.urandom(32), token=token)
+        self.connection = GuestConnection(**{"software": "test", "nonce": os.urandom(32), **options})
         self.seen: list[Event] = []
 
     async def until(self, kind: type[Event]) -> Event:
@@ -101,10 +108,10 @@ class Rig:
         self.listener, self.methods, self.path = listener, methods, path
         self._writers: list[asyncio.StreamWriter] = []
 
-    async def guest(self, token: Token | None = None) -> Guest:
+    async def guest(self, **options: Any) -> Guest:
         reader, writer = await asyncio.open_unix_connection(self.path)
         self._writers.append(writer)
-        return Guest(reader, writer, token)
+        return Guest(reader, writer, **options)
 
     async def close(self) -> None:
         for writer in self._writers:
@@ -251,6 +258,95 @@ async def test_draining_gives_up_at_its_timeout() -> None:
         assert made.methods.cancelled == [1]
 
 
+async def test_call_under_way_when_draining_begins_is_refused_by_name() -> None:
+    async with rig() as made:
+        guest = await made.guest()
+        await guest.handshake()
+        call = guest.connection.open_call("finish", {})
+        under_way = [bytes(data) for data in guest.connection.data_to_send()]
+        drain = asyncio.ensure_future(made.listener.drain("bye", 10))
+        await guest.until(GoawayReceived)  # the session is idle, and has said that it takes no more
+        guest.writer.writelines(under_way)
+        end = await guest.until(ErrorReceived)
+        assert isinstance(end, ErrorReceived)
+        assert end.call == call
+        assert isinstance(end.error, Unavailable)
+        assert end.error.details == {"started": False}
+        assert await drain is True
+        assert made.methods.opened == []
+
+
+async def test_call_cancelled_in_the_same_read_leaves_no_coroutine_behind() -> None:
+    """Warnings are errors here, also that a coroutine was never awaited."""
+    async with rig() as made:
+        guest = await made.guest()
+        await guest.handshake()
+        call = guest.connection.open_call("work", {})
+        guest.connection.cancel(call)
+        assert await guest.until(ResultReceived) == ResultReceived(call, {"finish_reason": "cancelled"})
+        await asyncio.sleep(0)
+        gc.collect()
+
+
+async def test_items_reach_the_guest_before_the_end() -> None:
+    async with rig() as made:
+        guest = await made.guest()
+        await guest.handshake()
+        call = guest.connection.open_call("hang", {})
+        await ask(guest, "finish")
+        assert made.methods.session is not None
+        made.methods.session.send_item(call, {"stage": "loading"})
+        assert await guest.until(ItemReceived) == ItemReceived(call, {"stage": "loading"})
+
+
+async def test_what_a_guest_calls_itself_cannot_forge_log_lines(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    async with rig() as made:
+        guest = await made.guest(software="x\n12:00:00 INFO    all is well")
+        await guest.handshake()
+        await ask(guest, "finish")
+        other = await made.guest()
+        other.connection.data_to_send()
+        other.writer.write(b"a\nforged\r")
+        await other.until(Closed)
+    assert not any("\n" in record.getMessage() for record in caplog.records)
+    assert any("x\\n12:00:00" in record.getMessage() for record in caplog.records)
+
+
+async def test_silent_guest_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "KEEPALIVE_INTERVAL_S", 0.01)
+    async with rig() as made:
+        guest = await made.guest()
+        await guest.handshake()
+        await ask(guest, "finish")
+        # It answers no PING from here on.
+        guest.connection.open_call("hang", {})
+        guest.send()
+        while not guest.reader.at_eof():
+            await asyncio.wait_for(guest.reader.read(1 << 16), 10)
+        assert made.methods.cancelled == [2]
+        while made.listener.count() != (0, 0):
+            await asyncio.sleep(0)
+
+
+async def test_silent_passive_guest_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "KEEPALIVE_INTERVAL_S", 0.001)
+    ticks = asyncio.Semaphore(0)
+    keepalive = HostConnection.keepalive
+
+    def counted(connection: HostConnection) -> None:
+        keepalive(connection)
+        ticks.release()
+
+    monkeypatch.setattr(HostConnection, "keepalive", counted)
+    async with rig() as made:
+        guest = await made.guest(passive=True)
+        await guest.handshake()
+        for _ in range(10):  # three would do for one that is not passive
+            await ticks.acquire()
+        assert (await ask(guest, "finish")).result == {"ok": True}  # type: ignore[union-attr]
+
+
 async def test_cancel_of_the_last_call_ends_a_draining_session() -> None:
     async with rig() as made:
         guest = await made.guest()
@@ -279,7 +375,7 @@ async def test_refusal_is_read_although_the_guest_had_more_to_say() -> None:
 
 async def test_token_names_the_guest() -> None:
     async with rig({"alice": b"secret-of-alice"}) as made:
-        guest = await made.guest(Token("alice", b"secret-of-alice"))
+        guest = await made.guest(token=Token("alice", b"secret-of-alice"))
         await guest.handshake()
         await ask(guest, "finish")
         assert made.methods.session is not None
