@@ -13,6 +13,7 @@ from typing import Any, Protocol, cast
 HIGH_WATER_BYTES = 64 * 1024
 LOW_WATER_BYTES = 16 * 1024
 LINGER_S = 1.0
+CLOSE_TIMEOUT_S = 5.0
 _JOIN_BYTES = 64 * 1024  # up to here one copy is cheaper than a vector of buffers
 
 Buffer = bytes | bytearray | memoryview
@@ -67,6 +68,7 @@ class Driver(asyncio.BufferedProtocol):
         self._flush_scheduled = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._linger: asyncio.TimerHandle | None = None
+        self._give_up: asyncio.TimerHandle | None = None
 
     @property
     def transport(self) -> asyncio.Transport | None:
@@ -101,9 +103,15 @@ class Driver(asyncio.BufferedProtocol):
     def _close(self, transport: asyncio.Transport) -> None:
         """Close, or let the peer do it: closing with unread bytes resets the link, and with it what was just said."""
         if not self._machine.lingering or self._loop is None:
-            transport.close()
+            self._close_now(transport)
         elif self._linger is None:
-            self._linger = self._loop.call_later(LINGER_S, transport.close)
+            self._linger = self._loop.call_later(LINGER_S, self._close_now, transport)
+
+    def _close_now(self, transport: asyncio.Transport) -> None:
+        """Close once all is written, but wait only so long for a peer that does not read."""
+        transport.close()
+        if self._give_up is None and self._loop is not None:
+            self._give_up = self._loop.call_later(CLOSE_TIMEOUT_S, transport.abort)
 
     def _flush_now(self) -> None:
         self._flush_scheduled = False
@@ -146,13 +154,16 @@ class Driver(asyncio.BufferedProtocol):
         """The peer has closed: no relay is relied on for half-closed links, so this end closes too."""
         self._machine.receive_eof()
         self._on_events()
+        if self._transport is not None:
+            self._close_now(self._transport)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The transport is gone, for whatever reason."""
         self._transport = None
-        if self._linger is not None:
-            self._linger.cancel()
+        for timer in (self._linger, self._give_up):
+            if timer is not None:
+                timer.cancel()
         self._machine.receive_eof()
         self._on_events()
         self._on_lost()

@@ -276,3 +276,10 @@ def test_vsock_on_macos_points_to_the_monitors_relay(monkeypatch: pytest.MonkeyP
         UsageError, match=r"vfkit and krunkit .*port=2048,socketURL=PATH.*Apple container with -v"
     ):
         open_listener(parse_listen("vsock:2048"))
+
+
+def test_accepted_tcp_sockets_are_probed_while_they_are_silent() -> None:
+    with listener(Listen(TcpAddress("127.0.0.1", 0))) as sock:
+        address = bound_address(sock, Listen(TcpAddress("127.0.0.1", 0)))
+        with dial_blocking(address, 5), sock.accept()[0] as accepted:
+            assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
