@@ -35,6 +35,7 @@ class LoadedModel:
         eos_ids: token ids that end an answer.
         context_length: tokens of prompt and answer together, None if the config does not say.
         vocabulary_size: rows of the embedding; every token id is below it.
+        longest_token: characters of the longest name of a token, which no token's text is longer than.
     """
 
     name: str
@@ -44,6 +45,7 @@ class LoadedModel:
     eos_ids: frozenset[int]
     context_length: int | None
     vocabulary_size: int
+    longest_token: int
 
 
 def load(folder: Path, name: str) -> LoadedModel:
@@ -75,6 +77,7 @@ def load(folder: Path, name: str) -> LoadedModel:
         eos_ids=frozenset(tokenizer.eos_token_ids),
         context_length=context_length(config),
         vocabulary_size=_vocabulary_size(config, tokenizer),
+        longest_token=max(map(len, tokenizer.get_vocab()), default=1),
     )
 
 

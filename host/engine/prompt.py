@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import Any
 
 from mlxbridge.errors import ContextTooLong, InvalidArgument, Unsupported
@@ -22,11 +23,12 @@ def encode_prompt(loaded: LoadedModel, request: GenerateRequest) -> list[int]:
     Raises:
         InvalidArgument: empty, of a wrong shape, or refused by the chat template.
         Unsupported: a message has a key that the engine cannot honour.
+        ContextTooLong: the text cannot fit, however well it is encoded; encoding it would stop other calls for long.
     """
     if request.messages is not None:
         return _in_vocabulary(_encode_messages(loaded, request.messages), loaded, "messages")
     prompt: Any = request.prompt
-    ids = _encode_text(loaded.tokenizer, prompt) if isinstance(prompt, str) else _check_ids(prompt)
+    ids = _encode_text(loaded, prompt) if isinstance(prompt, str) else _check_ids(prompt)
     return _in_vocabulary(ids, loaded, "prompt")
 
 
@@ -75,7 +77,14 @@ def _encode_messages(loaded: LoadedModel, messages: Sequence[Mapping[str, Any]])
         )
     turns = _check_messages(messages)
     try:
+        if sum(len(turn["content"]) for turn in turns) > _most_chars(loaded):
+            # A template may leave parts out, so only what it makes of them counts.
+            _check_length(
+                loaded, tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+            )
         return list(tokenizer.apply_chat_template(turns, add_generation_prompt=True))
+    except ContextTooLong:
+        raise
     except Exception as exc:  # templates raise what they like
         raise invalid("messages", f"were refused by the chat template of {loaded.name}: {exc}") from exc
 
@@ -101,9 +110,25 @@ def _check_message(field: str, message: Any) -> dict[str, str]:
     return {key: message[key] for key in _MESSAGE_KEYS}
 
 
-def _encode_text(tokenizer: Any, text: str) -> list[int]:
+def _most_chars(loaded: LoadedModel) -> float:
+    return inf if loaded.context_length is None else loaded.context_length * loaded.longest_token
+
+
+def _check_length(loaded: LoadedModel, text: str) -> None:
+    """Refuse a text of more characters than the context's tokens have; those that a tokenizer drops count too."""
+    if len(text) > _most_chars(loaded):
+        raise ContextTooLong(
+            f"the context of {loaded.name} is {loaded.context_length} tokens of at most {loaded.longest_token} "
+            f"characters: the prompt has {len(text)} characters",
+            details={"prompt_characters": len(text), "context_length": loaded.context_length},
+        )
+
+
+def _encode_text(loaded: LoadedModel, text: str) -> list[int]:
     if not text:
         raise invalid("prompt", "is empty")
+    _check_length(loaded, text)
+    tokenizer = loaded.tokenizer
     adds_special = tokenizer.bos_token is None or not text.startswith(tokenizer.bos_token)
     try:
         return list(tokenizer.encode(text, add_special_tokens=adds_special))

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from mlxbridge.errors import InvalidArgument
-from mlxbridge.host.params import check_names, parse_generate, parse_model
+from mlxbridge.host.params import check_names, estimate_bytes, nearest, parse_generate, parse_model
 
 
 def test_generate_takes_defaults_for_what_is_left_out() -> None:
@@ -69,3 +69,36 @@ def test_model_must_be_a_name() -> None:
     assert parse_model({"model": "demo"}) == "demo"
     with pytest.raises(InvalidArgument, match="model"):
         parse_model({"model": 7})
+
+
+def test_nearest_looks_at_a_long_names_beginning_only() -> None:
+    compared: list[str] = []
+
+    class Name(str):
+        __slots__ = ()
+
+        def __getitem__(self, key: Any) -> str:
+            compared.append(got := str.__getitem__(self, key))
+            return got
+
+        def __str__(self) -> str:
+            return self
+
+    assert nearest(Name("top_pp" + "x" * 4_000_000), ["top_p"]) is None
+    assert [len(text) for text in compared] == [100]
+    assert nearest("top_pp", ["seed", "top_p"]) == "top_p"
+
+
+@pytest.mark.parametrize(
+    ("value", "least"),
+    [
+        ({"prompt": "x" * 5000}, 5000),
+        ({"prompt": b"x" * 5000}, 5000),
+        ({"messages": [{"role": "user", "content": "x" * 700}] * 10}, 7000),
+        ({"messages": [{"deep": [["x" * 900]]}]}, 900),
+        ({"messages": ["x" * 3_000_000, *range(20_000)]}, 3_000_000),
+        ({"x" * 5000: 1}, 5000),
+    ],
+)
+def test_estimate_counts_text_wherever_it_is(value: Any, least: int) -> None:
+    assert least <= estimate_bytes(value) <= 2 * least + 6_000_000 * (least > 1_000_000) + 4000

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -110,3 +110,30 @@ def test_limit_that_does_not_fit_gives_the_numbers(
     error = caught.value
     assert error.details == {"prompt_tokens": num_prompt, "max_tokens": max_tokens, "context_length": 512}
     assert str(num_prompt) in error.message and "512" in error.message
+
+
+@pytest.mark.parametrize(
+    "request_of",
+    [lambda text: {"prompt": text}, lambda text: {"messages": [{"role": "user", "content": text}]}],
+)
+def test_text_that_cannot_fit_is_refused_unread(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch, request_of: Callable[[str], dict[str, Any]]
+) -> None:
+    assert loaded.context_length is not None
+    most = loaded.context_length * loaded.longest_token
+    encode(loaded, **request_of("a" * (most - 100)))  # one that could fit is left to the tokenizer
+
+    def read(*args: Any, **kwargs: Any) -> list[int]:
+        raise AssertionError("the tokenizer was given the text")
+
+    monkeypatch.setattr(type(loaded.tokenizer._tokenizer), "_encode_plus", read)
+    error = refusal(loaded, **request_of("a" * (most + 1)))
+    assert isinstance(error, ContextTooLong)
+    assert str(loaded.context_length) in error.message
+    assert error.details["prompt_characters"] > most
+
+
+def test_longest_token_bounds_every_text(loaded: LoadedModel) -> None:
+    tokenizer = loaded.tokenizer
+    texts = [tokenizer.decode([token]) for token in range(loaded.vocabulary_size)]
+    assert max(map(len, texts)) <= loaded.longest_token

@@ -137,7 +137,10 @@ def test_fetch_uses_a_cached_copy_without_network(hub: Path, monkeypatch: pytest
     folder = make_folder(repository / "snapshots" / ("0" * 40))
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("0" * 40)
-    assert fetch(HUB) == ModelSource(name="org/name", kind="hub", folder=folder)
+    told: list[str] = []
+    found = fetch(HUB, before_download=lambda: told.append("fetching"))
+    assert found == ModelSource(name="org/name", kind="hub", folder=folder)
+    assert told == []
 
 
 def test_fetch_offline_says_so(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +153,9 @@ def test_fetch_offline_says_so(hub: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_fetch_downloads_only_what_mlx_lm_reads(download: Any, tmp_path: Path) -> None:
     asked = download(make_folder(tmp_path / "got"))
-    assert fetch(HUB).folder == tmp_path / "got"
+    told: list[int] = []
+    assert fetch(HUB, before_download=lambda: told.append(len(asked))).folder == tmp_path / "got"
+    assert told == [1]  # between the look into the cache and the download
     assert [request.get("local_files_only", False) for request in asked] == [True, False]
     assert "model*.safetensors" in asked[1]["allow_patterns"]
     assert "*.py" not in asked[1]["allow_patterns"]

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from mlxbridge.errors import InvalidArgument, ModelLoadFailed, UnknownMethod
+from mlxbridge.errors import InvalidArgument, ModelLoadFailed, Overloaded, UnknownMethod
 from mlxbridge.host.engine.batch import BatchEngine
-from mlxbridge.host.engine.interface import Engine
+from mlxbridge.host.engine.interface import Engine, GenerateRequest
 from mlxbridge.host.engine.loader import LoadedModel, load
+from mlxbridge.host.worker import backlog as backlog_module
 from mlxbridge.host.worker.loop import Tell, WorkerLoop
 from mlxbridge.protocol import GuestConnection, Windows
-from mlxbridge.protocol.events import ErrorReceived, Event, ResultReceived, TokensReceived
+from mlxbridge.protocol.events import ErrorReceived, Event, ItemReceived, ResultReceived, TokensReceived
 from tests.host.engine.tiny import byte_level_tokenizer, save_model, save_tokenizer
 
 Front = tuple[WorkerLoop, "FrontEnd"]
@@ -209,3 +210,101 @@ def test_front_that_is_gone_ends_the_worker(ready: FrontEnd) -> None:
         if not ready.loop.run_once():
             return
     raise AssertionError("the worker goes on for nobody")
+
+
+def test_load_tells_its_stages_before_its_end(front: FrontEnd) -> None:
+    call = front.connection.open_call("load", {"name": "tiny"})
+    front.turn()
+    assert [type(event) for event in front.events[-2:]] == [ItemReceived, ResultReceived]
+    assert front.events[-2] == ItemReceived(call, {"stage": "loading"})
+
+
+def test_stage_leaves_before_the_work_begins(loaded: LoadedModel) -> None:
+    ours, theirs = socket.socketpair()
+    seen: list[Event] = []
+
+    def load_engine(params: Mapping[str, Any], tell: Tell) -> Engine:
+        tell("loading")
+        end.connection.receive_data(ours.recv(1 << 16))
+        seen.extend(end.connection.events())
+        return BatchEngine(loaded)
+
+    with ours, theirs:
+        end = FrontEnd(ours, WorkerLoop(theirs, load_engine))
+        end.turn()
+        call = end.connection.open_call("load", {"name": "tiny"})
+        end.turn()
+    assert ItemReceived(call, {"stage": "loading"}) in seen
+
+
+def test_few_calls_are_begun_in_one_turn(ready: FrontEnd, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = count_begun(monkeypatch)
+    calls = [generate(ready, max_tokens=2, seed=seed) for seed in range(20)]
+    counts = []
+    for _ in range(3):
+        ready.turn()
+        counts.append(len(begun))
+    assert counts == [8, 16, 20]
+    assert begun == calls  # in order of arrival
+    while any(ready.end(call) is None for call in calls):
+        ready.turn()
+
+
+def test_large_calls_are_begun_one_a_turn(ready: FrontEnd, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = count_begun(monkeypatch)
+    for _ in range(3):
+        generate(ready, prompt="x" * 50_000)
+    monkeypatch.setattr(backlog_module, "BYTES_A_TURN", 40_000)
+    ready.turn()
+    ready.turn()
+    assert len(begun) == 2
+
+
+def test_cancel_of_a_call_that_is_not_begun_ends_it_at_once(
+    ready: FrontEnd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = count_begun(monkeypatch)
+    calls = [generate(ready, max_tokens=2) for _ in range(12)]
+    ready.connection.cancel(calls[11])
+    ready.turn()
+    end = ready.end(calls[11])
+    assert isinstance(end, ResultReceived)
+    assert (end.result["finish_reason"], end.result["completion_tokens"]) == ("cancelled", 0)
+    ready.turn()
+    assert begun == calls[:11]
+
+
+def test_too_much_to_read_is_refused(ready: FrontEnd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backlog_module, "MAX_BYTES", 10_000)
+    kept, refused = generate(ready, prompt="x" * 100), generate(ready, prompt="x" * 10_000)
+    ready.turn()
+    end = ready.end(refused)
+    assert isinstance(end, ErrorReceived)
+    assert isinstance(end.error, Overloaded)
+    assert end.error.retry_after
+    while ready.end(kept) is None:
+        ready.turn()
+    assert isinstance(ready.end(kept), ResultReceived)
+
+
+def test_stats_count_calls_that_are_not_begun(ready: FrontEnd) -> None:
+    for _ in range(12):
+        generate(ready, max_tokens=300)
+    call = ready.connection.open_call("stats", {})
+    ready.turn()
+    end = ready.end(call)
+    assert isinstance(end, ResultReceived)
+    assert end.result["waiting"] == 12
+
+
+def count_begun(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Calls that were given to an engine, in order."""
+    begun: list[int] = []
+    submit = BatchEngine.submit
+
+    def counted(engine: BatchEngine, call: int, request: GenerateRequest) -> None:
+        begun.append(call)
+        submit(engine, call, request)
+
+    monkeypatch.setattr(BatchEngine, "submit", counted)
+    return begun

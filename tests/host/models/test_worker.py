@@ -1,0 +1,215 @@
+"""A worker process seen from the front: how it ends, and that it does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlxbridge.errors import BridgeError, Overloaded, WorkerLost
+from mlxbridge.host.models import worker as worker_module
+from mlxbridge.host.models.job import Job
+from mlxbridge.host.models.worker import Worker
+from tests.host.engine.tiny import byte_level_tokenizer, save_model, save_tokenizer
+
+
+class Sink:
+    def __init__(self) -> None:
+        self.ends: dict[int, Any] = {}
+
+    def send_tokens(self, calls: Any, token_ids: Any, texts: Any) -> None: ...
+
+    def finish(self, call: int, result: Any) -> None:
+        self.ends[call] = result
+
+    def fail(self, call: int, error: BridgeError) -> None:
+        self.ends[call] = error
+
+    def flush(self) -> None: ...
+
+
+class Slow:
+    """A model folder with a file that is a pipe: loading it takes as long as a test wants."""
+
+    def __init__(self, folder: Path) -> None:
+        save_model(folder)
+        save_tokenizer(byte_level_tokenizer(), folder)
+        self.folder = folder
+        self._pipe = folder / "generation_config.json"
+        os.mkfifo(self._pipe)
+
+    @contextlib.contextmanager
+    def being_loaded(self) -> Iterator[None]:
+        """Entered once somebody has opened the file; he waits until the end of the block."""
+        fd = self._open(time.monotonic() + 60)
+        try:
+            yield
+        finally:
+            os.close(fd)
+
+    def _open(self, deadline: float) -> int:
+        while True:
+            try:
+                return os.open(self._pipe, os.O_WRONLY | os.O_NONBLOCK)
+            except OSError as error:
+                if error.errno != errno.ENXIO or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> Slow:
+    return Slow(tmp_path / "slow")
+
+
+@pytest.fixture
+async def worker() -> AsyncIterator[Worker]:
+    made = await Worker.start()
+    yield made
+    await made.stop()
+    assert made.process.returncode is not None
+
+
+async def shaken_hands(worker: Worker) -> None:
+    """Its loop answers: signal handlers are in place."""
+    with pytest.raises(BridgeError, match="before a model was loaded"):
+        await worker.ask("stats", {})
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_signals_to_the_whole_group_are_the_fronts_business(
+    worker: Worker, number: signal.Signals
+) -> None:
+    await shaken_hands(worker)
+    worker.process.send_signal(number)
+    await shaken_hands(worker)
+
+
+async def test_killed_worker_says_by_what(worker: Worker) -> None:
+    await shaken_hands(worker)
+    worker.process.kill()
+    assert await worker.ended() == "was killed by SIGKILL"
+    with pytest.raises(WorkerLost) as caught:
+        await worker.ask("stats", {})
+    assert "started again" not in caught.value.message
+
+
+async def test_worker_killed_before_it_shook_hands_says_by_what(worker: Worker) -> None:
+    asked = asyncio.create_task(worker.ask("stats", {}))
+    worker.process.kill()
+    with pytest.raises(WorkerLost):
+        await asked
+    assert await worker.ended() == "was killed by SIGKILL"
+
+
+async def test_worker_that_does_not_stop_is_killed(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "STOP_TIMEOUT_S", 0.05)
+    await shaken_hands(worker)
+    worker.process.send_signal(signal.SIGSTOP)
+    await worker.stop()
+    assert worker.process.returncode == -signal.SIGKILL
+
+
+async def test_worker_that_lost_its_link_and_stays_is_killed(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "STOP_TIMEOUT_S", 0.05)
+    await shaken_hands(worker)
+    worker.process.send_signal(signal.SIGSTOP)
+    worker._driver.abort()
+    assert "had to be killed" in await worker.ended()
+
+
+async def test_stop_before_the_handshake_warns_nobody() -> None:
+    told: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
+    made = await Worker.start()
+    await made.stop()
+    assert await made.ended()
+    del made
+    await asyncio.sleep(0)
+    assert told == []
+
+
+async def test_params_are_not_kept_once_they_are_passed_on(worker: Worker) -> None:
+    await shaken_hands(worker)
+    job = Job(Sink(), 1, "generate", {"prompt": "x" * 1000})
+    worker.submit(job)
+    assert job.params == {}
+
+
+async def test_calls_that_the_worker_does_not_take_are_bounded(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "MAX_UNSENT_BYTES", 2_000_000)
+    await shaken_hands(worker)
+    worker.process.send_signal(signal.SIGSTOP)
+    sink = Sink()
+    for call in range(200):
+        worker.submit(Job(sink, call, "generate", {"prompt": "x" * 1_000_000}))
+        await asyncio.sleep(0)
+        if sink.ends:
+            break
+    assert isinstance(sink.ends[call], Overloaded)
+    assert worker._connection.unsent_bytes < 4_000_000
+    worker.process.kill()  # its backlog need not be read
+
+
+FRONT = """
+import asyncio, sys
+from mlxbridge.host.models.model import Model
+from mlxbridge.host.models.store import ModelSource
+from pathlib import Path
+
+async def main():
+    folder = Path(sys.argv[1])
+    model = Model(ModelSource(name="slow", kind="folder", folder=folder))
+    model.start()
+    while "pid" not in (report := await model.report()):
+        await asyncio.sleep(0.001)
+    print(report["pid"], flush=True)
+    await model.load()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
+def test_worker_dies_with_its_front_even_while_it_loads(slow: Slow) -> None:
+    command = [sys.executable, "-c", FRONT, str(slow.folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as front:
+        assert front.stdout is not None
+        pid = int(front.stdout.readline())
+        with slow.being_loaded():
+            gone = os.pidfd_open(pid)
+            front.kill()
+            front.wait()
+            assert ended_within(gone, 10), "the worker outlived its front"
+
+
+def ended_within(pidfd: int, seconds: float) -> bool:
+    try:
+        return bool(select.select([pidfd], [], [], seconds)[0])
+    finally:
+        os.close(pidfd)
+
+
+async def test_worker_without_its_front_does_not_start(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mlxbridge.host.worker", "--fd", "0", "--front", "1"]
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+    )
+    _, said = await process.communicate()
+    assert process.returncode == 1
+    assert b"the front has gone" in said
