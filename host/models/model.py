@@ -235,6 +235,7 @@ class Model:
 
     def _settle(self, error: BridgeError | None) -> None:
         """Tell those who wait in ``load`` how the attempt ended."""
+        self._told = None
         attempt = self._attempt
         if attempt is None or attempt.done():
             return

@@ -258,6 +258,12 @@ async def test_progress_is_told_to_all_who_wait_and_to_latecomers(model: Model) 
     assert told["early"] == told["late"] == [{"stage": "fetching"}, {"stage": "loading"}]
     await model.load(told["late"].append)  # ready already: nothing to tell
     assert len(told["late"]) == 2
+    await model.unload()
+    again: list[Any] = []
+    load = asyncio.create_task(model.load(again.append))
+    (await FakeWorker.number(2)).become_ready()
+    await load
+    assert again == []  # nothing of the load before
 
 
 async def test_too_many_waiting_calls_are_refused(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:

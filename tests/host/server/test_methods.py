@@ -1,0 +1,83 @@
+"""The front's methods, without a connection and without worker processes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, cast
+
+import pytest
+
+from mlxbridge.errors import ModelNotFound, UnknownMethod
+from mlxbridge.host.models import model as model_module
+from mlxbridge.host.models.catalogue import Catalogue
+from mlxbridge.host.server.methods import GuestMethods
+from mlxbridge.host.server.session import Session
+from mlxbridge.protocol.events import CallOpened
+from tests.host.models.fake_worker import FakeWorker
+
+
+class FakeSession:
+    """Remembers what it was told to send."""
+
+    def __init__(self) -> None:
+        self.items: list[tuple[int, Any]] = []
+        self.work: Callable[[], Awaitable[Mapping[str, Any]]] | None = None
+
+    def send_item(self, call: int, value: Any) -> None:
+        self.items.append((call, value))
+
+    def run(self, call: int, work: Callable[[], Awaitable[Mapping[str, Any]]]) -> None:
+        self.work = work
+
+
+class Nobody:
+    def count(self) -> tuple[int, int]:
+        return 0, 0
+
+
+def open_call(
+    methods: GuestMethods, method: str, params: dict[str, Any], session: FakeSession | None = None
+) -> None:
+    methods.open(cast(Session, session or FakeSession()), CallOpened(7, method, params, None))
+
+
+async def test_load_passes_the_workers_progress_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    FakeWorker.started = []
+    monkeypatch.setattr(model_module, "Worker", FakeWorker)
+    catalogue, session = Catalogue(["demo"]), FakeSession()
+    open_call(GuestMethods(catalogue, Nobody()), "load", {"model": "demo"}, session)
+    assert session.work is not None
+    load = asyncio.ensure_future(session.work())
+    worker = await FakeWorker.number(1)
+    worker.tell({"stage": "loading"})
+    worker.become_ready()
+    assert (await load)["state"] == "ready"
+    assert session.items == [(7, {"stage": "loading"})]
+    await catalogue.close()
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "error"),
+    [
+        ("x" * 100_000, {}, UnknownMethod),
+        ("generate", {"prompt": "a", "model": "x" * 100_000}, ModelNotFound),
+    ],
+)
+def test_long_names_are_refused_without_comparing_all_of_them(
+    monkeypatch: pytest.MonkeyPatch, method: str, params: dict[str, Any], error: type[Exception]
+) -> None:
+    import difflib
+
+    compared: list[int] = []
+    real = difflib.SequenceMatcher.set_seq2
+
+    def counted(matcher: difflib.SequenceMatcher[str], text: str) -> None:
+        compared.append(len(text))
+        real(matcher, text)
+
+    monkeypatch.setattr(difflib.SequenceMatcher, "set_seq2", counted)
+    with pytest.raises(error) as caught:
+        open_call(GuestMethods(Catalogue(["demo"]), Nobody()), method, params)
+    assert compared and max(compared) <= 100
+    assert len(str(caught.value)) < 500
