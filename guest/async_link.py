@@ -45,6 +45,11 @@ class AsyncLink:
         return self._calls.usable
 
     @property
+    def goaway(self) -> BridgeError | None:
+        """Why the host takes no more calls, if it has said so."""
+        return self._calls.goaway
+
+    @property
     def address(self) -> str:
         """Where it leads."""
         return self._calls.address

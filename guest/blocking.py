@@ -9,7 +9,7 @@ from time import monotonic, perf_counter
 from types import TracebackType
 from typing import Any, Literal, overload
 
-from mlxbridge.errors import Cancelled, ConnectionLost, DeadlineExceeded, TransportError
+from mlxbridge.errors import Cancelled, ConnectionLost, DeadlineExceeded, TransportError, UsageError
 from mlxbridge.guest.blocking_link import BlockingLink, connect
 from mlxbridge.guest.call import Call
 from mlxbridge.guest.calls import NO_PAYLOADS
@@ -27,7 +27,7 @@ class Client:
     """A connection to a host, for any number of threads.
 
     It connects at the first call, and again at the first call after the link was lost. A call that was running then
-    ends with ``ConnectionLost``.
+    ends with ``ConnectionLost``. Once closed it stays closed.
 
     Args:
         url: one address or a comma list, tried in order; else ``MLXBRIDGE_URL``, else the usual sockets.
@@ -49,6 +49,7 @@ class Client:
         self._connect_timeout = connect_timeout
         self._timeout = timeout
         self._link: BlockingLink | None = None
+        self._closed = False
         self._connecting = threading.Lock()
         self._pid = os.getpid()
 
@@ -203,7 +204,8 @@ class Client:
         return None if self._link is None else self._link.address
 
     def close(self) -> None:
-        """Cancel what runs and close the connection; a later call opens a new one."""
+        """Cancel what runs and close the connection. The client cannot be used again."""
+        self._closed = True
         link, self._link = self._link, None
         if link is not None and link.pid == os.getpid():
             link.close()
@@ -219,6 +221,8 @@ class Client:
     # ------------------------------------------------------------------------------------------------------------
 
     def _connected(self, deadline: float | None) -> BlockingLink:
+        if self._closed:
+            raise UsageError("this client is closed; make a new one")
         if self._pid != os.getpid():
             self._after_fork()
         link = self._link
@@ -229,7 +233,7 @@ class Client:
         try:
             link = self._link
             if link is None or not link.usable:
-                self._link = link = self._connect(deadline)
+                self._link = link = self._reconnect(link, deadline)
             return link
         finally:
             self._connecting.release()
@@ -241,6 +245,14 @@ class Client:
         self._pid = os.getpid()
         if link is not None:
             link.abandon()
+
+    def _reconnect(self, before: BlockingLink | None, deadline: float | None) -> BlockingLink:
+        try:
+            return self._connect(deadline)
+        except TransportError as error:
+            if before is not None and before.goaway is not None:  # it said why nobody is there now
+                raise before.goaway from error
+            raise
 
     def _connect(self, deadline: float | None) -> BlockingLink:
         failures = []

@@ -61,6 +61,11 @@ class BlockingLink:
         """Where it leads."""
         return self._calls.address
 
+    @property
+    def goaway(self) -> BridgeError | None:
+        """Why the host takes no more calls, if it has said so."""
+        return self._calls.goaway
+
     def shake_hands(self, timeout: float) -> None:
         """Say HELLO and wait for the host's READY.
 

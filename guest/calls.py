@@ -37,6 +37,7 @@ class Calls:
         self.address = address
         self.ready: Ready | None = None
         self.closed: BridgeError | None = None
+        self.goaway: BridgeError | None = None  # why the host takes no more calls
         self.pings: dict[bytes, bool] = {}  # bodies that were sent, and whether they have come back
         self._open: dict[int, Call] = {}
 
@@ -93,6 +94,8 @@ class Calls:
             if call is None:
                 return
             if isinstance(event, ResultReceived):
+                if not call.first_at:  # its only token was the end
+                    call.first_at = call.last_at = perf_counter()
                 call.result = event.result
             else:
                 call.error = event.error
@@ -117,6 +120,7 @@ class Calls:
             self.fail(event.error or ConnectionLost(f"the connection to {self.address} was closed"))
         else:
             assert isinstance(event, GoawayReceived)  # ``usable`` is false from now on
+            self.goaway = event.error
 
     def fail(self, error: BridgeError) -> None:
         """The connection is gone: so are its calls."""

@@ -8,7 +8,7 @@ from time import perf_counter
 from types import TracebackType
 from typing import Any, Literal, overload
 
-from mlxbridge.errors import Cancelled, DeadlineExceeded, TransportError
+from mlxbridge.errors import Cancelled, DeadlineExceeded, TransportError, UsageError
 from mlxbridge.guest.async_link import AsyncLink
 from mlxbridge.guest.async_streams import AsyncTokenStream, Waiter, expire
 from mlxbridge.guest.call import Call
@@ -41,6 +41,7 @@ class AsyncClient:
         self._connect_timeout = connect_timeout
         self._timeout = timeout
         self._link: AsyncLink | None = None
+        self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connecting = asyncio.Lock()
 
@@ -176,7 +177,8 @@ class AsyncClient:
         return None if self._link is None else self._link.address
 
     async def close(self) -> None:
-        """Cancel what runs and close the connection; a later call opens a new one."""
+        """Cancel what runs and close the connection. The client cannot be used again."""
+        self._closed = True
         link, self._link = self._link, None
         if link is not None:
             await link.close()
@@ -192,6 +194,8 @@ class AsyncClient:
     # ------------------------------------------------------------------------------------------------------------
 
     async def _connected(self) -> AsyncLink:
+        if self._closed:
+            raise UsageError("this client is closed; make a new one")
         loop = asyncio.get_running_loop()
         if self._loop is not loop:  # the first use, or the client outlived its loop and with it its link
             self._loop, self._link, self._connecting = loop, None, asyncio.Lock()
@@ -199,8 +203,16 @@ class AsyncClient:
             return self._link
         async with self._connecting:
             if self._link is None or not self._link.usable:
-                self._link = await self._connect()
+                self._link = await self._reconnect(self._link)
             return self._link
+
+    async def _reconnect(self, before: AsyncLink | None) -> AsyncLink:
+        try:
+            return await self._connect()
+        except TransportError as error:
+            if before is not None and before.goaway is not None:  # it said why nobody is there now
+                raise before.goaway from error
+            raise
 
     async def _connect(self) -> AsyncLink:
         failures = []

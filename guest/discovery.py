@@ -43,7 +43,9 @@ def usual_sockets() -> list[str]:
 
 
 def find_token(token: str | None) -> Token | None:
-    """The token: ``token``, else ``MLXBRIDGE_TOKEN``, else the first line of the file ``MLXBRIDGE_TOKEN_FILE``; None for none.
+    """The token: ``token``, else ``MLXBRIDGE_TOKEN``, else the first in the file ``MLXBRIDGE_TOKEN_FILE``; None for none.
+
+    Empty lines of the file and lines that begin with ``#`` do not count.
 
     Raises:
         UsageError: it is not a token, or the file cannot be read.
@@ -53,11 +55,11 @@ def find_token(token: str | None) -> Token | None:
     if not text and path:
         try:
             with open(path, encoding="utf-8") as file:
-                text = file.readline()
+                text = next((line for line in map(str.strip, file) if line and not line.startswith("#")), "")
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"MLXBRIDGE_TOKEN_FILE: cannot read {path}: {error}") from error
-        if not text.strip():
-            raise UsageError(f"MLXBRIDGE_TOKEN_FILE: the first line of {path} is empty, not a token")
+        if not text:
+            raise UsageError(f"MLXBRIDGE_TOKEN_FILE: {path} has no token in it")
     return parse_token(text) if text else None
 
 

@@ -14,6 +14,7 @@ from mlxbridge.errors import UsageError
 from mlxbridge.types import Message, ModelInfo, Prompt, Status
 
 MAX_TOKEN_ID = 0xFFFF_FFFF
+MIN_SEED, MAX_SEED = -(1 << 63), (1 << 64) - 1
 
 
 def generate_params(
@@ -36,6 +37,8 @@ def generate_params(
     """
     if (prompt is None) is (messages is None):
         raise UsageError("give either prompt (raw text or token ids) or messages (a chat)")
+    if isinstance(seed, int) and not MIN_SEED <= seed <= MAX_SEED:
+        raise UsageError(f"seed: must be a whole number of 64 bits, not {seed}")
     params: dict[str, Any] = {
         "model": model,
         "prompt": None if prompt is None else _encode_prompt(prompt),

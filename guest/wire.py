@@ -73,7 +73,9 @@ class Wire:
 
     def await_room(self, timeout: float | None) -> bool:
         """Wait until something can be written; False when the timeout came first."""
-        poll = select.poll()  # one of its own: several threads may wait for this, and poll objects forbid that
+        poll = (
+            select.poll()
+        )  # one of its own: several threads may wait for this, and poll objects forbid that
         poll.register(self._socket, select.POLLOUT)
         return _poll(poll, timeout)
 

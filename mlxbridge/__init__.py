@@ -14,7 +14,33 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from mlxbridge.errors import BridgeError, RemoteError, TransportError
+    from mlxbridge import errors
+    from mlxbridge.errors import (
+        AuthenticationError,
+        BridgeError,
+        Cancelled,
+        ConnectionLost,
+        ContextTooLong,
+        DeadlineExceeded,
+        HandshakeTimeout,
+        HostNotFound,
+        InternalError,
+        InvalidArgument,
+        LimitExceeded,
+        ModelLoadFailed,
+        ModelNotFound,
+        Overloaded,
+        PermissionDenied,
+        ProtocolError,
+        RemoteError,
+        TransportError,
+        Unavailable,
+        UnknownMethod,
+        Unsupported,
+        UsageError,
+        VersionMismatch,
+        WorkerLost,
+    )
     from mlxbridge.guest.async_streams import AsyncTokenStream
     from mlxbridge.guest.blocking import Client
     from mlxbridge.guest.client import AsyncClient
@@ -34,17 +60,38 @@ if TYPE_CHECKING:
 _HOME = {
     "AsyncClient": "mlxbridge.guest.client",
     "AsyncTokenStream": "mlxbridge.guest.async_streams",
+    "AuthenticationError": "mlxbridge.errors",
     "BridgeError": "mlxbridge.errors",
+    "Cancelled": "mlxbridge.errors",
     "Chunk": "mlxbridge.types",
     "Client": "mlxbridge.guest.blocking",
+    "ConnectionLost": "mlxbridge.errors",
+    "ContextTooLong": "mlxbridge.errors",
+    "DeadlineExceeded": "mlxbridge.errors",
     "Generation": "mlxbridge.types",
+    "HandshakeTimeout": "mlxbridge.errors",
+    "HostNotFound": "mlxbridge.errors",
+    "InternalError": "mlxbridge.errors",
+    "InvalidArgument": "mlxbridge.errors",
+    "LimitExceeded": "mlxbridge.errors",
     "Message": "mlxbridge.types",
     "ModelInfo": "mlxbridge.types",
+    "ModelLoadFailed": "mlxbridge.errors",
+    "ModelNotFound": "mlxbridge.errors",
+    "Overloaded": "mlxbridge.errors",
+    "PermissionDenied": "mlxbridge.errors",
+    "ProtocolError": "mlxbridge.errors",
     "RemoteError": "mlxbridge.errors",
     "Status": "mlxbridge.types",
     "TokenStream": "mlxbridge.guest.streams",
     "TransportError": "mlxbridge.errors",
+    "Unavailable": "mlxbridge.errors",
+    "UnknownMethod": "mlxbridge.errors",
+    "Unsupported": "mlxbridge.errors",
     "Usage": "mlxbridge.types",
+    "UsageError": "mlxbridge.errors",
+    "VersionMismatch": "mlxbridge.errors",
+    "WorkerLost": "mlxbridge.errors",
     "chat": "mlxbridge.guest.default",
     "generate": "mlxbridge.guest.default",
     "list_models": "mlxbridge.guest.default",
@@ -58,19 +105,41 @@ _HOME = {
 __all__ = [
     "AsyncClient",
     "AsyncTokenStream",
+    "AuthenticationError",
     "BridgeError",
+    "Cancelled",
     "Chunk",
     "Client",
+    "ConnectionLost",
+    "ContextTooLong",
+    "DeadlineExceeded",
     "Generation",
+    "HandshakeTimeout",
+    "HostNotFound",
+    "InternalError",
+    "InvalidArgument",
+    "LimitExceeded",
     "Message",
     "ModelInfo",
+    "ModelLoadFailed",
+    "ModelNotFound",
+    "Overloaded",
+    "PermissionDenied",
+    "ProtocolError",
     "RemoteError",
     "Status",
     "TokenStream",
     "TransportError",
+    "Unavailable",
+    "UnknownMethod",
+    "Unsupported",
     "Usage",
+    "UsageError",
+    "VersionMismatch",
+    "WorkerLost",
     "__version__",
     "chat",
+    "errors",
     "generate",
     "list_models",
     "load_model",
@@ -82,11 +151,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name == "errors":
+        return importlib.import_module("mlxbridge.errors")
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
-
     value = globals()[name] = getattr(importlib.import_module(home), name)
     return value
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 EXIT_ERROR = 1
 EXIT_INTERRUPTED = 130
+_CHAT_HELP = "Ctrl-C stops an answer, /reset starts afresh, /exit or Ctrl-D ends the chat."
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -34,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BridgeError as error:
         sys.exit(f"mlxbridge: {type(error).__name__}: {error.message}")
     except KeyboardInterrupt:
+        print(file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:  # `mlxbridge generate … | head`: whoever read has enough
         _discard_stdout()
@@ -149,13 +152,21 @@ def _generate(options: argparse.Namespace) -> None:
 def _chat(options: argparse.Namespace) -> None:
 
     messages = _system(options)
-    print("Ctrl-C stops an answer, Ctrl-D ends the chat, /reset starts afresh.", file=sys.stderr)
+    print(_CHAT_HELP, file=sys.stderr)
+    if sys.stdin.isatty():
+        with contextlib.suppress(ImportError):
+            import readline  # noqa: F401  (input() then has a history and can be edited)
     with _client(options) as client:
         while (line := _ask()) is not None:
             if not line.strip():
                 continue
-            if line.strip() == "/reset":
-                messages = _system(options)
+            if line.startswith("/"):
+                if line.strip() == "/exit":
+                    break
+                if line.strip() == "/reset":
+                    messages = _system(options)
+                else:
+                    print(_CHAT_HELP, file=sys.stderr)
                 continue
             messages.append({"role": "user", "content": line})
             try:
@@ -174,7 +185,7 @@ def _chat_turn(client: Client, messages: list[Message], options: argparse.Namesp
         if options.stats:
             print(describe(stream.generation), file=sys.stderr)
     except KeyboardInterrupt:
-        print(" (stopped)")
+        print("(stopped)")
     return stream.text
 
 
@@ -191,10 +202,12 @@ def _system(options: argparse.Namespace) -> list[Message]:
 
 
 def _print_stream(stream: TokenStream) -> None:
-    with stream:
-        for chunk in stream:
-            print(chunk, end="", flush=True)
-    print(flush=True)
+    try:
+        with stream:
+            for chunk in stream:
+                print(chunk, end="", flush=True)
+    finally:
+        print(flush=True)
 
 
 def describe(generation: Generation) -> str:

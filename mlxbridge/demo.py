@@ -65,6 +65,7 @@ def _answer(client: Client, question: str) -> None:
 def _host(path: str) -> Iterator[subprocess.Popen[bytes]]:
     command = [
         sys.executable,
+        "-P",  # a folder named mlxbridge in the current one is not this package
         "-m",
         "mlxbridge.host",
         "serve",

@@ -236,9 +236,12 @@ async def test_items_on_an_async_generate_call_are_passed_over(path: str) -> Non
 
 
 def test_payload_on_a_generate_call_ends_the_connection(path: str) -> None:
-    with script_host(path, odd) as host, Client(host.url, timeout=10) as client:
-        with pytest.raises(RemoteProtocolError, match="no credit"):
-            client.generate("payload")
+    with (
+        script_host(path, odd) as host,
+        Client(host.url, timeout=10) as client,
+        pytest.raises(RemoteProtocolError, match="no credit"),
+    ):
+        client.generate("payload")
 
 
 async def test_slot_of_a_call_that_could_not_be_opened_goes_to_the_next(path: str) -> None:
@@ -273,11 +276,12 @@ def test_stream_of_the_parent_cannot_be_read_by_a_fork(path: str) -> None:
 
 
 def test_idle_client_finds_the_host_that_came_back(path: str) -> None:
-    with script_host(path, answer) as first, Client(first.url, timeout=10) as client:
-        assert client.generate("one").text == "Hello one"
-    os.unlink(path)
-    with script_host(path, answer):
-        assert client.generate("two").text == "Hello two"
+    with Client(f"unix://{path}", timeout=10) as client:
+        with script_host(path, answer):
+            assert client.generate("one").text == "Hello one"
+        os.unlink(path)
+        with script_host(path, answer):
+            assert client.generate("two").text == "Hello two"
 
 
 def test_timeout_covers_connecting(path: str) -> None:

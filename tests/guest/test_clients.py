@@ -20,6 +20,8 @@ from mlxbridge.errors import (
     LimitExceeded,
     Overloaded,
     RemoteProtocolError,
+    Unavailable,
+    UsageError,
 )
 from mlxbridge.protocol import HostConnection, Limits
 from mlxbridge.protocol.events import CallCancelled, CallOpened, Event
@@ -248,11 +250,64 @@ def test_async_client_outlives_its_loop(host: ScriptHost) -> None:
     client = AsyncClient(host.url, timeout=20)
 
     async def ask() -> str:
+        assert client._link is None or client._link.loop is not asyncio.get_running_loop()
         text = (await client.generate("you")).text
-        await client.close()
+        assert client._link is not None
+        await client._link.close()  # what the loop's end would leave to the garbage collector
         return text
 
     assert [asyncio.run(ask()), asyncio.run(ask())] == ["Hello you"] * 2
+
+
+def test_closed_client_stays_closed(host: ScriptHost) -> None:
+    client = Client(host.url)
+    client.ping()
+    client.close()
+    with pytest.raises(UsageError, match="closed"):
+        client.ping()
+
+
+async def test_closed_async_client_stays_closed(host: ScriptHost) -> None:
+    async with AsyncClient(host.url) as client:
+        await client.ping()
+    with pytest.raises(UsageError, match="closed"):
+        await client.ping()
+
+
+def test_answer_that_is_only_an_end_has_a_time_to_first_token(path: str) -> None:
+    def react(connection: HostConnection, event: Event) -> None:
+        if isinstance(event, CallOpened):
+            connection.finish(event.call, {**RESULT, "completion_tokens": 1})
+
+    with script_host(path, react) as host, Client(host.url, timeout=10) as client:
+        assert client.generate("x").time_to_first_token > 0
+
+
+@pytest.mark.parametrize("kind", ["blocking", "async"])
+def test_call_to_a_host_that_went_away_says_why(path: str, kind: str) -> None:
+    def react(connection: HostConnection, event: Event) -> None:
+        if isinstance(event, CallOpened):
+            connection.go_away("the host is shutting down", 1000)
+            answer(connection, event)
+
+    async def ask_twice(url: str) -> None:
+        async with AsyncClient(url, timeout=10) as client:
+            assert (await client.generate("x")).text == "Hello x"
+            host.close()
+            os.unlink(path)
+            with pytest.raises(Unavailable, match="shutting down"):
+                await client.generate("y")
+
+    with script_host(path, react) as host:
+        if kind == "async":
+            asyncio.run(ask_twice(host.url))
+            return
+        with Client(host.url, timeout=10) as client:
+            assert client.generate("x").text == "Hello x"
+            host.close()
+            os.unlink(path)
+            with pytest.raises(Unavailable, match="shutting down"):
+                client.generate("y")
 
 
 @pytest.fixture
