@@ -236,6 +236,7 @@ class Worker:
 async def _spawn(fd: int) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         sys.executable,
+        "-P",  # what lies in the current folder must not be taken for a library
         "-m",
         "mlxbridge.host.worker",
         "--fd",

@@ -95,7 +95,7 @@ class GuestMethods:
                 "software": SOFTWARE,
                 "uptime_ms": round((time.monotonic() - self._started_at) * 1000),
                 "connections": connections,
-                "calls": calls,
+                "calls": calls - 1,  # less this one
                 "models": [await model.report() for model in self._catalogue],
             }
 

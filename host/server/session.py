@@ -217,7 +217,9 @@ class Session:
     def _on_closed(self, event: Closed) -> None:
         self._timer.cancel()
         if event.error is not None and self._connection.peer is None:
-            log.warning("a guest was refused: %r", event.error.message)
+            transport = self.driver.transport
+            where = self._describe_peer(transport) if transport is not None else "gone"
+            log.warning("a guest (%s) was refused: %r", where, event.error.message)
         for call in list(self._cancels):
             self._cancel(call)
         for timer in self._deadlines.values():

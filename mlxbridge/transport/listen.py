@@ -24,6 +24,7 @@ from mlxbridge.transport.buffers import widen_unix
 
 BACKLOG = 128  # macOS caps it there (kern.ipc.somaxconn)
 PRIVATE_FOLDER_MODE = 0o700
+SHARED_FOLDER_MODE = 0o755
 _PROBE_TIMEOUT_S = 1.0
 # XNU also refuses when the accept queue of a live listener is full, so there one refusal proves nothing.
 _REFUSALS_NEEDED = 5 if sys.platform == "darwin" else 1
@@ -62,7 +63,8 @@ class UnixListener(socket.socket):
 def open_listener(listen: Listen) -> socket.socket:
     """Bind and listen.
 
-    For a unix socket the folder is made with 0700 where it is missing. Without ``listen.mode`` the file gets
+    For a unix socket the folder is made with 0700 where it is missing, or with 0755 if ``listen.mode`` opens the socket
+    to others. Without ``listen.mode`` the file gets
     0666 in a folder that only its owner can enter (whoever has the socket mounted may then connect, as any
     user), and 0600 in every other folder.
 
@@ -129,9 +131,14 @@ def bound_address(sock: socket.socket, listen: Listen) -> Address:
             return VsockAddress(cid, vsock.bound_port(sock))
 
 
+def _folder_mode(mode: int | None) -> int:
+    """For a folder that is missing: private, unless the socket in it was expressly opened to others."""
+    return SHARED_FOLDER_MODE if mode is not None and mode & 0o066 else PRIVATE_FOLDER_MODE
+
+
 def _open_unix(path: str, mode: int | None) -> socket.socket:
     folder = os.path.dirname(path)
-    os.makedirs(folder, mode=PRIVATE_FOLDER_MODE, exist_ok=True)
+    os.makedirs(folder, mode=_folder_mode(mode), exist_ok=True)
     if mode is None:
         is_private = not stat.S_IMODE(os.stat(folder).st_mode) & 0o077
         mode = 0o666 if is_private else 0o600

@@ -17,7 +17,8 @@ _DIAL_UNIX = {
     errno.ENOENT: "there is no such file: start mlxbridge-host, or mount its socket into this container",
     errno.ECONNREFUSED: "nobody listens on it: start mlxbridge-host; if that was restarted, mount the folder"
     " of its socket rather than the file",
-    errno.EACCES: "this user may not connect: listen with unix:PATH?mode=0666",
+    errno.EACCES: "this user may not connect: mount the socket file itself, or let the host listen with"
+    " unix:PATH?mode=0666 in a folder that others can enter",
     errno.EOPNOTSUPP: "the file system cannot carry it: mount the socket file itself, not its folder",
     errno.ENOTSOCK: "the file is not a socket: mount the host's socket there",
     errno.ETIMEDOUT: "the host does not accept connections: it is hung or overloaded",

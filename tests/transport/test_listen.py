@@ -283,3 +283,11 @@ def test_accepted_tcp_sockets_are_probed_while_they_are_silent() -> None:
         address = bound_address(sock, Listen(TcpAddress("127.0.0.1", 0)))
         with dial_blocking(address, 5), sock.accept()[0] as accepted:
             assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+
+@pytest.mark.parametrize(("suffix", "expected"), [("", 0o700), ("?mode=0600", 0o700), ("?mode=0666", 0o755)])
+def test_folder_that_is_made_is_as_open_as_the_socket_was_asked_to_be(
+    folder: Path, suffix: str, expected: int
+) -> None:
+    with listener(parse_listen(f"unix:{folder}/new/s{suffix}")):
+        assert (folder / "new").stat().st_mode & 0o777 == expected

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from mlxbridge.errors import BridgeError, Overloaded, WorkerLost
+from mlxbridge.errors import BridgeError, InternalError, Overloaded, WorkerLost
 from mlxbridge.host.models import worker as worker_module
 from mlxbridge.host.models.job import Job
 from mlxbridge.host.models.worker import Worker
@@ -213,3 +213,17 @@ async def test_worker_without_its_front_does_not_start(tmp_path: Path) -> None:
     _, said = await process.communicate()
     assert process.returncode == 1
     assert b"the front has gone" in said
+
+
+async def test_worker_takes_no_library_from_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mlxbridge").mkdir()
+    (tmp_path / "msgpack.py").write_text("raise SystemExit('not the library')")
+    monkeypatch.chdir(tmp_path)
+    worker = await Worker.start()
+    try:
+        with pytest.raises(InternalError, match="before a model was loaded"):
+            await worker.ask("stats", {})
+    finally:
+        await worker.stop()
