@@ -180,7 +180,7 @@ def guest_auth(head: Mapping[str, Any], token: Token | None) -> bool:
     if auth == AUTH_NONE:
         if token is not None:
             raise AuthenticationError(
-                "a token is set here, but the host has none: unset MLXBRIDGE_TOKEN and MLXBRIDGE_TOKEN_FILE, or start the host with --token-file"
+                "a token is set here, but the host has none: unset MLXBRIDGE_TOKEN, or start the host with --token-file"
             )
         return False
     if auth != AUTH_HMAC:
