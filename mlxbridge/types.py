@@ -74,8 +74,8 @@ class Generation:
 class ModelInfo:
     """A model the host serves, and what it is doing now.
 
-    ``state`` is "unloaded", "loading", "ready", "restarting", "unloading" or "failed"; ``details`` has architecture, parameters,
-    context_length and the like once it was loaded, and the reason when it failed.
+    ``state`` is "unloaded", "loading", "ready", "restarting", "unloading" or "failed"; ``details`` has architecture,
+    parameters, context_length and the like once it was loaded, and the reason when it failed.
     """
 
     name: str

@@ -290,21 +290,21 @@ def test_call_to_a_host_that_went_away_says_why(path: str, kind: str) -> None:
             connection.go_away("the host is shutting down", 1000)
             answer(connection, event)
 
-    async def ask_twice(url: str) -> None:
-        async with AsyncClient(url, timeout=10) as client:
+    async def ask_twice(running: ScriptHost) -> None:
+        async with AsyncClient(running.url, timeout=10) as client:
             assert (await client.generate("x")).text == "Hello x"
-            host.close()
+            running.close()
             os.unlink(path)
             with pytest.raises(Unavailable, match="shutting down"):
                 await client.generate("y")
 
-    with script_host(path, react) as host:
+    with script_host(path, react) as running:
         if kind == "async":
-            asyncio.run(ask_twice(host.url))
+            asyncio.run(ask_twice(running))
             return
-        with Client(host.url, timeout=10) as client:
+        with Client(running.url, timeout=10) as client:
             assert client.generate("x").text == "Hello x"
-            host.close()
+            running.close()
             os.unlink(path)
             with pytest.raises(Unavailable, match="shutting down"):
                 client.generate("y")

@@ -85,7 +85,9 @@ def test_fixed_bounds_are_the_codes() -> None:
         assert str(number) in section("4. Limits")
     assert f"{MAX_ARRAY_ITEMS:,}" in section("Heads") and f"{MAX_MAP_ITEMS:,}" in section("Heads")
     assert f"{MAX_QUEUED_ITEMS:,}" in section("Credit, per call")
-    assert f"{KEEPALIVE_INTERVAL_S:.0f} s *of running time*" in " ".join(section("8. Keepalive and the end").split())
+    assert f"{KEEPALIVE_INTERVAL_S:.0f} s *of running time*" in " ".join(
+        section("8. Keepalive and the end").split()
+    )
 
 
 def test_states_are_the_codes() -> None:
