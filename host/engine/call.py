@@ -7,7 +7,7 @@ from time import perf_counter
 from mlxbridge.errors import InternalError
 from mlxbridge.host.engine.detokenize import Detokenizer
 from mlxbridge.host.engine.interface import Row
-from mlxbridge.host.engine.sampling import RowSampler
+from mlxbridge.host.engine.rows import Job
 from mlxbridge.host.engine.stops import StopMatcher
 from mlxbridge.types import FinishReason, Usage
 
@@ -25,17 +25,13 @@ class Call:
         self,
         number: int,
         *,
-        prompt: list[int],
-        max_tokens: int,
+        job: Job,
         eos_ids: frozenset[int],
-        sampler: RowSampler | None,
         detokenizer: Detokenizer,
         stops: StopMatcher,
     ) -> None:
         self.number = number
-        self.prompt = prompt
-        self.max_tokens = max_tokens
-        self.sampler = sampler
+        self.job = job
         self._eos_ids = eos_ids
         self._detokenizer = detokenizer
         self._stops = stops
@@ -43,11 +39,6 @@ class Call:
         self._submitted_at = perf_counter()
         self._admitted_at: float | None = None
         self._first_token_at: float | None = None
-
-    @property
-    def is_decoding(self) -> bool:
-        """Whether the first token is there."""
-        return self._first_token_at is not None
 
     def admit(self) -> None:
         """Its prefill begins."""
@@ -62,7 +53,7 @@ class Call:
         text = self._stops.push(self._detokenizer.push(token))
         if self._stops.matched is not None:
             return self._finish("stop", [token], text)
-        if self._num_tokens >= self.max_tokens:
+        if self._num_tokens >= self.job.max_tokens:
             return self._finish("length", [token], text)
         return Row(self.number, [token], text)
 
@@ -72,9 +63,11 @@ class Call:
 
     def fail(self, message: str) -> Row:
         """The last row of a call that the host could not finish."""
+        self.job.ended = True
         return Row(self.number, [], "", error=InternalError(message))
 
     def _finish(self, reason: FinishReason, token_ids: list[int], text: str) -> Row:
+        self.job.ended = True
         text += self._stops.push(self._detokenizer.flush()) + self._stops.flush()
         if reason == "length" and self._stops.matched is not None:
             reason = "stop"
@@ -86,7 +79,7 @@ class Call:
         admitted_at = self._admitted_at or now
         return Usage(
             finish_reason=reason,
-            prompt_tokens=len(self.prompt),
+            prompt_tokens=len(self.job.prompt),
             completion_tokens=self._num_tokens,
             stop_string=self._stops.matched,
             queue_seconds=admitted_at - self._submitted_at,

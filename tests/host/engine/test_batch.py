@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,9 @@ import pytest
 from mlx_lm import stream_generate
 from mlx_lm.models import cache as mlx_lm_cache
 
-from mlxbridge.errors import ContextTooLong, InternalError, InvalidArgument, ModelLoadFailed, Overloaded
-from mlxbridge.host.engine import batch, sampling
+from mlxbridge.errors import ContextTooLong, InternalError, InvalidArgument, Overloaded
 from mlxbridge.host.engine.batch import BatchEngine
+from mlxbridge.host.engine.decode import Lane
 from mlxbridge.host.engine.interface import Engine, GenerateRequest
 from mlxbridge.host.engine.loader import LoadedModel, load
 from tests.host.engine.tiny import TEXTS, Answers, byte_level_tokenizer, save_model, save_tokenizer
@@ -21,7 +21,7 @@ caches: Any = mlx_lm_cache
 MakeEngine = Callable[..., BatchEngine]
 
 
-def mlx_lm_tokens(loaded: LoadedModel, prompt: str, max_tokens: int) -> list[int]:
+def mlx_lm_tokens(loaded: LoadedModel, prompt: str | list[int], max_tokens: int) -> list[int]:
     """What mlx_lm generates by itself, without the ending EOS."""
     tokenizer, own = loaded.tokenizer, loaded.tokenizer.eos_token_ids
     tokenizer.eos_token_ids = loaded.eos_ids
@@ -191,17 +191,15 @@ def test_cancel_frees_the_place_for_the_next_step(make_engine: MakeEngine, endle
     answers = Answers(make_engine(endless, max_batch=1))
     answers.submit(1, prompt=TEXTS[0], max_tokens=300)
     answers.submit(2, prompt=TEXTS[1], max_tokens=3)
-    answers.step(6)
-    assert answers.engine.stats() == {"running": 1, "waiting": 1, "steps_total": 6, "tokens_total": 4}
+    answers.step(5)
+    assert answers.engine.stats() == {"running": 1, "waiting": 1, "steps_total": 5, "tokens_total": 4}
     answers.cancel(1)
     usage = answers.last[1].usage
     assert usage is not None and (usage.finish_reason, usage.completion_tokens) == ("cancelled", 4)
     assert answers.engine.stats()["running"] == 0
     answers.step()
     assert answers.engine.stats()["running"] == 1
-    assert len(answers.engine._generator._prompt_batch) == 1 and not len(
-        answers.engine._generator._generation_batch
-    )
+    assert [lane.num_rows for lane in answers.engine._lanes._lanes] == [1]
     answers.finish()
     assert len(answers.tokens[2]) == 3
 
@@ -218,13 +216,13 @@ def test_cancel_at_every_stage(free: Answers, endless: LoadedModel) -> None:
     assert free.engine.cancel(99) is None
 
 
-def test_ended_calls_leave_nothing_in_the_generator(free: Answers) -> None:
+def test_ended_calls_leave_nothing_behind(free: Answers) -> None:
     for call in range(3):
         free.submit(call, prompt=TEXTS[call], max_tokens=4)
     free.step(2)
     free.cancel(0)
     free.finish()
-    assert free.engine._generator.prompt_cache_nbytes == 0
+    assert free.engine._lanes.num_lanes == 0 and not free.engine._prefill._groups
     assert free.engine.stats()["running"] == free.engine.stats()["waiting"] == 0
 
 
@@ -259,28 +257,30 @@ def test_without_max_tokens_the_context_is_filled(free: Answers) -> None:
     assert usage is not None and (usage.finish_reason, usage.completion_tokens) == ("length", 112)
 
 
-@pytest.mark.parametrize("failing_draw", [1, 2, 5])
-def test_sampler_failure_ends_its_row_alone(
-    make_engine: MakeEngine, endless: LoadedModel, monkeypatch: pytest.MonkeyPatch, failing_draw: int
+def fail_on(token: int, model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model raises whenever it is to read a prompt with this token."""
+    real = type(model).__call__
+
+    def picky(self: Any, inputs: mx.array, **options: Any) -> Any:
+        if inputs.shape[1] > 1 and bool(mx.any(inputs == token).item()):
+            raise RuntimeError("indigestible")
+        return real(self, inputs, **options)
+
+    monkeypatch.setattr(type(model), "__call__", picky)
+
+
+def test_prompt_that_fails_ends_its_row_alone(
+    free: Answers, endless: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, draws = sampling.filter_logprobs, iter(range(1, 100))
-
-    def sometimes(logprobs: mx.array, **filters: Any) -> mx.array:
-        if filters["top_k"] == 13 and next(draws) == failing_draw:
-            raise RuntimeError("unlucky")
-        return real(logprobs, **filters)
-
-    monkeypatch.setattr(sampling, "filter_logprobs", sometimes)
-    answers = Answers(make_engine(endless))
-    answers.submit(1, prompt=TEXTS[0], max_tokens=10, temperature=1.0, seed=1)
-    answers.submit(2, prompt=TEXTS[0], max_tokens=10, temperature=1.0, seed=1, top_k=13)
-    answers.submit(3, prompt=TEXTS[0], max_tokens=10)
-    answers.finish()
-    error = answers.last[2].error
-    assert isinstance(error, InternalError) and "unlucky" in error.message
-    assert len(answers.tokens[2]) == failing_draw - 1
-    assert len(answers.tokens[1]) == 10
-    assert answers.tokens[3] == mlx_lm_tokens(endless, TEXTS[0], 10)
+    prompts = {1: [5] * 20, 2: [5] * 9 + [99] + [5] * 10, 3: [6] * 20}
+    expected = {call: mlx_lm_tokens(endless, prompts[call], 10) for call in (1, 3)}
+    fail_on(99, endless.model, monkeypatch)
+    for call, prompt in prompts.items():
+        free.submit(call, prompt=prompt, max_tokens=10)
+    free.finish()
+    error = free.last[2].error
+    assert isinstance(error, InternalError) and "indigestible" in error.message
+    assert {call: free.tokens[call] for call in (1, 3)} == expected
 
 
 def test_detokenizer_failure_ends_its_row_alone(free: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,7 +292,7 @@ def test_detokenizer_failure_ends_its_row_alone(free: Answers, monkeypatch: pyte
     assert len(free.tokens[2]) == 10
 
 
-@pytest.mark.parametrize("method", ["next", "insert", "remove"])
+@pytest.mark.parametrize("method", ["join", "settle", "queue", "read"])
 def test_step_failure_ends_running_calls_and_spares_the_rest(
     make_engine: MakeEngine, endless: LoadedModel, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
@@ -303,10 +303,13 @@ def test_step_failure_ends_running_calls_and_spares_the_rest(
     for call in (3, 4, 5):
         answers.submit(call, prompt=TEXTS[call], max_tokens=6)
 
-    def fail(*_: object, **__: object) -> None:
+    real = getattr(Lane, method)
+
+    def fail_once(self: Lane, *arguments: Any, **options: Any) -> Any:
+        monkeypatch.setattr(Lane, method, real)
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(answers.engine._generator, method, fail)
+    monkeypatch.setattr(Lane, method, fail_once)
     answers.finish()
     failed = {call for call, row in answers.last.items() if row.error is not None}
     assert 2 in failed and {4, 5}.isdisjoint(failed)
@@ -338,36 +341,28 @@ def test_prefill_beside_running_answers_is_bounded(
     assert len(answers.tokens[0]) - before == 60
 
 
-def test_padding_is_settled_now_and_then(free: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
-    settled: list[Any] = []
-    monkeypatch.setattr(batch, "_settle_padding", settled.append)
-    free.submit(1, prompt="a", max_tokens=400)
-    free.finish()
-    assert len(settled) == 1
+def test_model_that_cannot_be_batched_takes_turns(
+    make_engine: MakeEngine, endless: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Other(caches.KVCache):  # type: ignore[misc]
+        """A cache that nobody has a batched form of."""
 
-
-def test_settle_padding_reaches_nested_caches(free: Answers) -> None:
-    class Generator:
-        class _generation_batch:
-            prompt_cache = [
-                caches.ArraysCache(1, left_padding=[1, 2]),
-                caches.CacheList(caches.ArraysCache(1, left_padding=[3]), caches.KVCache()),
-            ]
-
-    flat = list(batch._flatten(Generator._generation_batch.prompt_cache))
-    assert [type(cache) for cache in flat] == [caches.ArraysCache, caches.ArraysCache, caches.KVCache]
-    batch._settle_padding(Generator)
-
-
-def test_model_that_cannot_be_batched_is_refused(loaded: LoadedModel) -> None:
-    class Chunked:
-        layers: Iterator[Any] = iter(())
-
-        def make_cache(self) -> list[Any]:
-            return [caches.CacheList(caches.KVCache(), caches.KVCache()), caches.ChunkedKVCache(8)]
-
-    with pytest.raises(ModelLoadFailed, match="ChunkedKVCache"):
-        BatchEngine(replace(loaded, model=Chunked()))
+    monkeypatch.setattr(
+        type(endless.model), "make_cache", lambda self: [Other() for _ in self.layers], raising=False
+    )
+    answers = Answers(make_engine(endless))
+    assert answers.engine.describe()["batched"] is False
+    for call in range(4):
+        answers.submit(call, prompt=TEXTS[call], max_tokens=12, temperature=0.7 * (call % 2), seed=call)
+        answers.step(2)
+    assert answers.engine._lanes.num_lanes == 4
+    answers.finish()
+    monkeypatch.undo()
+    batched = Answers(make_engine(endless))
+    assert batched.engine.describe()["batched"] is True
+    for call in range(4):
+        batched.submit(call, prompt=TEXTS[call], max_tokens=12, temperature=0.7 * (call % 2), seed=call)
+    assert batched.finish().tokens == answers.tokens
 
 
 def test_requests_are_not_mixed_up(free: Answers, endless: LoadedModel) -> None:

@@ -1,0 +1,146 @@
+"""Rows that are decoded together, one forward pass a step, always one step ahead of what the host has read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+
+from mlxbridge.host.engine.caches import RowCaches
+from mlxbridge.host.engine.rows import Job
+from mlxbridge.host.engine.sampler import GREEDY, Sampler
+
+# Given up places are computed along until they are this share of all: a departure copies all that stays.
+_MAX_GIVEN_UP = 1 / 8
+
+
+@dataclass(slots=True)
+class Ready:
+    """A job whose prompt, but for its last token, is in plain caches of one row."""
+
+    job: Job
+    caches: list[Any]
+
+    @property
+    def num_cached(self) -> int:
+        """Tokens in the caches."""
+        return len(self.job.prompt) - 1
+
+
+class Lane:
+    """A batch of rows, from their prompt's last token to their answer's last one.
+
+    A step is ``settle``, ``join``, ``queue``, ``read``. ``queue`` starts the computation of every row's next token
+    from the token before it, which is still on the device; ``read`` then waits for that one only.
+    """
+
+    def __init__(self, model: Any, *, can_grow: bool) -> None:
+        """Start empty; a lane that cannot grow holds one row, in the model's own plain caches."""
+        self._model = model
+        self._can_grow = can_grow
+        self._caches = RowCaches()
+        # By place; None where a row has ended.
+        self._jobs: list[Job | None] = []
+        # uint32 (places,): the next step's input. Where ``_unread`` has a job, it is a token that was drawn for it.
+        self._tokens: mx.array = mx.array([], dtype=mx.uint32)
+        self._unread: list[Job | None] = []
+        self._read_next: tuple[mx.array, list[Job | None]] | None = None
+        self._sampler: Sampler | None = None
+
+    @property
+    def num_rows(self) -> int:
+        """Rows that have not ended."""
+        return sum(job is not None for job in self._jobs)
+
+    @property
+    def end(self) -> int:
+        """Places a row takes in the buffers: the longest row's length."""
+        return self._caches.layout.end
+
+    @property
+    def num_places(self) -> int:
+        """Rows that are computed, given up places among them."""
+        return len(self._jobs)
+
+    @property
+    def can_grow(self) -> bool:
+        """Whether more than one row may be in it."""
+        return self._can_grow
+
+    def settle(self, *, num_joining: int = 0) -> None:
+        """Give up the places of jobs that ended; move the others together if too many are not needed.
+
+        Args:
+            num_joining: rows that will take given up places in this step.
+        """
+        for place, job in enumerate(self._jobs):
+            if job is not None and job.ended:
+                self._jobs[place] = self._unread[place] = None
+                self._caches.give_up(place)
+        num_idle = len(self._jobs) - self.num_rows - num_joining
+        if self.num_rows and num_idle > len(self._jobs) * _MAX_GIVEN_UP:
+            self._take([place for place, job in enumerate(self._jobs) if job is not None])
+
+    def join(self, rows: Sequence[Ready]) -> None:
+        """Let rows take part from the next ``queue`` on; their caches belong to the lane from now on."""
+        assert self._can_grow or not self._jobs and len(rows) == 1
+        free = [place for place, job in enumerate(self._jobs) if job is None]
+        first_new = len(self._jobs)
+        places = [*free, *range(first_new, first_new + len(rows))][: len(rows)]
+        if self._can_grow:
+            self._caches.place([row.caches for row in rows], [row.num_cached for row in rows], places)
+        else:
+            self._caches.layers = rows[0].caches
+        num_new = max(0, places[-1] + 1 - first_new)
+        self._jobs += [None] * num_new
+        self._unread += [None] * num_new
+        values, is_new = [0] * len(self._jobs), [False] * len(self._jobs)
+        for row, place in zip(rows, places, strict=True):
+            self._jobs[place], self._unread[place] = row.job, None
+            values[place], is_new[place] = row.job.prompt[-1], True
+        before = mx.concatenate([self._tokens, mx.zeros(num_new, dtype=mx.uint32)])
+        self._tokens = mx.where(mx.array(is_new), mx.array(values, dtype=mx.uint32), before)
+        self._sampler = None
+
+    def queue(self) -> None:
+        """Start computing the next token of every row, unless all have got their last."""
+        self._read_next = (self._tokens, self._unread)
+        if not any(job is not None and job.num_drawn < job.max_tokens for job in self._jobs):
+            self._unread = [None] * len(self._jobs)
+            return
+        if self._sampler is None:
+            self._sampler = self._make_sampler()
+        logits = self._model(self._tokens[:, None], cache=self._caches.layers)
+        self._caches.advance()
+        self._tokens = self._sampler.draw(logits[:, -1, :])
+        mx.async_eval(self._tokens)  # type: ignore[no-untyped-call]
+        self._unread = list(self._jobs)
+        for job in self._jobs:
+            if job is not None:
+                job.num_drawn += 1
+
+    def read(self) -> list[tuple[Job, int]]:
+        """Wait for the tokens that the ``queue`` before the last one started; one copy for all rows."""
+        assert self._read_next is not None
+        (tokens, jobs), self._read_next = self._read_next, None
+        if not any(job is not None and not job.ended for job in jobs):
+            return []
+        values: Any = tokens.tolist()
+        return [
+            (job, value) for job, value in zip(jobs, values, strict=True) if job is not None and not job.ended
+        ]
+
+    def _take(self, places: list[int]) -> None:
+        self._caches.take(places)
+        self._jobs = [self._jobs[place] for place in places]
+        self._unread = [self._unread[place] for place in places]
+        self._tokens = self._tokens[mx.array(places)]
+        self._sampler = None
+
+    def _make_sampler(self) -> Sampler:
+        return Sampler(
+            [GREEDY if job is None else job.settings for job in self._jobs],
+            [0 if job is None else job.num_drawn for job in self._jobs],
+        )

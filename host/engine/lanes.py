@@ -1,0 +1,86 @@
+"""Which rows are decoded together, and all of their steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mlxbridge.host.engine.caches import kv_bytes
+from mlxbridge.host.engine.decode import Lane, Ready
+from mlxbridge.host.engine.rows import Job
+
+MAX_LANES = 4
+# A further lane costs about as much as reading so many bytes, whatever the model's size.
+_LEAST_LANE_BYTES = 64 << 20
+
+
+def padding_bytes(lane: tuple[int, int], num_cached: int, bytes_per_token: int) -> int:
+    """What a lane would read in vain, each step, if a row joined.
+
+    Args:
+        lane: its places and their length in tokens.
+        num_cached: the row's length in tokens.
+        bytes_per_token: of keys and values, over all layers.
+    """
+    num_places, end = lane
+    longest = max(end, num_cached)
+    return ((num_places + 1) * longest - num_places * end - num_cached) * bytes_per_token
+
+
+class Lanes:
+    """All rows that are being decoded.
+
+    Rows of one lane share a forward pass but are padded to the longest of them. So a row opens a lane of its own
+    when padding would cost more memory traffic than another pass over the weights does. A model whose batched form
+    is not exact gets a lane for each row.
+    """
+
+    def __init__(self, model: Any, *, is_batched: bool, weight_bytes: int) -> None:
+        self._model = model
+        self._is_batched = is_batched
+        self._lane_bytes = max(weight_bytes, _LEAST_LANE_BYTES)
+        self._lanes: list[Lane] = []
+
+    @property
+    def num_lanes(self) -> int:
+        """Forward passes a step."""
+        return len(self._lanes)
+
+    def step(self, joining: Sequence[Ready]) -> list[tuple[Job, int]]:
+        """Let rows join, start every row's next token, and read those that the step before started."""
+        chosen = self._choose(joining)
+        for lane in self._lanes:
+            lane.settle(num_joining=len(chosen.get(lane, [])))
+        for lane, rows in chosen.items():
+            lane.join(rows)
+        self._lanes = [lane for lane in self._lanes if lane.num_rows]
+        for lane in self._lanes:
+            lane.queue()
+        return [drawn for lane in self._lanes for drawn in lane.read()]
+
+    def drop_idle(self) -> None:
+        """Give the memory of lanes back whose rows have all ended."""
+        for lane in self._lanes:
+            lane.settle()
+        self._lanes = [lane for lane in self._lanes if lane.num_rows]
+
+    def _choose(self, joining: Sequence[Ready]) -> dict[Lane, list[Ready]]:
+        chosen: dict[Lane, list[Ready]] = {}
+        sizes = {lane: (lane.num_rows, lane.end) for lane in self._lanes}
+        for row in sorted(joining, key=lambda row: row.num_cached, reverse=True):
+            lane = self._lane_for(row, sizes)
+            num_rows, end = sizes.get(lane, (0, 0))
+            sizes[lane] = (num_rows + 1, max(end, row.num_cached))
+            chosen.setdefault(lane, []).append(row)
+        return chosen
+
+    def _lane_for(self, row: Ready, sizes: dict[Lane, tuple[int, int]]) -> Lane:
+        if self._is_batched and sizes:
+            per_token = kv_bytes(row.caches)
+            costs = {lane: padding_bytes(size, row.num_cached, per_token) for lane, size in sizes.items()}
+            best = min(costs, key=lambda lane: costs[lane])
+            if costs[best] <= self._lane_bytes or len(sizes) >= MAX_LANES:
+                return best
+        lane = Lane(self._model, can_grow=self._is_batched)
+        self._lanes.append(lane)
+        return lane

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from mlxbridge.host.engine.scheduler import MAX_FILLER_SHARE, MIN_BUDGET, PrefillBudget, group_of
+
+
+def test_group_of_similar_lengths_keeps_fillers_few() -> None:
+    chance = random.Random(1)
+    for _ in range(200):
+        lengths = [chance.randint(1, 300) for _ in range(chance.randint(1, 30))]
+        lead = chance.randrange(len(lengths))
+        group = group_of(lengths, lead=lead, can_pad=True, max_rows=8, max_tokens=1500)
+        chosen = [lengths[index] for index in group]
+        area = max(chosen) * len(chosen)
+        assert lead in group and group == sorted(set(group)) and len(group) <= 8
+        assert area <= 1500
+        assert area - sum(chosen) <= MAX_FILLER_SHARE * area
+
+
+def test_group_of_takes_what_fits() -> None:
+    lengths = [100, 30, 95, 300, 105, 100]
+    assert group_of(lengths, lead=0, can_pad=True, max_rows=8, max_tokens=1500) == [0, 2, 4, 5]
+    assert group_of(lengths, lead=0, can_pad=True, max_rows=3, max_tokens=1500) == [0, 2, 5]
+    assert group_of(lengths, lead=0, can_pad=True, max_rows=8, max_tokens=250) == [0, 5]
+    assert group_of(lengths, lead=0, can_pad=False, max_rows=8, max_tokens=1500) == [0, 5]
+    assert group_of(lengths, lead=3, can_pad=True, max_rows=8, max_tokens=100) == [3]
+    assert group_of([0, 0, 5], lead=0, can_pad=True, max_rows=8, max_tokens=100) == [0, 1]
+
+
+@pytest.mark.parametrize(("fixed", "per_token"), [(0.0, 1e-3), (4e-3, 1e-5), (1e-3, 1e-4)])
+def test_budget_settles_near_the_wanted_gap(fixed: float, per_token: float) -> None:
+    budget, plain = PrefillBudget(4096, largest_alone=8192), 0.03
+    for _ in range(10):
+        budget.observe(plain, num_read=0, is_decoding=True)
+    gaps = []
+    for _ in range(60):
+        tokens = budget.tokens(is_decoding=True)
+        seconds = plain + fixed + per_token * tokens
+        gaps.append(seconds / plain)
+        budget.observe(seconds, num_read=tokens, is_decoding=True)
+    assert max(gaps) < 3.2
+    assert 1.8 < gaps[-1] < 2.4
+
+
+def test_budget_stays_within_bounds() -> None:
+    budget = PrefillBudget(100, largest_alone=300)
+    for _ in range(50):
+        budget.observe(0.01, num_read=0, is_decoding=True)
+        budget.observe(9.0, num_read=50, is_decoding=True)
+        budget.observe(9.0, num_read=50, is_decoding=False)
+    assert budget.tokens(is_decoding=True) == budget.tokens(is_decoding=False) == MIN_BUDGET
+    for _ in range(50):
+        budget.observe(0.01, num_read=1000, is_decoding=True)
+        budget.observe(0.01, num_read=1000, is_decoding=False)
+    assert (budget.tokens(is_decoding=True), budget.tokens(is_decoding=False)) == (100, 300)
+
+
+def test_budget_does_not_learn_from_steps_that_read_little() -> None:
+    budget = PrefillBudget(1000, largest_alone=1000)
+    before = budget.tokens(is_decoding=False)
+    budget.observe(0.001, num_read=3, is_decoding=False)
+    assert budget.tokens(is_decoding=False) == before
+
+
+def test_budget_small_chunks_are_respected() -> None:
+    budget = PrefillBudget(7, largest_alone=7)
+    budget.observe(5.0, num_read=7, is_decoding=False)
+    assert budget.tokens(is_decoding=False) == budget.tokens(is_decoding=True) == 7
