@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 
+from bench.engine import command as engine
 from bench.native import command as native
 from bench.wire import command as wire
 
 COMMANDS = {
     "wire": (wire, "the wire alone, beside JSON over gRPC, SSE and bare sockets"),
+    "engine": (engine, "the engine alone, beside mlx_lm's generate_step and BatchGenerator"),
     "native": (native, "tokens through the bridge, beside mlx_lm in-process"),
 }
 

@@ -19,6 +19,8 @@ TARGET_STEP_S = 0.25
 MIN_BUDGET = 16
 _FIRST_BUDGET = 64
 _FIRST_BUDGET_ALONE = 512
+# A step that read less than this share of its budget does not show that the budget could be larger.
+_FULL = 0.9
 
 
 def group_of(
@@ -85,13 +87,13 @@ class PrefillBudget:
         elif is_decoding and self._plain_steps:
             plain = median(self._plain_steps)
             factor = _factor((TARGET_GAP - 1) * plain / max(seconds - plain, 1e-6))
-            if num_read >= self._beside / 2 or factor < 1:
+            if num_read >= _FULL * self._beside or factor < 1:
                 self._beside = min(max(self._beside * factor, MIN_BUDGET), self._largest)
         elif num_read and not is_decoding:
             factor = _factor(TARGET_STEP_S / max(seconds, 1e-6))
-            if num_read >= self._alone / 2 or factor < 1:
+            if num_read >= _FULL * self._alone or factor < 1:
                 self._alone = min(max(self._alone * factor, MIN_BUDGET), self._largest_alone)
 
 
 def _factor(wanted: float) -> float:
-    return min(max(wanted, 0.5), 1.5)
+    return min(max(wanted, 0.2), 1.5)

@@ -1,0 +1,1 @@
+"""The engine alone, beside mlx_lm in the same process."""
