@@ -98,7 +98,7 @@ def _steps(side: Side, first: list[Ask], newcomer: Ask | None, num_steps: int) -
     for number, ask in enumerate(first):
         side.submit(number, ask)
     seen: set[int] = set()
-    while not seen:
+    while len(seen) < len(first):
         seen.update(side.step())
     times = []
     for step in range(num_steps):

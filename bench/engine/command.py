@@ -60,8 +60,10 @@ def measure(arguments: argparse.Namespace) -> dict[str, dict[str, list[dict[str,
     for name, sides in chosen.items():
         for number in range(arguments.rounds + 1):
             for side in sides if number % 2 else reversed(sides):
-                print(f"{name}, round {number} of {arguments.rounds}: {side}", file=sys.stderr, flush=True)
                 result = sides[side]()
+                shown = ", ".join(f"{quantity} {show(value)}" for quantity, value in result.items())
+                which = f"round {number} of {arguments.rounds}" if number else "warm-up"
+                print(f"{name}, {which}, {side}: {shown}", file=sys.stderr, flush=True)
                 if number:
                     found[name].setdefault(side, []).append(result)
     return found

@@ -110,7 +110,8 @@ def tokens_per_second(side: Side, asks: list[Ask]) -> float:
     """Of all requests together, from when all of them have begun to when the first is over."""
     for number, ask in enumerate(asks):
         side.submit(number, ask)
-    counts, started, counted, fewest = [0] * len(asks), 0.0, 0, min(ask.max_tokens for ask in asks)
+    fewest = min(ask.max_tokens for ask in asks)
+    counts, started, counted = [0] * len(asks), 0.0, 0
     rate = 0.0
     while side.is_busy:
         numbers = side.step()
@@ -121,6 +122,8 @@ def tokens_per_second(side: Side, asks: list[Ask]) -> float:
         if not started and min(counts):
             started = perf_counter()
         if not rate and max(counts) >= fewest:
+            if not started:
+                raise RuntimeError("the first answer ended before the last one began: ask for more tokens")
             rate = counted / (perf_counter() - started)
     return rate
 

@@ -65,8 +65,9 @@ class BatchEngine:
         self._running: dict[Job, Call] = {}
         self._num_steps = 0
         self._num_tokens = 0
-        # Prompt tokens that the last step gave the device to read, and whether answers were running.
-        self._last_step: tuple[int, bool] | None = None
+        # Prompt tokens that a step gave the device to read, whether answers were running, and whether any joined.
+        self._last_step: tuple[int, bool, bool] | None = None
+        self._this_step = (0, False, False)
         self._reset()
 
     def submit(self, call: int, request: GenerateRequest) -> None:
@@ -163,7 +164,7 @@ class BatchEngine:
         is_decoding = self._lanes.num_lanes > 0
         budget = self._budget.tokens(is_decoding=is_decoding)
         progress = self._prefill.step(budget, is_alone=not is_decoding)
-        self._now = (progress.num_read, is_decoding)
+        self._this_step = (progress.num_read, is_decoding, bool(progress.ready))
         rows = [
             self._running[job].fail(f"reading the prompt failed: {type(exc).__name__}: {exc}")
             for job, exc in progress.failed
@@ -177,11 +178,13 @@ class BatchEngine:
 
     def _learn(self, seconds: float) -> None:
         # The device works on what a step gives it while the next one waits: the next one's time shows the cost.
-        before, self._last_step = self._last_step, self._now
+        before, self._last_step = self._last_step, self._this_step
         if not self.has_work:
             self._last_step = None
-        elif before is not None and before[1] == self._now[1]:
-            self._budget.observe(seconds, num_read=before[0], is_decoding=before[1])
+        elif before is not None:
+            num_read, is_decoding, have_joined = before
+            if is_decoding == self._this_step[1] and not have_joined and not self._this_step[2]:
+                self._budget.observe(seconds, num_read=num_read, is_decoding=is_decoding)
 
     def _close(self, rows: Iterable[Row]) -> None:
         for row in rows:
@@ -205,7 +208,6 @@ class BatchEngine:
             self._loaded.model, is_batched=self._is_batched, weight_bytes=self._facts["bytes"]
         )
         self._prefill = Prefill(self._loaded.model)
-        self._now = (0, False)
 
 
 def _feed(call: Call, token: int) -> Row:

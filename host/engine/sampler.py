@@ -1,23 +1,21 @@
-"""The choice of all rows' next tokens in one compiled call, the same for a row alone and in any batch.
+"""The choice of all rows' next tokens in one call, the same for a row alone and in any batch.
 
 A row draws with one uniform number, which depends on its seed and on the token's position in the answer alone:
 MLX's global random state is never read. The number picks a place in the cumulated weights of the tokens that
-the filters keep.
+the filters keep, in the order of the vocabulary.
 
 Filters mean what mlx_lm's do: top_p first, then min_p, then top_k, all on the probabilities before the
-temperature; mlx_lm leaves open which of equally likely tokens top_k drops, here it is the later ones. None of them
-needs a sort. A token stays if less than ``top_p`` of all mass, and fewer than ``top_k`` tokens, lie strictly above
-it; both are monotone in the logit, so that one binary search over the bit patterns of floats finds the least logit
-that stays, exactly, in as many rounds as the logits have bits.
+temperature; mlx_lm leaves open which of equally likely tokens top_k drops, here it is the later ones. All of them
+together need one sort, and only where top_p or top_k is in use. Nothing here is compiled: fused kernels save less
+than a millisecond a token, and building them takes a CUDA machine the better part of a minute, amid an answer.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import mlx.core as mx
 
@@ -29,8 +27,6 @@ MIN_TEMPERATURE = 1e-5
 _MASK = 2**64 - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 _GOLDEN_32 = 0x9E3779B9
-# The low bits of a float32 that are zero if it came from a narrower type.
-_ZERO_BITS = {mx.bfloat16: 16, mx.float16: 13}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +61,7 @@ def settings_of(request: GenerateRequest, vocabulary_size: int) -> Settings:
 
 @dataclass(frozen=True, slots=True)
 class _Uses:
-    """What a batch needs of the sampler; one compiled function each."""
+    """What the rows need of the sampler; the rest is left out."""
 
     greedy: bool
     temperature: bool
@@ -80,17 +76,16 @@ class Sampler:
     def __init__(self, rows: Sequence[Settings], positions: Sequence[int]) -> None:
         """Take the rows' settings, and the position in its answer of the token that each draws next."""
         drawing = [row for row in rows if row.temperature > 0]
-        self._compiled: Callable[..., tuple[mx.array, mx.array]] | None = None
-        if not drawing:
+        self._is_greedy = not drawing
+        if self._is_greedy:
             return
-        uses = _Uses(
+        self._uses = _Uses(
             greedy=len(drawing) < len(rows),
             temperature=any(row.temperature != 1 for row in drawing),
             top_p=any(row.top_p < 1 for row in drawing),
             min_p=any(row.min_p > 0 for row in drawing),
             top_k=any(row.top_k > 0 for row in drawing),
         )
-        self._compiled = _compiled(uses)
         self._parameters = _columns(rows)
         self._positions = mx.array(list(positions), dtype=mx.uint32)
 
@@ -103,9 +98,10 @@ class Sampler:
         Returns:
             uint32 array (rows,), not evaluated.
         """
-        if self._compiled is None:
+        if self._is_greedy:
             return mx.argmax(logits, axis=-1)
-        tokens, self._positions = self._compiled(logits, self._positions, *self._parameters)
+        tokens = _draw(self._uses, logits, self._positions, *self._parameters)
+        self._positions = self._positions + 1
         return tokens
 
 
@@ -147,70 +143,54 @@ def uniforms(seeds: mx.array, positions: mx.array) -> mx.array:
     return mx.vmap(lambda key: mx.random.uniform(shape=(1,), key=key))(keys)
 
 
-@cache
-def _compiled(uses: _Uses) -> Callable[..., tuple[mx.array, mx.array]]:
-    def draw(
-        logits: mx.array,
-        positions: mx.array,
-        is_greedy: mx.array,
-        scale: mx.array,
-        top_p: mx.array,
-        log_min_p: mx.array,
-        top_k: mx.array,
-        seeds: mx.array,
-    ) -> tuple[mx.array, mx.array]:
-        zero_bits = _ZERO_BITS.get(logits.dtype, 0)
-        logits = logits.astype(mx.float32)
-        best = mx.max(logits, axis=-1, keepdims=True)
-        weights = mx.exp(logits - best)
-        kept = kept_tokens(
-            logits,
-            best,
-            weights,
-            top_p=top_p if uses.top_p else None,
-            log_min_p=log_min_p if uses.min_p else None,
-            top_k=top_k if uses.top_k else None,
-            zero_bits=zero_bits,
-        )
-        if uses.temperature:
-            weights = mx.exp((logits - best) * scale)
-        tokens = _pick(weights, kept, uniforms(seeds, positions))
-        if uses.greedy:
-            tokens = mx.where(is_greedy, mx.argmax(logits, axis=-1), tokens)
-        return tokens, positions + 1
-
-    # On a CPU nothing is won by fusing, and the C++ compiler would run in the middle of an answer.
-    return mx.compile(draw) if mx.default_device() == mx.gpu else draw
+def _draw(
+    uses: _Uses,
+    logits: mx.array,
+    positions: mx.array,
+    is_greedy: mx.array,
+    scale: mx.array,
+    top_p: mx.array,
+    log_min_p: mx.array,
+    top_k: mx.array,
+    seeds: mx.array,
+) -> mx.array:
+    logits = logits.astype(mx.float32)
+    best = mx.max(logits, axis=-1, keepdims=True)
+    kept = kept_tokens(
+        logits,
+        best,
+        top_p=top_p if uses.top_p else None,
+        log_min_p=log_min_p if uses.min_p else None,
+        top_k=top_k if uses.top_k else None,
+    )
+    weights = mx.exp((logits - best) * scale if uses.temperature else logits - best)
+    tokens = _pick(weights, kept, uniforms(seeds, positions))
+    return mx.where(is_greedy, mx.argmax(logits, axis=-1), tokens) if uses.greedy else tokens
 
 
 def kept_tokens(
     logits: mx.array,
     best: mx.array,
-    weights: mx.array,
     *,
     top_p: mx.array | None = None,
     log_min_p: mx.array | None = None,
     top_k: mx.array | None = None,
-    zero_bits: int = 0,
 ) -> mx.array | None:
     """Which tokens may be drawn.
 
     Args:
         logits: float32 array (rows, vocabulary size).
         best: float32 array (rows, 1), the greatest logit.
-        weights: float32 array like ``logits``, their exponentials in units of the greatest.
         top_p: float32 array (rows, 1), the likeliest tokens that together reach this probability stay.
         log_min_p: float32 array (rows, 1), the logarithm of the least probability in units of the greatest.
         top_k: int32 array (rows, 1), so many tokens stay.
-        zero_bits: low bits of every logit that are known to be zero.
 
     Returns:
         bool array like ``logits``; None if all stay.
     """
     kept = None
     if top_p is not None or top_k is not None:
-        mass = None if top_p is None else top_p * weights.sum(axis=-1, keepdims=True)
-        least = _least_kept(logits, best, weights, mass, top_k, zero_bits)
+        least = _least_kept(logits, best, top_p, top_k)
         kept = logits >= least
         if top_k is not None:
             # Of several tokens at the border, only so many as there is room for.
@@ -223,38 +203,18 @@ def kept_tokens(
     return kept
 
 
-def _least_kept(
-    logits: mx.array,
-    best: mx.array,
-    weights: mx.array,
-    mass: mx.array | None,
-    top_k: mx.array | None,
-    zero_bits: int,
-) -> mx.array:
-    # Invariant: what lies above ``low`` is too much to be kept (or low lies below all), above ``high`` it is not.
-    high = _order(best, zero_bits)
-    low = _order(mx.min(logits, axis=-1, keepdims=True), zero_bits) - 1
-    for _ in range(32 - zero_bits):
-        middle = (low >> 1) + (high >> 1) + (low & high & 1)
-        above = logits > _unorder(middle, zero_bits)
-        fits = mx.array(True)
-        if mass is not None:
-            fits = (above * weights).sum(axis=-1, keepdims=True) < mass
-        if top_k is not None:
-            fits = fits & (above.sum(axis=-1, keepdims=True) < top_k)
-        high, low = mx.where(fits, middle, high), mx.where(fits, low, middle)
-    return _unorder(high, zero_bits)
-
-
-def _order(values: mx.array, zero_bits: int) -> mx.array:
-    """float32 to int32 of the same order, without the low bits that are zero."""
-    bits = values.view(mx.int32) >> zero_bits
-    return mx.where(bits >= 0, bits, bits ^ (0x7FFFFFFF >> zero_bits))
-
-
-def _unorder(ordered: mx.array, zero_bits: int) -> mx.array:
-    bits = mx.where(ordered >= 0, ordered, ordered ^ (0x7FFFFFFF >> zero_bits))
-    return (bits << zero_bits).view(mx.float32)
+def _least_kept(logits: mx.array, best: mx.array, top_p: mx.array | None, top_k: mx.array | None) -> mx.array:
+    ordered = mx.sort(logits, axis=-1)
+    place = mx.zeros((logits.shape[0], 1), dtype=mx.int32)
+    if top_p is not None:
+        weights = mx.exp(ordered - best)
+        above = mx.cumsum(weights, axis=-1, reverse=True, inclusive=False)
+        mass = top_p * (above[:, :1] + weights[:, :1])
+        dropped = (above >= mass).sum(axis=-1, keepdims=True).astype(mx.int32)
+        place = mx.minimum(dropped, logits.shape[1] - 1)  # should top_p round to nothing, the likeliest stays
+    if top_k is not None:
+        place = mx.maximum(place, logits.shape[1] - top_k)
+    return mx.take_along_axis(ordered, place, axis=-1)
 
 
 def _pick(weights: mx.array, kept: mx.array | None, uniform: mx.array) -> mx.array:

@@ -13,14 +13,18 @@ from statistics import median
 MAX_FILLER_SHARE = 0.15
 
 # A step with prefill may take so many times what one without takes: the gap that running answers see.
-TARGET_GAP = 2.2
+TARGET_GAP = 2.4
+# But a chunk has a cost of its own, however short it is. It is not made so short that a prompt's token costs more
+# than this many times what it has cost in longer ones: that would starve the prompts and help nobody.
+_MAX_TOKEN_COST = 2.0
 # Without running answers only cancelling waits for the end of a step.
 TARGET_STEP_S = 0.25
 MIN_BUDGET = 16
 _FIRST_BUDGET = 64
 _FIRST_BUDGET_ALONE = 512
-# A step that read less than this share of its budget does not show that the budget could be larger.
-_FULL = 0.9
+# A step that read less than this share of its budget (which is rounded down) does not show that
+# the budget could be larger.
+_FULL = 0.6
 
 
 def group_of(
@@ -59,7 +63,7 @@ class PrefillBudget:
     """How many prompt tokens a step may read, from what steps have taken so far.
 
     Beside running answers the steps without prefill are the measure; what those with prefill take beyond it is
-    steered towards ``TARGET_GAP``. With nothing running, steps are steered towards ``TARGET_STEP_S``.
+    steered towards ``TARGET_GAP``, in few different sizes, since a new shape costs some back ends extra. With nothing running, steps are steered towards ``TARGET_STEP_S``.
     """
 
     def __init__(self, largest: int, *, largest_alone: int) -> None:
@@ -69,13 +73,16 @@ class PrefillBudget:
         self._beside = float(min(_FIRST_BUDGET, largest))
         self._alone = float(min(_FIRST_BUDGET_ALONE, largest_alone))
         self._plain_steps: deque[float] = deque(maxlen=32)
+        # Seconds that a prompt's token took.
+        self._token_costs: deque[float] = deque(maxlen=64)
 
     def tokens(self, *, is_decoding: bool) -> int:
         """The next step's budget."""
-        return int(self._beside if is_decoding else self._alone)
+        tokens = int(self._beside if is_decoding else self._alone)
+        return _rounded(tokens) if tokens > MIN_BUDGET else tokens
 
     def observe(self, seconds: float, *, num_read: int, is_decoding: bool) -> None:
-        """Learn from a step.
+        """Learn from a step, but not from one in which rows joined: a smaller budget would not make that cheaper.
 
         Args:
             seconds: what it took.
@@ -86,14 +93,32 @@ class PrefillBudget:
             self._plain_steps.append(seconds)
         elif is_decoding and self._plain_steps:
             plain = median(self._plain_steps)
-            factor = _factor((TARGET_GAP - 1) * plain / max(seconds - plain, 1e-6))
-            if num_read >= _FULL * self._beside or factor < 1:
-                self._beside = min(max(self._beside * factor, MIN_BUDGET), self._largest)
+            extra = max(seconds - plain, 1e-6)
+            factor = _factor((TARGET_GAP - 1) * plain / extra)
+            if self._is_costly(extra / num_read):
+                factor = 1.5
+            self._beside = self._next(self._beside, factor, num_read, self._largest)
         elif num_read and not is_decoding:
+            self._token_costs.append(seconds / num_read)
             factor = _factor(TARGET_STEP_S / max(seconds, 1e-6))
-            if num_read >= _FULL * self._alone or factor < 1:
-                self._alone = min(max(self._alone * factor, MIN_BUDGET), self._largest_alone)
+            self._alone = self._next(self._alone, factor, num_read, self._largest_alone)
+
+    def _is_costly(self, token_cost: float) -> bool:
+        self._token_costs.append(token_cost)
+        return token_cost > _MAX_TOKEN_COST * min(self._token_costs)
+
+    @staticmethod
+    def _next(budget: float, factor: float, num_read: int, largest: int) -> float:
+        if factor > 1 and num_read < _FULL * budget:
+            return budget
+        return min(max(budget * factor, MIN_BUDGET), largest)
+
+
+def _rounded(tokens: int) -> int:
+    """Down to a power of two, or to one and a half."""
+    power = 1 << (tokens.bit_length() - 1)
+    return power + power // 2 if tokens >= power + power // 2 else power
 
 
 def _factor(wanted: float) -> float:
-    return min(max(wanted, 0.2), 1.5)
+    return min(max(wanted, 0.4), 1.5)
