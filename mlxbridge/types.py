@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypedDict
 
 FinishReason = Literal["stop", "length", "cancelled"]
+Priority = Literal["high", "normal", "low"]
 
 
 class Message(TypedDict):
@@ -34,14 +35,41 @@ class Chunk(NamedTuple):
         return self.text
 
 
+class TokenLogprob(NamedTuple):
+    """A token that might have been chosen, and the natural logarithm of its probability.
+
+    ``data`` is its UTF-8 bytes, maybe a part of a character; empty for tokens without text.
+    """
+
+    token_id: int
+    logprob: float
+    data: bytes
+
+
+class TokenLogprobs(NamedTuple):
+    """The token that was chosen, and the likeliest ones, best first, as many as were asked for.
+
+    Probabilities are the model's own after ``logit_bias`` and penalties, before temperature and filters.
+    """
+
+    chosen: TokenLogprob
+    top: tuple[TokenLogprob, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """How a call ended and what it cost; times are seconds as the host's engine measured them."""
+    """How a call ended and what it cost; times are seconds as the host's engine measured them.
+
+    ``cached_tokens`` of the prompt were not read anew. Of ``stop_string`` and ``stop_token_id`` at most one is set: what
+    ended the answer, if it was not EOS.
+    """
 
     finish_reason: FinishReason
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int = 0
     stop_string: str | None = None
+    stop_token_id: int | None = None
     queue_seconds: float = 0.0
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0

@@ -7,9 +7,50 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from mlxbridge.errors import BridgeError
-from mlxbridge.types import Usage
+from mlxbridge.types import Priority, TokenLogprobs, Usage
 
 DEFAULT_MAX_TOKENS = 4096
+MAX_TOP_LOGPROBS = 20
+DEFAULT_CONTEXT_SIZE = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineLimits:
+    """How much one engine takes on.
+
+    Attributes:
+        max_batch: calls that run at once.
+        max_waiting: calls that may wait; more are refused.
+        kv_bytes: memory that the caches of running calls may take, by projection; None: what the device has left.
+        prefix_cache_bytes: memory for caches of prompts that may come again, beside ``kv_bytes``; 0: none; None: a
+            share of what the device has left.
+        prefill_chunk: prompt tokens read in one step while answers are running, at most; without running answers
+            eight times as many. How many it is depends on what steps take.
+    """
+
+    max_batch: int = 64
+    max_waiting: int = 1024
+    kv_bytes: int | None = None
+    prefix_cache_bytes: int | None = None
+    prefill_chunk: int = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """For whom a call is run; said by the front, never by a guest.
+
+    Attributes:
+        guest: who takes turns with whom; calls of one guest are served in their order.
+        cache_scope: calls of one scope may use each other's cached prefixes.
+        deadline_at: ``time.monotonic()`` seconds after which nobody waits for the call.
+    """
+
+    guest: str = ""
+    cache_scope: str = ""
+    deadline_at: float | None = None
+
+
+NOBODY = Origin()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +59,11 @@ class GenerateRequest:
 
     Exactly one of ``prompt`` (raw text or token ids) and ``messages`` (for the chat template) is set.
     ``max_tokens`` None asks for as many as fit, at most ``DEFAULT_MAX_TOKENS``; a number that does not fit is refused.
-    ``temperature`` 0 is greedy; ``top_p`` 1, ``top_k`` 0 and ``min_p`` 0 are off. ``stop`` strings match on text.
+    ``temperature`` 0 is greedy; ``top_p`` 1, ``top_k`` 0, ``min_p`` 0 and ``xtc_probability`` 0 are off; filters,
+    ``logit_bias`` and penalties mean what mlx_lm's (``sample_utils``) do. A penalty looks at so many last tokens of
+    prompt and answer as its context size says; ``repetition_penalty`` 1 and the others' 0 are off. ``stop`` strings
+    match on text. ``logprobs`` None asks for none, a number for each token's own and those of so many likeliest.
+    Before ``min_tokens`` neither EOS nor ``stop_token_ids`` can be drawn; ``ignore_eos`` makes EOS an ordinary token.
     """
 
     prompt: str | Sequence[int] | None = None
@@ -29,7 +74,21 @@ class GenerateRequest:
     top_k: int = 0
     min_p: float = 0.0
     seed: int | None = None
-    stop: tuple[str, ...] = field(default=())
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+    min_tokens: int = 0
+    logprobs: int | None = None
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    repetition_penalty: float = 1.0
+    repetition_context_size: int = DEFAULT_CONTEXT_SIZE
+    presence_penalty: float = 0.0
+    presence_context_size: int = DEFAULT_CONTEXT_SIZE
+    frequency_penalty: float = 0.0
+    frequency_context_size: int = DEFAULT_CONTEXT_SIZE
+    xtc_probability: float = 0.0
+    xtc_threshold: float = 0.1
+    priority: Priority = "normal"
 
 
 @dataclass(slots=True)
@@ -37,6 +96,7 @@ class Row:
     """What one engine step did for one call: new tokens, their whole-UTF-8 text, and the end if it came.
 
     Exactly one of ``usage`` (finished) and ``error`` (failed) is set on a call's last row, neither before.
+    ``logprobs`` has one entry for each of ``token_ids`` where the request asked for them, else it is None.
     """
 
     call: int
@@ -44,6 +104,7 @@ class Row:
     text: str
     usage: Usage | None = None
     error: BridgeError | None = None
+    logprobs: list[TokenLogprobs] | None = None
 
 
 class Engine(Protocol):
@@ -52,7 +113,7 @@ class Engine(Protocol):
     Call numbers are the caller's and unique among open calls.
     """
 
-    def submit(self, call: int, request: GenerateRequest) -> None:
+    def submit(self, call: int, request: GenerateRequest, origin: Origin = NOBODY) -> None:
         """Queue a call.
 
         Raises:
