@@ -8,7 +8,8 @@ from typing import Any
 
 import mlx.core as mx
 
-from mlxbridge.host.engine.caches import RowCaches
+from mlxbridge.host.engine.caches import Source, row_of
+from mlxbridge.host.engine.row_caches import RowCaches
 from mlxbridge.host.engine.rows import Job
 from mlxbridge.host.engine.sampler import GREEDY, Sampler
 
@@ -18,15 +19,10 @@ _MAX_GIVEN_UP = 1 / 8
 
 @dataclass(slots=True)
 class Ready:
-    """A job whose prompt, but for its last token, is in plain caches of one row."""
+    """A job whose prompt, but for its last token, is in plain caches."""
 
     job: Job
-    caches: list[Any]
-
-    @property
-    def num_cached(self) -> int:
-        """Tokens in the caches."""
-        return len(self.job.prompt) - 1
+    source: Source
 
 
 class Lane:
@@ -84,15 +80,16 @@ class Lane:
             self._take([place for place, job in enumerate(self._jobs) if job is not None])
 
     def join(self, rows: Sequence[Ready]) -> None:
-        """Let rows take part from the next ``queue`` on; their caches belong to the lane from now on."""
+        """Let rows take part from the next ``queue`` on."""
         assert self._can_grow or not self._jobs and len(rows) == 1
         free = [place for place, job in enumerate(self._jobs) if job is None]
         first_new = len(self._jobs)
         places = [*free, *range(first_new, first_new + len(rows))][: len(rows)]
         if self._can_grow:
-            self._caches.place([row.caches for row in rows], [row.num_cached for row in rows], places)
+            self._caches.place([row.source for row in rows], places)
         else:
-            self._caches.layers = rows[0].caches
+            source = rows[0].source
+            self._caches.layers = [row_of(item, source.index, source.length) for item in source.caches]
         num_new = max(0, places[-1] + 1 - first_new)
         self._jobs += [None] * num_new
         self._unread += [None] * num_new

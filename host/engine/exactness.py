@@ -12,7 +12,8 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
 
-from mlxbridge.host.engine.caches import RowCaches, can_be_batched
+from mlxbridge.host.engine.caches import Source, can_be_batched
+from mlxbridge.host.engine.row_caches import RowCaches
 
 # Root mean square of the differences, in units of the logits' own deviation. What rounding does lies far below, a
 # row that sees its padding, or another row, far above.
@@ -52,9 +53,7 @@ def _batched(model: Any, prompts: list[list[int]]) -> list[mx.array]:
     caches, logits = RowCaches(), []
 
     def place(rows: list[int], places: list[int]) -> None:
-        caches.place(
-            [_read(model, prompts[row]) for row in rows], [len(prompts[row]) - 1 for row in rows], places
-        )
+        caches.place([Source(_read(model, prompts[row]), 0, len(prompts[row]) - 1) for row in rows], places)
 
     place([0, 1], [0, 1])
     for step, rows in enumerate(_STEPS):

@@ -67,17 +67,17 @@ class Lanes:
     def _choose(self, joining: Sequence[Ready]) -> dict[Lane, list[Ready]]:
         chosen: dict[Lane, list[Ready]] = {}
         sizes = {lane: (lane.num_rows, lane.end) for lane in self._lanes}
-        for row in sorted(joining, key=lambda row: row.num_cached, reverse=True):
+        for row in sorted(joining, key=lambda row: row.source.length, reverse=True):
             lane = self._lane_for(row, sizes)
             num_rows, end = sizes.get(lane, (0, 0))
-            sizes[lane] = (num_rows + 1, max(end, row.num_cached))
+            sizes[lane] = (num_rows + 1, max(end, row.source.length))
             chosen.setdefault(lane, []).append(row)
         return chosen
 
     def _lane_for(self, row: Ready, sizes: dict[Lane, tuple[int, int]]) -> Lane:
         if self._is_batched and sizes:
-            per_token = kv_bytes(row.caches)
-            costs = {lane: padding_bytes(size, row.num_cached, per_token) for lane, size in sizes.items()}
+            per_token = kv_bytes(row.source.caches)
+            costs = {lane: padding_bytes(size, row.source.length, per_token) for lane, size in sizes.items()}
             best = min(costs, key=lambda lane: costs[lane])
             if costs[best] <= self._lane_bytes or len(sizes) >= MAX_LANES:
                 return best

@@ -2,7 +2,7 @@
 
 All but a prompt's last token is read here; the last one is the row's first step in a lane. Prompts that are read
 together begin together: shorter ones are filled up at their end, where nothing that counts can see it, so that this
-needs neither a mask nor a batched cache, and a row is cut to its length when it leaves. Caches that a filler would
+needs neither a mask nor a batched cache, and a row's length is known when it leaves. Caches that a filler would
 change (sliding windows, recurrent states) get prompts of exactly one length.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
 
-from mlxbridge.host.engine.caches import can_be_padded, leaves, row_of
+from mlxbridge.host.engine.caches import Source, can_be_padded, leaves
 from mlxbridge.host.engine.decode import Ready
 from mlxbridge.host.engine.rows import Job
 from mlxbridge.host.engine.scheduler import group_of
@@ -56,11 +56,11 @@ class Group:
 
     def finish(self) -> list[Ready]:
         """The rows, once all is read; without those that have ended."""
-        if len(self.jobs) == 1:
-            rows = [self._caches]
-        else:
-            rows = [row_of(self._caches, i, len(job.prompt) - 1) for i, job in enumerate(self.jobs)]
-        return [Ready(job, row) for job, row in zip(self.jobs, rows, strict=True) if not job.ended]
+        return [
+            Ready(job, Source(self._caches, index, len(job.prompt) - 1))
+            for index, job in enumerate(self.jobs)
+            if not job.ended
+        ]
 
 
 @dataclass(slots=True)

@@ -1,0 +1,196 @@
+"""Keys and values, over all tokens, of rows that are decoded together.
+
+A newcomer is written into a place that another left. Newcomers whose prompts were read side by side are written
+together: one gather, which aligns them right, and one write for each run of places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import mlx.core as mx
+
+from mlxbridge.host.engine.caches import KVCache, Source
+from mlxbridge.host.engine.layout import Layout
+
+# Buffers grow by so many places, as mlx_lm's do.
+_GROWTH = 256
+# On CUDA, MLX attends with cuDNN where a buffer's length is a multiple of 256; for short rows that costs more than it
+# saves (one row of 300 tokens: 38 us a layer against 24).
+_ODD = 8 if mx.cuda.is_available() else 0
+_SHORT = 8192
+
+
+@dataclass(slots=True, eq=False)
+class Block:
+    """Newcomers from the same plain caches, and the places they get.
+
+    Attributes:
+        shift: int32 (rows, 1, places, 1), which token of its prompt a right-aligned row has where; None if all rows
+            are equally long.
+    """
+
+    caches: Sequence[Any]
+    rows: list[int] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
+    shift: mx.array | None = None
+
+    @property
+    def width(self) -> int:
+        """The longest row's length."""
+        return max(self.lengths)
+
+    def close(self) -> None:
+        """All rows are known."""
+        if min(self.lengths) != self.width:
+            skipped = mx.array([self.width - length for length in self.lengths])
+            index = mx.maximum(mx.arange(self.width) - skipped[:, None], 0)
+            self.shift = index[:, None, :, None]
+
+    def aligned(self, buffer: mx.array) -> mx.array:
+        """The rows out of a plain cache's buffer, (rows, heads, width, size); before a short row there is anything."""
+        if self.rows != list(range(buffer.shape[0])):
+            buffer = mx.take(buffer, mx.array(self.rows), axis=0)
+        buffer = buffer[..., : self.width, :]
+        return buffer if self.shift is None else mx.take_along_axis(buffer, self.shift, axis=2)
+
+    def runs(self) -> list[tuple[int, int, int]]:
+        """Rows that lie side by side in both: first of the block, first place, how many."""
+        found: list[tuple[int, int, int]] = []
+        for index, place in enumerate(self.places):
+            if found and found[-1][1] + found[-1][2] == place:
+                first, start, count = found[-1]
+                found[-1] = first, start, count + 1
+            else:
+                found.append((index, place, 1))
+        return found
+
+
+def blocks_of(sources: Sequence[Source], places: Sequence[int]) -> list[Block]:
+    """Newcomers by the caches they come from."""
+    blocks: dict[int, Block] = {}
+    for source, place in zip(sources, places, strict=True):
+        block = blocks.setdefault(id(source.caches), Block(source.caches))
+        block.rows.append(source.index)
+        block.lengths.append(source.length)
+        block.places.append(place)
+    for block in blocks.values():
+        block.close()
+    return list(blocks.values())
+
+
+class KVRows(KVCache):  # type: ignore[misc]
+    """(rows, heads, places, head size) of keys and of values; None until the first token.
+
+    Attributes:
+        latest: what ``update_and_fetch`` returned last.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self.keys: mx.array | None = None
+        self.values: mx.array | None = None
+        self.layout = layout
+        self.latest: tuple[mx.array, mx.array] | None = None
+        self._end = layout.end
+
+    @property
+    def offset(self) -> int | mx.array:
+        """See ``Layout.offset``."""
+        return self.layout.offset(self._end)
+
+    def size(self) -> int:
+        """Places in use."""
+        return self._end
+
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+        """Append one step's keys and values; return all."""
+        start, self._end = self._end, self._end + keys.shape[2]
+        self.keys = _reserve(self.keys, keys, start, self._end)
+        self.values = _reserve(self.values, values, start, self._end)
+        self.keys[..., start : self._end, :] = keys
+        self.values[..., start : self._end, :] = values
+        self.latest = self.keys[..., : self._end, :], self.values[..., : self._end, :]
+        return self.latest
+
+    @property
+    def state(self) -> tuple[mx.array | None, mx.array | None, int]:
+        """As mlx_lm's."""
+        return self.keys, self.values, self._end
+
+    def make_mask(self, num_tokens: int, return_array: bool = False, window_size: int | None = None) -> Any:
+        """As mlx_lm's, and None whenever one row alone would have none."""
+        if self.layout.is_even:
+            return super().make_mask(num_tokens, return_array=return_array, window_size=window_size)
+        return self.layout.mask(self._end, num_tokens, window_size)
+
+    def place(self, newcomers: Sequence[tuple[Any, Block]]) -> None:
+        """Write rows of this layer's plain caches into their places, new ones at the end among them.
+
+        The layout has been changed already, but the buffers have not.
+        """
+        end, self._end = self._end, self.layout.end
+        self.latest = None
+        filled = [(item, block) for item, block in newcomers if item.keys is not None and block.width]
+        if filled:
+            self.keys = self._place(self.keys, [(item.keys, block) for item, block in filled], end)
+            self.values = self._place(self.values, [(item.values, block) for item, block in filled], end)
+        elif self.keys is not None and self.values is not None:
+            self.keys = self._make_room(self.keys, self.keys, end)
+            self.values = self._make_room(self.values, self.values, end)
+
+    def take(self, places: Sequence[int], trim: int) -> None:
+        """Keep these places, in this order, without the first ``trim`` of each row."""
+        end, self._end = self._end, self.layout.end
+        self.latest = None
+        if self.keys is not None and self.values is not None:
+            index = mx.array(list(places))
+            self.keys = mx.take(self.keys[..., trim:end, :], index, axis=0)
+            self.values = mx.take(self.values[..., trim:end, :], index, axis=0)
+
+    def _place(
+        self, buffer: mx.array | None, newcomers: Sequence[tuple[mx.array, Block]], end: int
+    ) -> mx.array:
+        layout = self.layout
+        if buffer is None and len(newcomers) == 1:
+            source, block = newcomers[0]
+            if block.places == list(range(len(layout.padding))) and block.width == layout.end:
+                return _reserve(block.aligned(source), source, layout.end, layout.end + 1)
+        buffer = self._make_room(buffer, newcomers[0][0], end)
+        for source, block in newcomers:
+            rows, width = block.aligned(source), block.width
+            for first, place, count in block.runs():
+                part = rows if count == rows.shape[0] else rows[first : first + count]
+                buffer[place : place + count, :, layout.end - width : layout.end] = part
+        return buffer
+
+    def _make_room(self, buffer: mx.array | None, like: mx.array, end: int) -> mx.array:
+        """A buffer with a place for each row of the layout, ``buffer`` (filled up to ``end``) right-aligned in it."""
+        layout = self.layout
+        num_rows, (_, heads, _, size) = len(layout.padding), like.shape
+        if buffer is None:
+            return mx.zeros((num_rows, heads, _capacity(layout.end), size), like.dtype)
+        if layout.end > end:  # a newcomer is the longest: all others move
+            moved = mx.zeros((buffer.shape[0], heads, _capacity(layout.end), size), buffer.dtype)
+            moved[..., layout.end - end : layout.end, :] = buffer[..., :end, :]
+            buffer = moved
+        if num_rows > buffer.shape[0]:
+            more = mx.zeros((num_rows - buffer.shape[0], heads, buffer.shape[2], size), buffer.dtype)
+            buffer = mx.concatenate([buffer, more], axis=0)
+        return buffer
+
+
+def _capacity(end: int) -> int:
+    return (end // _GROWTH + 1) * _GROWTH + (_ODD if end < _SHORT else 0)
+
+
+def _reserve(buffer: mx.array | None, like: mx.array, start: int, end: int) -> mx.array:
+    if buffer is not None and buffer.shape[2] >= end:
+        return buffer
+    rows, heads, _, size = like.shape if buffer is None else buffer.shape
+    if buffer is None:
+        return mx.zeros((rows, heads, _capacity(end), size), like.dtype)
+    room = mx.zeros((rows, heads, _capacity(end) - start, size), buffer.dtype)
+    return mx.concatenate([buffer[..., :start, :], room], axis=2)

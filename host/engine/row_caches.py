@@ -1,0 +1,141 @@
+"""The caches of rows that are decoded together.
+
+Rows come and go by place, and most comings cost one row:
+
+- Keys and values over all tokens (KVCache) lie in ``KVRows``, ours.
+- Sliding windows and recurrent states use mlx_lm's own batched forms, which copy at each change; they are small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mlxbridge.host.engine.caches import ArraysCache, CacheList, KVCache, RotatingKVCache, Source, row_of
+from mlxbridge.host.engine.kv_rows import Block, KVRows, blocks_of
+from mlxbridge.host.engine.layout import Layout
+
+
+class RowCaches:
+    """The caches of all layers for rows that are decoded together.
+
+    Attributes:
+        layers: what the model takes as ``cache``.
+    """
+
+    def __init__(self) -> None:
+        self.layers: list[Any] = []
+        self.layout = Layout()
+        self._given_up: set[int] = set()
+
+    @property
+    def num_rows(self) -> int:
+        """Places, given up ones included."""
+        return len(self.layout.padding)
+
+    def give_up(self, place: int) -> None:
+        """A row is not needed any more; its place goes with the next ``take``, or to a newcomer."""
+        self._given_up.add(place)
+
+    def place(self, sources: Sequence[Source], places: Sequence[int]) -> None:
+        """Put rows into places, each either given up, or the next new one; the sources stay as they are."""
+        old_end, old_num = self.layout.end, self.num_rows
+        self._given_up.difference_update(places)
+        stays = [place not in places and place not in self._given_up for place in range(old_num)]
+        end = max([*(source.length for source in sources), old_end if any(stays) else 0])
+        # A given up place's padding does not matter, but must not make the rows uneven.
+        padding = [
+            old + end - old_end if stay else 0 for old, stay in zip(self.layout.padding, stays, strict=True)
+        ] + [0] * (max(places) + 1 - old_num)
+        for place, source in zip(places, sources, strict=True):
+            padding[place] = end - source.length
+        if not self.layers:
+            self.layers = [_empty(item, self.layout) for item in sources[0].caches]
+        self.layout.change(end, padding)
+        order = list(range(len(padding)))
+        for index, place in enumerate(places):
+            order[place] = old_num + index
+        newcomers = _Newcomers(sources, blocks_of(sources, places), old_num, order)
+        self.layers = [newcomers.place(layer, (number,)) for number, layer in enumerate(self.layers)]
+
+    def take(self, places: Sequence[int]) -> None:
+        """Keep these places, at least one, in this order; the padding that all of them have goes."""
+        padding = [self.layout.padding[place] for place in places]
+        trim = min(padding)
+        self._given_up.clear()
+        self.layout.change(self.layout.end - trim, [row - trim for row in padding])
+        self.layers = [_take_layer(layer, places, trim) for layer in self.layers]
+
+    def advance(self, num_tokens: int = 1) -> None:
+        """The model has been run on so many tokens of every row."""
+        self.layout.advance(num_tokens)
+
+
+def _empty(item: Any, layout: Layout) -> Any:
+    if isinstance(item, CacheList):
+        return CacheList(*(_empty(part, layout) for part in item.caches))
+    return KVRows(layout) if type(item) is KVCache else None
+
+
+class _Newcomers:
+    """Rows on their way into every layer."""
+
+    def __init__(
+        self, sources: Sequence[Source], blocks: Sequence[Block], old_num: int, order: Sequence[int]
+    ) -> None:
+        self._sources = sources
+        self._blocks = blocks
+        self._old_num = old_num
+        # By place: where its row is, among the old rows and after them the new ones.
+        self._order = order
+
+    def place(self, layer: Any, path: tuple[int, ...]) -> Any:
+        """The layer with the newcomers in it; ``path`` leads to it through nested lists of caches."""
+        if isinstance(layer, CacheList):
+            return CacheList(*(self.place(part, (*path, number)) for number, part in enumerate(layer.caches)))
+        if isinstance(layer, KVRows):
+            layer.place([(_follow(block.caches, path), block) for block in self._blocks])
+            return layer
+        rows = [row_of(_follow(row.caches, path), row.index, row.length) for row in self._sources]
+        if self._old_num == 0 and len(rows) == 1:
+            return rows[0]
+        batch = _merge(rows)
+        if self._old_num:
+            layer = _merge([layer]) if type(layer) is RotatingKVCache else layer
+            layer.extend(batch)
+            batch = layer
+        if list(self._order) != list(range(self._old_num + len(rows))):
+            batch.filter(list(self._order))
+        return _without_padding(batch)
+
+
+def _follow(caches: Sequence[Any], path: tuple[int, ...]) -> Any:
+    item = caches[path[0]]
+    for number in path[1:]:
+        item = item.caches[number]
+    return item
+
+
+def _take_layer(layer: Any, places: Sequence[int], trim: int) -> Any:
+    if isinstance(layer, CacheList):
+        return CacheList(*(_take_layer(part, places, trim) for part in layer.caches))
+    if isinstance(layer, KVRows):
+        layer.take(places, trim)
+    elif type(layer) is RotatingKVCache:
+        assert list(places) == [0]
+    else:
+        layer.filter(list(places))
+        if len(places) == 1 and not isinstance(layer, ArraysCache):
+            return layer.extract(0)
+    return layer
+
+
+def _merge(rows: Sequence[Any]) -> Any:
+    return type(rows[0]).merge(rows)
+
+
+def _without_padding(batch: Any) -> Any:
+    # mlx_lm gives fresh states zeros here, and counts them down by one unevaluated array a token.
+    if isinstance(batch, ArraysCache):
+        batch.left_padding = None
+    return batch
