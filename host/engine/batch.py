@@ -21,8 +21,8 @@ from mlxbridge.host.engine.loader import LoadedModel
 from mlxbridge.host.engine.prefill import Prefill
 from mlxbridge.host.engine.prompt import encode_prompt, token_limit
 from mlxbridge.host.engine.rows import Job
-from mlxbridge.host.engine.sampler import settings_of
 from mlxbridge.host.engine.scheduler import PrefillBudget
+from mlxbridge.host.engine.settings import eos_ids, settings_of
 from mlxbridge.host.engine.stops import StopMatcher
 
 # A guess at how long a slot takes to come free; guests add jitter.
@@ -88,15 +88,14 @@ class BatchEngine:
             )
         check_request(request)
         prompt = encode_prompt(self._loaded, request)
-        job = Job(
-            prompt=prompt,
-            max_tokens=token_limit(self._loaded, len(prompt), request.max_tokens),
-            settings=settings_of(request, self._loaded.vocabulary_size),
-        )
+        max_tokens = token_limit(self._loaded, len(prompt), request.max_tokens)
+        settings = settings_of(request, self._loaded, max_tokens=max_tokens)
+        job = Job(prompt=prompt, max_tokens=max_tokens, settings=settings)
         self._open[call] = new = Call(
             call,
             job=job,
-            eos_ids=self._loaded.eos_ids,
+            eos_ids=eos_ids(request, self._loaded),
+            stop_token_ids=frozenset(request.stop_token_ids),
             detokenizer=self._vocabulary.detokenizer(),
             stops=StopMatcher(request.stop),
         )

@@ -15,7 +15,7 @@ from mlxbridge.types import FinishReason, Usage
 class Call:
     """Turns a call's tokens into rows, and decides when it is over.
 
-    The token that ends an answer (EOS) is counted in ``completion_tokens`` and against ``max_tokens``, as
+    The token that ends an answer (EOS, or a stop token) is counted in ``completion_tokens`` and against ``max_tokens``, as
     mlx_lm's ``generation_tokens`` does, but is not among the ``token_ids`` and has no text. The tokens of a
     stop string are ordinary ones: all that were generated up to its end are in ``token_ids``, though their
     text is cut.
@@ -27,15 +27,17 @@ class Call:
         *,
         job: Job,
         eos_ids: frozenset[int],
+        stop_token_ids: frozenset[int] = frozenset(),
         detokenizer: Detokenizer,
         stops: StopMatcher,
     ) -> None:
         self.number = number
         self.job = job
         self._eos_ids = eos_ids
+        self._stop_token_ids = stop_token_ids
+        self._stop_token_id: int | None = None
         self._detokenizer = detokenizer
         self._stops = stops
-        self._num_tokens = 0
         self._submitted_at = perf_counter()
         self._admitted_at: float | None = None
         self._first_token_at: float | None = None
@@ -46,14 +48,17 @@ class Call:
 
     def feed(self, token: int) -> Row:
         """Take the next token; the row is the call's last one if it has ``usage``."""
-        self._num_tokens += 1
+        self.job.answer.append(token)
         self._first_token_at = self._first_token_at or perf_counter()
         if token in self._eos_ids:
+            return self._finish("stop", [], "")
+        if token in self._stop_token_ids:
+            self._stop_token_id = token
             return self._finish("stop", [], "")
         text = self._stops.push(self._detokenizer.push(token))
         if self._stops.matched is not None:
             return self._finish("stop", [token], text)
-        if self._num_tokens >= self.job.max_tokens:
+        if len(self.job.answer) >= self.job.max_tokens:
             return self._finish("length", [token], text)
         return Row(self.number, [token], text)
 
@@ -80,8 +85,9 @@ class Call:
         return Usage(
             finish_reason=reason,
             prompt_tokens=len(self.job.prompt),
-            completion_tokens=self._num_tokens,
+            completion_tokens=len(self.job.answer),
             stop_string=self._stops.matched,
+            stop_token_id=self._stop_token_id if self._stops.matched is None else None,
             queue_seconds=admitted_at - self._submitted_at,
             prefill_seconds=first_token_at - admitted_at,
             decode_seconds=now - first_token_at,

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Mapping, Sequence
 from math import isfinite
-from typing import Any
+from typing import Any, get_args
 
 from mlxbridge.errors import InvalidArgument
-from mlxbridge.host.engine.interface import GenerateRequest
+from mlxbridge.host.engine.interface import MAX_TOP_LOGPROBS, GenerateRequest
+from mlxbridge.types import Priority
 
 MAX_MESSAGE_CHARS = 300
 MAX_STOPS = 64
 MAX_STOP_CHARS = 4096  # all stop strings of a call together; matching takes a table row for each character
+MAX_STOP_TOKEN_IDS = 64
+# A batch of 64 such rows changes 65,536 logits a step, and is told which ones when a row comes or goes.
+MAX_LOGIT_BIAS_TOKENS = 1024
+# As many last tokens of each row are kept on the device and looked up every step: 1 MiB for 64 rows.
+MAX_CONTEXT_SIZE = 4096
+# Beyond these, logits of 16 bits (at most 65,504) could overflow: 4,096 times the frequency penalty, say.
+MAX_LOGIT_BIAS = 10_000.0
+MAX_PENALTY = 10.0
+MAX_REPETITION_PENALTY = 100.0
+MAX_XTC_THRESHOLD = 0.5  # mlx_lm's; the likeliest token alone can be above it
 
 
 def invalid(field: str, message: str) -> InvalidArgument:
@@ -33,9 +45,23 @@ def check_request(request: GenerateRequest) -> None:
     if (request.prompt is None) == (request.messages is None):
         raise invalid("prompt", "or messages must be given, and not both")
     _check_sampling(request)
+    _check_xtc(request)
+    _check_logit_bias(request.logit_bias)
+    _check_penalties(request)
     _check_stop(request.stop)
+    _check_end(request)
+    if request.logprobs is not None:
+        _check_int("logprobs", request.logprobs, low=0, high=MAX_TOP_LOGPROBS)
+    if request.priority not in get_args(Priority):
+        raise invalid(
+            "priority", f"must be one of {', '.join(get_args(Priority))}, not {shown(request.priority)}"
+        )
     if request.max_tokens is not None:
         _check_int("max_tokens", request.max_tokens, low=1)
+        if request.min_tokens > request.max_tokens:
+            raise invalid(
+                "min_tokens", f"is {request.min_tokens}, more than max_tokens, {request.max_tokens}"
+            )
     if request.seed is not None:
         _check_int("seed", request.seed, low=-(2**63), high=2**64 - 1)
 
@@ -48,6 +74,56 @@ def _check_sampling(request: GenerateRequest) -> None:
     if not 0 <= _number("min_p", request.min_p) <= 1:
         raise invalid("min_p", f"must be between 0 (off) and 1, not {request.min_p}")
     _check_int("top_k", request.top_k, low=0)
+
+
+def _check_xtc(request: GenerateRequest) -> None:
+    _check_range("xtc_probability", request.xtc_probability, low=0, high=1)
+    _check_range("xtc_threshold", request.xtc_threshold, low=0, high=MAX_XTC_THRESHOLD)
+    if request.xtc_probability and not request.temperature:
+        raise invalid(
+            "xtc_probability", "needs a temperature above 0: a greedy answer takes the likeliest token"
+        )
+
+
+def _check_logit_bias(bias: Any) -> None:
+    if not isinstance(bias, Mapping):
+        raise invalid("logit_bias", f"must map token ids to numbers, not be {shown(bias)}")
+    if len(bias) > MAX_LOGIT_BIAS_TOKENS:
+        raise invalid("logit_bias", f"takes at most {MAX_LOGIT_BIAS_TOKENS} tokens, not {len(bias)}")
+    for token, value in bias.items():
+        _check_int("logit_bias", token, low=0)
+        _check_range("logit_bias", value, low=-MAX_LOGIT_BIAS, high=MAX_LOGIT_BIAS)
+
+
+def _check_penalties(request: GenerateRequest) -> None:
+    _check_range(
+        "repetition_penalty",
+        request.repetition_penalty,
+        low=1 / MAX_REPETITION_PENALTY,
+        high=MAX_REPETITION_PENALTY,
+    )
+    _check_range("presence_penalty", request.presence_penalty, low=-MAX_PENALTY, high=MAX_PENALTY)
+    _check_range("frequency_penalty", request.frequency_penalty, low=-MAX_PENALTY, high=MAX_PENALTY)
+    for field in ("repetition_context_size", "presence_context_size", "frequency_context_size"):
+        _check_int(field, getattr(request, field), low=1, high=MAX_CONTEXT_SIZE)
+
+
+def _check_end(request: GenerateRequest) -> None:
+    ids: Any = request.stop_token_ids
+    if isinstance(ids, str | bytes) or not isinstance(ids, Sequence):
+        raise invalid("stop_token_ids", f"must be a sequence of token ids, not {shown(ids)}")
+    if len(ids) > MAX_STOP_TOKEN_IDS:
+        raise invalid("stop_token_ids", f"takes at most {MAX_STOP_TOKEN_IDS} token ids, not {len(ids)}")
+    for token in ids:
+        _check_int("stop_token_ids", token, low=0)
+    if not isinstance(request.ignore_eos, bool):
+        raise invalid("ignore_eos", f"must be true or false, not {shown(request.ignore_eos)}")
+    _check_int("min_tokens", request.min_tokens, low=0, high=2**31 - 1)
+
+
+def _check_range(field: str, value: Any, *, low: float, high: float) -> None:
+    if not low <= _number(field, value) <= high:
+        raise invalid(field, f"must be between {low:g} and {high:g}, not {shown(value)}")
 
 
 def _number(field: str, value: Any) -> float:

@@ -9,9 +9,9 @@ from typing import Any
 import mlx.core as mx
 
 from mlxbridge.host.engine.caches import Source, row_of
+from mlxbridge.host.engine.chooser import Chooser
 from mlxbridge.host.engine.row_caches import RowCaches
 from mlxbridge.host.engine.rows import Job
-from mlxbridge.host.engine.sampler import GREEDY, Sampler
 
 # Given up places are computed along until they are this share of all: a departure copies all that stays.
 _MAX_GIVEN_UP = 1 / 8
@@ -43,7 +43,7 @@ class Lane:
         self._tokens: mx.array = mx.array([], dtype=mx.uint32)
         self._unread: list[Job | None] = []
         self._read_next: tuple[mx.array, list[Job | None]] | None = None
-        self._sampler: Sampler | None = None
+        self._chooser: Chooser | None = None
 
     @property
     def num_rows(self) -> int:
@@ -99,7 +99,7 @@ class Lane:
             values[place], is_new[place] = row.job.prompt[-1], True
         before = mx.concatenate([self._tokens, mx.zeros(num_new, dtype=mx.uint32)])
         self._tokens = mx.where(mx.array(is_new), mx.array(values, dtype=mx.uint32), before)
-        self._sampler = None
+        self._chooser = None
 
     def queue(self) -> None:
         """Start computing the next token of every row, unless all have got their last."""
@@ -107,11 +107,11 @@ class Lane:
         if not any(job is not None and job.num_drawn < job.max_tokens for job in self._jobs):
             self._unread = [None] * len(self._jobs)
             return
-        if self._sampler is None:
-            self._sampler = self._make_sampler()
+        if self._chooser is None:
+            self._chooser = Chooser(self._jobs)
         logits = self._model(self._tokens[:, None], cache=self._caches.layers)
         self._caches.advance()
-        self._tokens = self._sampler.draw(logits[:, -1, :])
+        self._tokens = self._chooser.choose(logits[:, -1, :], self._tokens)
         mx.async_eval(self._tokens)  # type: ignore[no-untyped-call]
         self._unread = list(self._jobs)
         for job in self._jobs:
@@ -134,10 +134,4 @@ class Lane:
         self._jobs = [self._jobs[place] for place in places]
         self._unread = [self._unread[place] for place in places]
         self._tokens = self._tokens[mx.array(places)]
-        self._sampler = None
-
-    def _make_sampler(self) -> Sampler:
-        return Sampler(
-            [GREEDY if job is None else job.settings for job in self._jobs],
-            [0 if job is None else job.num_drawn for job in self._jobs],
-        )
+        self._chooser = None

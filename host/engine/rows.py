@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from mlxbridge.host.engine.sampler import GREEDY, Settings
+from mlxbridge.host.engine.settings import GREEDY, Settings
 
 
 @dataclass(slots=True, eq=False)
@@ -15,6 +15,7 @@ class Job:
         prompt: token ids, at least one.
         max_tokens: tokens that may be drawn.
         num_drawn: tokens whose computation was queued; the last one may not have been read.
+        answer: tokens that have been read.
         ended: no more tokens are wanted; its place is given up at the start of the next step.
     """
 
@@ -22,4 +23,14 @@ class Job:
     max_tokens: int
     settings: Settings = GREEDY
     num_drawn: int = 0
+    answer: list[int] = field(default_factory=list)
     ended: bool = False
+
+    def recent(self, size: int) -> list[int]:
+        """The last tokens before the one that the next draw follows, which is the prompt's last or the last drawn."""
+        if not size:
+            return []
+        if not self.num_drawn:
+            return self.prompt[-size - 1 : -1]
+        read = self.answer[: self.num_drawn - 1]
+        return [*self.prompt[-size:], *read[-size:]][-size:]

@@ -13,50 +13,16 @@ than a millisecond a token, and building them takes a CUDA machine the better pa
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
 
-from mlxbridge.host.engine.interface import GenerateRequest
-
-# Below this, 1/temperature overflows float32 arithmetic and the choice is the greedy one anyway.
-MIN_TEMPERATURE = 1e-5
+from mlxbridge.host.engine.settings import Settings
 
 _MASK = 2**64 - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 _GOLDEN_32 = 0x9E3779B9
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """How one row's tokens are chosen; checked values only.
-
-    ``temperature`` 0 is greedy; ``top_p`` 1, ``min_p`` 0 and ``top_k`` 0 are off. ``seed`` is any integer.
-    """
-
-    temperature: float = 0.0
-    top_p: float = 1.0
-    min_p: float = 0.0
-    top_k: int = 0
-    seed: int = 0
-
-
-GREEDY = Settings()
-
-
-def settings_of(request: GenerateRequest, vocabulary_size: int) -> Settings:
-    """A request's settings; one without a seed gets one from the system."""
-    if request.temperature < MIN_TEMPERATURE:
-        return GREEDY
-    return Settings(
-        temperature=request.temperature,
-        top_p=request.top_p,
-        min_p=request.min_p,
-        top_k=request.top_k if request.top_k < vocabulary_size else 0,
-        seed=int.from_bytes(os.urandom(8), "little") if request.seed is None else request.seed,
-    )
 
 
 @dataclass(frozen=True, slots=True)

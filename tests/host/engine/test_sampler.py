@@ -11,16 +11,13 @@ import pytest
 from mlx_lm import sample_utils
 
 from mlxbridge.host.engine import sampler
-from mlxbridge.host.engine.interface import GenerateRequest
 from mlxbridge.host.engine.sampler import (
-    GREEDY,
     Sampler,
-    Settings,
     kept_tokens,
     seed_words,
-    settings_of,
     uniforms,
 )
+from mlxbridge.host.engine.settings import GREEDY, Settings
 
 VOCABULARY = 50
 
@@ -179,13 +176,3 @@ def test_uniforms_are_even_and_differ_by_seed_and_position() -> None:
     assert len(set(numbers)) > 9_980  # of 2**24 possible ones: two meet now and then
     for tenth in range(10):
         assert 850 < sum(int(number * 10) == tenth for number in numbers) < 1150
-
-
-def test_settings_of_a_request() -> None:
-    def of(**changes: Any) -> Settings:
-        return settings_of(GenerateRequest(prompt="x", **changes), VOCABULARY)
-
-    assert of(temperature=0, seed=4) == of(temperature=1e-30) == GREEDY
-    assert of(temperature=1.0, seed=5) == Settings(temperature=1.0, seed=5)
-    assert of(temperature=1.0, top_k=10**9, seed=5).top_k == 0
-    assert of(temperature=1.0).seed != of(temperature=1.0).seed
