@@ -18,6 +18,7 @@ from mlxbridge.host.engine.facts import facts
 from mlxbridge.host.engine.interface import GenerateRequest, Row
 from mlxbridge.host.engine.lanes import Lanes
 from mlxbridge.host.engine.loader import LoadedModel
+from mlxbridge.host.engine.logprobs import Likelihoods
 from mlxbridge.host.engine.prefill import Prefill
 from mlxbridge.host.engine.prompt import encode_prompt, token_limit
 from mlxbridge.host.engine.rows import Job
@@ -96,7 +97,7 @@ class BatchEngine:
             job=job,
             eos_ids=eos_ids(request, self._loaded),
             stop_token_ids=frozenset(request.stop_token_ids),
-            detokenizer=self._vocabulary.detokenizer(),
+            vocabulary=self._vocabulary,
             stops=StopMatcher(request.stop),
         )
         self._waiting.append(new)
@@ -168,9 +169,9 @@ class BatchEngine:
             self._running[job].fail(f"reading the prompt failed: {type(exc).__name__}: {exc}")
             for job, exc in progress.failed
         ]
-        for job, token in self._lanes.step(progress.ready):
+        for job, token, likelihoods in self._lanes.step(progress.ready):
             self._num_tokens += 1
-            rows.append(_feed(self._running[job], token))
+            rows.append(_feed(self._running[job], token, likelihoods))
         if self._num_steps % _TIDY_EVERY_STEPS == 0:
             mx.clear_cache()
         return rows
@@ -209,8 +210,8 @@ class BatchEngine:
         self._prefill = Prefill(self._loaded.model)
 
 
-def _feed(call: Call, token: int) -> Row:
+def _feed(call: Call, token: int, likelihoods: Likelihoods | None) -> Row:
     try:
-        return call.feed(token)
+        return call.feed(token, likelihoods)
     except Exception as exc:  # a tokenizer's own fault must not end the other calls
         return call.fail(f"reading token {token} failed: {type(exc).__name__}: {exc}")

@@ -5,11 +5,12 @@ from __future__ import annotations
 from time import perf_counter
 
 from mlxbridge.errors import InternalError
-from mlxbridge.host.engine.detokenize import Detokenizer
+from mlxbridge.host.engine.detokenize import Vocabulary
 from mlxbridge.host.engine.interface import Row
+from mlxbridge.host.engine.logprobs import Likelihoods
 from mlxbridge.host.engine.rows import Job
 from mlxbridge.host.engine.stops import StopMatcher
-from mlxbridge.types import FinishReason, Usage
+from mlxbridge.types import FinishReason, TokenLogprob, TokenLogprobs, Usage
 
 
 class Call:
@@ -28,7 +29,7 @@ class Call:
         job: Job,
         eos_ids: frozenset[int],
         stop_token_ids: frozenset[int] = frozenset(),
-        detokenizer: Detokenizer,
+        vocabulary: Vocabulary,
         stops: StopMatcher,
     ) -> None:
         self.number = number
@@ -36,7 +37,8 @@ class Call:
         self._eos_ids = eos_ids
         self._stop_token_ids = stop_token_ids
         self._stop_token_id: int | None = None
-        self._detokenizer = detokenizer
+        self._vocabulary = vocabulary
+        self._detokenizer = vocabulary.detokenizer()
         self._stops = stops
         self._submitted_at = perf_counter()
         self._admitted_at: float | None = None
@@ -46,37 +48,56 @@ class Call:
         """Its prefill begins."""
         self._admitted_at = perf_counter()
 
-    def feed(self, token: int) -> Row:
-        """Take the next token; the row is the call's last one if it has ``usage``."""
+    def feed(self, token: int, likelihoods: Likelihoods | None) -> Row:
+        """Take the next token, with what is known of it if the request asked for log-probabilities.
+
+        Returns:
+            The call's last row if it has ``usage``.
+        """
         self.job.answer.append(token)
         self._first_token_at = self._first_token_at or perf_counter()
         if token in self._eos_ids:
-            return self._finish("stop", [], "")
+            return self._finish("stop")
         if token in self._stop_token_ids:
             self._stop_token_id = token
-            return self._finish("stop", [], "")
+            return self._finish("stop")
         text = self._stops.push(self._detokenizer.push(token))
+        row = Row(self.number, [token], text, logprobs=self._logprobs(token, likelihoods))
         if self._stops.matched is not None:
-            return self._finish("stop", [token], text)
+            return self._finish("stop", row)
         if len(self.job.answer) >= self.job.max_tokens:
-            return self._finish("length", [token], text)
-        return Row(self.number, [token], text)
+            return self._finish("length", row)
+        return row
 
     def cancel(self) -> Row:
         """The last row of a call that its caller gave up; text that was held back is in it."""
-        return self._finish("cancelled", [], "")
+        return self._finish("cancelled")
 
     def fail(self, message: str) -> Row:
         """The last row of a call that the host could not finish."""
         self.job.ended = True
-        return Row(self.number, [], "", error=InternalError(message))
+        row = self._empty()
+        row.error = InternalError(message)
+        return row
 
-    def _finish(self, reason: FinishReason, token_ids: list[int], text: str) -> Row:
+    def _empty(self) -> Row:
+        return Row(self.number, [], "", logprobs=None if self.job.settings.logprobs is None else [])
+
+    def _logprobs(self, token: int, likelihoods: Likelihoods | None) -> list[TokenLogprobs] | None:
+        if likelihoods is None:
+            return None
+        bytes_of = self._vocabulary.bytes_of
+        top = (TokenLogprob(one, logprob, bytes_of(one)) for one, logprob in likelihoods.top)
+        return [TokenLogprobs(TokenLogprob(token, likelihoods.logprob, bytes_of(token)), tuple(top))]
+
+    def _finish(self, reason: FinishReason, row: Row | None = None) -> Row:
         self.job.ended = True
-        text += self._stops.push(self._detokenizer.flush()) + self._stops.flush()
+        row = row or self._empty()
+        row.text += self._stops.push(self._detokenizer.flush()) + self._stops.flush()
         if reason == "length" and self._stops.matched is not None:
             reason = "stop"
-        return Row(self.number, token_ids, text, usage=self._usage(reason))
+        row.usage = self._usage(reason)
+        return row
 
     def _usage(self, reason: FinishReason) -> Usage:
         now = perf_counter()

@@ -3,13 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import mlx.core as mx
 
+from mlxbridge.host.engine.logprobs import Likelihoods, Logprobs
 from mlxbridge.host.engine.penalties import Bias, LateEnd, Penalties
 from mlxbridge.host.engine.rows import Job
 from mlxbridge.host.engine.sampler import Sampler
 from mlxbridge.host.engine.settings import GREEDY
+
+
+@dataclass(slots=True)
+class Drawn:
+    """One step's tokens, on the device.
+
+    Attributes:
+        tokens: uint32 array (rows,), not evaluated.
+        packed: the same with log-probabilities, None if no row asks for them.
+    """
+
+    tokens: mx.array
+    packed: mx.array | None
+    logprobs: Logprobs | None
+
+    def start(self) -> None:
+        """Let the device begin, without waiting."""
+        mx.async_eval(self.tokens if self.packed is None else self.packed)  # type: ignore[no-untyped-call]
+
+    def read(self) -> tuple[list[int], dict[int, Likelihoods]]:
+        """Wait for the tokens; with them, by place, what rows that ask for log-probabilities get."""
+        if self.packed is None or self.logprobs is None:
+            tokens: Any = self.tokens.tolist()
+            return tokens, {}
+        return self.logprobs.unpack(self.packed, self.tokens.shape[0])
 
 
 class Chooser:
@@ -31,16 +59,14 @@ class Chooser:
         self._penalties = Penalties(rows, recent) if any(map(Penalties.is_used, rows)) else None
         self._late_end = LateEnd(rows, positions) if any(map(LateEnd.is_used, rows, positions)) else None
         self._sampler = Sampler(rows, positions)
+        self._logprobs = Logprobs(rows) if any(map(Logprobs.is_used, rows)) else None
 
-    def choose(self, logits: mx.array, last: mx.array) -> mx.array:
+    def choose(self, logits: mx.array, last: mx.array) -> Drawn:
         """Choose every row's next token, and move on by one position.
 
         Args:
             logits: float array (rows, vocabulary size), which may be changed.
             last: uint32 array (rows,), the tokens that the logits follow.
-
-        Returns:
-            uint32 array (rows,), not evaluated.
         """
         if self._bias is not None:
             logits = self._bias.apply(logits)
@@ -50,4 +76,6 @@ class Chooser:
             logits = self._late_end.apply(logits)
             if self._late_end.is_over:
                 self._late_end = None
-        return self._sampler.draw(logits)
+        tokens = self._sampler.draw(logits)
+        packed = None if self._logprobs is None else self._logprobs.pack(logits, tokens)
+        return Drawn(tokens, packed, self._logprobs)

@@ -9,7 +9,8 @@ from typing import Any
 import mlx.core as mx
 
 from mlxbridge.host.engine.caches import Source, row_of
-from mlxbridge.host.engine.chooser import Chooser
+from mlxbridge.host.engine.chooser import Chooser, Drawn
+from mlxbridge.host.engine.logprobs import Likelihoods
 from mlxbridge.host.engine.row_caches import RowCaches
 from mlxbridge.host.engine.rows import Job
 
@@ -39,10 +40,11 @@ class Lane:
         self._caches = RowCaches()
         # By place; None where a row has ended.
         self._jobs: list[Job | None] = []
-        # uint32 (places,): the next step's input. Where ``_unread`` has a job, it is a token that was drawn for it.
+        # uint32 (places,): the next step's input.
         self._tokens: mx.array = mx.array([], dtype=mx.uint32)
-        self._unread: list[Job | None] = []
-        self._read_next: tuple[mx.array, list[Job | None]] | None = None
+        # Tokens that were drawn, with the jobs by place at that time.
+        self._unread: tuple[Drawn, list[Job | None]] | None = None
+        self._read_next: tuple[Drawn, list[Job | None]] | None = None
         self._chooser: Chooser | None = None
 
     @property
@@ -73,7 +75,7 @@ class Lane:
         """
         for place, job in enumerate(self._jobs):
             if job is not None and job.ended:
-                self._jobs[place] = self._unread[place] = None
+                self._jobs[place] = None
                 self._caches.give_up(place)
         num_idle = len(self._jobs) - self.num_rows - num_joining
         if self.num_rows and num_idle > len(self._jobs) * _MAX_GIVEN_UP:
@@ -92,10 +94,9 @@ class Lane:
             self._caches.layers = [row_of(item, source.index, source.length) for item in source.caches]
         num_new = max(0, places[-1] + 1 - first_new)
         self._jobs += [None] * num_new
-        self._unread += [None] * num_new
         values, is_new = [0] * len(self._jobs), [False] * len(self._jobs)
         for row, place in zip(rows, places, strict=True):
-            self._jobs[place], self._unread[place] = row.job, None
+            self._jobs[place] = row.job
             values[place], is_new[place] = row.job.prompt[-1], True
         before = mx.concatenate([self._tokens, mx.zeros(num_new, dtype=mx.uint32)])
         self._tokens = mx.where(mx.array(is_new), mx.array(values, dtype=mx.uint32), before)
@@ -103,35 +104,37 @@ class Lane:
 
     def queue(self) -> None:
         """Start computing the next token of every row, unless all have got their last."""
-        self._read_next = (self._tokens, self._unread)
+        self._read_next, self._unread = self._unread, None
         if not any(job is not None and job.num_drawn < job.max_tokens for job in self._jobs):
-            self._unread = [None] * len(self._jobs)
             return
         if self._chooser is None:
             self._chooser = Chooser(self._jobs)
         logits = self._model(self._tokens[:, None], cache=self._caches.layers)
         self._caches.advance()
-        self._tokens = self._chooser.choose(logits[:, -1, :], self._tokens)
-        mx.async_eval(self._tokens)  # type: ignore[no-untyped-call]
-        self._unread = list(self._jobs)
+        drawn = self._chooser.choose(logits[:, -1, :], self._tokens)
+        drawn.start()
+        self._tokens, self._unread = drawn.tokens, (drawn, list(self._jobs))
         for job in self._jobs:
             if job is not None:
                 job.num_drawn += 1
 
-    def read(self) -> list[tuple[Job, int]]:
+    def read(self) -> list[tuple[Job, int, Likelihoods | None]]:
         """Wait for the tokens that the ``queue`` before the last one started; one copy for all rows."""
-        assert self._read_next is not None
-        (tokens, jobs), self._read_next = self._read_next, None
+        read, self._read_next = self._read_next, None
+        if read is None:
+            return []
+        drawn, jobs = read
         if not any(job is not None and not job.ended for job in jobs):
             return []
-        values: Any = tokens.tolist()
+        tokens, likelihoods = drawn.read()
         return [
-            (job, value) for job, value in zip(jobs, values, strict=True) if job is not None and not job.ended
+            (job, token, likelihoods.get(place) if likelihoods else None)
+            for place, (job, token) in enumerate(zip(jobs, tokens, strict=True))
+            if job is not None and not job.ended
         ]
 
     def _take(self, places: list[int]) -> None:
         self._caches.take(places)
         self._jobs = [self._jobs[place] for place in places]
-        self._unread = [self._unread[place] for place in places]
         self._tokens = self._tokens[mx.array(places)]
         self._chooser = None

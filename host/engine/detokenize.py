@@ -55,7 +55,7 @@ class Vocabulary:
 
     def bytes_of(self, token: int) -> bytes:
         """The UTF-8 bytes, maybe a part of a character, that a token stands for; none for special and unknown
-        ones."""
+        ones. Where tokens do not stand for fixed bytes: of the token's text by itself."""
         known = self._bytes.get(token)
         if known is None:
             known = self._bytes[token] = self._look_up(token)
@@ -67,6 +67,8 @@ class Vocabulary:
         return str(self._tokenizer.decode(visible, skip_special_tokens=False))
 
     def _look_up(self, token: int) -> bytes:
+        if not self._has_bytes:
+            return self.decode([token]).encode()
         name = None if token in self._hidden else self._tokenizer.convert_ids_to_tokens(token)
         if name is None:
             return b""

@@ -7,6 +7,7 @@ from typing import Any
 
 from mlxbridge.host.engine.caches import kv_bytes
 from mlxbridge.host.engine.decode import Lane, Ready
+from mlxbridge.host.engine.logprobs import Likelihoods
 from mlxbridge.host.engine.rows import Job
 
 MAX_LANES = 4
@@ -46,7 +47,7 @@ class Lanes:
         """Forward passes a step."""
         return len(self._lanes)
 
-    def step(self, joining: Sequence[Ready]) -> list[tuple[Job, int]]:
+    def step(self, joining: Sequence[Ready]) -> list[tuple[Job, int, Likelihoods | None]]:
         """Let rows join, start every row's next token, and read those that the step before started."""
         chosen = self._choose(joining)
         for lane in self._lanes:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import mlx.core as mx
 import pytest
 
 from mlxbridge.errors import InvalidArgument
@@ -190,6 +191,93 @@ def test_min_tokens_changes_nothing_but_the_end(make_engine: MakeEngine, endless
     assert answers.tokens[2][:2] == tokens[:2]
     assert len(answers.tokens[2]) > 2 and answers.tokens[2][2] != eos
     assert answers.tokens[3] == tokens
+
+
+def check_logprobs(
+    answers: Answers, call: int, loaded: LoadedModel, steps: list[tuple[int, mx.array]]
+) -> None:
+    found, num_top = answers.logprobs[call], answers.asked[call].get("logprobs")
+    if num_top is None:
+        assert found is None
+        return
+    assert found is not None
+    assert [entry.chosen.token_id for entry in found] == answers.tokens[call]
+    for entry, (token, logprobs) in zip(found, steps, strict=False):
+        values: Any = logprobs.tolist()
+        best = sorted(range(len(values)), key=lambda i: -values[i])[:num_top]
+        assert entry.chosen.token_id == token
+        assert entry.chosen.logprob == pytest.approx(values[token], abs=1e-4)
+        assert [one.token_id for one in entry.top] == best
+        assert [one.logprob for one in entry.top] == pytest.approx([values[i] for i in best], abs=1e-4)
+        for one in (entry.chosen, *entry.top):
+            text = loaded.tokenizer.decode([one.token_id], skip_special_tokens=True)
+            assert one.data.decode(errors="replace") == text
+
+
+@pytest.mark.parametrize("num_top", [0, 1, 5, 20])
+def test_logprobs_alone_equal_mlx_lms(free: Answers, endless: LoadedModel, num_top: int) -> None:
+    free.submit(1, prompt=PROMPTS[3], max_tokens=LENGTH, logprobs=num_top)
+    free.finish()
+    steps = mlx_lm_steps(endless, PROMPTS[3], LENGTH)
+    assert free.tokens[1] == [token for token, _ in steps]
+    check_logprobs(free, 1, endless, steps)
+
+
+@pytest.mark.parametrize("options", [{}, {"max_batch": 3}])
+def test_logprobs_with_any_choice_in_a_changing_batch_equal_mlx_lms(
+    make_engine: MakeEngine, endless: LoadedModel, options: dict[str, int]
+) -> None:
+    answers = Answers(make_engine(endless, **options))
+    for i, prompt in enumerate(PROMPTS * 2):
+        choice = CHOICES[(i + i // 6) % 6] if i % 3 else {}
+        asks = {"logprobs": (i * 3) % 7} if i % 4 else {}
+        answers.submit(i, prompt=prompt, max_tokens=20 + i, **choice, **asks)
+        answers.submit(100 + i, prompt=prompt[::-1], max_tokens=3 + i, temperature=1.0, **asks)
+        answers.step(i % 4)
+        if i % 4 == 1:
+            answers.cancel(100 + i)
+    answers.finish()
+    for i in range(12):
+        steps = mlx_lm_steps(endless, **answers.asked[i])
+        assert answers.tokens[i] == [token for token, _ in steps]
+        check_logprobs(answers, i, endless, steps)
+        sampled = answers.logprobs[100 + i]
+        assert (sampled is not None) == bool(i % 4)
+        assert all(entry.chosen.logprob < 0 for entry in sampled or [])
+
+
+def test_logprobs_are_those_before_temperature_and_filters(free: Answers, endless: LoadedModel) -> None:
+    free.submit(1, prompt=PROMPTS[1], max_tokens=1, temperature=1.5, top_k=3, top_p=0.9, logprobs=8)
+    free.finish()
+    ((_, logprobs),) = mlx_lm_steps(endless, PROMPTS[1], 1)
+    (entry,) = free.logprobs[1] or []
+    values: Any = logprobs.tolist()
+    assert entry.chosen.logprob == pytest.approx(values[entry.chosen.token_id], abs=1e-4)
+    assert [one.logprob for one in entry.top] == pytest.approx(sorted(values)[:-9:-1], abs=1e-4)
+
+
+def test_eos_and_stop_tokens_have_no_logprobs(make_engine: MakeEngine, endless: LoadedModel) -> None:
+    eos = ends_at(endless, PROMPTS[2], 2)
+    answers = Answers(make_engine(replace(endless, eos_ids=frozenset({eos}))))
+    answers.submit(1, prompt=PROMPTS[2], logprobs=2)
+    answers.submit(2, prompt=PROMPTS[2], logprobs=2, ignore_eos=True, stop_token_ids=(eos,))
+    answers.submit(3, prompt=PROMPTS[2], logprobs=2, ignore_eos=True, max_tokens=5)
+    answers.submit(4, prompt=PROMPTS[2], logprobs=2)
+    answers.cancel(4)
+    answers.finish()
+    assert [len(answers.logprobs[i] or []) for i in (1, 2, 3, 4)] == [2, 2, 5, 0]
+    assert answers.logprobs[4] == []
+
+
+def test_what_cannot_be_drawn_is_not_among_the_likeliest(
+    make_engine: MakeEngine, endless: LoadedModel
+) -> None:
+    answers = Answers(make_engine(replace(endless, eos_ids=frozenset({9}))))
+    answers.submit(1, prompt=PROMPTS[0], max_tokens=2, min_tokens=1, logit_bias={9: 1000.0}, logprobs=20)
+    answers.finish()
+    (entry,) = answers.logprobs[1] or []
+    assert len(entry.top) == 20
+    assert 9 not in [one.token_id for one in entry.top]
 
 
 def test_request_that_a_model_cannot_honour_is_refused_by_name(answers: Answers) -> None:

@@ -104,3 +104,9 @@ def test_markers_of_reasoning_stay_visible(tmp_path: Path) -> None:
     tokenizer = load_tokenizer(tmp_path)
     ids = [tokenizer.convert_tokens_to_ids(name) for name in ("<think>", "<|other|>", "</think>", "</s>")]
     assert "".join(pieces(tokenizer, ids)) == "<think></think>"
+
+
+def test_bytes_of_a_token_are_those_of_its_text(tokenizer: Any) -> None:
+    vocabulary = Vocabulary(tokenizer)
+    for name, text in (("e", b"e"), ("ow", b"ow"), ("</s>", b"")):
+        assert vocabulary.bytes_of(tokenizer.convert_tokens_to_ids(name)) == text

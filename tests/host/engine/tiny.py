@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from mlxbridge.host.engine.batch import BatchEngine
 from mlxbridge.host.engine.interface import GenerateRequest, Row
+from mlxbridge.types import TokenLogprobs
 
 TEXTS = [
     "The quick brown fox jumps over the lazy dog.",
@@ -123,17 +124,25 @@ class Answers:
 
     def __init__(self, engine: BatchEngine) -> None:
         self.engine = engine
+        self.asked: dict[int, dict[str, Any]] = {}
         self.tokens: dict[int, list[int]] = {}
         self.texts: dict[int, str] = {}
+        self.logprobs: dict[int, list[TokenLogprobs] | None] = {}
         self.last: dict[int, Row] = {}
 
     def submit(self, call: int, **request: Any) -> None:
+        self.asked[call] = request
         self.engine.submit(call, GenerateRequest(**request))
 
     def take(self, row: Row) -> None:
         assert row.call not in self.last, "a row after the last one"
         self.tokens.setdefault(row.call, []).extend(row.token_ids)
         self.texts[row.call] = self.texts.get(row.call, "") + row.text
+        if row.logprobs is None:
+            assert self.logprobs.setdefault(row.call) is None
+        else:
+            assert len(row.logprobs) == len(row.token_ids)
+            self.logprobs[row.call] = [*(self.logprobs.get(row.call) or []), *row.logprobs]
         if row.usage is not None or row.error is not None:
             self.last[row.call] = row
 
