@@ -42,11 +42,15 @@ class CallCancelled(NamedTuple):
 
 
 class TokensReceived(NamedTuple):
-    """Guest side: a step's tokens in columns of equal length, one row a call."""
+    """Guest side: a step's tokens in columns of equal length, one row a call.
+
+    ``logprobs`` is None, or has for each row None or one byte string a token (``protocol.logprobs``).
+    """
 
     calls: list[int]
     token_ids: list[list[int]]
     texts: list[str]
+    logprobs: list[list[bytes] | None] | None = None
 
 
 class ItemReceived(NamedTuple):

@@ -17,7 +17,15 @@ that is less, since the guest gives credit back by half windows."""
 
 
 _ROW_BYTES = 32
-"""What a row takes beside its ids and characters, at most: call number, two lengths, the columns' share."""
+"""What a row takes beside its ids and characters, at most: call number, three lengths, the columns' share."""
+
+_ID_BYTES = 9
+_CHAR_BYTES = 4
+_STRING_BYTES = 5
+"""What an id, a character, and a byte string beside its bytes take at most."""
+
+HeldRow = tuple[list[int], str, list[bytes] | None]
+"""A row that was held back: token ids, text, and each token's logprobs if there are any."""
 
 
 class Payload:
@@ -32,17 +40,35 @@ class Payload:
 
 
 class Delta:
-    """Tokens that wait, merged; they cost one item of credit."""
+    """Tokens that wait, merged; they cost one item of credit. All of its tokens have logprobs, or none has."""
 
-    __slots__ = ("ids", "texts")
+    __slots__ = ("ids", "logprobs", "texts")
 
-    def __init__(self, ids: list[int], texts: list[str]) -> None:
+    def __init__(self, ids: list[int], texts: list[str], logprobs: list[bytes] | None) -> None:
         self.ids = ids
         self.texts = texts
+        self.logprobs = logprobs
 
     def max_bytes(self) -> int:
         """The most that a row of these tokens can take in a TOKENS head."""
-        return 9 * len(self.ids) + 4 * sum(map(len, self.texts)) + _ROW_BYTES
+        size = _ID_BYTES * len(self.ids) + _CHAR_BYTES * sum(map(len, self.texts)) + _ROW_BYTES
+        if self.logprobs is not None:
+            size += _STRING_BYTES * len(self.logprobs) + sum(map(len, self.logprobs))
+        return size
+
+    def count_ids(self, most_bytes: int) -> tuple[int, int]:
+        """How many of the ids surely fit, at least one if there is any, and the bytes they take at most."""
+        if self.logprobs is None:
+            count = min(len(self.ids), MAX_ARRAY_ITEMS, most_bytes // _ID_BYTES)
+            return count, count * _ID_BYTES
+        total = count = 0
+        for data in self.logprobs[:MAX_ARRAY_ITEMS]:
+            size = _ID_BYTES + _STRING_BYTES + len(data)
+            if count and total + size > most_bytes:
+                break
+            total += size
+            count += 1
+        return count, total
 
 
 class Outflow:
@@ -55,6 +81,7 @@ class Outflow:
         "final",
         "items_sent",
         "items_total",
+        "logprob_bytes",
         "queue",
         "sliver",
     )
@@ -68,47 +95,66 @@ class Outflow:
         self.queue: deque[bytes | Delta | Payload] = (
             deque()
         )  # encoded ITEM frames, tokens, payloads, in order
+        self.logprob_bytes = 0  # of all deltas in the queue
         self.final: bytes | None = None  # the encoded RESULT or ERROR, once there is one
         self.cancelled = False
 
-    def merge(self, ids: list[int], text: str) -> None:
+    def merge(self, ids: list[int], text: str, logprobs: list[bytes] | None = None) -> None:
         """Hold tokens back, in the last delta if nothing was queued behind it."""
         if not (ids or text):
             return
         last = self.queue[-1] if self.queue else None
-        if not isinstance(last, Delta):
-            last = Delta([], [])
+        if not isinstance(last, Delta) or (ids and last.ids and bool(logprobs) is not bool(last.logprobs)):
+            last = Delta([], [], None)
             self.queue.append(last)
         last.ids += ids
         if text:
             last.texts.append(text)
+        if logprobs:
+            last.logprobs = last.logprobs or []
+            last.logprobs += logprobs
+            self.logprob_bytes += sum(map(len, logprobs))
 
     def first_delta(self) -> Delta | None:
         """The delta that is first in line, if there is credit for it."""
         first = self.queue[0] if self.queue else None
         return first if isinstance(first, Delta) and self.items_sent < self.items_total else None
 
-    def take(self, delta: Delta, most_bytes: int) -> tuple[list[int], str]:
-        """The first delta, or as much of it as surely fits; that costs one item of credit."""
+    def take(self, delta: Delta, most_bytes: int) -> HeldRow:
+        """The first delta, or as much of it as surely fits; that costs one item of credit.
+
+        One token whose logprobs alone do not fit is given all the same: nothing else of the call could ever leave.
+        """
         self.items_sent += 1
-        text = "".join(delta.texts)
+        text, logprobs = "".join(delta.texts), delta.logprobs
         if delta.max_bytes() <= most_bytes and len(delta.ids) <= MAX_ARRAY_ITEMS:
             self.queue.popleft()
-            return delta.ids, text
-        num_ids = min(MAX_ARRAY_ITEMS, (most_bytes - _ROW_BYTES) // 18)
-        num_chars = (most_bytes - _ROW_BYTES) // 8
-        self.queue[0] = Delta(delta.ids[num_ids:], [text[num_chars:]])
-        return delta.ids[:num_ids], text[:num_chars]
+            row = delta.ids, text, logprobs
+        else:
+            room = most_bytes - _ROW_BYTES
+            num_ids, id_bytes = delta.count_ids(room // 2)
+            num_chars = max(0, room - id_bytes) // _CHAR_BYTES
+            row = delta.ids[:num_ids], text[:num_chars], logprobs and logprobs[:num_ids]
+            self.queue[0] = Delta(delta.ids[num_ids:], [text[num_chars:]], logprobs and logprobs[num_ids:])
+        if row[2]:
+            self.logprob_bytes -= sum(map(len, row[2]))
+        return row
 
-    def put_back(self, ids: list[int], text: str) -> None:
+    def put_back(self, ids: list[int], text: str, logprobs: list[bytes] | None) -> None:
         """Undo a ``take``."""
         self.items_sent -= 1
-        self.queue.appendleft(Delta(ids, [text]))
+        self.queue.appendleft(Delta(ids, [text], logprobs))
+        self.logprob_bytes += sum(map(len, logprobs or ()))
+
+    def clear(self) -> None:
+        """Forget everything held back."""
+        self.queue.clear()
+        self.logprob_bytes = 0
 
     def drop(self) -> None:
         """Forget everything held back: the guest has cancelled."""
         self.cancelled = True
-        self.queue.clear()
+        self.clear()
 
     def can_send(self) -> bool:
         """Whether the credit suffices for the first thing that waits."""

@@ -42,7 +42,7 @@ from mlxbridge.protocol.state import Role, State
 _MORE = int(Flag.MORE)
 _CALL = FrameType.CALL
 _OPEN = State.OPEN
-_INT, _LIST, _STR = {int}, {list}, {str}
+_INT, _LIST, _STR, _BYTES = {int}, {list}, {str}, {bytes}
 _OUTSIDE_PAYLOAD = ("ITEM", "RESULT")
 """An ERROR, or whatever ends a cancelled call, may break a payload off."""
 
@@ -285,7 +285,11 @@ class GuestConnection(Connection):
             flow.items_received += 1
             if flow.items_received > flow.items_granted:
                 raise RemoteProtocolError(f"TOKENS: call {number} has no credit left")
-        self._events.append(TokensReceived(calls, token_ids, texts))
+        if len(head) == 3 or head[3] is None:
+            self._events.append(TokensReceived(calls, token_ids, texts))
+        else:
+            _check_logprobs(head[3], token_ids)
+            self._events.append(TokensReceived(calls, token_ids, texts, head[3]))
 
     def _on_item(self, call: int, flags: int, head: Any, payload: bytes) -> None:
         flow = self._flow("ITEM", call)
@@ -360,3 +364,13 @@ class GuestConnection(Connection):
             return
         self._events.append(DataReceived(call, flow.meta, flow.payload))
         flow.payload, flow.payload_filled, flow.meta = None, 0, {}
+
+
+def _check_logprobs(column: Any, token_ids: list[list[int]]) -> None:
+    if type(column) is not list or len(column) != len(token_ids):
+        raise RemoteProtocolError("TOKENS: logprobs must be a list as long as the others")
+    for row, ids in zip(column, token_ids, strict=True):
+        if row is not None and not (
+            type(row) is list and len(row) == len(ids) and _BYTES.issuperset(map(type, row))
+        ):
+            raise RemoteProtocolError("TOKENS: a row's logprobs must be nil or one byte string a token")

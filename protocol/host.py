@@ -17,7 +17,7 @@ from mlxbridge.errors import (
 from mlxbridge.protocol.codec import Buffer, EncodeError, encode_plain
 from mlxbridge.protocol.connection import Connection, Handler
 from mlxbridge.protocol.events import CallCancelled, CallOpened, PeerInfo, Ready
-from mlxbridge.protocol.flow import Delta, Outflow, Payload
+from mlxbridge.protocol.flow import Delta, HeldRow, Outflow, Payload
 from mlxbridge.protocol.frames import Flag, FrameType, encode_frame, pack_header
 from mlxbridge.protocol.handshake import (
     AUTH_HMAC,
@@ -32,7 +32,14 @@ from mlxbridge.protocol.handshake import (
     host_proof,
     peer_info,
 )
-from mlxbridge.protocol.limits import MAX_ARRAY_ITEMS, MAX_CALL_ID, MAX_QUEUED_ITEMS, MAX_TOTAL, Limits
+from mlxbridge.protocol.limits import (
+    MAX_ARRAY_ITEMS,
+    MAX_CALL_ID,
+    MAX_HELD_LOGPROB_BYTES,
+    MAX_QUEUED_ITEMS,
+    MAX_TOTAL,
+    Limits,
+)
 from mlxbridge.protocol.state import Role, State
 
 _MORE = int(Flag.MORE)
@@ -80,11 +87,23 @@ class HostConnection(Connection):
         flow = self._calls.get(call)
         return flow is not None and flow.final is None
 
-    def send_tokens(self, calls: Sequence[int], token_ids: Sequence[list[int]], texts: Sequence[str]) -> None:
+    def send_tokens(
+        self,
+        calls: Sequence[int],
+        token_ids: Sequence[list[int]],
+        texts: Sequence[str],
+        logprobs: Sequence[list[bytes] | None] | None = None,
+    ) -> None:
         """A step's tokens, one row a call; rows of calls that have ended or were cancelled are dropped.
 
         A call without credit, and every call while the connection is blocked, merges its rows into one delta.
+
+        Args:
+            logprobs: for each row None, or one byte string a token (``protocol.logprobs``); None if no row has any.
         """
+        if logprobs is not None:
+            self._hold_rows(calls, token_ids, texts, logprobs)
+            return
         flows = self._calls
         blocked = self._blocked
         out_calls: list[int] = []
@@ -191,10 +210,37 @@ class HostConnection(Connection):
             )
         return head
 
-    def _emit_tokens(self, calls: list[int], token_ids: list[list[int]], texts: list[str]) -> bool:
+    def _hold_rows(
+        self,
+        calls: Sequence[int],
+        token_ids: Sequence[list[int]],
+        texts: Sequence[str],
+        logprobs: Sequence[list[bytes] | None],
+    ) -> None:
+        """Rows of which some have logprobs. They are rare and large: all wait for ``_release``, which knows sizes."""
+        for call, ids, text, data in zip(calls, token_ids, texts, logprobs, strict=True):
+            flow = self._calls.get(call)
+            if flow is None or flow.cancelled or flow.final is not None:
+                continue
+            if data is not None and len(data) != len(ids):
+                self.fail(call, InternalError(f"{len(ids)} tokens have {len(data)} logprobs"))
+                continue
+            flow.merge(ids, text, data)
+            if flow.logprob_bytes > MAX_HELD_LOGPROB_BYTES:
+                self.fail(call, LimitExceeded(f"{flow.logprob_bytes} bytes of logprobs wait unread"))
+            self._hold(call, flow)
+
+    def _emit_tokens(
+        self,
+        calls: list[int],
+        token_ids: list[list[int]],
+        texts: list[str],
+        logprobs: list[list[bytes] | None] | None = None,
+    ) -> bool:
         """One TOKENS frame; False if the guest would not take it, or if a row cannot be encoded."""
+        columns = (calls, token_ids, texts) if logprobs is None else (calls, token_ids, texts, logprobs)
         try:
-            head = self._encode((calls, token_ids, texts))
+            head = self._encode(columns)
         except (TypeError, ValueError, OverflowError):
             return False
         # A collection over the bound takes a head over the bound: the common case is one comparison.
@@ -248,7 +294,7 @@ class HostConnection(Connection):
 
     def _release_deltas(self) -> None:
         room = left = self._max_peer_head - _COLUMNS_BYTES
-        rows: list[tuple[int, list[int], str]] = []
+        rows: list[tuple[int, HeldRow]] = []
         for call in list(self._sendable):
             flow = self._calls[call]
             delta = flow.first_delta()
@@ -260,22 +306,31 @@ class HostConnection(Connection):
                 rows, left = [], room
                 if self._blocked:
                     return
-            rows.append((call, *flow.take(delta, room)))
+            rows.append((call, flow.take(delta, room)))
             left -= size
         if rows:
             self._emit_rows(rows)
 
-    def _emit_rows(self, rows: list[tuple[int, list[int], str]]) -> None:
+    def _emit_rows(self, rows: list[tuple[int, HeldRow]]) -> None:
         """Rows that fit one frame; a row that cannot be encoded ends its call, and no other."""
-        calls, token_ids, texts = map(list, zip(*rows, strict=True))
-        if self._emit_tokens(calls, token_ids, texts):
+        if self._emit_held(rows):
             return
-        for call, ids, text in rows:
+        for row in rows:
+            call, held = row
             if self._blocked:
-                self._calls[call].put_back(ids, text)
-            elif not self._emit_tokens([call], [ids], [text]):
-                self._calls[call].queue.clear()
+                self._calls[call].put_back(*held)
+            elif not self._emit_held([row]):
+                self._calls[call].clear()
                 self.fail(call, InternalError("the tokens cannot be encoded"))
+
+    def _emit_held(self, rows: list[tuple[int, HeldRow]]) -> bool:
+        logprobs = [held[2] for _, held in rows]
+        return self._emit_tokens(
+            [call for call, _ in rows],
+            [held[0] for _, held in rows],
+            [held[1] for _, held in rows],
+            logprobs if any(logprobs) else None,
+        )
 
     def _release_piece(self, call: int, flow: Outflow, payload: Payload) -> None:
         rest = len(payload.data) - payload.sent

@@ -34,6 +34,10 @@ MIN_PIECE_BYTES = 4 * KIB
 MAX_QUEUED_ITEMS = 1_024
 """Items one call may hold back for a guest that gives no credit; past it the call fails."""
 
+MAX_HELD_LOGPROB_BYTES = 4 * MIB
+"""Logprobs one call may hold back for a guest that gives no credit, by their size on the wire; past it the call fails.
+They are many times larger than the tokens they belong to."""
+
 KEEPALIVE_INTERVAL_S = 15.0
 KEEPALIVE_MISSES = 2
 HANDSHAKE_TIMEOUT_S = 5.0

@@ -8,7 +8,15 @@ import msgpack
 from mlxbridge.errors import BridgeError
 from mlxbridge.protocol import GuestConnection, HostConnection, Token, Windows
 from mlxbridge.protocol.connection import Connection
-from mlxbridge.protocol.events import Closed, DataReceived, ErrorReceived, Event, GoawayReceived, Ready
+from mlxbridge.protocol.events import (
+    Closed,
+    DataReceived,
+    ErrorReceived,
+    Event,
+    GoawayReceived,
+    Ready,
+    TokensReceived,
+)
 from mlxbridge.protocol.frames import HEADER, HEADER_BYTES, MAGIC, FrameType
 
 GUEST_NONCE = bytes(range(32))
@@ -169,7 +177,10 @@ def plain_event(event: Event) -> dict[str, Any]:
         return {**shown, "call": event.call, "error": plain_error(error), "retryable": error.retryable}
     if isinstance(event, DataReceived):
         return {**shown, "call": event.call, "meta": plain(event.meta), "data": plain(event.data)}
-    return {**shown, **plain(event._asdict())}
+    fields = event._asdict()
+    if isinstance(event, TokensReceived) and event.logprobs is None:
+        del fields["logprobs"]
+    return {**shown, **plain(fields)}
 
 
 def plain_events(events: Iterable[Event]) -> list[dict[str, Any]]:

@@ -16,8 +16,31 @@ def test_tokens_that_follow_tokens_melt() -> None:
     flow.merge([2, 3], "")
     flow.merge([], "bc")
     delta = flow.first_delta()
-    assert delta is not None and flow.take(delta, 1000) == ([1, 2, 3], "abc")
+    assert delta is not None and flow.take(delta, 1000) == ([1, 2, 3], "abc", None)
     assert not flow.queue and flow.items_sent == 1
+
+
+def test_logprobs_melt_with_their_tokens_and_with_text_alone() -> None:
+    flow = Outflow(1, 0)
+    flow.merge([], "a")
+    flow.merge([1], "", [b"one"])
+    flow.merge([], "b", [])
+    flow.merge([2, 3], "", [b"two", b"three"])
+    assert flow.logprob_bytes == 11
+    delta = flow.first_delta()
+    assert delta is not None and flow.take(delta, 1000) == ([1, 2, 3], "ab", [b"one", b"two", b"three"])
+    assert not flow.queue and flow.logprob_bytes == 0
+
+
+def test_tokens_with_logprobs_and_tokens_without_do_not_melt() -> None:
+    flow = Outflow(9, 0)
+    flow.merge([1], "", [b"one"])
+    flow.merge([2], "")
+    flow.merge([3], "", [b"three"])
+    rows = []
+    while (delta := flow.first_delta()) is not None:
+        rows.append(flow.take(delta, 1000))
+    assert rows == [([1], "", [b"one"]), ([2], "", None), ([3], "", [b"three"])]
 
 
 def test_nothing_is_not_held_back() -> None:
@@ -35,10 +58,10 @@ def test_tokens_do_not_melt_across_an_item() -> None:
 
 
 def test_merge_leaves_the_engines_list_alone() -> None:
-    flow, ids = Outflow(0, 0), [1]
-    flow.merge(ids, "")
-    flow.merge([2], "")
-    assert ids == [1]
+    flow, ids, logprobs = Outflow(0, 0), [1], [b"one"]
+    flow.merge(ids, "", logprobs)
+    flow.merge([2], "", [b"two"])
+    assert ids == [1] and logprobs == [b"one"]
 
 
 def test_delta_without_credit_stays() -> None:
@@ -52,22 +75,40 @@ def test_delta_without_credit_stays() -> None:
 @given(
     ids=st.lists(st.integers(0, (1 << 64) - 1), max_size=200),
     texts=st.lists(st.text(max_size=50), max_size=10),
+    sizes=st.lists(st.integers(0, 150), min_size=200, max_size=200) | st.none(),
     room=st.integers(200, 2000),
 )
-def test_delta_is_cut_to_size_and_loses_nothing(ids: list[int], texts: list[str], room: int) -> None:
+def test_delta_is_cut_to_size_and_loses_nothing(
+    ids: list[int], texts: list[str], sizes: list[int] | None, room: int
+) -> None:
     flow = Outflow(1 << 30, 0)
+    logprobs = [bytes(size) for size in sizes[: len(ids)]] if sizes and ids else None
     for text in texts:
         flow.merge([], text)
-    flow.merge(ids, "")
+    flow.merge(ids, "", logprobs)
     got_ids: list[int] = []
     got_text = ""
+    got_logprobs: list[bytes] = []
     while (delta := flow.first_delta()) is not None:
-        some_ids, some_text = flow.take(delta, room)
+        some_ids, some_text, some_logprobs = flow.take(delta, room)
         assert some_ids or some_text
-        assert len(pack([[0x7FFF_FFFF], [some_ids], [some_text]])) <= room
+        assert len(pack([[0x7FFF_FFFF], [some_ids], [some_text], [some_logprobs]])) <= room
+        assert some_logprobs is None or len(some_logprobs) == len(some_ids)
         got_ids += some_ids
         got_text += some_text
-    assert got_ids == ids and got_text == "".join(texts)
+        got_logprobs += some_logprobs or []
+        held = [part for part in flow.queue if isinstance(part, Delta)]
+        assert flow.logprob_bytes == sum(len(data) for part in held for data in part.logprobs or ())
+    assert got_ids == ids and got_text == "".join(texts) and got_logprobs == (logprobs or [])
+
+
+def test_token_whose_logprobs_do_not_fit_is_given_alone() -> None:
+    flow = Outflow(9, 0)
+    flow.merge([1, 2], "text", [bytes(5000), b"x"])
+    delta = flow.first_delta()
+    assert delta is not None and flow.take(delta, 1000) == ([1], "", [bytes(5000)])
+    delta = flow.first_delta()
+    assert delta is not None and flow.take(delta, 1000) == ([2], "text", [b"x"])
 
 
 def test_delta_is_cut_to_what_a_list_may_hold() -> None:
@@ -77,17 +118,18 @@ def test_delta_is_cut_to_what_a_list_may_hold() -> None:
     assert delta is not None
     assert len(flow.take(delta, 1 << 30)[0]) == MAX_ARRAY_ITEMS
     delta = flow.first_delta()
-    assert delta is not None and flow.take(delta, 1 << 30) == ([1], "")
+    assert delta is not None and flow.take(delta, 1 << 30) == ([1], "", None)
 
 
 def test_put_back_undoes_take() -> None:
     flow = Outflow(1, 0)
-    flow.merge([1], "a")
+    flow.merge([1], "a", [b"one"])
     delta = flow.first_delta()
     assert delta is not None
     flow.put_back(*flow.take(delta, 1000))
+    assert flow.logprob_bytes == 3
     delta = flow.first_delta()
-    assert delta is not None and flow.take(delta, 1000) == ([1], "a")
+    assert delta is not None and flow.take(delta, 1000) == ([1], "a", [b"one"])
 
 
 @pytest.mark.parametrize(
@@ -119,10 +161,10 @@ def test_final_can_leave_only_when_nothing_is_before_it() -> None:
     assert not flow.can_send()
     flow.final = b"result"
     assert flow.can_send()
-    flow.merge([1], "a")
+    flow.merge([1], "a", [b"one"])
     assert not flow.can_send()
     flow.drop()
-    assert flow.can_send() and flow.cancelled
+    assert flow.can_send() and flow.cancelled and flow.logprob_bytes == 0
 
 
 def test_credit_for_items_comes_by_half_windows() -> None:

@@ -156,6 +156,117 @@ def test_large_rows_stay_inside_the_window() -> None:
     assert sorted(call for event in got for call in event.calls) == calls
 
 
+# -- logprobs
+
+
+def rows_in(events: list[Any]) -> list[tuple[int, list[int], str, list[bytes] | None]]:
+    return [
+        row
+        for event in events
+        if isinstance(event, TokensReceived)
+        for row in zip(
+            event.calls,
+            event.token_ids,
+            event.texts,
+            event.logprobs or [None] * len(event.calls),
+            strict=True,
+        )
+    ]
+
+
+def test_logprobs_share_the_frame_of_a_step_with_rows_that_have_none() -> None:
+    guest, host = make_pair()
+    calls = open_calls(guest, host, 3)
+    host.send_tokens(calls, [[1], [2], []], ["a", "b", "c"], [None, [b"two"], None])
+    said = deliver(host, guest)
+    assert tokens_in(said) == [[calls, [[1], [2], []], ["a", "b", "c"], [None, [b"two"], None]]]
+    assert guest.events() == [TokensReceived(calls, [[1], [2], []], ["a", "b", "c"], [None, [b"two"], None])]
+
+
+def test_frame_without_logprobs_is_what_it_always_was() -> None:
+    frames = []
+    for column in (None, [None, None], [None, []]):
+        guest, host = make_pair()
+        calls = open_calls(guest, host, 2)
+        host.send_tokens(calls, [[1], []], ["a", "b"], column)
+        frames.append(deliver(host, guest))
+        assert guest.events() == [TokensReceived(calls, [[1], []], ["a", "b"])]
+    assert frames == [frame(FrameType.TOKENS, 0, [[1, 2], [[1], []], ["a", "b"]])] * 3
+
+
+def test_logprobs_of_calls_that_are_gone_are_dropped() -> None:
+    guest, host = make_pair()
+    calls = open_calls(guest, host, 3)
+    host.finish(calls[0], {})
+    guest.cancel(calls[1])
+    pump(guest, host)
+    guest.events()
+    host.send_tokens([*calls, 99], [[1]] * 4, ["a"] * 4, [[b"x"]] * 4)
+    pump(guest, host)
+    assert rows_in(guest.events()) == [(calls[2], [1], "a", [b"x"])]
+
+
+def test_call_without_credit_melts_its_logprobs_too() -> None:
+    guest, host, call = open_one(Windows(items=1))
+    for number in range(4):
+        host.send_tokens([call], [[number]], ["."], [[b"%d" % number]])
+        pump(guest, host)
+    guest.consume(call, items=1)
+    pump(guest, host)
+    assert rows_in(guest.events()) == [
+        (call, [0], ".", [b"0"]),
+        (call, [1, 2, 3], "...", [b"1", b"2", b"3"]),
+    ]
+
+
+@pytest.mark.parametrize("paused", [True, False])
+def test_logprobs_over_the_guests_limit_are_cut_with_their_tokens(paused: bool) -> None:
+    guest, host, call = open_one(limits=SMALL)
+    ids = list(range(3000))
+    data = [b"%04d" % number * 30 for number in ids]
+    if paused:
+        host.pause()
+    host.send_tokens([call], [ids], ["né" * 50_000], [data])
+    host.finish(call, {})
+    host.resume()
+    pump(guest, host)
+    *tokens, result = guest.events()
+    assert isinstance(result, ResultReceived)
+    got = rows_in(tokens)
+    assert [token for row in got for token in row[1]] == ids
+    assert [token for row in got for token in row[3] or ()] == data
+    assert "".join(row[2] for row in got) == "né" * 50_000
+
+
+@pytest.mark.parametrize("logprobs", [[b"x" * 70_000], [b"x", b"y"], []], ids=["large", "more", "fewer"])
+def test_logprobs_that_cannot_be_sent_end_their_call_only(logprobs: list[bytes]) -> None:
+    guest, host = make_pair(guest={"limits": SMALL})
+    calls = open_calls(guest, host, 2)
+    host.send_tokens(calls, [[1], [2]], ["a", "b"], [logprobs, [b"x"]])
+    pump(guest, host)
+    events = guest.events()
+    assert [event.call for event in events if isinstance(event, ErrorReceived)] == [calls[0]]
+    assert rows_in(events) == [(calls[1], [2], "b", [b"x"])]
+    assert host.is_open(calls[1])
+
+
+def test_logprobs_wait_for_credit_up_to_a_bound() -> None:
+    guest, host, call = open_one(Windows(items=0))
+    megabyte = bytes(1 << 20)
+    for _ in range(4):
+        host.send_tokens([call], [[1]], ["a"], [[megabyte]])
+    assert host.is_open(call)
+    host.send_tokens([call], [[1]], ["a"], [[b"x"]])
+    assert not host.is_open(call)
+    host.send_tokens([call], [[1]], ["a"], [[b"too late"]])
+    while guest.num_calls:
+        pump(guest, host)
+        guest.consume(call, items=1)
+    *tokens, end = guest.events()
+    assert isinstance(end, ErrorReceived) and isinstance(end.error, LimitExceeded)
+    assert [data for row in rows_in(tokens) for data in row[3] or ()] == [megabyte] * 4 + [b"x"]
+
+
 @pytest.mark.parametrize("bad", ["\ud800", np.str_("x") + "\ud800"])
 @pytest.mark.parametrize("paused", [True, False])
 def test_row_that_cannot_be_encoded_ends_its_call_only(bad: str, paused: bool) -> None:

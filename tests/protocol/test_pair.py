@@ -1,6 +1,7 @@
 """A guest and a host under everything at once; a model says what each call must have received."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 from hypothesis import settings
@@ -49,6 +50,8 @@ class PairMachine(RuleBasedStateMachine):
         self.cancelled: set[int] = set()
         self.sent: dict[int, list[Any]] = defaultdict(list)
         self.sent_text: dict[int, str] = defaultdict(str)
+        self.sent_logprobs: dict[int, list[bytes | None]] = defaultdict(list)  # one for each token
+        self.num_logprobs: dict[int, int] = defaultdict(int)
         self.num_got: dict[int, int] = defaultdict(int)
         self.num_chars: dict[int, int] = defaultdict(int)
         self.said_end: dict[int, str] = {}
@@ -92,30 +95,41 @@ class PairMachine(RuleBasedStateMachine):
     # -- the host's side
 
     @precondition(lambda self: self.at_host)
-    @rule(rows=st.lists(st.tuples(picks, st.integers(0, 3), st.text(max_size=3)), min_size=1, max_size=5))
-    def step(self, rows: list[tuple[int, int, str]]) -> None:
+    @rule(
+        rows=st.lists(
+            st.tuples(picks, st.integers(0, 3), st.text(max_size=3), st.booleans()), min_size=1, max_size=5
+        ),
+        has_logprobs=st.booleans(),
+    )
+    def step(self, rows: list[tuple[int, int, str, bool]], has_logprobs: bool) -> None:
         calls, token_ids, texts = [], [], []
-        for pick, count, text in rows:
+        logprobs: list[list[bytes] | None] = []
+        for pick, count, text, wants_logprobs in rows:
             call = list(self.at_host)[pick % len(self.at_host)]
             ids = list(range(self.next_token, self.next_token + count))
             self.next_token += count
             calls.append(call)
             token_ids.append(ids)
             texts.append(text)
+            data = [b"%d" % token for token in ids] if has_logprobs and wants_logprobs else None
+            logprobs.append(data)
             if not self.at_host[call]:
                 self.sent[call] += ids
                 self.sent_text[call] += text
-        self.host.send_tokens(calls, token_ids, texts)
+                self.sent_logprobs[call] += data or [None] * count
+        self.host.send_tokens(calls, token_ids, texts, logprobs if has_logprobs else None)
 
     @precondition(lambda self: self.at_host)
-    @rule(pick=picks, count=st.sampled_from([2000, 70_000]))
-    def large_step(self, pick: int, count: int) -> None:
+    @rule(pick=picks, count=st.sampled_from([2000, 70_000]), data_bytes=st.sampled_from([0, 40]))
+    def large_step(self, pick: int, count: int, data_bytes: int) -> None:
         call = list(self.at_host)[pick % len(self.at_host)]
         text = "né" * count
+        data = [bytes(data_bytes)] * count if data_bytes and count == 2000 else None
         if not self.at_host[call]:
             self.sent[call] += [7] * count
             self.sent_text[call] += text
-        self.host.send_tokens([call], [[7] * count], [text])
+            self.sent_logprobs[call] += data or [None] * count
+        self.host.send_tokens([call], [[7] * count], [text], None if data is None else [data])
 
     @precondition(lambda self: self.at_host)
     @rule(pick=picks)
@@ -219,8 +233,10 @@ class PairMachine(RuleBasedStateMachine):
 
     def read_guest_event(self, event: object) -> None:
         if isinstance(event, TokensReceived):
-            for call, ids, text in zip(event.calls, event.token_ids, event.texts, strict=True):
+            column = event.logprobs or [None] * len(event.calls)
+            for call, ids, text, data in zip(event.calls, event.token_ids, event.texts, column, strict=True):
                 self.compare(call, ids)
+                self.compare_logprobs(call, data or [None] * len(ids))
                 assert self.sent_text[call].startswith(text, self.num_chars[call])
                 self.num_chars[call] += len(text)
                 self.items[call] += 1
@@ -245,6 +261,11 @@ class PairMachine(RuleBasedStateMachine):
         start = self.num_got[call]
         assert got == self.sent[call][start : start + len(got)]
         self.num_got[call] = start + len(got)
+
+    def compare_logprobs(self, call: int, got: Sequence[bytes | None]) -> None:
+        start = self.num_logprobs[call]
+        assert got == self.sent_logprobs[call][start : start + len(got)]
+        self.num_logprobs[call] = start + len(got)
 
     # -- what must hold at any time
 

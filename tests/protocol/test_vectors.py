@@ -12,6 +12,8 @@ from mlxbridge.protocol import GuestConnection, HostConnection, Limits, Windows,
 from mlxbridge.protocol.connection import Connection
 from mlxbridge.protocol.events import Closed
 from mlxbridge.protocol.frames import MAGIC, FrameType, encode_frame
+from mlxbridge.protocol.logprobs import decode_logprobs, encode_logprobs
+from mlxbridge.types import TokenLogprob, TokenLogprobs
 from tests.helpers.wire import feed, frame, frames_in, make_guest, make_host, pack, plain, unplain, unsent
 from tests.protocol.vector_ends import end_in_state
 
@@ -26,7 +28,13 @@ def load(name: str) -> list[Any]:
 
 def test_folder_holds_nothing_that_is_not_tested() -> None:
     names = {path.name for path in FOLDER.iterdir()}
-    assert names == {"frames.json", "handshakes.json", "conversations.json", "malformed.json"}
+    assert names == {
+        "frames.json",
+        "logprobs.json",
+        "handshakes.json",
+        "conversations.json",
+        "malformed.json",
+    }
 
 
 def test_frames_cover_every_type() -> None:
@@ -85,6 +93,17 @@ def test_frame_gives_its_events_with_more_behind_it(vector: dict[str, Any]) -> N
         unsent(end)
         assert feed(end, ping[5:], 1 << 30) == []
         assert b"".join(end.data_to_send()) == frame(FrameType.PONG)
+
+
+@pytest.mark.parametrize("vector", load("logprobs.json"))
+def test_logprobs_are_encoded_and_decoded_as_written(vector: dict[str, Any]) -> None:
+    first, *rest = [
+        TokenLogprob(given["token_id"], given["logprob"], bytes.fromhex(given["bytes"]))
+        for given in vector["candidates"]
+    ]
+    token = TokenLogprobs(first, tuple(rest))
+    assert encode_logprobs(token).hex() == vector["hex"]
+    assert decode_logprobs(bytes.fromhex(vector["hex"])) == token
 
 
 @pytest.mark.parametrize("size", SIZES)

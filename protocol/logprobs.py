@@ -1,0 +1,40 @@
+"""What is told of one token's probabilities, as the byte string that it is in TOKENS (SPEC.md §10)."""
+
+from __future__ import annotations
+
+from struct import Struct
+
+from mlxbridge.errors import RemoteProtocolError
+from mlxbridge.types import TokenLogprob, TokenLogprobs
+
+_CANDIDATE = Struct("<IfH")
+"""Token id, logprob, length of the token's bytes, which follow. A float32 holds all that an engine computes."""
+
+
+def encode_logprobs(token: TokenLogprobs) -> bytes:
+    """The chosen token first, then the likeliest, best first."""
+    pack = _CANDIDATE.pack
+    parts: list[bytes] = []
+    for token_id, logprob, data in (token.chosen, *token.top):
+        parts += pack(token_id, logprob, len(data)), data
+    return b"".join(parts)
+
+
+def decode_logprobs(data: bytes) -> TokenLogprobs:
+    """The reverse of ``encode_logprobs``; logprobs are float32 values.
+
+    Raises:
+        RemoteProtocolError: the bytes are not one candidate or more.
+    """
+    candidates: list[TokenLogprob] = []
+    position, end = 0, len(data)
+    while position < end or not candidates:
+        start = position + _CANDIDATE.size
+        if start > end:
+            raise RemoteProtocolError("TOKENS: a token's logprobs are cut off")
+        token_id, logprob, num_bytes = _CANDIDATE.unpack_from(data, position)
+        position = start + num_bytes
+        candidates.append(TokenLogprob(token_id, logprob, data[start:position]))
+    if position > end:
+        raise RemoteProtocolError("TOKENS: a token's logprobs are cut off")
+    return TokenLogprobs(candidates[0], tuple(candidates[1:]))
