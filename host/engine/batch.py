@@ -10,6 +10,7 @@ from typing import Any
 import mlx.core as mx
 
 from mlxbridge.errors import Overloaded
+from mlxbridge.host.engine import attention
 from mlxbridge.host.engine.call import Call
 from mlxbridge.host.engine.checks import check_request
 from mlxbridge.host.engine.detokenize import Vocabulary
@@ -55,6 +56,7 @@ class BatchEngine:
         """
         self._loaded = loaded
         self._facts = facts(loaded)
+        attention.install(loaded.model)
         self._is_batched = is_exact_in_batches(loaded.model, loaded.vocabulary_size)
         self._vocabulary = Vocabulary(loaded.tokenizer)
         self._max_batch = max_batch
