@@ -182,14 +182,43 @@ def attend(
     """
     num_rows, num_heads, _, size = queries.shape
     num_key_heads = keys.shape[1]
-    per_key_head = num_heads // num_key_heads
-    num_groups = next(
+    _compile(num_heads, num_key_heads, size, queries.dtype)
+    blocks = num_rows * num_key_heads * _num_groups(num_heads // num_key_heads)
+    num_shares = max(1, min(-(-_MIN_BLOCKS // blocks), longest // _MIN_SHARE))
+    return _run(queries, keys, values, begin, end, num_shares, scale)
+
+
+@cache
+def _compile(num_heads: int, num_key_heads: int, size: int, dtype: mx.Dtype) -> None:
+    """Build both forms at once, at the first call: when a model is loaded, and not amid an answer; each takes a second."""
+    queries = mx.zeros((1, num_heads, 1, size), dtype)
+    keys = mx.zeros((1, num_key_heads, 2, size), dtype)
+    begin, end = mx.array([0], dtype=mx.int32), mx.array([2], dtype=mx.int32)
+    mx.eval([_run(queries, keys, keys, begin, end, num_shares, 1.0) for num_shares in (1, 2)])
+
+
+def _num_groups(per_key_head: int) -> int:
+    """Into how many groups the query heads of one key head are parted."""
+    return next(
         n for n in range(1, per_key_head + 1) if per_key_head % n == 0 and per_key_head // n <= _MAX_HEADS
     )
-    blocks = num_rows * num_key_heads * num_groups
-    num_shares = max(1, min(-(-_MIN_BLOCKS // blocks), longest // _MIN_SHARE))
+
+
+def _run(
+    queries: mx.array,
+    keys: mx.array,
+    values: mx.array,
+    begin: mx.array,
+    end: mx.array,
+    num_shares: int,
+    scale: float,
+) -> mx.array:
+    num_rows, num_heads, _, size = queries.shape
+    num_key_heads = keys.shape[1]
+    per_key_head = num_heads // num_key_heads
+    num_groups = _num_groups(per_key_head)
     is_whole = num_shares == 1
-    (out,) = _attend_kernel()(
+    attended: list[mx.array] = _attend_kernel()(
         inputs=[queries, keys, values, begin, end, _scale_array(scale)],
         template=[
             ("T", queries.dtype),
@@ -205,13 +234,13 @@ def attend(
         output_dtypes=[queries.dtype if is_whole else mx.float32],
     )
     if is_whole:
-        return out
-    (joined,) = _join_kernel()(
-        inputs=[out],
+        return attended[0]
+    joined: list[mx.array] = _join_kernel()(
+        inputs=attended,
         template=[("T", queries.dtype), ("D", size)],
         grid=(num_rows * num_heads * size, 1, 1),
         threadgroup=(size, 1, 1),
         output_shapes=[queries.shape],
         output_dtypes=[queries.dtype],
     )
-    return joined
+    return joined[0]
