@@ -12,8 +12,29 @@ from mlxbridge.errors import InvalidArgument
 from mlxbridge.host.engine.checks import check_request, invalid, shown
 from mlxbridge.host.engine.interface import GenerateRequest
 
-_SAMPLING = ("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed")
-_GENERATE = frozenset({"model", "prompt", "messages", "stop", *_SAMPLING})
+_PLAIN = (
+    "max_tokens",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "seed",
+    "xtc_probability",
+    "xtc_threshold",
+    "repetition_penalty",
+    "repetition_context_size",
+    "presence_penalty",
+    "presence_context_size",
+    "frequency_penalty",
+    "frequency_context_size",
+    "ignore_eos",
+    "min_tokens",
+    "logprobs",
+    "priority",
+)
+"""Params that are on the wire as they are in a request."""
+
+GENERATE_PARAMS = frozenset({"model", "prompt", "messages", "stop", "stop_token_ids", "logit_bias", *_PLAIN})
 
 
 _MOST_NAME_CHARS = 100
@@ -74,12 +95,14 @@ def parse_generate(params: Mapping[str, Any]) -> GenerateRequest:
     Raises:
         InvalidArgument: a parameter is unknown, of the wrong type or out of range; ``details["field"]`` names it.
     """
-    check_names("generate", params, _GENERATE)
+    check_names("generate", params, GENERATE_PARAMS)
     request = GenerateRequest(
         prompt=_prompt(params.get("prompt")),
         messages=_messages(params.get("messages")),
         stop=_stops(params.get("stop")),
-        **{name: params[name] for name in _SAMPLING if params.get(name) is not None},
+        stop_token_ids=_stop_token_ids(params.get("stop_token_ids")),
+        logit_bias=_logit_bias(params.get("logit_bias")),
+        **{name: params[name] for name in _PLAIN if params.get(name) is not None},
     )
     check_request(request)
     return request
@@ -110,3 +133,29 @@ def _stops(value: Any) -> tuple[str, ...]:
     if isinstance(value, list):
         return tuple(value)
     raise invalid("stop", f"must be a text or a list of texts, not {shown(value)}")
+
+
+def _stop_token_ids(value: Any) -> tuple[int, ...]:
+    if value is None:
+        return ()
+    if isinstance(value, list):
+        return tuple(value)  # of numbers, as ``check_request`` makes sure
+    raise invalid("stop_token_ids", f"must be a list of token ids, not {shown(value)}")
+
+
+def _logit_bias(value: Any) -> dict[int, float]:
+    if value is None:
+        return {}
+    if not isinstance(value, list):
+        raise invalid("logit_bias", f"must be a list of pairs of token id and number, not {shown(value)}")
+    bias: dict[int, float] = {}
+    for pair in value:
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise invalid("logit_bias", f"must have pairs of token id and number, not {shown(pair)}")
+        token, number = pair
+        if type(token) is not int:  # 1.0 and true would be taken for 1
+            raise invalid("logit_bias", f"must have token ids, not {shown(token)}")
+        if token in bias:
+            raise invalid("logit_bias", f"has token {token} twice")
+        bias[token] = number
+    return bias

@@ -132,7 +132,7 @@ class Outflow:
             row = delta.ids, text, logprobs
         else:
             room = most_bytes - _ROW_BYTES
-            num_ids, id_bytes = delta.count_ids(room // 2)
+            num_ids, id_bytes = delta.count_ids(room - min(room // 2, _CHAR_BYTES * len(text)))
             num_chars = max(0, room - id_bytes) // _CHAR_BYTES
             row = delta.ids[:num_ids], text[:num_chars], logprobs and logprobs[:num_ids]
             self.queue[0] = Delta(delta.ids[num_ids:], [text[num_chars:]], logprobs and logprobs[num_ids:])

@@ -11,8 +11,14 @@ from mlxbridge.errors import BridgeError
 class Sink(Protocol):
     """Where answers go: a guest's session. Calls are numbered as the guest numbered them."""
 
-    def send_tokens(self, calls: Sequence[int], token_ids: Sequence[list[int]], texts: Sequence[str]) -> None:
-        """Tokens of one step for this guest's calls."""
+    def send_tokens(
+        self,
+        calls: Sequence[int],
+        token_ids: Sequence[list[int]],
+        texts: Sequence[str],
+        logprobs: Sequence[list[bytes] | None] | None = None,
+    ) -> None:
+        """Tokens of one step for this guest's calls (``HostConnection.send_tokens``)."""
 
     def finish(self, call: int, result: Mapping[str, Any]) -> None:
         """The call ended well."""

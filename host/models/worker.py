@@ -166,7 +166,10 @@ class Worker:
     def _on_events(self) -> None:
         for event in self._connection.events():
             if type(event) is TokensReceived:
-                self._route(event)
+                if event.logprobs is None:
+                    self._route(event)
+                else:
+                    self._route_logprobs(event, event.logprobs)
             elif isinstance(event, ResultReceived | ErrorReceived):
                 self._end(event)
             elif isinstance(event, Ready):
@@ -192,6 +195,18 @@ class Worker:
             group[2].append(text)
         for sink, columns in groups.items():
             sink.send_tokens(*columns)
+            sink.flush()
+
+    def _route_logprobs(self, event: TokensReceived, logprobs: list[list[bytes] | None]) -> None:
+        """As ``_route``; only guests that asked for logprobs get that column."""
+        groups: dict[Sink, list[tuple[int, list[int], str, list[bytes] | None]]] = {}
+        for number, ids, text, data in zip(event.calls, event.token_ids, event.texts, logprobs, strict=True):
+            job = self._jobs.get(number)
+            if job is not None:
+                groups.setdefault(job.sink, []).append((job.call, ids, text, data))
+        for sink, rows in groups.items():
+            calls, token_ids, texts, column = map(list, zip(*rows, strict=True))
+            sink.send_tokens(calls, token_ids, texts, column if any(column) else None)
             sink.flush()
 
     def _on_item(self, event: ItemReceived) -> None:

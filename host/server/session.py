@@ -101,9 +101,19 @@ class Session:
 
     # -- models.job.Sink ---------------------------------------------------------------------------------------
 
-    def send_tokens(self, calls: Sequence[int], token_ids: Sequence[list[int]], texts: Sequence[str]) -> None:
-        """Tokens of one step, one row a call."""
-        self._connection.send_tokens(calls, token_ids, texts)
+    def send_tokens(
+        self,
+        calls: Sequence[int],
+        token_ids: Sequence[list[int]],
+        texts: Sequence[str],
+        logprobs: Sequence[list[bytes] | None] | None = None,
+    ) -> None:
+        """Tokens of one step, one row a call; a call that holds too many logprobs back fails, and stops its model."""
+        self._connection.send_tokens(calls, token_ids, texts, logprobs)
+        if logprobs is not None:
+            for call in calls:
+                if not self._connection.is_open(call):
+                    self._cancel(call)
 
     def send_item(self, call: int, value: Any) -> None:
         """One item of a call's stream, at once."""

@@ -20,6 +20,7 @@ from mlxbridge.protocol.events import CallCancelled, CallOpened
 from mlxbridge.protocol.handshake import NONCE_BYTES
 from mlxbridge.protocol.host import HostConnection
 from mlxbridge.protocol.limits import Limits
+from mlxbridge.protocol.logprobs import encode_logprobs
 from mlxbridge.types import Usage
 
 MAX_CALLS = 8_192
@@ -159,7 +160,10 @@ class WorkerLoop:
         moved = [row for row in rows if row.token_ids or row.text]
         if moved:
             connection.send_tokens(
-                [row.call for row in moved], [row.token_ids for row in moved], [row.text for row in moved]
+                [row.call for row in moved],
+                [row.token_ids for row in moved],
+                [row.text for row in moved],
+                _logprobs(moved),
             )
         for row in rows:
             if row.usage is not None:
@@ -168,16 +172,26 @@ class WorkerLoop:
                 connection.fail(row.call, row.error)
 
 
+def _logprobs(rows: Sequence[Row]) -> list[list[bytes] | None] | None:
+    for row in rows:
+        if row.logprobs is not None:
+            return [None if row.logprobs is None else [*map(encode_logprobs, row.logprobs)] for row in rows]
+    return None
+
+
 def usage_to_wire(usage: Usage) -> dict[str, Any]:
     """A generate call's RESULT (SPEC.md §10)."""
     result: dict[str, Any] = {
         "finish_reason": usage.finish_reason,
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
+        "cached_tokens": usage.cached_tokens,
         "queue_ms": usage.queue_seconds * 1000,
         "prefill_ms": usage.prefill_seconds * 1000,
         "decode_ms": usage.decode_seconds * 1000,
     }
     if usage.stop_string is not None:
         result["stop_string"] = usage.stop_string
+    if usage.stop_token_id is not None:
+        result["stop_token_id"] = usage.stop_token_id
     return result

@@ -1,12 +1,24 @@
 from __future__ import annotations
 
+import re
 import struct
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import mlxbridge.protocol
 from mlxbridge.errors import InvalidArgument
-from mlxbridge.host.params import check_names, estimate_bytes, nearest, parse_generate, parse_model
+from mlxbridge.host.params import (
+    GENERATE_PARAMS,
+    check_names,
+    estimate_bytes,
+    nearest,
+    parse_generate,
+    parse_model,
+)
+from mlxbridge.host.worker.loop import usage_to_wire
+from mlxbridge.types import Usage
 
 
 def test_generate_takes_defaults_for_what_is_left_out() -> None:
@@ -35,14 +47,93 @@ def test_generate_takes_one_stop_or_several() -> None:
         ({"prompt": "x", "stop": [1]}, "stop"),
         ({"prompt": "x", "max_tokens": True}, "max_tokens"),
         ({"prompt": "x", "max_tokens": 1.5}, "max_tokens"),
-        ({"prompt": "x", "logprobs": 3}, "logprobs"),
         ({"prompt": "x", "temprature": 3}, "temprature"),
+        ({"prompt": "x", "xtc_probability": "1", "temperature": 1}, "xtc_probability"),
+        ({"prompt": "x", "xtc_probability": 0.5}, "xtc_probability"),
+        ({"prompt": "x", "xtc_threshold": 0.6}, "xtc_threshold"),
+        ({"prompt": "x", "logit_bias": {"1": 2.0}}, "logit_bias"),
+        ({"prompt": "x", "logit_bias": [1, 2.0]}, "logit_bias"),
+        ({"prompt": "x", "logit_bias": [[1]]}, "logit_bias"),
+        ({"prompt": "x", "logit_bias": [[1, 2.0, 3]]}, "logit_bias"),
+        ({"prompt": "x", "logit_bias": [["1", 2.0]]}, "logit_bias"),
+        ({"prompt": "x", "logit_bias": [[True, 2.0]]}, "logit_bias"),
+        ({"prompt": "x", "logit_bias": [[[], 2.0]]}, "logit_bias"),
+        ({"prompt": "x", "logit_bias": [[1.0, 2.0]]}, "logit_bias"),
+        ({"prompt": "x", "logit_bias": [[-1, 2.0]]}, "logit_bias"),
+        ({"prompt": "x", "logit_bias": [[1, "2"]]}, "logit_bias"),
+        ({"prompt": "x", "logit_bias": [[1, float("inf")]]}, "logit_bias"),
+        ({"prompt": "x", "logit_bias": [[1, 2.0], [1, 3.0]]}, "logit_bias"),
+        ({"prompt": "x", "repetition_penalty": 0}, "repetition_penalty"),
+        ({"prompt": "x", "presence_penalty": True}, "presence_penalty"),
+        ({"prompt": "x", "frequency_penalty": "1"}, "frequency_penalty"),
+        ({"prompt": "x", "repetition_context_size": 0}, "repetition_context_size"),
+        ({"prompt": "x", "presence_context_size": 1.5}, "presence_context_size"),
+        ({"prompt": "x", "frequency_context_size": 1 << 40}, "frequency_context_size"),
+        ({"prompt": "x", "stop_token_ids": 7}, "stop_token_ids"),
+        ({"prompt": "x", "stop_token_ids": "7"}, "stop_token_ids"),
+        ({"prompt": "x", "stop_token_ids": [7.0]}, "stop_token_ids"),
+        ({"prompt": "x", "stop_token_ids": [-7]}, "stop_token_ids"),
+        ({"prompt": "x", "ignore_eos": 1}, "ignore_eos"),
+        ({"prompt": "x", "min_tokens": -1}, "min_tokens"),
+        ({"prompt": "x", "min_tokens": 5, "max_tokens": 4}, "min_tokens"),
+        ({"prompt": "x", "logprobs": 21}, "logprobs"),
+        ({"prompt": "x", "logprobs": True}, "logprobs"),
+        ({"prompt": "x", "priority": "urgent"}, "priority"),
+        ({"prompt": "x", "priority": 1}, "priority"),
+        ({"prompt": "x", "priority": ["high"]}, "priority"),
     ],
 )
 def test_generate_refuses_by_name(params: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
         parse_generate(params)
     assert caught.value.details == {"field": field}
+
+
+def test_generate_takes_every_param_there_is() -> None:
+    given: dict[str, Any] = {
+        "max_tokens": 9,
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "top_k": 3,
+        "min_p": 0.1,
+        "seed": 7,
+        "xtc_probability": 0.5,
+        "xtc_threshold": 0.2,
+        "repetition_penalty": 1.1,
+        "repetition_context_size": 1,
+        "presence_penalty": 0.2,
+        "presence_context_size": 2,
+        "frequency_penalty": 0.3,
+        "frequency_context_size": 3,
+        "ignore_eos": True,
+        "min_tokens": 4,
+        "logprobs": 5,
+        "priority": "high",
+    }
+    listed = {"stop": ["a"], "stop_token_ids": [5, 6], "logit_bias": [[5, -1], [7, 2.5]]}
+    request = parse_generate({"model": "m", "prompt": "x", **given, **listed})
+    assert {name: getattr(request, name) for name in given} == given
+    assert (request.stop, request.stop_token_ids) == (("a",), (5, 6))
+    assert request.logit_bias == {5: -1, 7: 2.5}
+    assert {*given, *listed, "model", "prompt", "messages"} == GENERATE_PARAMS
+
+
+def test_spec_lists_every_param() -> None:
+    text = Path(mlxbridge.protocol.__file__).with_name("SPEC.md").read_text()
+    section = text[text.index("### generate") : text.index("### models")]
+    table = re.findall(r"^\| (`.*?) \|", section[: section.index("Answer:")], re.M)
+    assert {name for cell in table for name in re.findall(r"`(\w+)`", cell)} == GENERATE_PARAMS
+
+
+def test_spec_lists_every_key_of_a_result() -> None:
+    text = Path(mlxbridge.protocol.__file__).with_name("SPEC.md").read_text()
+    section = text[text.index("Answer: TOKENS") : text.index("### models")]
+    table = re.findall(r"^\| (`.*?) \|", section, re.M)
+    usage = Usage(
+        finish_reason="stop", prompt_tokens=1, completion_tokens=1, stop_string="a", stop_token_id=1
+    )
+    named = {name for cell in table for name in re.findall(r"`(\w+)`", cell)}
+    assert named == {"model", *usage_to_wire(usage)}
 
 
 def test_message_repeats_only_the_beginning_of_a_value() -> None:

@@ -185,7 +185,8 @@ def test_logprobs_share_the_frame_of_a_step_with_rows_that_have_none() -> None:
 
 def test_frame_without_logprobs_is_what_it_always_was() -> None:
     frames = []
-    for column in (None, [None, None], [None, []]):
+    columns: list[list[list[bytes] | None] | None] = [None, [None, None], [None, []]]
+    for column in columns:
         guest, host = make_pair()
         calls = open_calls(guest, host, 2)
         host.send_tokens(calls, [[1], []], ["a", "b"], column)

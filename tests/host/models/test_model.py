@@ -29,7 +29,13 @@ class Sink:
         self.ends: dict[int, Mapping[str, Any] | BridgeError] = {}
         self.changed = asyncio.Event()
 
-    def send_tokens(self, calls: Sequence[int], token_ids: Sequence[list[int]], texts: Sequence[str]) -> None:
+    def send_tokens(
+        self,
+        calls: Sequence[int],
+        token_ids: Sequence[list[int]],
+        texts: Sequence[str],
+        logprobs: Sequence[list[bytes] | None] | None = None,
+    ) -> None:
         for call, ids in zip(calls, token_ids, strict=True):
             self.tokens.setdefault(call, []).extend(ids)
 

@@ -22,7 +22,11 @@ class Sink:
         self.ends: dict[int, Mapping[str, Any] | BridgeError] = {}
 
     def send_tokens(
-        self, calls: Sequence[int], token_ids: Sequence[list[int]], texts: Sequence[str]
+        self,
+        calls: Sequence[int],
+        token_ids: Sequence[list[int]],
+        texts: Sequence[str],
+        logprobs: Sequence[list[bytes] | None] | None = None,
     ) -> None: ...
 
     def finish(self, call: int, result: Mapping[str, Any]) -> None:

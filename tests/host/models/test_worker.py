@@ -21,14 +21,17 @@ from mlxbridge.errors import BridgeError, InternalError, Overloaded, WorkerLost
 from mlxbridge.host.models import worker as worker_module
 from mlxbridge.host.models.job import Job
 from mlxbridge.host.models.worker import Worker
+from mlxbridge.protocol.events import TokensReceived
 from tests.host.engine.tiny import byte_level_tokenizer, save_model, save_tokenizer
 
 
 class Sink:
     def __init__(self) -> None:
         self.ends: dict[int, Any] = {}
+        self.frames: list[Any] = []
 
-    def send_tokens(self, calls: Any, token_ids: Any, texts: Any) -> None: ...
+    def send_tokens(self, calls: Any, token_ids: Any, texts: Any, logprobs: Any = None) -> None:
+        self.frames.append([calls, token_ids, texts, logprobs])
 
     def finish(self, call: int, result: Any) -> None:
         self.ends[call] = result
@@ -140,6 +143,20 @@ async def test_stop_before_the_handshake_warns_nobody() -> None:
     del made
     await asyncio.sleep(0)
     assert told == []
+
+
+async def test_step_is_regrouped_by_guest_and_logprobs_go_to_who_asked(worker: Worker) -> None:
+    one, other = Sink(), Sink()
+    for number, (sink, call) in enumerate([(one, 7), (other, 7), (one, 8)], start=1):
+        worker._jobs[number] = Job(sink, call, "generate", {})
+    worker._route(TokensReceived([1, 2, 3, 4], [[1], [2], [3], [4]], ["a", "b", "c", "d"]))
+    logprobs = [None, None, [b"x"], [b"of a call that is gone"]]
+    worker._route_logprobs(TokensReceived([1, 2, 3, 4], [[1], [2], [3], [4]], ["a", "b", "c", "d"]), logprobs)
+    assert one.frames == [
+        [[7, 8], [[1], [3]], ["a", "c"], None],
+        [[7, 8], [[1], [3]], ["a", "c"], [None, [b"x"]]],
+    ]
+    assert other.frames == [[[7], [[2]], ["b"], None]] * 2
 
 
 async def test_params_are_not_kept_once_they_are_passed_on(worker: Worker) -> None:

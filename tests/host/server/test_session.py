@@ -20,6 +20,7 @@ from mlxbridge.errors import (
     HandshakeTimeout,
     InternalError,
     InvalidArgument,
+    LimitExceeded,
     RemoteProtocolError,
     Unavailable,
 )
@@ -27,7 +28,7 @@ from mlxbridge.host.server import listener as listener_module
 from mlxbridge.host.server import session as session_module
 from mlxbridge.host.server.listener import Listener
 from mlxbridge.host.server.session import Session
-from mlxbridge.protocol import GuestConnection, HostConnection, Token
+from mlxbridge.protocol import GuestConnection, HostConnection, Token, Windows
 from mlxbridge.protocol.events import (
     CallOpened,
     Closed,
@@ -187,6 +188,24 @@ async def test_deadline_cancels_and_fails_the_call() -> None:
         assert isinstance(end, ErrorReceived)
         assert isinstance(end.error, DeadlineExceeded)
         assert made.methods.cancelled == [1]
+
+
+async def test_call_that_holds_too_many_logprobs_back_fails_and_stops_its_model() -> None:
+    async with rig() as made:
+        guest = await made.guest(windows=Windows(items=1))
+        await guest.handshake()
+        full, other = (guest.connection.open_call("hang", {}) for _ in range(2))
+        await ask(guest, "finish")
+        assert made.methods.session is not None
+        for _ in range(6):
+            made.methods.session.send_tokens(
+                [full, other], [[1], [1]], ["a", "b"], [[bytes(1 << 20)], [b"small"]]
+            )
+            made.methods.session.flush()
+        assert made.methods.cancelled == [full]
+        guest.connection.consume(full, items=9)
+        end = await guest.until(ErrorReceived)
+        assert isinstance(end, ErrorReceived) and (end.call, type(end.error)) == (full, LimitExceeded)
 
 
 async def test_lost_guest_cancels_its_calls() -> None:

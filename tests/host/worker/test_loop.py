@@ -18,6 +18,7 @@ from mlxbridge.host.worker import backlog as backlog_module
 from mlxbridge.host.worker.loop import Tell, WorkerLoop
 from mlxbridge.protocol import GuestConnection, Windows
 from mlxbridge.protocol.events import ErrorReceived, Event, ItemReceived, ResultReceived, TokensReceived
+from mlxbridge.protocol.logprobs import decode_logprobs
 from tests.host.engine.tiny import byte_level_tokenizer, save_model, save_tokenizer
 
 Front = tuple[WorkerLoop, "FrontEnd"]
@@ -167,6 +168,44 @@ def test_refused_call_leaves_the_others_alone(ready: FrontEnd) -> None:
     assert isinstance(end, ErrorReceived)
     assert isinstance(end.error, InvalidArgument)
     assert isinstance(ready.end(good), ResultReceived)
+
+
+def test_logprobs_are_sent_for_the_calls_that_ask(ready: FrontEnd) -> None:
+    asks, plain = generate(ready, max_tokens=6, logprobs=2, ignore_eos=True), generate(ready, max_tokens=6)
+    while ready.end(asks) is None or ready.end(plain) is None:
+        ready.turn()
+    num_tokens = 0
+    for event in ready.events:
+        if isinstance(event, TokensReceived):
+            column = event.logprobs or [None] * len(event.calls)
+            for call, ids, data in zip(event.calls, event.token_ids, column, strict=True):
+                assert call == asks or data is None
+                if call == asks:
+                    tokens = [decode_logprobs(each) for each in data or ()]
+                    assert [token.chosen.token_id for token in tokens] == ids
+                    assert all(len(token.top) == 2 for token in tokens)
+                    num_tokens += len(tokens)
+    assert num_tokens == 6
+
+
+def test_result_says_which_token_ended_the_answer(ready: FrontEnd) -> None:
+    first = generate(ready, max_tokens=3, ignore_eos=True)
+    while ready.end(first) is None:
+        ready.turn()
+    drawn = [
+        token
+        for event in ready.events
+        if isinstance(event, TokensReceived)
+        for ids in event.token_ids
+        for token in ids
+    ]
+    again = generate(ready, max_tokens=3, ignore_eos=True, stop_token_ids=[drawn[1]])
+    while ready.end(again) is None:
+        ready.turn()
+    ends = ready.end(first), ready.end(again)
+    assert isinstance(ends[0], ResultReceived) and isinstance(ends[1], ResultReceived)
+    assert "stop_token_id" not in ends[0].result and ends[0].result["cached_tokens"] == 0
+    assert (ends[1].result["stop_token_id"], ends[1].result["finish_reason"]) == (drawn[1], "stop")
 
 
 def test_unknown_method_is_an_error(ready: FrontEnd) -> None:
