@@ -36,6 +36,17 @@ CHOICES: list[dict[str, Any]] = [
 ]
 
 
+# One for each way to filter, and each with some of the above.
+FILTERS: list[dict[str, Any]] = [
+    {},
+    {"top_p": 0.95, "top_k": 100, "logprobs": 3},
+    {"top_k": 30, "top_p": 0.97},
+    {"xtc_probability": 0.5, "xtc_threshold": 0.05, "logprobs": 0},
+    {"xtc_probability": 0.9, "xtc_threshold": 0.02, "top_k": 50, "top_p": 0.99, "min_tokens": 9},
+    {"min_p": 0.01, "logprobs": 20},
+]
+
+
 @pytest.fixture(scope="module")
 def endless(loaded: LoadedModel) -> LoadedModel:
     """The tiny model without EOS, so that lengths are known."""
@@ -83,19 +94,24 @@ def test_seed_with_any_choice_same_alone_and_in_a_batch(
     make_engine: MakeEngine, endless: LoadedModel
 ) -> None:
     requests = [
-        {"prompt": prompt, "max_tokens": LENGTH, "temperature": 0.8, "seed": 40 + i, **choice}
-        for i, (prompt, choice) in enumerate(zip(PROMPTS, CHOICES, strict=True))
+        {"prompt": prompt, "max_tokens": LENGTH, "temperature": 0.8, "seed": 40 + i, **choice, **filters}
+        for i, (prompt, choice, filters) in enumerate(zip(PROMPTS, CHOICES, FILTERS, strict=True))
     ]
+    requests += [{**request, **FILTERS[(i + 2) % 6]} for i, request in enumerate(requests)]
     crowd = Answers(make_engine(endless))
     for i, request in enumerate(requests):
         crowd.submit(i, **request)
-        crowd.step(i)
-        crowd.submit(10 + i, **{**request, "seed": 90 + i, "max_tokens": 10})
+        crowd.step(i % 5)
+        crowd.submit(100 + i, **{**request, "seed": 90 + i, "max_tokens": 10})
     crowd.finish()
     for i, request in enumerate(requests):
         alone = Answers(make_engine(endless))
         alone.submit(0, **request)
         assert alone.finish().tokens[0] == crowd.tokens[i], i
+        assert alone.tokens[0][:10] != crowd.tokens[100 + i]
+        ours, theirs = alone.logprobs[0], crowd.logprobs[i]
+        logprobs = [one.chosen.logprob for one in theirs or []]
+        assert [one.chosen.logprob for one in ours or []] == pytest.approx(logprobs, abs=1e-4)
 
 
 def ends_at(loaded: LoadedModel, prompt: list[int], num_tokens: int) -> int:
