@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -12,6 +13,9 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+# Lists of numbers go on one line.
+_NUMBERS = re.compile(r"\[\s+-?\d[\d\s.,eE+-]*\]")
 
 RESULTS = Path(__file__).with_name("results")
 PACKAGES = (
@@ -55,9 +59,24 @@ def summary(about: Mapping[str, Any]) -> str:
 
 
 def save(results: Mapping[str, Any], path: Path) -> None:
-    """Write a results file."""
+    """Write a results file; one that is there stays whole until the new one is."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    text = _NUMBERS.sub(lambda found: " ".join(found.group().split()), json.dumps(results, indent=1))
+    new = path.with_name(f"{path.name}.new")
+    new.write_text(text + "\n", encoding="utf-8")
+    new.replace(path)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a results file.
+
+    Raises:
+        OSError, ValueError: there is none, or it is something else.
+    """
+    results = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(results, dict):
+        raise ValueError("it is not a results file")
+    return results
 
 
 def results_path(name: str, given: Path | None) -> Path:

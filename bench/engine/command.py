@@ -4,150 +4,249 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
 
 from bench import machine
-from bench.stats import align, median, median_ratio, show
+from bench.shapes import SHAPES
+from bench.stats import show
 
-Measure = Callable[[], dict[str, float]]
-ROWS = (8, 32, 64)
+if TYPE_CHECKING:
+    from bench.engine.cases import Found
+    from bench.engine.sides import Side
+
+ROWS = (1, 2, 4, 8, 16, 32, 64)
+MAX_ROWS = 64
+# The rates that are measured at each batch size, and what is special about their requests.
+KINDS: dict[str, dict[str, bool]] = {
+    "greedy": {"is_uneven": True},
+    "own sampling": {"is_uneven": True, "has_own_sampling": True},
+}
+_NUM_BESIDE_LONG = 8
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--shape", default="tiny", choices=["tiny", "smollm-135m", "llama-3.2-1b"])
+    parser.add_argument("--shape", default="tiny", choices=SHAPES)
     parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float16", "float32"])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--tokens", type=int, default=128, help="an answer (default: 128)")
-    parser.add_argument("--prompt-tokens", type=int, default=64)
-    parser.add_argument("--rows", type=int, nargs="+", default=list(ROWS), help="default: 8 32 64")
-    parser.add_argument("--long-prompt", type=int, default=16_384, help="0 leaves it out (default: 16384)")
+    parser.add_argument("--rounds", type=_at_least(1), default=5)
+    parser.add_argument("--seconds", type=_at_least(1), help="begin no round after so many")
+    parser.add_argument("--tokens", type=_at_least(8), default=128, help="an answer (default: 128)")
+    parser.add_argument("--prompt-tokens", type=_at_least(2), default=64)
+    parser.add_argument("--rows", type=_rows, nargs="+", default=list(ROWS), help="default: 1 2 4 8 16 32 64")
+    parser.add_argument(
+        "--long-prompt", type=_at_least(0), default=16_384, help="0 leaves it out (default: 16384)"
+    )
+    parser.add_argument(
+        "--mlx-lm-chunk",
+        type=_at_least(1),
+        default=2048,
+        help="its prefill_step_size (default: 2048, its own)",
+    )
     parser.add_argument("--only", nargs="+", metavar="CASE", help="cases whose names begin so")
     parser.add_argument("--quick", action="store_true", help="2 rounds, 32 tokens, 8 rows, a prompt of 1024")
     parser.add_argument("--output", type=Path, metavar="FILE", help="default: bench/results/engine-….json")
+    parser.add_argument("--plot", action="store_true", help="draw PNGs beside the results; wants matplotlib")
+    parser.add_argument(
+        "--from", dest="source", type=Path, metavar="FILE", help="show these results; measure nothing"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Measure, print the table, write the file."""
+    """Measure, or read what was measured; print the table, draw if asked."""
+    from bench.engine.report import render
+
+    if arguments.source is None:
+        path = machine.results_path("engine", arguments.output)
+        results = measure(arguments, path)
+    else:
+        path = arguments.source
+        results = load(path)
+    print(machine.summary(results))
+    settings = results["settings"]
+    print(
+        f"{settings['shape']}, {settings['dtype']}, on {results['device']}, medians of {results['num_rounds']} rounds\n"
+    )
+    for line in render(results["summary"]):
+        print(line)
+    print(f"\nall rounds: {path}")
+    if arguments.plot:
+        from bench.engine.plots import draw
+
+        for picture in draw(results, path):
+            print(f"drawn: {picture}")
+
+
+def load(path: Path) -> dict[str, Any]:
+    """A results file of this benchmark."""
+    try:
+        results = machine.load(path)
+    except (OSError, ValueError) as exc:
+        sys.exit(f"cannot read {path}: {exc}")
+    if results.get("bench") != "engine" or "num_rounds" not in results:
+        sys.exit(f"{path} has no results that this version of python -m bench engine wrote")
+    return results
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Something to measure on both sides, given a round's number."""
+
+    name: str
+    kind: str
+    num_rows: int | None
+    sides: dict[str, Callable[[int], Found]]
+
+
+def measure(arguments: argparse.Namespace, path: Path) -> dict[str, Any]:
+    """Run all cases round by round; the file is written after each round, the results are its contents."""
+    import mlx.core as mx
+
+    from bench.engine import models
+    from bench.engine.warmup import warm_up_samplers
+
     if arguments.quick:
         arguments.rounds, arguments.tokens, arguments.rows = 2, 32, [8]
         arguments.long_prompt = min(arguments.long_prompt, 1024)
-    about = machine.describe()
-    rounds = measure(arguments)
-    summary = summarise(rounds)
-    print(machine.summary(about))
-    print(f"{arguments.shape}, {arguments.dtype}, medians of {arguments.rounds} rounds\n")
-    for line in render(summary):
-        print(line)
-    path = machine.results_path("engine", arguments.output)
-    settings = {key: value for key, value in vars(arguments).items() if key not in ("output", "run")}
-    machine.save(
-        {"bench": "engine", **about, "settings": settings, "summary": summary, "rounds": rounds}, path
-    )
-    print(f"\nall rounds: {path}")
-
-
-def measure(arguments: argparse.Namespace) -> dict[str, dict[str, list[dict[str, float]]]]:
-    """By case and side: what each round found. A round before the first warms up and does not count."""
-    cases = _cases(arguments)
-    chosen = {
-        name: sides
-        for name, sides in cases.items()
-        if not arguments.only or name.startswith(tuple(arguments.only))
-    }
-    found: dict[str, dict[str, list[dict[str, float]]]] = {name: {} for name in chosen}
-    for name, sides in chosen.items():
-        for number in range(arguments.rounds + 1):
-            for side in sides if number % 2 else reversed(sides):
-                result = sides[side]()
-                shown = ", ".join(f"{quantity} {show(value)}" for quantity, value in result.items())
-                which = f"round {number} of {arguments.rounds}" if number else "warm-up"
-                print(f"{name}, {which}, {side}: {shown}", file=sys.stderr, flush=True)
+    about = {"bench": "engine", **machine.describe(), "device": models.device()}
+    settings = {key: value for key, value in vars(arguments).items() if key in _SETTINGS}
+    cases = choose(_cases(arguments), arguments.only)
+    started = perf_counter()
+    most = max((case.num_rows or 0 for case in cases if case.kind == "own sampling"), default=0)
+    vocabulary = SHAPES[arguments.shape]["vocab_size"]
+    warm_up_s = warm_up_samplers(most, dtype=arguments.dtype, vocabulary=vocabulary) if most else 0.0
+    found: dict[str, dict[str, list[Found]]] = {case.name: {} for case in cases}
+    results: dict[str, Any] = {}
+    # The round before the first warms up and does not count.
+    for number in range(arguments.rounds + 1):
+        if number > 1 and arguments.seconds and perf_counter() - started > arguments.seconds:
+            break
+        for case in cases:
+            for side in case.sides if number % 2 else reversed(case.sides):
+                mx.synchronize()
+                mx.clear_cache()
+                result = case.sides[side](number)
+                _tell(f"{number} of {arguments.rounds}" if number else "to warm up", case, side, result)
                 if number:
-                    found[name].setdefault(side, []).append(result)
-    return found
+                    found[case.name].setdefault(side, []).append(result)
+        if number:
+            results = {
+                **about,
+                "settings": settings,
+                "num_rounds": number,
+                "seconds": {"samplers": round(warm_up_s, 1), "all": round(perf_counter() - started, 1)},
+                **_results(cases, found),
+            }
+            machine.save(results, path)
+    return results
 
 
-def _cases(arguments: argparse.Namespace) -> dict[str, dict[str, Measure]]:
+_SETTINGS = ("shape", "dtype", "tokens", "prompt_tokens", "rows", "long_prompt", "mlx_lm_chunk")
+
+
+def choose(cases: Iterator[Case], only: list[str] | None) -> list[Case]:
+    """The cases whose names begin as asked."""
+    names, chosen = [], []
+    for case in cases:
+        names.append(case.name)
+        if not only or case.name.startswith(tuple(only)):
+            chosen.append(case)
+    if not chosen:
+        sys.exit(f"--only: no case begins so; there are {', '.join(names)}")
+    return chosen
+
+
+def _results(cases: list[Case], found: dict[str, dict[str, list[Found]]]) -> dict[str, Any]:
+    from bench.engine.report import summarise, usual_times
+
+    return {
+        "summary": summarise(found, {case.name: (case.kind, case.num_rows) for case in cases}),
+        "gaps": {
+            side: usual_times(rounds, "first_long") for side, rounds in found.get("long prompt", {}).items()
+        },
+        "rounds": {
+            case: {side: [asdict(each) for each in rounds] for side, rounds in sides.items()}
+            for case, sides in found.items()
+        },
+    }
+
+
+def _tell(which: str, case: Case, side: str, result: Found) -> None:
+    shown = ", ".join(f"{quantity} {show(value)}" for quantity, value in result.numbers.items())
+    print(f"round {which}, {case.name}, {side}: {shown}", file=sys.stderr, flush=True)
+
+
+def _cases(arguments: argparse.Namespace) -> Iterator[Case]:
     from bench.engine import cases, models
-    from bench.engine.sides import MlxLm, Ours, alone_tokens_per_second, tokens_per_second
+    from bench.engine.sides import MlxLm, Ours
     from mlxbridge.host.engine.batch import BatchEngine
 
     loaded = models.make(arguments.shape, arguments.dtype)
     engine = BatchEngine(loaded)
-    common: dict[str, Any] = {"vocabulary": loaded.vocabulary_size, "prompt_tokens": arguments.prompt_tokens}
-    (alone,) = cases.asks(1, max_tokens=4 * arguments.tokens, **common)
-
-    def rate(number: float) -> dict[str, float]:
-        return {"tokens/s": number}
-
-    found: dict[str, dict[str, Measure]] = {
-        "alone": {
-            "ours": lambda: rate(tokens_per_second(Ours(loaded, engine), [alone])),
-            "mlx_lm": lambda: rate(alone_tokens_per_second(loaded, alone)),
-        }
+    vocabulary, length = loaded.vocabulary_size, arguments.prompt_tokens
+    makers: dict[str, Callable[[], Side]] = {
+        "ours": lambda: Ours(engine),
+        "mlx_lm": lambda: MlxLm(loaded, num_rows=MAX_ROWS, prefill_step=arguments.mlx_lm_chunk),
     }
+
+    def case(name: str, kind: str, num_rows: int | None, run: Callable[[Side, int], Found]) -> Case:
+        def on(make: Callable[[], Side]) -> Callable[[int], Found]:
+            return lambda number: run(make(), number)
+
+        return Case(name, kind, num_rows, {side: on(make) for side, make in makers.items()})
+
+    def work(**options: Any) -> cases.Work:
+        options = {"prompt_tokens": length, "max_tokens": arguments.tokens, **options}
+        return cases.Work(vocabulary=vocabulary, **options)
+
+    def rates(name: str, kind: str, num_rows: int, asked: cases.Work) -> Case:
+        return case(name, kind, num_rows, lambda side, number: cases.rate(side, asked.asks(num_rows, number)))
+
+    longer = work(max_tokens=4 * arguments.tokens)
+    alone = rates("alone", "alone", 1, longer)
+    alone.sides["mlx_lm"] = lambda number: cases.rate_of_generate_step(loaded, longer.asks(1, number)[0])
+    yield alone
     for num_rows in arguments.rows:
-        for kind, options in (
-            ("own sampling", {"has_own_sampling": True, "is_uneven": True}),
-            ("greedy", {"is_uneven": True}),
-            ("greedy, one length", {}),
-        ):
-            asked = cases.asks(num_rows, max_tokens=arguments.tokens, **{**common, **options})
-            found[f"{num_rows} {kind}"] = {
-                "ours": lambda asked=asked: rate(tokens_per_second(Ours(loaded, engine), asked)),  # type: ignore[misc]
-                "mlx_lm": lambda asked=asked: rate(tokens_per_second(MlxLm(loaded), asked)),  # type: ignore[misc]
-            }
+        for kind, options in KINDS.items():
+            yield rates(f"{num_rows} {kind}", kind, num_rows, work(**options))
     most = max(arguments.rows)
-    (newcomer,) = cases.asks(1, max_tokens=1, **common)
-    found[f"{most} coming and going"] = {
-        "ours": lambda: cases.churn(Ours(loaded, engine), most, newcomer, arguments.tokens),
-        "mlx_lm": lambda: cases.churn(MlxLm(loaded), most, newcomer, arguments.tokens),
-    }
+    yield rates(f"{most} greedy, one length", "one length", most, work())
+    yield case(
+        f"{most} coming and going",
+        "churn",
+        most,
+        lambda side, number: cases.churn(side, most, work(), number, arguments.tokens),
+    )
     if arguments.long_prompt:
-        found["long prompt"] = _long_prompt(arguments, loaded, engine, common)
-    return found
+        beside = work(max_tokens=8192)
+        long = work(max_tokens=2, prompt_tokens=arguments.long_prompt)
+        yield case(
+            "long prompt",
+            "long prompt",
+            None,
+            lambda side, number: cases.long_prompt_beside(
+                side,
+                beside.asks(_NUM_BESIDE_LONG, number),
+                long.asks(1, number)[0],
+                work(max_tokens=2).asks(1, number)[0],
+            ),
+        )
 
 
-def _long_prompt(
-    arguments: argparse.Namespace, loaded: Any, engine: Any, common: dict[str, Any]
-) -> dict[str, Measure]:
-    from bench.engine import cases
-    from bench.engine.sides import MlxLm, Ours
+def _at_least(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{value} is less than {least}")
+        return value
 
-    running = cases.asks(8, max_tokens=4096, **common)
-    (long,) = cases.asks(1, max_tokens=2, **{**common, "prompt_tokens": arguments.long_prompt})
-    (short,) = cases.asks(1, max_tokens=2, **common)
-    return {
-        "ours": lambda: cases.long_prompt_beside(Ours(loaded, engine), running, long, short),
-        "mlx_lm": lambda: cases.long_prompt_beside(MlxLm(loaded), running, long, short),
-    }
+    return number
 
 
-def summarise(rounds: dict[str, dict[str, list[dict[str, float]]]]) -> list[dict[str, Any]]:
-    """One line a case and quantity: both sides' medians, and the median of the rounds' ratios."""
-    lines = []
-    for name, sides in rounds.items():
-        for quantity in sides["ours"][0]:
-            ours = [result[quantity] for result in sides["ours"]]
-            theirs = [result[quantity] for result in sides["mlx_lm"]]
-            lines.append(
-                {
-                    "case": name,
-                    "quantity": quantity,
-                    "ours": median(ours),
-                    "mlx_lm": median(theirs),
-                    "ratio": median_ratio(ours, theirs),
-                }
-            )
-    return lines
-
-
-def render(summary: list[dict[str, Any]]) -> list[str]:
-    """The table, line by line."""
-    rows = [["", "", "ours", "mlx_lm", "ratio"]]
-    for line in summary:
-        quantity = line["quantity"] if line["quantity"] == "tokens/s" else f"{line['quantity']} ms"
-        rows.append([line["case"], quantity, *(show(line[key]) for key in ("ours", "mlx_lm", "ratio"))])
-    return align(rows)
+def _rows(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= MAX_ROWS:
+        raise argparse.ArgumentTypeError(f"must be from 1 to {MAX_ROWS}, not {value}")
+    return value

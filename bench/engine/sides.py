@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from time import perf_counter
 from typing import Any, Protocol
 
 import mlx.core as mx
@@ -34,17 +33,17 @@ class Side(Protocol):
         """One step; the numbers of the requests that got a token."""
 
     def stop(self) -> None:
-        """Give all requests up."""
+        """Give all requests up; nothing is submitted afterwards."""
 
     @property
     def is_busy(self) -> bool: ...
 
 
 class Ours:
-    """mlxbridge's engine, detokenizing and stop strings included."""
+    """mlxbridge's engine with everything it does for a call: text, stop strings, usage, storing of prefixes."""
 
-    def __init__(self, loaded: LoadedModel, engine: BatchEngine | None = None) -> None:
-        self._engine = engine or BatchEngine(loaded)
+    def __init__(self, engine: BatchEngine) -> None:
+        self._engine = engine
         self._numbers: set[int] = set()
 
     def submit(self, number: int, ask: Ask) -> None:
@@ -62,6 +61,7 @@ class Ours:
     def stop(self) -> None:
         for number in self._numbers:
             self._engine.cancel(number)
+        self._numbers.clear()
 
     @property
     def is_busy(self) -> bool:
@@ -71,15 +71,15 @@ class Ours:
 class MlxLm:
     """mlx_lm's BatchGenerator: tokens only, and one sampler a request, as its server makes them."""
 
-    def __init__(self, loaded: LoadedModel, num_rows: int = 64) -> None:
-        self._generator: Any = BatchGenerator(loaded.model, completion_batch_size=num_rows)
+    def __init__(self, loaded: LoadedModel, *, num_rows: int = 64, prefill_step: int = 2048) -> None:
+        """Make a generator as mlx_lm's server would, but for ``num_rows``, whose default there is 32."""
+        self._generator: Any = BatchGenerator(
+            loaded.model, completion_batch_size=num_rows, prefill_step_size=prefill_step
+        )
         self._numbers: dict[int, int] = {}
 
     def submit(self, number: int, ask: Ask) -> None:
-        sampler = None
-        if ask.sampling:
-            options = {"temp" if key == "temperature" else key: value for key, value in ask.sampling.items()}
-            sampler = make_sampler(**options)
+        sampler = sampler_of(ask.sampling) if ask.sampling else None
         (uid,) = self._generator.insert([ask.prompt], max_tokens=[ask.max_tokens], samplers=[sampler])
         self._numbers[uid] = number
 
@@ -94,43 +94,19 @@ class MlxLm:
     def stop(self) -> None:
         self._generator.remove(list(self._numbers))
         self._numbers.clear()
+        self._generator.close()
 
     @property
     def is_busy(self) -> bool:
         return bool(self._numbers)
 
 
+def sampler_of(sampling: dict[str, Any]) -> Any:
+    """mlx_lm's sampler for a request's settings."""
+    return make_sampler(**{"temp" if key == "temperature" else key: value for key, value in sampling.items()})
+
+
 def generate_alone(loaded: LoadedModel, ask: Ask) -> Iterator[int]:
     """mlx_lm's own loop for one request."""
     for token, _ in generate_step(mx.array(ask.prompt), loaded.model, max_tokens=ask.max_tokens):
         yield int(token)
-
-
-def tokens_per_second(side: Side, asks: list[Ask]) -> float:
-    """Of all requests together, from when all of them have begun to when the first is over."""
-    for number, ask in enumerate(asks):
-        side.submit(number, ask)
-    fewest = min(ask.max_tokens for ask in asks)
-    counts, started, counted = [0] * len(asks), 0.0, 0
-    rate = 0.0
-    while side.is_busy:
-        numbers = side.step()
-        for number in numbers:
-            counts[number] += 1
-        if started and not rate:
-            counted += len(numbers)
-        if not started and min(counts):
-            started = perf_counter()
-        if not rate and max(counts) >= fewest:
-            if not started:
-                raise RuntimeError("the first answer ended before the last one began: ask for more tokens")
-            rate = counted / (perf_counter() - started)
-    return rate
-
-
-def alone_tokens_per_second(loaded: LoadedModel, ask: Ask) -> float:
-    """mlx_lm's loop, after the first token."""
-    tokens = generate_alone(loaded, ask)
-    next(tokens)
-    started = perf_counter()
-    return sum(1 for _ in tokens) / (perf_counter() - started)

@@ -15,13 +15,19 @@ from typing import Any
 
 from bench import machine
 from bench.native import bridge
+from bench.native.folder import make
 from bench.native.prompts import Prompts, chat_prompts, random_prompts
 from bench.native.sample import Sample
-from bench.native.shapes import SHAPES, make
+from bench.shapes import SHAPES
 from bench.stats import align, median, median_ratio, show
 from mlxbridge.host.models.store import DEMO, classify
 
-TITLES = {"bridge": "through mlxbridge", "inprocess": "mlx_lm in-process"}
+TITLES = {
+    "bridge": "through mlxbridge",
+    "inprocess": "mlx_lm stream_generate",
+    "bare": "mlx_lm generate_step, no text",
+}
+KEYS = ("tokens_per_s", "ttft_ms")
 TIMEOUT_S = 900
 
 
@@ -95,7 +101,8 @@ def run_all(folder: Path, prompts: Prompts, num_rounds: int, max_tokens: int) ->
     for number in range(num_rounds):
         for side in TITLES if number % 2 == 0 else reversed(TITLES):
             print(f"round {number + 1} of {num_rounds}: {TITLES[side]}", file=sys.stderr, flush=True)
-            samples = bridge.measure(job) if side == "bridge" else _run_inprocess(job)
+            measure = bridge.measure if side == "bridge" else _run_inprocess
+            samples = measure({**job, "is_bare": side == "bare"})
             runs.append(Run(round=number, side=side, samples=samples))
     return runs
 
@@ -111,34 +118,37 @@ def _run_inprocess(job: dict[str, Any]) -> list[Sample]:
 
 
 def summarise(runs: list[Run]) -> dict[str, Any]:
-    """Medians of each side, the median of the rounds' ratios, and whether the answers were the same."""
+    """Medians of each side, the medians of the rounds' ratios, and whether the answers were the same."""
     sides: dict[str, dict[str, list[float | None]]] = {side: {} for side in TITLES}
     for run in sorted(runs, key=lambda run: run.round):
-        for key in ("tokens_per_s", "ttft_ms"):
+        for key in KEYS:
             sides[run.side].setdefault(key, []).append(median(sample[key] for sample in run.samples))
     found: dict[str, Any] = {
         side: {key: median(value for value in values if value is not None) for key, values in keys.items()}
         for side, keys in sides.items()
     }
-    found["ratio"] = {
-        key: median_ratio(sides["bridge"][key], sides["inprocess"][key])
-        for key in ("tokens_per_s", "ttft_ms")
+    found["ratios"] = {
+        side: {key: median_ratio(sides["bridge"][key], sides[side][key]) for key in KEYS}
+        for side in TITLES
+        if side != "bridge"
     }
     answers = {
         side: [sample["token_ids"] for run in runs if run.side == side for sample in run.samples]
         for side in TITLES
     }
     found["tokens"] = sum(map(len, answers["bridge"]))
-    found["same_answers"] = answers["bridge"] == answers["inprocess"]
+    found["same_answers"] = all(answers[side] == answers["bridge"] for side in TITLES)
     return found
 
 
 def render(summary: dict[str, Any]) -> Iterator[str]:
     """The table, line by line."""
     rows = [["", "tokens/s", "first token ms"]]
-    for side, title in {**TITLES, "ratio": "ratio"}.items():
-        rows.append([title, *(show(summary[side][key]) for key in ("tokens_per_s", "ttft_ms"))])
+    for side, title in TITLES.items():
+        rows.append([title, *(show(summary[side][key]) for key in KEYS)])
+    for side, ratios in summary["ratios"].items():
+        rows.append([f"ratio to {TITLES[side]}", *(show(ratios[key]) for key in KEYS)])
     yield from align(rows)
     same = "the same" if summary["same_answers"] else "DIFFERENT"
-    yield f"the answers of both sides are {same} ({summary['tokens']} tokens each)"
+    yield f"the answers of all sides are {same} ({summary['tokens']} tokens each)"
     yield ""

@@ -1,4 +1,7 @@
-"""``python -m bench.native.inprocess``: reads a job from stdin, answers its prompts with mlx_lm, prints the samples."""
+"""``python -m bench.native.inprocess``: reads a job from stdin, answers its prompts with mlx_lm, prints the samples.
+
+``stream_generate`` makes text of the tokens, as the bridge does; ``generate_step`` beneath it gives tokens alone.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +21,33 @@ def main() -> None:
     model, tokenizer = loaded[0], loaded[1]
 
     def generate(prompt: list[int]) -> Iterator[list[int]]:
-        for response in mlx_lm.stream_generate(model, tokenizer, prompt, max_tokens=job["max_tokens"]):
-            if (
-                response.finish_reason != "stop"
-            ):  # then its token is the end mark, which is no part of an answer
-                yield [response.token]
+        answer = _tokens if job["is_bare"] else _texts
+        return answer(model, tokenizer, prompt, job["max_tokens"])
 
     for warm_up in job["warm_up"]:
         take(generate(warm_up))
     print(json.dumps([take(generate(prompt)) for prompt in job["prompts"]]), flush=True)
+
+
+# The end mark is no part of an answer.
+
+
+def _texts(model: Any, tokenizer: Any, prompt: list[int], max_tokens: int) -> Iterator[list[int]]:
+    from mlx_lm import stream_generate
+
+    for response in stream_generate(model, tokenizer, prompt, max_tokens=max_tokens):
+        if response.finish_reason != "stop":
+            yield [response.token]
+
+
+def _tokens(model: Any, tokenizer: Any, prompt: list[int], max_tokens: int) -> Iterator[list[int]]:
+    import mlx.core as mx
+    from mlx_lm.generate import generate_step
+
+    for token, _ in generate_step(mx.array(prompt), model, max_tokens=max_tokens):
+        if int(token) in tokenizer.eos_token_ids:
+            return
+        yield [int(token)]
 
 
 if __name__ == "__main__":

@@ -27,13 +27,16 @@ def test_summary_pairs_the_rounds_whatever_their_order() -> None:
         )
 
     runs = [run(0, "bridge", 90, [1, 2]), run(0, "inprocess", 100, [1, 2]), run(1, "inprocess", 50, [3])]
-    runs.append(run(1, "bridge", 48, [3]))
+    runs += [run(1, "bridge", 48, [3]), run(0, "bare", 120, [1, 2]), run(1, "bare", 64, [3])]
     summary = summarise(runs)
-    assert summary["ratio"]["tokens_per_s"] == pytest.approx(0.93)
+    assert summary["ratios"]["inprocess"]["tokens_per_s"] == pytest.approx(0.93)
+    assert summary["ratios"]["bare"]["tokens_per_s"] == pytest.approx(0.75)
     assert summary["same_answers"]
     assert "3 tokens each" in "\n".join(render(summary))
-    runs[-1].samples[0]["token_ids"] = [4]
-    assert not summarise(runs)["same_answers"]
+    for other in runs[3:]:
+        kept, other.samples[0]["token_ids"] = other.samples[0]["token_ids"], [4]
+        assert not summarise(runs)["same_answers"]
+        other.samples[0]["token_ids"] = kept
 
 
 def test_prompts_are_the_same_each_time_and_all_different() -> None:
