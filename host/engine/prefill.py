@@ -14,7 +14,7 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
 
-from mlxbridge.host.engine.caches import Source, can_be_padded, leaves
+from mlxbridge.host.engine.caches import Source, can_be_padded, leaves, nbytes
 from mlxbridge.host.engine.decode import Ready
 from mlxbridge.host.engine.rows import Job
 from mlxbridge.host.engine.scheduler import group_of
@@ -30,7 +30,7 @@ class Group:
         self.jobs = jobs
         self._model = model
         self._caches = make_prompt_cache(model)
-        self._width = max(len(job.prompt) for job in jobs) - 1
+        self._width = max(len(job.context) for job in jobs) - 1
         self._num_read = 0
 
     @property
@@ -44,11 +44,16 @@ class Group:
         """Start reading at most so many tokens (but at least one a prompt); returns how many."""
         start = self._num_read
         self._num_read = end = min(self._width, start + max(1, budget // len(self.jobs)))
-        columns = [job.prompt[start : min(end, len(job.prompt) - 1)] for job in self.jobs]
+        columns = [job.context[start : min(end, len(job.context) - 1)] for job in self.jobs]
         chunk = mx.array([column + [0] * (end - start - len(column)) for column in columns])
         self._model(chunk, cache=self._caches)
         mx.async_eval(self.states())  # type: ignore[no-untyped-call]
         return len(self.jobs) * (end - start)
+
+    @property
+    def num_bytes(self) -> int:
+        """What the caches take."""
+        return nbytes(self._caches)
 
     def states(self) -> list[mx.array]:
         """What has to be computed for the caches to be complete."""
@@ -57,7 +62,7 @@ class Group:
     def finish(self) -> list[Ready]:
         """The rows, once all is read; without those that have ended."""
         return [
-            Ready(job, Source(self._caches, index, len(job.prompt) - 1))
+            Ready(job, Source(self._caches, index, len(job.context) - 1))
             for index, job in enumerate(self.jobs)
             if not job.ended
         ]
@@ -82,6 +87,11 @@ class Prefill:
         self._groups: list[Group] = []
         self._in_flight: Group | None = None
         self._oldest_is_next = True
+
+    @property
+    def num_bytes(self) -> int:
+        """What the caches of prompts take that are being read."""
+        return sum(group.num_bytes for group in self._groups)
 
     def add(self, job: Job) -> None:
         """Queue a job."""
@@ -113,7 +123,7 @@ class Prefill:
     def _next_group(self, budget: int) -> Group | None:
         """The oldest prompt and the shortest take turns, so that neither waits for the other for long."""
         oldest, self._oldest_is_next = self._oldest_is_next, not self._oldest_is_next
-        lengths = [len(job.prompt) - 1 for job in self._fresh]
+        lengths = [len(job.context) - 1 for job in self._fresh]
         begun = min(self._groups, key=lambda group: group.num_left, default=None)
         if oldest and self._groups:
             return self._groups[0]
