@@ -2,38 +2,39 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
-from time import perf_counter
+from math import inf
+from time import monotonic, perf_counter
 from typing import Any
 
 import mlx.core as mx
 
-from mlxbridge.errors import Overloaded
 from mlxbridge.host.engine import attention
+from mlxbridge.host.engine.admission import EXPECTED_TOKENS, Admission
 from mlxbridge.host.engine.call import Call
 from mlxbridge.host.engine.checks import check_request
 from mlxbridge.host.engine.detokenize import Vocabulary
 from mlxbridge.host.engine.exactness import is_exact_in_batches
 from mlxbridge.host.engine.facts import facts
-from mlxbridge.host.engine.interface import NOBODY, GenerateRequest, Origin, Row
+from mlxbridge.host.engine.footprint import measure_footprint
+from mlxbridge.host.engine.interface import NOBODY, EngineLimits, GenerateRequest, Origin, Row
 from mlxbridge.host.engine.lanes import Lanes
 from mlxbridge.host.engine.loader import LoadedModel
 from mlxbridge.host.engine.logprobs import Likelihoods
+from mlxbridge.host.engine.memory import cache_budgets
 from mlxbridge.host.engine.prefill import Prefill
-from mlxbridge.host.engine.prefix_cache import PrefixCache, default_budget_bytes
 from mlxbridge.host.engine.prompt import encode_prompt, token_limit
+from mlxbridge.host.engine.queue import Queue, Ticket
 from mlxbridge.host.engine.rows import Job
 from mlxbridge.host.engine.scheduler import PrefillBudget
 from mlxbridge.host.engine.settings import eos_ids, settings_of
 from mlxbridge.host.engine.stops import StopMatcher
 
-# A guess at how long a slot takes to come free; guests add jitter.
-RETRY_AFTER_S = 1.0
 # Prompt tokens a step when no answer is running, in units of ``prefill_chunk``.
 _CHUNKS_ALONE = 8
 # Buffers that MLX keeps for reuse are of last minute's sizes; mlx_lm gives them back as often.
 _TIDY_EVERY_STEPS = 256
+_LIMITS = EngineLimits()
 
 
 class BatchEngine:
@@ -43,43 +44,36 @@ class BatchEngine:
     the thread that made it owns it.
     """
 
-    def __init__(
-        self,
-        loaded: LoadedModel,
-        *,
-        max_batch: int = 64,
-        max_waiting: int = 1024,
-        prefill_chunk: int = 512,
-        prefix_cache_bytes: int | None = None,
-    ) -> None:
-        """Prepare to run calls; runs the model on a few short prompts, to see whether batches are exact.
+    def __init__(self, loaded: LoadedModel, limits: EngineLimits = _LIMITS) -> None:
+        """Prepare to run calls; runs the model on a few short prompts, to see what they take and if batches are exact.
 
         Args:
             loaded: the model, loaded by this thread.
-            max_batch: calls that run at once.
-            max_waiting: calls that may wait for a place; more are refused.
-            prefill_chunk: prompt tokens read in one step while answers are running, at most; without running
-                answers eight times as many. How many it is depends on what steps take.
-            prefix_cache_bytes: memory for caches of prompts that may come again; 0: none; None: see
-                ``default_budget_bytes``.
+            limits: how much to take on.
         """
         self._loaded = loaded
-        self._facts = facts(loaded)
+        self._footprint = measure_footprint(loaded.model)
+        self._facts = facts(loaded, self._footprint)
         attention.install(loaded.model)
         self._is_batched = is_exact_in_batches(loaded.model, loaded.vocabulary_size)
-        if prefix_cache_bytes is None:
-            prefix_cache_bytes = default_budget_bytes()
-        self._prefixes = PrefixCache(loaded.model, prefix_cache_bytes)
         self._vocabulary = Vocabulary(loaded.tokenizer)
-        self._max_batch = max_batch
-        self._max_open = max_batch + max_waiting
-        self._budget = PrefillBudget(prefill_chunk, largest_alone=_CHUNKS_ALONE * prefill_chunk)
+        kv_bytes, _ = cache_budgets(limits, self._facts["bytes"])
+        self._admission = Admission(self._footprint, kv_bytes)
+        self._max_batch = limits.max_batch
+        self._budget = PrefillBudget(limits.prefill_chunk, largest_alone=_CHUNKS_ALONE * limits.prefill_chunk)
         # Every open call waits or runs, the latter by job from its prefill on.
         self._open: dict[int, Call] = {}
-        self._waiting: deque[Call] = deque()
+        self._queue: Queue[Call] = Queue(loaded.name, max_waiting=limits.max_waiting)
+        self._tickets: dict[Call, Ticket[Call]] = {}
         self._running: dict[Job, Call] = {}
+        # Of the running jobs those that are in no lane yet.
+        self._reading: dict[Job, None] = {}
+        # No deadline of an open call is before this, on the clock of ``time.monotonic``.
+        self._first_deadline = inf
         self._num_steps = 0
         self._num_tokens = 0
+        self._num_preempted = 0
+        self._num_expired = 0
         # Prompt tokens that a step gave the device to read, whether answers were running, and whether any joined.
         self._last_step: tuple[int, bool, bool] | None = None
         self._this_step = (0, False, False)
@@ -90,31 +84,39 @@ class BatchEngine:
 
         Raises:
             InvalidArgument, Unsupported: a field is wrong; ``details["field"]`` names it.
-            ContextTooLong: prompt and ``max_tokens`` do not fit; the details give the numbers.
-            Overloaded: too many calls wait.
+            ContextTooLong: prompt and ``max_tokens`` do not fit the context, or the memory; the details give the numbers.
+            Overloaded: too much waits, in all or of this guest's.
             ValueError: a call of that number is open.
         """
         if call in self._open:
             raise ValueError(f"call {call} is open")
-        if len(self._open) >= self._max_open:
-            raise Overloaded(
-                f"{self._loaded.name} has {len(self._waiting)} calls waiting; try again later",
-                retry_after=RETRY_AFTER_S,
-            )
+        now, num_free = monotonic(), max(0, self._max_batch - len(self._running))
+        self._queue.check_room(guest=origin.guest, num_free=num_free, now=now)
         check_request(request)
         prompt = encode_prompt(self._loaded, request)
-        max_tokens = token_limit(self._loaded, len(prompt), request.max_tokens)
+        most = token_limit(self._loaded, len(prompt), request.max_tokens)
+        max_tokens = self._admission.token_limit(self._loaded.name, len(prompt), request.max_tokens, most)
         settings = settings_of(request, self._loaded, max_tokens=max_tokens)
-        job = Job(prompt=prompt, max_tokens=max_tokens, settings=settings, scope=origin.cache_scope)
-        self._open[call] = new = Call(
+        job = Job(prompt=prompt, max_tokens=max_tokens, settings=settings)
+        new = Call(
             call,
             job=job,
             eos_ids=eos_ids(request, self._loaded),
             stop_token_ids=frozenset(request.stop_token_ids),
             vocabulary=self._vocabulary,
             stops=StopMatcher(request.stop),
+            deadline_at=inf if origin.deadline_at is None else origin.deadline_at,
         )
-        self._waiting.append(new)
+        self._tickets[new] = self._queue.add(
+            new,
+            guest=origin.guest,
+            priority=request.priority,
+            num_tokens=len(prompt),
+            num_free=num_free,
+            now=now,
+        )
+        self._open[call] = new
+        self._first_deadline = min(self._first_deadline, new.deadline_at)
 
     def cancel(self, call: int) -> Row | None:
         """Drop a call; the next ``step`` spends nothing on it and can give its place to another.
@@ -122,12 +124,10 @@ class BatchEngine:
         Returns:
             Its last row, with the text that was held back; None if no such call is open.
         """
-        if (dropped := self._open.pop(call, None)) is None:
+        if (dropped := self._open.get(call)) is None:
             return None
-        if self._running.pop(dropped.job, None) is None:
-            self._waiting.remove(dropped)
         row = dropped.cancel()
-        self._give_back()
+        self._close([row])
         return row
 
     def step(self) -> list[Row]:
@@ -140,6 +140,8 @@ class BatchEngine:
         """
         started = perf_counter()
         self._num_steps += 1
+        expired = self._expire()
+        self._close(expired)
         try:
             self._admit()
             rows = self._run()
@@ -147,7 +149,7 @@ class BatchEngine:
             rows = self._fail_running(exc)
         self._close(rows)
         self._learn(perf_counter() - started)
-        return rows
+        return expired + rows
 
     @property
     def has_work(self) -> bool:
@@ -155,27 +157,87 @@ class BatchEngine:
         return bool(self._open)
 
     def describe(self) -> dict[str, Any]:
-        """Facts about the model, see ``facts.facts``; ``max_batch``; ``batched``, false if calls take turns."""
-        return {**self._facts, "max_batch": self._max_batch, "batched": self._is_batched}
-
-    def stats(self) -> dict[str, int]:
-        """Counters: running and waiting calls now; steps and generated tokens since the start."""
+        """Facts about the model, see ``facts.facts``; ``max_batch``; ``batched``, false if calls take turns;
+        ``kv_bytes_budget``, what all running calls' caches may take.
+        """
         return {
-            "running": len(self._running),
-            "waiting": len(self._waiting),
-            "steps_total": self._num_steps,
-            "tokens_total": self._num_tokens,
-            **self._prefixes.stats(),
+            **self._facts,
+            "max_batch": self._max_batch,
+            "batched": self._is_batched,
+            "kv_bytes_budget": self._admission.budget,
         }
 
+    def stats(self) -> dict[str, int]:
+        """Counters.
+
+        Now: ``running`` and ``waiting`` calls, the latter also by priority; ``kv_bytes_used`` by caches, and
+        ``kv_bytes_projected`` for the answers going on. Since the start: ``steps_total``, ``tokens_total`` (generated),
+        ``preemptions_total`` (calls that had to wait again, for want of memory), ``expired_total`` (deadlines passed).
+        """
+        return {
+            "running": len(self._running),
+            "waiting": len(self._queue),
+            **{f"waiting_{priority}": count for priority, count in self._queue.count().items()},
+            "steps_total": self._num_steps,
+            "tokens_total": self._num_tokens,
+            "preemptions_total": self._num_preempted,
+            "expired_total": self._num_expired,
+            "kv_bytes_used": self._lanes.num_bytes + self._prefill.num_bytes,
+            "kv_bytes_projected": self._kv_bytes(EXPECTED_TOKENS),
+        }
+
+    def _expire(self) -> list[Row]:
+        now = monotonic()
+        if now < self._first_deadline:
+            return []
+        late = [call for call in self._open.values() if call.deadline_at <= now]
+        self._first_deadline = min(
+            (call.deadline_at for call in self._open.values() if call.deadline_at > now), default=inf
+        )
+        self._num_expired += len(late)
+        return [call.expire() for call in late]
+
     def _admit(self) -> None:
-        while self._waiting and len(self._running) < self._max_batch:
-            call = self._waiting.popleft()
+        while len(self._running) < self._max_batch and (ticket := self._queue.next()) is not None:
+            call = ticket.item
+            if self._running and not self._fits(call.job):
+                break
+            self._queue.take(ticket)
             call.admit()
             self._running[call.job] = call
+            self._reading[call.job] = None
             self._prefill.add(call.job)
 
+    def _fits(self, job: Job) -> bool:
+        length = len(job.context)
+        lane = self._lanes.preview(length - 1, self._footprint.token_bytes)
+        more = self._admission.joining_bytes(length, job.num_left, lane)
+        return self._kv_bytes(EXPECTED_TOKENS) + more <= self._admission.budget
+
+    def _kv_bytes(self, num_more: int) -> int:
+        reading = ((len(job.context), job.num_left) for job in self._reading)
+        return self._admission.projected_bytes(self._lanes.sizes(), reading, num_more=num_more)
+
+    def _preempt(self) -> None:
+        """Let calls wait again, the newest of the lowest priority first, until the next tokens of the rest have room."""
+        if self._kv_bytes(1) <= self._admission.budget:
+            return
+        self._lanes.compact()
+        while self._kv_bytes(1) > self._admission.budget and len(self._running) > 1:
+            call = max(self._running.values(), key=lambda call: self._tickets[call].seniority)
+            self._wait_again(call)
+            self._lanes.compact()
+            self._num_preempted += 1
+
+    def _wait_again(self, call: Call) -> None:
+        """Make a running call's caches anew, when it is its turn again; its text goes on as if nothing had happened."""
+        del self._running[call.job]
+        self._reading.pop(call.job, None)
+        call.job = call.job.again()
+        self._queue.put_back(self._tickets[call])
+
     def _run(self) -> list[Row]:
+        self._preempt()
         is_decoding = self._lanes.num_lanes > 0
         budget = self._budget.tokens(is_decoding=is_decoding)
         progress = self._prefill.step(budget, is_alone=not is_decoding)
@@ -184,9 +246,13 @@ class BatchEngine:
             self._running[job].fail(f"reading the prompt failed: {type(exc).__name__}: {exc}")
             for job, exc in progress.failed
         ]
+        for ready in progress.ready:
+            del self._reading[ready.job]
         for job, token, likelihoods in self._lanes.step(progress.ready):
             self._num_tokens += 1
-            rows.append(_feed(self._running[job], token, likelihoods))
+            call = self._running[job]
+            self._tickets[call].charge()
+            rows.append(_feed(call, token, likelihoods))
         if self._num_steps % _TIDY_EVERY_STEPS == 0:
             mx.clear_cache()
         return rows
@@ -202,16 +268,19 @@ class BatchEngine:
                 self._budget.observe(seconds, num_read=num_read, is_decoding=is_decoding)
 
     def _close(self, rows: Iterable[Row]) -> None:
+        now = monotonic()
         for row in rows:
             if (row.usage is not None or row.error is not None) and row.call in self._open:
-                del self._running[self._open.pop(row.call).job]
+                call = self._open.pop(row.call)
+                self._running.pop(call.job, None)
+                self._reading.pop(call.job, None)
+                self._queue.close(self._tickets.pop(call), now)
         self._give_back()
 
     def _give_back(self) -> None:
         if not self._running:
             self._lanes.drop_idle()
             self._prefill.clear()
-            self._prefixes.commit()
 
     def _fail_running(self, exc: Exception) -> list[Row]:
         message = f"a step of {self._loaded.name} failed: {type(exc).__name__}: {exc}"
@@ -221,12 +290,9 @@ class BatchEngine:
 
     def _reset(self) -> None:
         self._lanes = Lanes(
-            self._loaded.model,
-            is_batched=self._is_batched,
-            weight_bytes=self._facts["bytes"],
-            leave=self._prefixes.leave,
+            self._loaded.model, is_batched=self._is_batched, weight_bytes=self._facts["bytes"]
         )
-        self._prefill = Prefill(self._loaded.model, self._prefixes)
+        self._prefill = Prefill(self._loaded.model)
 
 
 def _feed(call: Call, token: int, likelihoods: Likelihoods | None) -> Row:

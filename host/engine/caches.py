@@ -45,6 +45,11 @@ def kv_bytes(caches: Sequence[Any]) -> int:
     )
 
 
+def nbytes(caches: Iterable[Any]) -> int:
+    """Bytes of all their buffers."""
+    return sum(item.nbytes for item in leaves(caches) if not item.empty())
+
+
 @dataclass(slots=True, eq=False)
 class Source:
     """One row of plain caches, which may hold several: where a row comes from when it joins others.

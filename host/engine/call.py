@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from math import inf
 from time import perf_counter
 
-from mlxbridge.errors import InternalError
+from mlxbridge.errors import BridgeError, DeadlineExceeded, InternalError
 from mlxbridge.host.engine.detokenize import Vocabulary
 from mlxbridge.host.engine.interface import Row
 from mlxbridge.host.engine.logprobs import Likelihoods
@@ -31,9 +32,11 @@ class Call:
         stop_token_ids: frozenset[int] = frozenset(),
         vocabulary: Vocabulary,
         stops: StopMatcher,
+        deadline_at: float = inf,
     ) -> None:
         self.number = number
         self.job = job
+        self.deadline_at = deadline_at
         self._eos_ids = eos_ids
         self._stop_token_ids = stop_token_ids
         self._stop_token_id: int | None = None
@@ -45,8 +48,8 @@ class Call:
         self._first_token_at: float | None = None
 
     def admit(self) -> None:
-        """Its prefill begins."""
-        self._admitted_at = perf_counter()
+        """Its prefill begins, maybe once more."""
+        self._admitted_at = self._admitted_at or perf_counter()
 
     def feed(self, token: int, likelihoods: Likelihoods | None) -> Row:
         """Take the next token, with what is known of it if the request asked for log-probabilities.
@@ -75,9 +78,17 @@ class Call:
 
     def fail(self, message: str) -> Row:
         """The last row of a call that the host could not finish."""
+        return self._refuse(InternalError(message))
+
+    def expire(self) -> Row:
+        """The last row of a call that nobody waits for any more."""
+        done = f"after {len(self.job.answer)} tokens" if self._admitted_at else "before it was begun"
+        return self._refuse(DeadlineExceeded(f"the call's time budget ran out {done}"))
+
+    def _refuse(self, error: BridgeError) -> Row:
         self.job.ended = True
         row = self._empty()
-        row.error = InternalError(message)
+        row.error = error
         return row
 
     def _empty(self) -> Row:
@@ -107,7 +118,6 @@ class Call:
             finish_reason=reason,
             prompt_tokens=len(self.job.prompt),
             completion_tokens=len(self.job.answer),
-            cached_tokens=self.job.num_reused,
             stop_string=self._stops.matched,
             stop_token_id=self._stop_token_id if self._stops.matched is None else None,
             queue_seconds=admitted_at - self._submitted_at,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
 
-from mlxbridge.host.engine.caches import Source
+from mlxbridge.host.engine.caches import Source, nbytes, row_of
 from mlxbridge.host.engine.chooser import Chooser, Drawn
 from mlxbridge.host.engine.logprobs import Likelihoods
 from mlxbridge.host.engine.row_caches import RowCaches
@@ -18,13 +18,9 @@ from mlxbridge.host.engine.rows import Job
 _MAX_GIVEN_UP = 1 / 8
 
 
-# Told of a job that has ended, while its row is still at this place.
-Leave = Callable[[Job, RowCaches, int], None]
-
-
 @dataclass(slots=True)
 class Ready:
-    """A job whose prompt, but for its last token, is in plain caches."""
+    """A job whose context, but for its last token, is in plain caches."""
 
     job: Job
     source: Source
@@ -37,10 +33,9 @@ class Lane:
     from the token before it, which is still on the device; ``read`` then waits for that one only.
     """
 
-    def __init__(self, model: Any, *, can_grow: bool, leave: Leave) -> None:
+    def __init__(self, model: Any, *, can_grow: bool) -> None:
         """Start empty; a lane that cannot grow holds one row, in the model's own plain caches."""
         self._model = model
-        self._leave = leave
         self._can_grow = can_grow
         self._caches = RowCaches()
         # By place; None where a row has ended.
@@ -68,23 +63,33 @@ class Lane:
         return len(self._jobs)
 
     @property
+    def num_left(self) -> int:
+        """Tokens that may still be drawn for the row with the most."""
+        return max((job.num_left for job in self._jobs if job is not None), default=0)
+
+    @property
     def can_grow(self) -> bool:
         """Whether more than one row may be in it."""
         return self._can_grow
 
-    def settle(self, *, num_joining: int = 0) -> None:
+    @property
+    def num_bytes(self) -> int:
+        """What the rows' caches take."""
+        return nbytes(self._caches.layers)
+
+    def settle(self, *, num_joining: int = 0, max_given_up: float = _MAX_GIVEN_UP) -> None:
         """Give up the places of jobs that ended; move the others together if too many are not needed.
 
         Args:
             num_joining: rows that will take given up places in this step.
+            max_given_up: the share of all places that need not be given back.
         """
         for place, job in enumerate(self._jobs):
             if job is not None and job.ended:
-                self._leave(job, self._caches, place)
                 self._jobs[place] = None
                 self._caches.give_up(place)
         num_idle = len(self._jobs) - self.num_rows - num_joining
-        if self.num_rows and num_idle > len(self._jobs) * _MAX_GIVEN_UP:
+        if self.num_rows and num_idle > len(self._jobs) * max_given_up:
             self._take([place for place, job in enumerate(self._jobs) if job is not None])
 
     def join(self, rows: Sequence[Ready]) -> None:
@@ -96,13 +101,15 @@ class Lane:
         if self._can_grow:
             self._caches.place([row.source for row in rows], places)
         else:
-            self._caches.adopt(rows[0].source)
+            source = rows[0].source
+            self._caches.layers = [row_of(item, source.index, source.length) for item in source.caches]
+            self._caches.layout.change(source.length, [0])
         num_new = max(0, places[-1] + 1 - first_new)
         self._jobs += [None] * num_new
         values, is_new = [0] * len(self._jobs), [False] * len(self._jobs)
         for row, place in zip(rows, places, strict=True):
             self._jobs[place] = row.job
-            values[place], is_new[place] = row.job.prompt[-1], True
+            values[place], is_new[place] = row.job.context[-1], True
         before = mx.concatenate([self._tokens, mx.zeros(num_new, dtype=mx.uint32)])
         self._tokens = mx.where(mx.array(is_new), mx.array(values, dtype=mx.uint32), before)
         self._chooser = None
@@ -110,7 +117,7 @@ class Lane:
     def queue(self) -> None:
         """Start computing the next token of every row, unless all have got their last."""
         self._read_next, self._unread = self._unread, None
-        if not any(job is not None and job.num_drawn < job.max_tokens for job in self._jobs):
+        if not any(job is not None and job.num_left > 0 for job in self._jobs):
             return
         if self._chooser is None:
             self._chooser = Chooser(self._jobs)

@@ -6,20 +6,20 @@ from typing import Any
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
-from mlx_lm.models.cache import KVCache, make_prompt_cache
 from mlx_lm.utils import get_total_parameters
 
+from mlxbridge.host.engine.footprint import Footprint
 from mlxbridge.host.engine.loader import LoadedModel, text_config
 
 
-def facts(loaded: LoadedModel) -> dict[str, Any]:
+def facts(loaded: LoadedModel, footprint: Footprint) -> dict[str, Any]:
     """Facts about a model, in plain values that msgpack can carry.
 
     Returns:
         architecture, model_type, parameters (a quantized weight counts as the weight it stands for), bytes
         (of the weights), dtype (of the unquantized ones), quantization (bits and group_size, or None),
-        context_length (tokens or None), vocabulary_size, layers, kv_bytes_per_token (bytes, None where it is
-        not one number).
+        context_length (tokens or None), vocabulary_size, layers, kv_bytes_per_token (that a token adds to
+        the caches that grow without end), kv_bytes_fixed (that a row's full sliding windows and recurrent states take).
     """
     config = loaded.config
     flat: Any = tree_flatten(loaded.model.parameters())
@@ -34,26 +34,9 @@ def facts(loaded: LoadedModel) -> dict[str, Any]:
         "context_length": loaded.context_length,
         "vocabulary_size": loaded.vocabulary_size,
         "layers": _num_layers(loaded),
-        "kv_bytes_per_token": kv_bytes_per_token(loaded.model),
+        "kv_bytes_per_token": footprint.token_bytes,
+        "kv_bytes_fixed": footprint.most_fixed_bytes,
     }
-
-
-def kv_bytes_per_token(model: Any) -> int | None:
-    """Bytes of cache that one more token takes, over all layers; measured by running one token.
-
-    Returns:
-        None where it is not one number: sliding windows, recurrent states.
-    """
-    caches = make_prompt_cache(model)
-    if any(type(cache) is not KVCache for cache in caches):
-        return None
-    mx.eval(model(mx.zeros((1, 1), dtype=mx.int32), cache=caches))
-    return sum(_row_bytes(cache.keys) + _row_bytes(cache.values) for cache in caches)
-
-
-def _row_bytes(buffer: mx.array) -> int:
-    _, num_heads, _, head_dim = buffer.shape
-    return num_heads * head_dim * int(buffer.dtype.size)
 
 
 def _dtype(leaves: list[mx.array]) -> str | None:

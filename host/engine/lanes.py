@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from mlxbridge.host.engine.admission import LaneSize
 from mlxbridge.host.engine.caches import kv_bytes
-from mlxbridge.host.engine.decode import Lane, Leave, Ready
+from mlxbridge.host.engine.decode import Lane, Ready
 from mlxbridge.host.engine.logprobs import Likelihoods
 from mlxbridge.host.engine.rows import Job
 
@@ -36,9 +37,8 @@ class Lanes:
     is not exact gets a lane for each row.
     """
 
-    def __init__(self, model: Any, *, is_batched: bool, weight_bytes: int, leave: Leave) -> None:
+    def __init__(self, model: Any, *, is_batched: bool, weight_bytes: int) -> None:
         self._model = model
-        self._leave = leave
         self._is_batched = is_batched
         self._lane_bytes = max(weight_bytes, _LEAST_LANE_BYTES)
         self._lanes: list[Lane] = []
@@ -47,6 +47,22 @@ class Lanes:
     def num_lanes(self) -> int:
         """Forward passes a step."""
         return len(self._lanes)
+
+    @property
+    def num_bytes(self) -> int:
+        """What the rows' caches take."""
+        return sum(lane.num_bytes for lane in self._lanes)
+
+    def sizes(self) -> list[LaneSize]:
+        """What the lanes hold."""
+        return [LaneSize(lane.num_places, lane.end, lane.num_left) for lane in self._lanes]
+
+    def preview(self, length: int, bytes_per_token: int) -> LaneSize | None:
+        """The lane that a row of so many tokens would join now; None if it would open one."""
+        lane = self._best_for(
+            length, bytes_per_token, {lane: (lane.num_rows, lane.end) for lane in self._lanes}
+        )
+        return None if lane is None else LaneSize(lane.num_places, lane.end, lane.num_left)
 
     def step(self, joining: Sequence[Ready]) -> list[tuple[Job, int, Likelihoods | None]]:
         """Let rows join, start every row's next token, and read those that the step before started."""
@@ -66,6 +82,12 @@ class Lanes:
             lane.settle()
         self._lanes = [lane for lane in self._lanes if lane.num_rows]
 
+    def compact(self) -> None:
+        """Give all memory back that no row needs, whatever that copies."""
+        for lane in self._lanes:
+            lane.settle(max_given_up=0)
+        self._lanes = [lane for lane in self._lanes if lane.num_rows]
+
     def _choose(self, joining: Sequence[Ready]) -> dict[Lane, list[Ready]]:
         chosen: dict[Lane, list[Ready]] = {}
         sizes = {lane: (lane.num_rows, lane.end) for lane in self._lanes}
@@ -77,12 +99,16 @@ class Lanes:
         return chosen
 
     def _lane_for(self, row: Ready, sizes: dict[Lane, tuple[int, int]]) -> Lane:
-        if self._is_batched and sizes:
-            per_token = kv_bytes(row.source.caches)
-            costs = {lane: padding_bytes(size, row.source.length, per_token) for lane, size in sizes.items()}
-            best = min(costs, key=lambda lane: costs[lane])
-            if costs[best] <= self._lane_bytes or len(sizes) >= MAX_LANES:
-                return best
-        lane = Lane(self._model, can_grow=self._is_batched, leave=self._leave)
+        best = self._best_for(row.source.length, kv_bytes(row.source.caches), sizes)
+        if best is not None:
+            return best
+        lane = Lane(self._model, can_grow=self._is_batched)
         self._lanes.append(lane)
         return lane
+
+    def _best_for(self, length: int, bytes_per_token: int, sizes: dict[Lane, tuple[int, int]]) -> Lane | None:
+        if not self._is_batched or not sizes:
+            return None
+        costs = {lane: padding_bytes(size, length, bytes_per_token) for lane, size in sizes.items()}
+        best = min(costs, key=lambda lane: costs[lane])
+        return best if costs[best] <= self._lane_bytes or len(sizes) >= MAX_LANES else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mlxbridge.host.engine.settings import GREEDY, Settings
 
@@ -14,21 +14,35 @@ class Job:
     Attributes:
         prompt: token ids, at least one.
         max_tokens: tokens that may be drawn.
-        scope: whose cached prefixes it may use.
         num_drawn: tokens whose computation was queued; the last one may not have been read.
-        num_reused: tokens of the prompt that were not read for it.
         answer: tokens that have been read.
+        context: tokens that its caches are made from, at the beginning: the prompt, and of a job that begins again
+            the answer so far.
         ended: no more tokens are wanted; its place is given up at the start of the next step.
     """
 
     prompt: list[int]
     max_tokens: int
     settings: Settings = GREEDY
-    scope: str = ""
     num_drawn: int = 0
-    num_reused: int = 0
     answer: list[int] = field(default_factory=list)
     ended: bool = False
+    context: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.context = self.prompt
+
+    @property
+    def num_left(self) -> int:
+        """Tokens that may still be drawn."""
+        return self.max_tokens - self.num_drawn
+
+    def again(self) -> Job:
+        """End, and go on as another job, whose caches have to be made anew; what was drawn but not read is drawn again."""
+        self.ended = True
+        job = replace(self, num_drawn=len(self.answer), ended=False)
+        job.context = self.prompt + self.answer
+        return job
 
     def recent(self, size: int) -> list[int]:
         """The last tokens before the one that the next draw follows, which is the prompt's last or the last drawn."""

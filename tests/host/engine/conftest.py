@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mlxbridge.host.engine.batch import BatchEngine
+from mlxbridge.host.engine.interface import EngineLimits
 from mlxbridge.host.engine.loader import LoadedModel, load
 from tests.host.engine.tiny import Answers, byte_level_tokenizer, save_model, save_tokenizer
 
@@ -27,7 +28,7 @@ def loaded(model_folder: Path) -> LoadedModel:
 
 @pytest.fixture
 def make_engine(loaded: LoadedModel) -> Callable[..., BatchEngine]:
-    return lambda model=loaded, **options: BatchEngine(model, **options)
+    return lambda model=loaded, **options: BatchEngine(model, EngineLimits(**options))
 
 
 @pytest.fixture

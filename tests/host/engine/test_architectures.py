@@ -12,6 +12,7 @@ from mlx_lm.generate import generate_step
 
 from mlxbridge.host.engine.batch import BatchEngine
 from mlxbridge.host.engine.caches import ArraysCache, leaves
+from mlxbridge.host.engine.interface import EngineLimits
 from mlxbridge.host.engine.loader import LoadedModel
 from tests.host.engine.architectures import ARCHITECTURES, make_model
 from tests.host.engine.tiny import Answers
@@ -58,7 +59,7 @@ def test_together_equals_alone(other: LoadedModel) -> None:
 @pytest.mark.parametrize(("seed", "chunk", "max_batch"), [(2, 512, 64), (3, 5, 6), (4, 11, 3)])
 def test_coming_and_going_equals_alone(other: LoadedModel, seed: int, chunk: int, max_batch: int) -> None:
     chance = random.Random(seed)
-    answers = Answers(BatchEngine(other, prefill_chunk=chunk, max_batch=max_batch))
+    answers = Answers(BatchEngine(other, EngineLimits(prefill_chunk=chunk, max_batch=max_batch)))
     asked = prompts(seed, [chance.choice([1, 2, 5, 9, 17, 40]) for _ in range(14)])
     lengths = [chance.choice([1, 2, 12, 30]) for _ in asked]
     cancelled = set()

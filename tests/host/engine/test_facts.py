@@ -3,17 +3,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mlx_lm.models.cache import RotatingKVCache
-
-from mlxbridge.host.engine.facts import facts, kv_bytes_per_token
+from mlxbridge.host.engine.facts import facts
+from mlxbridge.host.engine.footprint import measure_footprint
 from mlxbridge.host.engine.loader import LoadedModel, load
 from tests.host.engine.tiny import byte_level_tokenizer, save_model, save_tokenizer
+
+
+def facts_of(loaded: LoadedModel) -> dict[str, Any]:
+    return facts(loaded, measure_footprint(loaded.model))
 
 
 def test_facts_of_a_float_model(loaded: LoadedModel) -> None:
     per_layer = 2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 128 + 2 * 64
     parameters = 2 * per_layer + 2 * 384 * 64 + 64
-    assert facts(loaded) == {
+    assert facts_of(loaded) == {
         "architecture": "LlamaForCausalLM",
         "model_type": "llama",
         "parameters": parameters,
@@ -24,6 +27,7 @@ def test_facts_of_a_float_model(loaded: LoadedModel) -> None:
         "vocabulary_size": 384,
         "layers": 2,
         "kv_bytes_per_token": 2 * 2 * 2 * 16 * 4,
+        "kv_bytes_fixed": 0,
     }
 
 
@@ -32,19 +36,7 @@ def test_facts_of_a_quantized_model_count_the_weights_it_stands_for(
 ) -> None:
     save_model(tmp_path, bits=4)
     save_tokenizer(byte_level_tokenizer(), tmp_path)
-    quantized = facts(load(tmp_path, "quantized"))
+    quantized = facts_of(load(tmp_path, "quantized"))
     assert quantized["quantization"] == {"bits": 4, "group_size": 32}
-    assert quantized["parameters"] == facts(loaded)["parameters"]
-    assert quantized["bytes"] < facts(loaded)["bytes"] / 4
-
-
-def test_kv_bytes_of_a_sliding_window_are_not_one_number(loaded: LoadedModel) -> None:
-    make: Any = RotatingKVCache
-
-    class Windowed:
-        layers = loaded.model.layers
-
-        def make_cache(self) -> list[Any]:
-            return [make(8) for _ in self.layers]
-
-    assert kv_bytes_per_token(Windowed()) is None
+    assert quantized["parameters"] == facts_of(loaded)["parameters"]
+    assert quantized["bytes"] < facts_of(loaded)["bytes"] / 4

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import PreTrainedTokenizerFast
 
 from mlxbridge.host.engine.batch import BatchEngine
-from mlxbridge.host.engine.interface import GenerateRequest, Row
+from mlxbridge.host.engine.interface import NOBODY, GenerateRequest, Origin, Row
 from mlxbridge.types import TokenLogprobs
 
 TEXTS = [
@@ -131,8 +131,11 @@ class Answers:
         self.last: dict[int, Row] = {}
 
     def submit(self, call: int, **request: Any) -> None:
+        self.submit_for(NOBODY, call, **request)
+
+    def submit_for(self, origin: Origin, call: int, **request: Any) -> None:
         self.asked[call] = request
-        self.engine.submit(call, GenerateRequest(**request))
+        self.engine.submit(call, GenerateRequest(**request), origin)
 
     def take(self, row: Row) -> None:
         assert row.call not in self.last, "a row after the last one"

@@ -12,7 +12,7 @@ import pytest
 
 from mlxbridge.errors import InvalidArgument, ModelLoadFailed, Overloaded, UnknownMethod
 from mlxbridge.host.engine.batch import BatchEngine
-from mlxbridge.host.engine.interface import Engine, GenerateRequest
+from mlxbridge.host.engine.interface import Engine, EngineLimits, GenerateRequest
 from mlxbridge.host.engine.loader import LoadedModel, load
 from mlxbridge.host.worker import backlog as backlog_module
 from mlxbridge.host.worker.loop import Tell, WorkerLoop
@@ -74,7 +74,7 @@ def front(loaded: LoadedModel) -> Iterator[FrontEnd]:
         tell("loading")
         if params.get("name") == "bad":
             raise ModelLoadFailed("no such weights")
-        return BatchEngine(loaded, max_batch=4)
+        return BatchEngine(loaded, EngineLimits(max_batch=4))
 
     ours, theirs = socket.socketpair()
     with ours, theirs:

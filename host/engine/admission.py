@@ -1,0 +1,101 @@
+"""Whether one more call's caches fit into the budget; plain bookkeeping.
+
+How long an answer will be, nobody knows: most end long before their ``max_tokens``. So a call is let in by what its
+prompt and its next ``EXPECTED_TOKENS`` take, and should the answers together come to more than the budget, the newest
+call of the lowest priority gives its place up and is read again later. A call that would not fit alone is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from mlxbridge.errors import ContextTooLong
+from mlxbridge.host.engine.footprint import Footprint
+
+EXPECTED_TOKENS = 512
+
+
+class LaneSize(NamedTuple):
+    """Rows that are decoded together.
+
+    Attributes:
+        num_places: rows, given up places among them.
+        end: tokens that each takes in the buffers, as long as the longest of them.
+        num_left: tokens that may still be drawn for the one with the most.
+    """
+
+    num_places: int
+    end: int
+    num_left: int
+
+
+class Admission:
+    """Counts in bytes what is asked in tokens."""
+
+    def __init__(self, footprint: Footprint, budget: int) -> None:
+        self.budget = budget
+        self._footprint = footprint
+        self._most_tokens = footprint.most_tokens(budget)
+
+    def token_limit(self, name: str, num_prompt: int, max_tokens: int | None, most: int) -> int:
+        """How many tokens a call may draw.
+
+        Args:
+            name: the model's, for refusals.
+            num_prompt: tokens of its prompt.
+            max_tokens: what the caller asked for; None lets the memory decide.
+            most: what the context leaves of that.
+
+        Raises:
+            ContextTooLong: its caches would not fit, though nothing else ran; the details have both numbers.
+        """
+        room = self._most_tokens - num_prompt
+        if room >= (1 if max_tokens is None else most):
+            return min(most, room)
+        num_tokens = num_prompt + (1 if max_tokens is None else most)
+        num_bytes = self._footprint.row_bytes(num_tokens)
+        raise ContextTooLong(
+            f"{num_prompt} prompt tokens and {num_tokens - num_prompt} to generate take {num_bytes} bytes of cache, "
+            f"but {name} has {self.budget} for all calls; {self._most_tokens} tokens would fit",
+            details={
+                "prompt_tokens": num_prompt,
+                "max_tokens": max_tokens,
+                "kv_bytes": num_bytes,
+                "kv_bytes_budget": self.budget,
+            },
+        )
+
+    def projected_bytes(
+        self,
+        lanes: Iterable[LaneSize],
+        reading: Iterable[tuple[int, int]],
+        *,
+        num_more: int = EXPECTED_TOKENS,
+    ) -> int:
+        """What running calls take once each has drawn ``num_more`` tokens, or has ended for want of more.
+
+        Args:
+            lanes: rows that are being decoded.
+            reading: of each call whose prompt is being read: its tokens, and those that may be drawn.
+            num_more: tokens.
+        """
+        row_bytes = self._footprint.row_bytes
+        return sum(
+            lane.num_places * row_bytes(lane.end + min(lane.num_left, num_more)) for lane in lanes
+        ) + sum(row_bytes(length + min(num_left, num_more)) for length, num_left in reading)
+
+    def joining_bytes(self, length: int, num_left: int, lane: LaneSize | None) -> int:
+        """What one more row adds: to the lane that it would join, it and the others being as long as the longest.
+
+        Args:
+            length: tokens to read.
+            num_left: tokens that may be drawn.
+            lane: None for one of its own.
+        """
+        row_bytes = self._footprint.row_bytes
+        own = length + min(num_left, EXPECTED_TOKENS)
+        if lane is None:
+            return row_bytes(own)
+        end = lane.end + min(lane.num_left, EXPECTED_TOKENS)
+        return (lane.num_places + 1) * row_bytes(max(own, end)) - lane.num_places * row_bytes(end)

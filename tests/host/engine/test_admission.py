@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import pytest
+
+from mlxbridge.errors import ContextTooLong
+from mlxbridge.host.engine.admission import EXPECTED_TOKENS, Admission, LaneSize
+from mlxbridge.host.engine.footprint import Footprint
+
+PER_TOKEN = 10
+FOOTPRINT = Footprint(token_bytes=PER_TOKEN, fixed_bytes=3)
+
+
+def rows(num_tokens: int) -> int:
+    return FOOTPRINT.row_bytes(num_tokens)
+
+
+def test_call_that_fits_keeps_its_limit() -> None:
+    admission = Admission(FOOTPRINT, rows(1000))
+    assert admission.token_limit("tiny", 100, 500, 500) == 500
+    assert admission.token_limit("tiny", 100, None, 4096) == 1023 - 100
+
+
+def test_call_that_could_never_fit_is_refused_with_both_numbers() -> None:
+    admission = Admission(FOOTPRINT, rows(1000))
+    assert admission.token_limit("tiny", 100, 923, 923) == 923
+    with pytest.raises(ContextTooLong, match="take 12803 bytes of cache, but tiny has 10243") as caught:
+        admission.token_limit("tiny", 100, 924, 924)
+    assert caught.value.details == {
+        "prompt_tokens": 100,
+        "max_tokens": 924,
+        "kv_bytes": 12803,
+        "kv_bytes_budget": 10243,
+    }
+    with pytest.raises(ContextTooLong):
+        admission.token_limit("tiny", 1023, None, 4096)
+
+
+def test_projection_looks_a_little_ahead_and_no_further_than_calls_go() -> None:
+    admission = Admission(FOOTPRINT, 10**6)
+    lanes = [LaneSize(num_places=3, end=700, num_left=4000), LaneSize(num_places=1, end=5000, num_left=2)]
+    assert admission.projected_bytes(lanes, []) == 3 * rows(700 + EXPECTED_TOKENS) + rows(5002)
+    assert admission.projected_bytes([], [(100, 8), (100, 4000)]) == rows(108) + rows(612)
+    assert admission.projected_bytes(lanes, [(100, 8)], num_more=1) == 3 * rows(701) + rows(5001) + rows(101)
+
+
+def test_row_that_joins_longer_ones_is_padded_and_a_longer_one_pads_the_others() -> None:
+    admission = Admission(FOOTPRINT, 10**6)
+    lane = LaneSize(num_places=3, end=5000, num_left=0)
+    assert admission.joining_bytes(100, 10, None) == rows(110)
+    assert admission.joining_bytes(100, 10, lane) == rows(5000)
+    assert admission.joining_bytes(9000, 10, lane) == 4 * rows(9010) - 3 * rows(5000)
