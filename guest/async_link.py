@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlxbridge import __version__
@@ -34,7 +34,9 @@ class AsyncLink:
         self._calls = Calls(self._connection, str(address))
         self._driver = Driver(self._connection, self._on_events, self._on_lost)
         self._handshake: asyncio.Future[None] = self.loop.create_future()
-        self._slots: list[asyncio.Future[None]] = []  # callers that wait until the host allows one more call
+        self._waiters: dict[
+            asyncio.Future[None], int
+        ] = {}  # callers that wait until the host allows so many more calls
         self._pings: dict[bytes, asyncio.Future[None]] = {}  # the futures of ``Calls.pings``
         self._lost: asyncio.Future[None] = self.loop.create_future()
         self._keepalive: asyncio.TimerHandle | None = None
@@ -85,34 +87,41 @@ class AsyncLink:
         self._tick_keepalive()
 
     async def open(
-        self, method: str, params: Mapping[str, Any], windows: Windows, deadline_ms: int | None
-    ) -> Call:
-        """Start a call, as soon as the host allows one more.
+        self, method: str, params: Sequence[Mapping[str, Any]], windows: Windows, deadline_ms: int | None
+    ) -> list[Call]:
+        """Start a call for each of ``params``, all in one write, as soon as the host allows so many more.
 
         Raises:
-            BridgeError: the link is closed, or the arguments are too large or cannot be sent.
+            BridgeError: the link is closed, the arguments are too large or cannot be sent, or the host never allows
+                so many calls.
         """
+        calls: list[Call] = []
+        self._calls.check_count(len(params))
         try:
-            while not self._connection.can_open and self.usable:
-                await self._wait_for_slot()
+            while self._connection.num_openable < len(params) and self.usable:
+                await self._wait_for_slots(len(params))
             if self._calls.closed is not None:
                 raise self._calls.closed
             if not self.usable:
                 raise ConnectionLost(f"{self._calls.address}: the host is going away")
-            call = self._calls.open(method, params, deadline_ms, windows)
+            for each in params:
+                calls.append(self._calls.open(method, each, deadline_ms, windows))
+        except BaseException:
+            for call in calls:
+                self._calls.give_up(call, ConnectionLost(f"{method} was not sent"))
+            raise
         finally:
             self._free_slots()  # the slot that woke this task may still be free, or another one with it
-        self._driver.flush_soon()
-        return call
+            self._driver.flush_soon()
+        return calls
 
-    async def _wait_for_slot(self) -> None:
-        slot = self.loop.create_future()
-        self._slots.append(slot)
+    async def _wait_for_slots(self, count: int) -> None:
+        waiter = self.loop.create_future()
+        self._waiters[waiter] = count
         try:
-            await slot
+            await waiter
         finally:
-            if slot in self._slots:
-                self._slots.remove(slot)
+            self._waiters.pop(waiter, None)
 
     def return_credit(self, call: Call) -> None:
         """Tell the host what was taken; worth it once ``call.taken`` is ``TAKE_BATCH``."""
@@ -177,7 +186,7 @@ class AsyncLink:
                 self._handshake.exception()  # whoever waits sees it; nobody must be warned if nobody does
             else:
                 self._handshake.set_result(None)
-        if self._slots:
+        if self._waiters:
             self._free_slots()
         for body, answer in self._pings.items():
             if calls.pings[body] and not answer.done():
@@ -186,14 +195,16 @@ class AsyncLink:
             self._fail_pings(calls.closed)
 
     def _free_slots(self) -> None:
-        """Let one task that waits for a slot go on, or all of them if there will be none; each lets the next one go."""
-        if not self._connection.can_open and self.usable:
-            return
-        for slot in self._slots:
-            if not slot.done():
-                slot.set_result(None)
-                if self.usable:
-                    return
+        """Let the task that waits longest go on if there is room, or all if there will be none; each lets the next go."""
+        room = self._connection.num_openable
+        for waiter, count in self._waiters.items():
+            if waiter.done():
+                continue
+            if self.usable and count > room:
+                return
+            waiter.set_result(None)
+            if self.usable:
+                return
 
     def _fail_pings(self, error: BridgeError) -> None:
         for answer in self._pings.values():

@@ -6,10 +6,20 @@ import asyncio
 from collections.abc import AsyncIterator
 from types import TracebackType
 
-from mlxbridge.errors import BridgeError, Cancelled, DeadlineExceeded, UsageError
+from mlxbridge.errors import BridgeError, Cancelled, DeadlineExceeded, RemoteProtocolError, UsageError
 from mlxbridge.guest.async_link import AsyncLink
 from mlxbridge.guest.call import TAKE_BATCH, Call, Collector
 from mlxbridge.types import Chunk, Generation
+
+
+async def read_all(link: AsyncLink, calls: list[Call], timeout: float | None) -> list[Generation]:
+    """The answers of several calls, in their order; raises as ``streams.read_all`` does."""
+    streams = [AsyncTokenStream(link, call, timeout) for call in calls]
+    try:
+        return await asyncio.gather(*(stream.read() for stream in streams))
+    finally:
+        for stream in streams:
+            await stream.aclose()
 
 
 class Waiter:
@@ -72,7 +82,11 @@ class AsyncTokenStream(AsyncIterator[Chunk]):
         call = self._call
         if not call.texts or self._finished:
             await self._wait()
-        chunk = self._collector.take()
+        try:
+            chunk = self._collector.take()
+        except RemoteProtocolError:
+            self._close()
+            raise
         if call.taken >= TAKE_BATCH:
             self._link.return_credit(call)
         return chunk

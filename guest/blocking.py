@@ -7,17 +7,34 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from time import monotonic, perf_counter
 from types import TracebackType
-from typing import Any, Literal, overload
+from typing import Any, Literal, Unpack, overload
 
 from mlxbridge.errors import Cancelled, ConnectionLost, DeadlineExceeded, TransportError, UsageError
 from mlxbridge.guest.blocking_link import BlockingLink, connect
 from mlxbridge.guest.call import Call
 from mlxbridge.guest.calls import NO_PAYLOADS
 from mlxbridge.guest.discovery import find_addresses, find_token, nothing_answered
-from mlxbridge.guest.requests import deadline_ms, generate_params, read_model, read_models, read_status
-from mlxbridge.guest.streams import TokenStream, deadline_after
+from mlxbridge.guest.requests import (
+    chat_options,
+    choices,
+    deadline_ms,
+    generate_params,
+    read_model,
+    read_models,
+    read_status,
+    refuse_stream,
+)
+from mlxbridge.guest.streams import TokenStream, deadline_after, read_all
 from mlxbridge.protocol.limits import Windows
-from mlxbridge.types import Generation, Message, ModelInfo, Prompt, Status
+from mlxbridge.types import (
+    GenerateOptions,
+    Generation,
+    Message,
+    ModelInfo,
+    Options,
+    Prompt,
+    Status,
+)
 
 Progress = Callable[[Mapping[str, Any]], None]
 """Takes each progress report of a load, such as ``{"stage": "loading"}``."""
@@ -58,17 +75,9 @@ class Client:
         self,
         prompt: Prompt | None = None,
         *,
-        messages: Sequence[Message] | None = None,
-        model: str | None = None,
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        top_p: float | None = None,
-        top_k: int | None = None,
-        min_p: float | None = None,
-        seed: int | None = None,
-        stop: str | Sequence[str] | None = None,
         stream: Literal[False] = False,
-        timeout: float | None = None,
+        n: None = None,
+        **options: Unpack[GenerateOptions],
     ) -> Generation: ...
 
     @overload
@@ -76,96 +85,91 @@ class Client:
         self,
         prompt: Prompt | None = None,
         *,
-        messages: Sequence[Message] | None = None,
-        model: str | None = None,
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        top_p: float | None = None,
-        top_k: int | None = None,
-        min_p: float | None = None,
-        seed: int | None = None,
-        stop: str | Sequence[str] | None = None,
-        stream: Literal[True],
-        timeout: float | None = None,
+        stream: Literal[False] = False,
+        n: int,
+        **options: Unpack[GenerateOptions],
+    ) -> list[Generation]: ...
+
+    @overload
+    def generate(
+        self, prompt: Prompt | None = None, *, stream: Literal[True], **options: Unpack[GenerateOptions]
     ) -> TokenStream: ...
 
     def generate(
         self,
         prompt: Prompt | None = None,
         *,
-        messages: Sequence[Message] | None = None,
-        model: str | None = None,
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        top_p: float | None = None,
-        top_k: int | None = None,
-        min_p: float | None = None,
-        seed: int | None = None,
-        stop: str | Sequence[str] | None = None,
         stream: bool = False,
-        timeout: float | None = None,
-    ) -> Generation | TokenStream:
+        n: int | None = None,
+        **options: Unpack[GenerateOptions],
+    ) -> Generation | list[Generation] | TokenStream:
         """Answer a prompt or a chat.
 
         Args:
             prompt: raw text, as in mlx_lm, or token ids; no chat template is put around it.
-            messages: a chat, put through the model's template.
-            model: its name at the host; may be left out where the host serves one model.
-            max_tokens: most tokens to generate; the model's room if None.
-            temperature: 0 takes the likeliest token (default), higher is more random.
-            top_p: keep the likeliest tokens that make up this share, 0 to 1.
-            top_k: keep so many of the likeliest tokens; 0 keeps all.
-            min_p: keep tokens at least this share as likely as the likeliest.
-            seed: the same seed gives the same text, alone and beside others.
-            stop: text, or texts, at which to end; not part of the answer.
             stream: give a ``TokenStream`` instead of waiting for the end.
-            timeout: seconds for the whole call.
+            n: give so many answers to the prompt, which the host reads once. With a seed each answer has its own, the
+                first this one. If one fails, so does the whole; for streams open several.
+            options: ``mlxbridge.GenerateOptions`` names and explains them.
 
         Raises:
-            UsageError: prompt or messages are missing or malformed.
+            UsageError: prompt or messages are missing or malformed, or an option has a wrong name.
             InvalidArgument, Unsupported: the host refuses a parameter; ``details["field"]`` names it.
             ModelNotFound, ContextTooLong, Overloaded, WorkerLost, DeadlineExceeded, TransportError
         """
-        params = generate_params(
-            prompt=prompt,
-            messages=messages,
-            model=model,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            top_k=top_k,
-            min_p=min_p,
-            seed=seed,
-            stop=stop,
-        )
-        answer = TokenStream(*self._open("generate", params, timeout))
-        return answer if stream else answer.read()
+        return self.answer(prompt, options, stream=stream, n=n)
 
-    def stream(self, prompt: Prompt | None = None, **arguments: Any) -> TokenStream:
+    def stream(self, prompt: Prompt | None = None, **options: Unpack[GenerateOptions]) -> TokenStream:
         """``generate(…, stream=True)``."""
-        return self.generate(prompt, **arguments, stream=True)
+        return self.generate(prompt, stream=True, **options)
 
     @overload
     def chat(
-        self, messages: str | Sequence[Message], *, stream: Literal[False] = False, **arguments: Any
+        self,
+        messages: str | Sequence[Message],
+        *,
+        stream: Literal[False] = False,
+        n: None = None,
+        **options: Unpack[Options],
     ) -> Generation: ...
 
     @overload
     def chat(
-        self, messages: str | Sequence[Message], *, stream: Literal[True], **arguments: Any
+        self,
+        messages: str | Sequence[Message],
+        *,
+        stream: Literal[False] = False,
+        n: int,
+        **options: Unpack[Options],
+    ) -> list[Generation]: ...
+
+    @overload
+    def chat(
+        self, messages: str | Sequence[Message], *, stream: Literal[True], **options: Unpack[Options]
     ) -> TokenStream: ...
 
     def chat(
-        self, messages: str | Sequence[Message], *, stream: bool = False, **arguments: Any
-    ) -> Generation | TokenStream:
+        self,
+        messages: str | Sequence[Message],
+        *,
+        stream: bool = False,
+        n: int | None = None,
+        **options: Unpack[Options],
+    ) -> Generation | list[Generation] | TokenStream:
         """``generate(messages=…)``; a string is one user message."""
-        turns: Sequence[Message] = (
-            [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
-        )
-        if stream:
-            return self.generate(messages=turns, **arguments, stream=True)
-        answer: Generation | TokenStream = self.generate(messages=turns, **arguments)
-        return answer
+        return self.answer(None, chat_options(messages, options), stream=stream, n=n)
+
+    def answer(
+        self, prompt: Prompt | None, options: GenerateOptions, *, stream: bool, n: int | None
+    ) -> Generation | list[Generation] | TokenStream:
+        """``generate`` for callers that learn only at run time what they ask for."""
+        params, timeout = generate_params(prompt, options), options.get("timeout")
+        if n is not None:
+            refuse_stream(n, stream)
+            return read_all(*self._open("generate", choices(params, n), timeout))
+        link, (call,), deadline = self._open("generate", [params], timeout)
+        answer = TokenStream(link, call, deadline)
+        return answer if stream else answer.read()
 
     def list_models(self, *, timeout: float | None = None) -> list[ModelInfo]:
         """The models this host serves."""
@@ -269,10 +273,10 @@ class Client:
     def _open(
         self,
         method: str,
-        params: Mapping[str, Any],
+        params: Sequence[Mapping[str, Any]],
         timeout: float | None,
         windows: Windows = NO_PAYLOADS,
-    ) -> tuple[BlockingLink, Call, float | None]:
+    ) -> tuple[BlockingLink, list[Call], float | None]:
         timeout = self._timeout if timeout is None else timeout
         budget_ms, deadline = deadline_ms(timeout), deadline_after(timeout)
         link = self._connected(deadline)
@@ -285,7 +289,7 @@ class Client:
     def _ask(
         self, method: str, params: Mapping[str, Any], timeout: float | None, progress: Progress | None = None
     ) -> Mapping[str, Any]:
-        link, call, deadline = self._open(method, params, timeout)
+        link, (call,), deadline = self._open(method, [params], timeout)
         try:
             while not call.ended or call.items:
                 link.wait(call, deadline)

@@ -15,7 +15,7 @@ import os
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from time import monotonic
 from typing import Any
 
@@ -92,41 +92,47 @@ class BlockingLink:
     def open(
         self,
         method: str,
-        params: Mapping[str, Any],
+        params: Sequence[Mapping[str, Any]],
         windows: Windows,
         deadline_ms: int | None,
         deadline: float | None,
-    ) -> Call:
-        """Start a call, as soon as the host allows one more.
+    ) -> list[Call]:
+        """Start a call for each of ``params``, all in one write, as soon as the host allows so many more.
 
         Raises:
-            DeadlineExceeded: none came free, or the arguments did not leave, in time.
-            ConnectionLost: the link is broken, and the call was not started.
-            BridgeError: the arguments are too large or cannot be sent.
+            DeadlineExceeded: not enough came free, or the arguments did not leave, in time.
+            ConnectionLost: the link is broken, and no call was started.
+            BridgeError: the arguments are too large or cannot be sent, or the host never allows so many calls.
         """
+        connection, count = self._connection, len(params)
         with self._mutex:
             self._sweep()
-            if not self._connection.can_open:
-                self._wait(lambda: self._connection.can_open or not self.usable, deadline)
+            self._calls.check_count(count)
+            if connection.num_openable < count:
+                self._wait(lambda: connection.num_openable >= count or not self.usable, deadline)
             if self._calls.closed is not None:
                 raise self._calls.closed
             if not self.usable:
                 raise ConnectionLost(f"{self.address}: the host is going away")
-            if not self._connection.can_open:
+            if connection.num_openable < count:
                 raise DeadlineExceeded(f"{method}: no call could be opened within the timeout")
-            call = self._calls.open(method, params, deadline_ms, windows)
+            calls: list[Call] = []
             try:
+                for each in params:
+                    calls.append(self._calls.open(method, each, deadline_ms, windows))
                 self._flush()
                 if self._wire.unsent:
-                    self._push(call, deadline)
+                    self._push(method, deadline)
             except BaseException as error:
-                self._calls.give_up(call, ConnectionLost(f"{method} was interrupted"))
+                for call in calls:
+                    self._calls.give_up(call, ConnectionLost(f"{method} was interrupted"))
                 if not isinstance(error, BridgeError):
                     self._break("interrupted while sending")
                 raise
-            if call.error is not None:  # the link broke under it
-                raise call.error
-            return call
+            for call in calls:
+                if call.error is not None:  # the link broke under it
+                    raise call.error
+            return calls
 
     def wait(self, call: Call, deadline: float | None) -> None:
         """Return when the call has something to take.
@@ -135,16 +141,17 @@ class BlockingLink:
             DeadlineExceeded: it has not, at ``deadline`` (of ``time.monotonic``); the call was given up.
             UsageError: the call belongs to the process that forked this one.
         """
-        if call.readable:
-            return
-        self._check_process()
-        with self._mutex:
-            self._sweep()
-            if not self._wait(lambda: call.readable, deadline):
-                error = DeadlineExceeded(f"{call.method}: no end within the timeout")
-                self._calls.give_up(call, error)
-                self._flush()
-                raise error
+        if not call.readable:
+            self._wait_for((call,), lambda: call.readable, deadline)
+
+    def wait_any(self, calls: Collection[Call], deadline: float | None) -> None:
+        """As ``wait``, until any of the calls has something to take; at ``deadline`` all are given up."""
+
+        def readable() -> bool:
+            return any(call.readable for call in calls)
+
+        if not readable():
+            self._wait_for(calls, readable, deadline)
 
     def return_credit(self, call: Call) -> None:
         """Tell the host what was taken; worth it once ``call.taken`` is ``TAKE_BATCH``."""
@@ -222,6 +229,17 @@ class BlockingLink:
         if self.pid != os.getpid():
             raise UsageError("this stream belongs to the process that forked this one; start a new one here")
 
+    def _wait_for(self, calls: Collection[Call], done: Callable[[], bool], deadline: float | None) -> None:
+        self._check_process()
+        with self._mutex:
+            self._sweep()
+            if not self._wait(done, deadline):
+                for call in calls:
+                    error = DeadlineExceeded(f"{call.method}: no end within the timeout")
+                    self._calls.give_up(call, error)
+                self._flush()
+                raise error
+
     # -- under the mutex ---------------------------------------------------------------------------------------
 
     def _wait(self, done: Callable[[], bool], deadline: float | None) -> bool:
@@ -297,14 +315,12 @@ class BlockingLink:
         if self._calls.closed is not None:
             self._hang_up()
 
-    def _push(self, call: Call, deadline: float | None) -> None:
+    def _push(self, method: str, deadline: float | None) -> None:
         """Wait until what the socket did not take at once has left; the host's patience is not the caller's."""
         while self._wire.unsent and self._calls.closed is None:
             left = None if deadline is None else deadline - monotonic()
             if left is not None and left <= 0:
-                raise DeadlineExceeded(
-                    f"{call.method}: the host did not take the arguments within the timeout"
-                )
+                raise DeadlineExceeded(f"{method}: the host did not take the arguments within the timeout")
             self._without_mutex(self._wire.await_room, left)
             self._flush()
 

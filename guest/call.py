@@ -8,15 +8,18 @@ from functools import partial
 from time import perf_counter
 from typing import Any, cast
 
-from mlxbridge.errors import BridgeError
+from mlxbridge.errors import BridgeError, RemoteProtocolError
 from mlxbridge.protocol.events import DataReceived
-from mlxbridge.types import Chunk, FinishReason, Generation, Usage
+from mlxbridge.protocol.logprobs import decode_logprobs
+from mlxbridge.types import Chunk, FinishReason, Generation, TokenLogprobs, Usage
 
 TAKE_BATCH = 64
 """Chunks taken between two words to the connection about it; well under half of the smallest sensible window."""
 
 # As Chunk._make, but without a Python function in between: every token comes by here.
-_make_chunk: Callable[[tuple[str, list[int]]], Chunk] = partial(tuple.__new__, Chunk)
+_make_chunk: Callable[[tuple[str, list[int], list[TokenLogprobs] | None]], Chunk] = partial(
+    tuple.__new__, Chunk
+)
 
 
 class Call:
@@ -30,6 +33,7 @@ class Call:
         "first_at",
         "items",
         "last_at",
+        "logprobs",
         "method",
         "news",
         "number",
@@ -42,7 +46,7 @@ class Call:
         "wants_tokens",
     )
 
-    def __init__(self, number: int, method: str) -> None:
+    def __init__(self, number: int, method: str, *, wants_logprobs: bool = False) -> None:
         self.number = number
         self.method = method
         self.wants_tokens = (
@@ -51,6 +55,8 @@ class Call:
         # A step's chunk, as two columns: a tuple for each would be one more thing for the garbage collector to watch.
         self.token_ids: deque[list[int]] = deque()
         self.texts: deque[str] = deque()  # filled last, so that a thread that sees a text finds its ids
+        # One for each token, so that rows without tokens need none; None if nobody asked.
+        self.logprobs: deque[bytes] | None = deque() if wants_logprobs else None
         self.items: deque[Any] = deque()
         self.payloads: deque[DataReceived] = deque()
         self.result: Mapping[str, Any] | None = None
@@ -84,24 +90,39 @@ class Call:
 class Collector:
     """Takes a stream's chunks, and puts them together into a ``Generation``."""
 
-    __slots__ = ("_call", "_texts", "_token_ids")
+    __slots__ = ("_call", "_logprobs", "_texts", "_token_ids")
 
     def __init__(self, call: Call) -> None:
         self._call = call
         self._texts: list[str] = []
         self._token_ids: list[int] = []
+        self._logprobs: list[TokenLogprobs] | None = None if call.logprobs is None else []
 
     def take(self) -> Chunk:
         """The next chunk of a call that has one.
 
         Its parts are kept, not itself, for the garbage collector's sake again.
+
+        Raises:
+            RemoteProtocolError: the host sent no logprobs, or what are none, though it took a call that asks for them.
         """
         call = self._call
         text, token_ids = call.texts.popleft(), call.token_ids.popleft()
         self._texts.append(text)
         self._token_ids += token_ids
         call.taken += 1
-        return _make_chunk((text, token_ids))
+        return _make_chunk(
+            (text, token_ids, None if call.logprobs is None else self._take_logprobs(token_ids))
+        )
+
+    def _take_logprobs(self, token_ids: list[int]) -> list[TokenLogprobs]:
+        waiting = self._call.logprobs
+        assert waiting is not None and self._logprobs is not None
+        if len(waiting) < len(token_ids):
+            raise RemoteProtocolError("TOKENS: the logprobs that the call asked for are missing")
+        logprobs = [decode_logprobs(waiting.popleft()) for _ in token_ids]
+        self._logprobs += logprobs
+        return logprobs
 
     @property
     def text(self) -> str:
@@ -124,17 +145,20 @@ class Collector:
             tokens_per_second=(count - 1) / seconds if count > 1 and seconds > 0 else 0.0,
             time_to_first_token=call.first_at - call.started_at if call.first_at else 0.0,
             usage=usage,
+            logprobs=self._logprobs,
         )
 
 
 def read_usage(result: Mapping[str, Any]) -> Usage:
     """The ``Usage`` in a generate call's RESULT."""
-    stop_string = result.get("stop_string")
+    stop_string, stop_token_id = result.get("stop_string"), result.get("stop_token_id")
     return Usage(
         finish_reason=cast(FinishReason, result.get("finish_reason", "stop")),
         prompt_tokens=int(result.get("prompt_tokens", 0)),
         completion_tokens=int(result.get("completion_tokens", 0)),
+        cached_tokens=int(result.get("cached_tokens", 0)),
         stop_string=stop_string if isinstance(stop_string, str) else None,
+        stop_token_id=stop_token_id if isinstance(stop_token_id, int) else None,
         queue_seconds=result.get("queue_ms", 0) / 1000,
         prefill_seconds=result.get("prefill_ms", 0) / 1000,
         decode_seconds=result.get("decode_ms", 0) / 1000,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from time import perf_counter
 from typing import Any
 
-from mlxbridge.errors import BridgeError, ConnectionLost, TransportError
+from mlxbridge.errors import BridgeError, ConnectionLost, LimitExceeded, TransportError
 from mlxbridge.guest.call import Call
 from mlxbridge.protocol.events import (
     Closed,
@@ -46,10 +46,22 @@ class Calls:
         """Whether new calls may still go over this connection."""
         return self.closed is None and not self.connection.draining
 
+    def check_count(self, count: int) -> None:
+        """Refuse what could never be opened at once.
+
+        Raises:
+            LimitExceeded: the host allows fewer calls.
+        """
+        peer = self.connection.peer
+        if peer is not None and count > peer.limits.max_calls:
+            raise LimitExceeded(f"{count} calls at once, but the host allows {peer.limits.max_calls}")
+
     def open(self, method: str, params: Mapping[str, Any], deadline_ms: int | None, windows: Windows) -> Call:
         """Start a call (``GuestConnection.open_call`` says what it raises)."""
         number = self.connection.open_call(method, params, deadline_ms=deadline_ms, windows=windows)
-        call = self._open[number] = Call(number, method)
+        call = self._open[number] = Call(
+            number, method, wants_logprobs=method == "generate" and params.get("logprobs") is not None
+        )
         return call
 
     def give_up(self, call: Call, error: BridgeError) -> None:
@@ -76,6 +88,8 @@ class Calls:
     def _dispatch_tokens(self, event: TokensReceived) -> None:
         now = perf_counter()
         calls = self._open
+        if event.logprobs is not None:
+            self._dispatch_logprobs(event.calls, event.logprobs)
         for call, ids, text in zip(map(calls.get, event.calls), event.token_ids, event.texts, strict=True):
             if call is None or not call.wants_tokens:  # given up a moment ago, or not for anybody to take
                 continue
@@ -87,6 +101,11 @@ class Calls:
             news = call.news
             if news is not None:
                 news()
+
+    def _dispatch_logprobs(self, numbers: list[int], column: list[list[bytes] | None]) -> None:
+        for call, logprobs in zip(map(self._open.get, numbers), column, strict=True):
+            if call is not None and call.logprobs is not None and logprobs is not None:
+                call.logprobs += logprobs
 
     def _dispatch_rare(self, event: object) -> None:
         if isinstance(event, _ENDS):

@@ -6,17 +6,34 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 from types import TracebackType
-from typing import Any, Literal, overload
+from typing import Any, Literal, Unpack, overload
 
 from mlxbridge.errors import Cancelled, DeadlineExceeded, TransportError, UsageError
 from mlxbridge.guest.async_link import AsyncLink
-from mlxbridge.guest.async_streams import AsyncTokenStream, Waiter, expire
+from mlxbridge.guest.async_streams import AsyncTokenStream, Waiter, expire, read_all
 from mlxbridge.guest.call import Call
 from mlxbridge.guest.calls import NO_PAYLOADS
 from mlxbridge.guest.discovery import find_addresses, find_token, nothing_answered
-from mlxbridge.guest.requests import deadline_ms, generate_params, read_model, read_models, read_status
+from mlxbridge.guest.requests import (
+    chat_options,
+    choices,
+    deadline_ms,
+    generate_params,
+    read_model,
+    read_models,
+    read_status,
+    refuse_stream,
+)
 from mlxbridge.protocol.limits import Windows
-from mlxbridge.types import Generation, Message, ModelInfo, Prompt, Status
+from mlxbridge.types import (
+    GenerateOptions,
+    Generation,
+    Message,
+    ModelInfo,
+    Options,
+    Prompt,
+    Status,
+)
 
 Progress = Callable[[Mapping[str, Any]], None]
 
@@ -50,17 +67,9 @@ class AsyncClient:
         self,
         prompt: Prompt | None = None,
         *,
-        messages: Sequence[Message] | None = None,
-        model: str | None = None,
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        top_p: float | None = None,
-        top_k: int | None = None,
-        min_p: float | None = None,
-        seed: int | None = None,
-        stop: str | Sequence[str] | None = None,
         stream: Literal[False] = False,
-        timeout: float | None = None,
+        n: None = None,
+        **options: Unpack[GenerateOptions],
     ) -> Generation: ...
 
     @overload
@@ -68,76 +77,80 @@ class AsyncClient:
         self,
         prompt: Prompt | None = None,
         *,
-        messages: Sequence[Message] | None = None,
-        model: str | None = None,
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        top_p: float | None = None,
-        top_k: int | None = None,
-        min_p: float | None = None,
-        seed: int | None = None,
-        stop: str | Sequence[str] | None = None,
-        stream: Literal[True],
-        timeout: float | None = None,
+        stream: Literal[False] = False,
+        n: int,
+        **options: Unpack[GenerateOptions],
+    ) -> list[Generation]: ...
+
+    @overload
+    async def generate(
+        self, prompt: Prompt | None = None, *, stream: Literal[True], **options: Unpack[GenerateOptions]
     ) -> AsyncTokenStream: ...
 
     async def generate(
         self,
         prompt: Prompt | None = None,
         *,
-        messages: Sequence[Message] | None = None,
-        model: str | None = None,
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        top_p: float | None = None,
-        top_k: int | None = None,
-        min_p: float | None = None,
-        seed: int | None = None,
-        stop: str | Sequence[str] | None = None,
         stream: bool = False,
-        timeout: float | None = None,
-    ) -> Generation | AsyncTokenStream:
+        n: int | None = None,
+        **options: Unpack[GenerateOptions],
+    ) -> Generation | list[Generation] | AsyncTokenStream:
         """Answer a prompt or a chat; arguments and errors as for ``Client.generate``."""
-        params = generate_params(
-            prompt=prompt,
-            messages=messages,
-            model=model,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            top_k=top_k,
-            min_p=min_p,
-            seed=seed,
-            stop=stop,
-        )
-        answer = AsyncTokenStream(*await self._open("generate", params, timeout))
-        return answer if stream else await answer.read()
+        return await self.answer(prompt, options, stream=stream, n=n)
 
-    async def stream(self, prompt: Prompt | None = None, **arguments: Any) -> AsyncTokenStream:
+    async def stream(
+        self, prompt: Prompt | None = None, **options: Unpack[GenerateOptions]
+    ) -> AsyncTokenStream:
         """``generate(…, stream=True)``."""
-        return await self.generate(prompt, **arguments, stream=True)
+        return await self.generate(prompt, stream=True, **options)
 
     @overload
     async def chat(
-        self, messages: str | Sequence[Message], *, stream: Literal[False] = False, **arguments: Any
+        self,
+        messages: str | Sequence[Message],
+        *,
+        stream: Literal[False] = False,
+        n: None = None,
+        **options: Unpack[Options],
     ) -> Generation: ...
 
     @overload
     async def chat(
-        self, messages: str | Sequence[Message], *, stream: Literal[True], **arguments: Any
+        self,
+        messages: str | Sequence[Message],
+        *,
+        stream: Literal[False] = False,
+        n: int,
+        **options: Unpack[Options],
+    ) -> list[Generation]: ...
+
+    @overload
+    async def chat(
+        self, messages: str | Sequence[Message], *, stream: Literal[True], **options: Unpack[Options]
     ) -> AsyncTokenStream: ...
 
     async def chat(
-        self, messages: str | Sequence[Message], *, stream: bool = False, **arguments: Any
-    ) -> Generation | AsyncTokenStream:
+        self,
+        messages: str | Sequence[Message],
+        *,
+        stream: bool = False,
+        n: int | None = None,
+        **options: Unpack[Options],
+    ) -> Generation | list[Generation] | AsyncTokenStream:
         """``generate(messages=…)``; a string is one user message."""
-        turns: Sequence[Message] = (
-            [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
-        )
-        if stream:
-            return await self.generate(messages=turns, **arguments, stream=True)
-        answer: Generation | AsyncTokenStream = await self.generate(messages=turns, **arguments)
-        return answer
+        return await self.answer(None, chat_options(messages, options), stream=stream, n=n)
+
+    async def answer(
+        self, prompt: Prompt | None, options: GenerateOptions, *, stream: bool, n: int | None
+    ) -> Generation | list[Generation] | AsyncTokenStream:
+        """``generate`` for callers that learn only at run time what they ask for."""
+        params, timeout = generate_params(prompt, options), options.get("timeout")
+        if n is not None:
+            refuse_stream(n, stream)
+            return await read_all(*await self._open("generate", choices(params, n), timeout))
+        link, (call,), left = await self._open("generate", [params], timeout)
+        answer = AsyncTokenStream(link, call, left)
+        return answer if stream else await answer.read()
 
     async def list_models(self, *, timeout: float | None = None) -> list[ModelInfo]:
         """The models this host serves."""
@@ -229,10 +242,10 @@ class AsyncClient:
     async def _open(
         self,
         method: str,
-        params: Mapping[str, Any],
+        params: Sequence[Mapping[str, Any]],
         timeout: float | None,
         windows: Windows = NO_PAYLOADS,
-    ) -> tuple[AsyncLink, Call, float | None]:
+    ) -> tuple[AsyncLink, list[Call], float | None]:
         timeout = self._timeout if timeout is None else timeout
         budget_ms = deadline_ms(timeout)
         loop = asyncio.get_running_loop()
@@ -240,17 +253,17 @@ class AsyncClient:
         try:
             async with asyncio.timeout(timeout):
                 link = await self._connected()
-                call = await link.open(method, params, windows, budget_ms)
+                calls = await link.open(method, params, windows, budget_ms)
         except TimeoutError as error:
             if isinstance(error, DeadlineExceeded):
                 raise
             raise DeadlineExceeded(f"{method}: no call could be opened within the timeout") from None
-        return link, call, None if timeout is None else max(0.0, timeout - (loop.time() - start))
+        return link, calls, None if timeout is None else max(0.0, timeout - (loop.time() - start))
 
     async def _ask(
         self, method: str, params: Mapping[str, Any], timeout: float | None, progress: Progress | None = None
     ) -> Mapping[str, Any]:
-        link, call, left = await self._open(method, params, timeout)
+        link, (call,), left = await self._open(method, [params], timeout)
         waiter = Waiter(call, link.loop)
         timer = None if left is None else link.loop.call_later(left, expire, link, call)
         try:

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import Literal, Unpack, overload
 
 from mlxbridge.guest.blocking import Client, Progress
+from mlxbridge.guest.requests import chat_options
 from mlxbridge.guest.streams import TokenStream
-from mlxbridge.types import Generation, Message, ModelInfo, Prompt, Status
+from mlxbridge.types import (
+    GenerateOptions,
+    Generation,
+    Message,
+    ModelInfo,
+    Options,
+    Prompt,
+    Status,
+)
 
 _lock = threading.Lock()
 _client: Client | None = None
@@ -24,21 +33,83 @@ def default_client() -> Client:
     return _client
 
 
-def generate(prompt: Prompt | None = None, **arguments: Any) -> Generation | TokenStream:
+@overload
+def generate(
+    prompt: Prompt | None = None,
+    *,
+    stream: Literal[False] = False,
+    n: None = None,
+    **options: Unpack[GenerateOptions],
+) -> Generation: ...
+
+
+@overload
+def generate(
+    prompt: Prompt | None = None,
+    *,
+    stream: Literal[False] = False,
+    n: int,
+    **options: Unpack[GenerateOptions],
+) -> list[Generation]: ...
+
+
+@overload
+def generate(
+    prompt: Prompt | None = None, *, stream: Literal[True], **options: Unpack[GenerateOptions]
+) -> TokenStream: ...
+
+
+def generate(
+    prompt: Prompt | None = None,
+    *,
+    stream: bool = False,
+    n: int | None = None,
+    **options: Unpack[GenerateOptions],
+) -> Generation | list[Generation] | TokenStream:
     """``Client.generate`` on the default client."""
-    answer: Generation | TokenStream = default_client().generate(prompt, **arguments)
-    return answer
+    return default_client().answer(prompt, options, stream=stream, n=n)
 
 
-def stream(prompt: Prompt | None = None, **arguments: Any) -> TokenStream:
+def stream(prompt: Prompt | None = None, **options: Unpack[GenerateOptions]) -> TokenStream:
     """``Client.stream`` on the default client."""
-    return default_client().stream(prompt, **arguments)
+    return default_client().stream(prompt, **options)
 
 
-def chat(messages: str | Sequence[Message], **arguments: Any) -> Generation | TokenStream:
+@overload
+def chat(
+    messages: str | Sequence[Message],
+    *,
+    stream: Literal[False] = False,
+    n: None = None,
+    **options: Unpack[Options],
+) -> Generation: ...
+
+
+@overload
+def chat(
+    messages: str | Sequence[Message],
+    *,
+    stream: Literal[False] = False,
+    n: int,
+    **options: Unpack[Options],
+) -> list[Generation]: ...
+
+
+@overload
+def chat(
+    messages: str | Sequence[Message], *, stream: Literal[True], **options: Unpack[Options]
+) -> TokenStream: ...
+
+
+def chat(
+    messages: str | Sequence[Message],
+    *,
+    stream: bool = False,
+    n: int | None = None,
+    **options: Unpack[Options],
+) -> Generation | list[Generation] | TokenStream:
     """``Client.chat`` on the default client."""
-    answer: Generation | TokenStream = default_client().chat(messages, **arguments)
-    return answer
+    return default_client().answer(None, chat_options(messages, options), stream=stream, n=n)
 
 
 def list_models(*, timeout: float | None = None) -> list[ModelInfo]:

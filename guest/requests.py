@@ -7,54 +7,105 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from mlxbridge.errors import UsageError
-from mlxbridge.types import Message, ModelInfo, Prompt, Status
+from mlxbridge.protocol.limits import Limits
+from mlxbridge.types import GenerateOptions, Message, ModelInfo, Options, Prompt, Status
 
 MAX_TOKEN_ID = 0xFFFF_FFFF
 MIN_SEED, MAX_SEED = -(1 << 63), (1 << 64) - 1
+MAX_CHOICES = Limits().max_calls
+"""As many calls as a host allows at once, if it allows what hosts do by default."""
+
+OPTIONS = frozenset(GenerateOptions.__annotations__)
+_ARGUMENTS = ("prompt", "stream", "n")
 
 
-def generate_params(
-    *,
-    prompt: Prompt | None,
-    messages: Sequence[Message] | None,
-    model: str | None,
-    max_tokens: int | None,
-    temperature: float | None,
-    top_p: float | None,
-    top_k: int | None,
-    min_p: float | None,
-    seed: int | None,
-    stop: str | Sequence[str] | None,
-) -> dict[str, Any]:
+def generate_params(prompt: Prompt | None, options: GenerateOptions) -> dict[str, Any]:
     """Params of ``generate``: what was given, and nothing else.
 
     Raises:
-        UsageError: both or neither of prompt and messages, or a prompt that is neither text nor token ids.
+        UsageError: a name that is none, both or neither of prompt and messages, or a value that cannot be sent.
     """
-    if (prompt is None) is (messages is None):
+    given = dict(options)
+    _check_names(given)
+    if (prompt is None) is (given.get("messages") is None):
         raise UsageError("give either prompt (raw text or token ids) or messages (a chat)")
+    given.pop("timeout", None)
+    if prompt is not None:
+        given["prompt"] = _encode_prompt(prompt)
+    return {
+        name: _ENCODERS[name](value) if name in _ENCODERS else value
+        for name, value in given.items()
+        if value is not None
+    }
+
+
+def chat_options(messages: str | Sequence[Message], options: Options) -> GenerateOptions:
+    """What ``chat`` was given, for ``generate``."""
+    turns: Sequence[Message] = (
+        [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
+    )
+    return {**options, "messages": turns}
+
+
+def refuse_stream(n: int, stream: bool) -> None:
+    """A stream has one answer.
+
+    Raises:
+        UsageError: it was to have several.
+    """
+    if stream:
+        raise UsageError(f"n: a stream is one answer; open {n} streams, each with a seed of its own")
+
+
+def choices(params: Mapping[str, Any], count: int) -> list[Mapping[str, Any]]:
+    """Params of so many calls that answer the same; the first is what one call alone would be.
+
+    With a seed each one has its own, the next number; without, the host draws one for each.
+
+    Raises:
+        UsageError: the count is no number from 1 to ``MAX_CHOICES``.
+    """
+    if type(count) is not int or not 1 <= count <= MAX_CHOICES:
+        raise UsageError(f"n: must be a whole number from 1 to {MAX_CHOICES}, not {count!r}")
+    seed = params.get("seed")
+    if type(seed) is not int:  # what is no seed at all the host refuses by name
+        return [params] * count
+    return [params, *({**params, "seed": (seed + i) % (1 << 64)} for i in range(1, count))]
+
+
+def _check_names(options: Mapping[str, Any]) -> None:
+    for name in options:
+        if name not in OPTIONS:
+            from difflib import get_close_matches  # rarely needed, and slow to import
+
+            near = get_close_matches(name, {*OPTIONS, *_ARGUMENTS} - {name}, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(OPTIONS))}"
+            raise UsageError(f"there is no parameter {name!r}; {hint}")
+
+
+def _encode_seed(seed: Any) -> Any:
     if isinstance(seed, int) and not MIN_SEED <= seed <= MAX_SEED:
         raise UsageError(f"seed: must be a whole number of 64 bits, not {seed}")
-    params: dict[str, Any] = {
-        "model": model,
-        "prompt": None if prompt is None else _encode_prompt(prompt),
-        "messages": None if messages is None else _encode_messages(messages),
-        "max_tokens": max_tokens,
-        "temperature": temperature,
-        "top_p": top_p,
-        "top_k": top_k,
-        "min_p": min_p,
-        "seed": seed,
-        "stop": None if stop is None else _encode_stops(stop),
-    }
-    return {name: value for name, value in params.items() if value is not None}
+    return seed
 
 
-def _encode_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
+def _encode_stop_token_ids(ids: Any) -> list[int]:
+    if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
+        raise UsageError(f"stop_token_ids: must be several token ids, not {type(ids).__name__}")
+    return list(ids)
+
+
+def _encode_logit_bias(bias: Any) -> list[list[Any]]:
+    if not isinstance(bias, Mapping):
+        raise UsageError(f"logit_bias: must map token ids to numbers, not be {type(bias).__name__}")
+    return [[token, number] for token, number in bias.items()]
+
+
+def _encode_messages(messages: Any) -> list[dict[str, Any]]:
     try:
         if isinstance(messages, str | bytes | Mapping):
             raise TypeError(f"not {type(messages).__name__}")
@@ -63,7 +114,7 @@ def _encode_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
         raise UsageError(f"messages: must be a list of maps with role and content ({error})") from error
 
 
-def _encode_stops(stop: str | Sequence[str]) -> list[str]:
+def _encode_stops(stop: Any) -> list[str]:
     if isinstance(stop, str):
         return [stop]
     if isinstance(stop, bytes) or not isinstance(stop, Iterable):
@@ -83,6 +134,16 @@ def _encode_prompt(prompt: Prompt) -> str | bytes:
     if sys.byteorder == "big":
         ids.byteswap()
     return ids.tobytes()
+
+
+_ENCODERS: dict[str, Callable[[Any], Any]] = {
+    "messages": _encode_messages,
+    "seed": _encode_seed,
+    "stop": _encode_stops,
+    "stop_token_ids": _encode_stop_token_ids,
+    "logit_bias": _encode_logit_bias,
+}
+"""For values that are not on the wire as they are given; the others need none."""
 
 
 def deadline_ms(timeout: float | None) -> int | None:

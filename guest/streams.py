@@ -12,6 +12,38 @@ from mlxbridge.guest.call import TAKE_BATCH, Call, Collector
 from mlxbridge.types import Chunk, Generation
 
 
+def read_all(link: BlockingLink, calls: list[Call], deadline: float | None) -> list[Generation]:
+    """The answers of several calls, in their order.
+
+    Raises:
+        DeadlineExceeded: the timeout came first.
+        RemoteError, ConnectionLost: what ended the first call that failed; the others were cancelled.
+    """
+    collectors = {call: Collector(call) for call in calls}
+    try:
+        pending = list(calls)
+        while pending:
+            link.wait_any(pending, deadline)
+            pending = [call for call in pending if not _drain(link, call, collectors[call])]
+    except BaseException:
+        for call in calls:
+            link.give_up(call, Cancelled("another answer to the same prompt failed"))
+        raise
+    return [collectors[call].finish(call.result or {}) for call in calls]
+
+
+def _drain(link: BlockingLink, call: Call, collector: Collector) -> bool:
+    """Take what a call has; whether that was all."""
+    ended = call.ended  # looked at first: another thread may add a chunk, then the end
+    while call.texts:
+        collector.take()
+        if call.taken >= TAKE_BATCH:
+            link.return_credit(call)
+    if ended and call.error is not None:
+        raise call.error
+    return ended
+
+
 class TokenStream(Iterator[Chunk]):
     """Chunks of one answer as they are generated. For one thread at a time.
 

@@ -21,18 +21,66 @@ Prompt = str | Sequence[int]
 """Raw text, as in mlx_lm (no chat template), or token ids."""
 
 
-class Chunk(NamedTuple):
-    """What one engine step, or several merged ones, added to a stream; prints as its text.
+class Options(TypedDict, total=False):
+    """What ``chat`` takes by name; what is left out, or None, has the host's default.
 
-    ``text`` is whole UTF-8 and may be empty while a character or a possible stop string is held back;
-    ``token_ids`` are the tokens that were generated meanwhile.
+    Filters, ``logit_bias`` and penalties mean what mlx_lm's do. A value that the host cannot honour is refused with an
+    error that names it, never ignored.
     """
 
-    text: str
-    token_ids: list[int]
+    model: str | None
+    """Its name at the host; may be left out where the host serves one model."""
+    max_tokens: int | None
+    """Most tokens to generate; what fits, up to the host's own bound, if left out."""
+    min_tokens: int | None
+    """Tokens to generate before EOS or one of ``stop_token_ids`` may come."""
+    temperature: float | None
+    """0 takes the likeliest token (default), higher is more random."""
+    top_p: float | None
+    """Keep the likeliest tokens that make up this share of the probability, above 0 to 1 (off)."""
+    top_k: int | None
+    """Keep so many of the likeliest tokens; 0 keeps all."""
+    min_p: float | None
+    """Keep tokens at least this share as likely as the likeliest; 0 keeps all."""
+    xtc_probability: float | None
+    """How often to leave out all likely tokens but the least likely of them, 0 (off) to 1; needs a temperature."""
+    xtc_threshold: float | None
+    """What counts as likely for that, 0 to 0.5; 0.1 if left out."""
+    seed: int | None
+    """The same seed gives the same text, alone and beside others; random if left out."""
+    logit_bias: Mapping[int, float] | None
+    """By token id, a number to add to its logit."""
+    repetition_penalty: float | None
+    """Divides the logits of tokens that came before (those below 0 it multiplies); 1 is off."""
+    repetition_context_size: int | None
+    """So many last tokens of prompt and answer count as "before"; 20 if left out."""
+    presence_penalty: float | None
+    """Taken from the logits of tokens that came before, once; 0 is off."""
+    presence_context_size: int | None
+    """As ``repetition_context_size``."""
+    frequency_penalty: float | None
+    """Taken from the logits of tokens that came before, as many times as they did; 0 is off."""
+    frequency_context_size: int | None
+    """As ``repetition_context_size``."""
+    stop: str | Sequence[str] | None
+    """A text, or several, at which to end; not part of the answer."""
+    stop_token_ids: Sequence[int] | None
+    """Tokens that end the answer as EOS does; not part of it."""
+    ignore_eos: bool | None
+    """Go on after EOS, to ``max_tokens`` or a stop."""
+    logprobs: int | None
+    """Give each token's log-probability, and those of so many likeliest, 0 to 20."""
+    priority: Priority | None
+    """Whose turn it is first when calls wait for the model; "normal" if left out."""
+    timeout: float | None
+    """Seconds for the whole call; the client's own if left out."""
 
-    def __str__(self) -> str:
-        return self.text
+
+class GenerateOptions(Options, total=False):
+    """What ``generate`` and ``stream`` take by name."""
+
+    messages: Sequence[Message] | None
+    """A chat, put through the model's template, in place of a prompt."""
 
 
 class TokenLogprob(NamedTuple):
@@ -54,6 +102,22 @@ class TokenLogprobs(NamedTuple):
 
     chosen: TokenLogprob
     top: tuple[TokenLogprob, ...]
+
+
+class Chunk(NamedTuple):
+    """What one engine step, or several merged ones, added to a stream; prints as its text.
+
+    ``text`` is whole UTF-8 and may be empty while a character or a possible stop string is held back;
+    ``token_ids`` are the tokens that were generated meanwhile, and ``logprobs`` has one entry for each of them where
+    the call asked for it, else it is None.
+    """
+
+    text: str
+    token_ids: list[int]
+    logprobs: list[TokenLogprobs] | None = None
+
+    def __str__(self) -> str:
+        return self.text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +145,7 @@ class Generation:
 
     ``time_to_first_token`` is seconds from the call to its first token, and ``tokens_per_second`` the tokens after the
     first over the time after the first: both as the *caller* saw them, with the way there and back. ``usage`` has the
-    host's own times.
+    host's own times. ``logprobs`` has one entry for each of ``token_ids`` where the call asked for it, else it is None.
     """
 
     text: str
@@ -93,6 +157,7 @@ class Generation:
     tokens_per_second: float
     time_to_first_token: float
     usage: Usage
+    logprobs: list[TokenLogprobs] | None = None
 
     def __str__(self) -> str:
         return self.text

@@ -102,13 +102,14 @@ class GuestConnection(Connection):
     @property
     def can_open(self) -> bool:
         """Whether ``open_call`` would succeed now; if not, wait for a call to end, or for a new connection."""
-        return (
-            self._state is _OPEN
-            and not self._draining
-            and self.peer is not None
-            and len(self._calls) < self.peer.limits.max_calls
-            and self._last_call < MAX_CALL_ID
-        )
+        return self.num_openable > 0
+
+    @property
+    def num_openable(self) -> int:
+        """How many calls could be opened now, one after the other."""
+        if self._state is not _OPEN or self._draining or self.peer is None:
+            return 0
+        return min(self.peer.limits.max_calls - len(self._calls), MAX_CALL_ID - self._last_call)
 
     def open_call(
         self,

@@ -131,7 +131,8 @@ async def mixed(bench: Bench, client: AsyncClient) -> Result:
 
 async def arrays(client: AsyncClient, num_bytes: int, count: int) -> AsyncIterator[Floats]:
     """Payloads as the link received them; clients have no method for them yet."""
-    link, call, _ = await client._open("bulk", {"nbytes": num_bytes, "count": count}, None, Windows())
+    params = {"nbytes": num_bytes, "count": count}
+    link, (call,), _ = await client._open("bulk", [params], None, Windows())
     waiter = Waiter(call, link.loop)
     while True:
         await waiter.wait()

@@ -92,7 +92,8 @@ def mixed(bench: Bench, client: Client) -> Result:
 
 def arrays(client: Client, num_bytes: int, count: int) -> Iterator[Floats]:
     """Payloads as the link received them; clients have no method for them yet."""
-    link, call, deadline = client._open("bulk", {"nbytes": num_bytes, "count": count}, None, Windows())
+    params = {"nbytes": num_bytes, "count": count}
+    link, (call,), deadline = client._open("bulk", [params], None, Windows())
     while True:
         link.wait(call, deadline)
         if not call.payloads:

@@ -83,7 +83,7 @@ class Waiter(threading.Thread):
         super().__init__()
         self.error: BridgeError | None = None
         deadline = None if timeout is None else time.monotonic() + timeout
-        self._call = link.open(method, {}, NO_PAYLOADS, None, deadline)
+        (self._call,) = link.open(method, [{}], NO_PAYLOADS, None, deadline)
         self._link, self._deadline = link, deadline
         self.start()
 

@@ -1,24 +1,80 @@
 from __future__ import annotations
 
 import struct
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from mlxbridge.errors import UsageError
-from mlxbridge.guest.requests import deadline_ms, generate_params, read_model, read_status
+from mlxbridge.guest.requests import choices, deadline_ms, generate_params, read_model, read_status
+from mlxbridge.host.params import GENERATE_PARAMS, parse_generate
+from mlxbridge.protocol.codec import decode
+from mlxbridge.types import GenerateOptions
+from tests.helpers.wire import pack
 
-NOTHING: dict[str, Any] = dict.fromkeys(
-    ["prompt", "messages", "model", "max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stop"]
-)
 
-
-def params(**given: Any) -> dict[str, Any]:
-    return generate_params(**{**NOTHING, **given})
+def params(prompt: Any = None, **given: Any) -> dict[str, Any]:
+    return generate_params(prompt, cast(GenerateOptions, given))
 
 
 def test_only_what_was_given_is_sent() -> None:
     assert params(prompt="hi", temperature=0.0) == {"prompt": "hi", "temperature": 0.0}
+    assert params(prompt="hi", temperature=None, stop=None, timeout=3.0) == {"prompt": "hi"}
+
+
+def test_options_are_the_params_of_the_host() -> None:
+    given = {*GenerateOptions.__annotations__, "prompt"} - {"timeout"}
+    assert given == GENERATE_PARAMS
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("temprature", "'temperature'"), ("stop_tokens", "'stop_token_ids'"), ("strem", "'stream'")],
+)
+def test_wrong_name_is_refused_with_the_nearest(name: str, hint: str) -> None:
+    with pytest.raises(UsageError, match=f"{name!r}; did you mean {hint}"):
+        params(prompt="x", **{name: 1})
+
+
+def test_name_like_none_is_refused_with_all_there_are() -> None:
+    with pytest.raises(UsageError, match="there are frequency_context_size, .*xtc_threshold"):
+        params(prompt="x", qqq=1)
+
+
+def test_logit_bias_travels_as_pairs() -> None:
+    assert params("x", logit_bias={5: -1, 7: 2.5})["logit_bias"] == [[5, -1], [7, 2.5]]
+
+
+def test_what_is_encoded_is_what_the_host_reads() -> None:
+    request = parse_generate(
+        decode(
+            pack(params("x", logit_bias={5: -1.0}, stop_token_ids=range(3), stop=("a",), logprobs=0, seed=3))
+        )
+    )
+    assert (request.logit_bias, request.stop_token_ids, request.stop) == ({5: -1.0}, (0, 1, 2), ("a",))
+    assert (request.logprobs, request.seed) == (0, 3)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"logit_bias": [[1, 2]]}, {"stop_token_ids": "12"}, {"stop_token_ids": 12}, {"stop": b"x"}, {"stop": 7}],
+)
+def test_what_cannot_be_sent_is_refused_by_name(given: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=f"^{next(iter(given))}: "):
+        params("x", **given)
+
+
+def test_choices_have_seeds_of_their_own() -> None:
+    assert [each["seed"] for each in choices({"seed": 7}, 3)] == [7, 8, 9]
+    assert [each["seed"] for each in choices({"seed": 2**64 - 1}, 3)] == [2**64 - 1, 0, 1]
+    assert [each["seed"] for each in choices({"seed": -1}, 3)] == [-1, 0, 1]
+    assert choices({"prompt": "x"}, 2) == [{"prompt": "x"}] * 2
+
+
+@pytest.mark.parametrize("count", [0, -1, 1.0, True, "2", 1025])
+def test_bad_number_of_choices_is_refused(count: Any) -> None:
+    with pytest.raises(UsageError, match="n: must be a whole number from 1 to 1024"):
+        choices({}, count)
 
 
 def test_token_ids_travel_as_little_endian_numbers() -> None:

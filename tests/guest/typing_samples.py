@@ -1,0 +1,44 @@
+"""What a type checker must say of the clients' arguments: mypy reads this page, and an error that is none any more is one.
+
+Nothing here is run.
+"""
+
+from __future__ import annotations
+
+from typing import assert_type
+
+import mlxbridge
+from mlxbridge import AsyncClient, AsyncTokenStream, Client, Generation, TokenStream
+
+
+def blocking(client: Client) -> None:
+    assert_type(client.generate("x", top_k=3, logit_bias={1: 2.0}), Generation)
+    assert_type(client.generate(messages=[{"role": "user", "content": "x"}], n=2), list[Generation])
+    assert_type(client.generate([1, 2], stream=True, logprobs=2), TokenStream)
+    assert_type(client.stream("x", priority="high", timeout=3), TokenStream)
+    assert_type(client.chat("x", stop=["a"], seed=None), Generation)
+    assert_type(client.chat("x", n=3, min_tokens=1), list[Generation])
+    assert_type(client.chat("x", stream=True, ignore_eos=True), TokenStream)
+
+    client.generate("x", temprature=1)  # type: ignore[call-overload]
+    client.generate("x", top_k="3")  # type: ignore[call-overload]
+    client.generate("x", priority="urgent")  # type: ignore[call-overload]
+    client.generate("x", logit_bias=[[1, 2.0]])  # type: ignore[call-overload]
+    client.generate("x", stream=True, n=2)  # type: ignore[call-overload]
+    client.stream("x", top_pp=1)  # type: ignore[call-arg]
+    client.stream("x", top_p="1")  # type: ignore[arg-type]
+    client.chat("x", messages=[])  # type: ignore[call-overload]
+
+
+async def on_a_loop(client: AsyncClient) -> None:
+    assert_type(await client.generate("x", min_p=0.1), Generation)
+    assert_type(await client.generate("x", n=2), list[Generation])
+    assert_type(await client.chat("x", stream=True), AsyncTokenStream)
+    await client.chat("x", temprature=1)  # type: ignore[call-overload]
+
+
+def shared() -> None:
+    assert_type(mlxbridge.generate("x", xtc_probability=0.5), Generation)
+    assert_type(mlxbridge.chat("x", n=2), list[Generation])
+    assert_type(mlxbridge.chat("x", stream=True), TokenStream)
+    mlxbridge.chat("x", temprature=1)  # type: ignore[call-overload]
