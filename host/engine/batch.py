@@ -23,6 +23,7 @@ from mlxbridge.host.engine.loader import LoadedModel
 from mlxbridge.host.engine.logprobs import Likelihoods
 from mlxbridge.host.engine.memory import cache_budgets
 from mlxbridge.host.engine.prefill import Prefill
+from mlxbridge.host.engine.prefix_cache import PrefixCache
 from mlxbridge.host.engine.prompt import encode_prompt, token_limit
 from mlxbridge.host.engine.queue import Queue, Ticket
 from mlxbridge.host.engine.rows import Job
@@ -57,7 +58,8 @@ class BatchEngine:
         attention.install(loaded.model)
         self._is_batched = is_exact_in_batches(loaded.model, loaded.vocabulary_size)
         self._vocabulary = Vocabulary(loaded.tokenizer)
-        kv_bytes, _ = cache_budgets(limits, self._facts["bytes"])
+        kv_bytes, prefix_bytes = cache_budgets(limits, self._facts["bytes"])
+        self._prefixes = PrefixCache(loaded.model, prefix_bytes)
         self._admission = Admission(self._footprint, kv_bytes)
         self._max_batch = limits.max_batch
         self._budget = PrefillBudget(limits.prefill_chunk, largest_alone=_CHUNKS_ALONE * limits.prefill_chunk)
@@ -97,7 +99,7 @@ class BatchEngine:
         most = token_limit(self._loaded, len(prompt), request.max_tokens)
         max_tokens = self._admission.token_limit(self._loaded.name, len(prompt), request.max_tokens, most)
         settings = settings_of(request, self._loaded, max_tokens=max_tokens)
-        job = Job(prompt=prompt, max_tokens=max_tokens, settings=settings)
+        job = Job(prompt=prompt, max_tokens=max_tokens, settings=settings, scope=origin.cache_scope)
         new = Call(
             call,
             job=job,
@@ -173,6 +175,7 @@ class BatchEngine:
         Now: ``running`` and ``waiting`` calls, the latter also by priority; ``kv_bytes_used`` by caches, and
         ``kv_bytes_projected`` for the answers going on. Since the start: ``steps_total``, ``tokens_total`` (generated),
         ``preemptions_total`` (calls that had to wait again, for want of memory), ``expired_total`` (deadlines passed).
+        For prefixes see ``PrefixCache.stats``.
         """
         return {
             "running": len(self._running),
@@ -184,6 +187,7 @@ class BatchEngine:
             "expired_total": self._num_expired,
             "kv_bytes_used": self._lanes.num_bytes + self._prefill.num_bytes,
             "kv_bytes_projected": self._kv_bytes(EXPECTED_TOKENS),
+            **self._prefixes.stats(),
         }
 
     def _expire(self) -> list[Row]:
@@ -281,6 +285,7 @@ class BatchEngine:
         if not self._running:
             self._lanes.drop_idle()
             self._prefill.clear()
+            self._prefixes.commit()
 
     def _fail_running(self, exc: Exception) -> list[Row]:
         message = f"a step of {self._loaded.name} failed: {type(exc).__name__}: {exc}"
@@ -290,9 +295,12 @@ class BatchEngine:
 
     def _reset(self) -> None:
         self._lanes = Lanes(
-            self._loaded.model, is_batched=self._is_batched, weight_bytes=self._facts["bytes"]
+            self._loaded.model,
+            is_batched=self._is_batched,
+            weight_bytes=self._facts["bytes"],
+            leave=self._prefixes.leave,
         )
-        self._prefill = Prefill(self._loaded.model)
+        self._prefill = Prefill(self._loaded.model, self._prefixes)
 
 
 def _feed(call: Call, token: int, likelihoods: Likelihoods | None) -> Row:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
 
-from mlxbridge.host.engine.caches import Source, nbytes, row_of
+from mlxbridge.host.engine.caches import Source, nbytes
 from mlxbridge.host.engine.chooser import Chooser, Drawn
 from mlxbridge.host.engine.logprobs import Likelihoods
 from mlxbridge.host.engine.row_caches import RowCaches
@@ -16,6 +16,10 @@ from mlxbridge.host.engine.rows import Job
 
 # Given up places are computed along until they are this share of all: a departure copies all that stays.
 _MAX_GIVEN_UP = 1 / 8
+
+
+# Told of a job that has ended, while its row is still at this place.
+Leave = Callable[[Job, RowCaches, int], None]
 
 
 @dataclass(slots=True)
@@ -33,9 +37,10 @@ class Lane:
     from the token before it, which is still on the device; ``read`` then waits for that one only.
     """
 
-    def __init__(self, model: Any, *, can_grow: bool) -> None:
+    def __init__(self, model: Any, *, can_grow: bool, leave: Leave) -> None:
         """Start empty; a lane that cannot grow holds one row, in the model's own plain caches."""
         self._model = model
+        self._leave = leave
         self._can_grow = can_grow
         self._caches = RowCaches()
         # By place; None where a row has ended.
@@ -86,6 +91,7 @@ class Lane:
         """
         for place, job in enumerate(self._jobs):
             if job is not None and job.ended:
+                self._leave(job, self._caches, place)
                 self._jobs[place] = None
                 self._caches.give_up(place)
         num_idle = len(self._jobs) - self.num_rows - num_joining
@@ -101,9 +107,7 @@ class Lane:
         if self._can_grow:
             self._caches.place([row.source for row in rows], places)
         else:
-            source = rows[0].source
-            self._caches.layers = [row_of(item, source.index, source.length) for item in source.caches]
-            self._caches.layout.change(source.length, [0])
+            self._caches.adopt(rows[0].source)
         num_new = max(0, places[-1] + 1 - first_new)
         self._jobs += [None] * num_new
         values, is_new = [0] * len(self._jobs), [False] * len(self._jobs)

@@ -7,7 +7,7 @@ from typing import Any
 
 from mlxbridge.host.engine.admission import LaneSize
 from mlxbridge.host.engine.caches import kv_bytes
-from mlxbridge.host.engine.decode import Lane, Ready
+from mlxbridge.host.engine.decode import Lane, Leave, Ready
 from mlxbridge.host.engine.logprobs import Likelihoods
 from mlxbridge.host.engine.rows import Job
 
@@ -37,8 +37,9 @@ class Lanes:
     is not exact gets a lane for each row.
     """
 
-    def __init__(self, model: Any, *, is_batched: bool, weight_bytes: int) -> None:
+    def __init__(self, model: Any, *, is_batched: bool, weight_bytes: int, leave: Leave) -> None:
         self._model = model
+        self._leave = leave
         self._is_batched = is_batched
         self._lane_bytes = max(weight_bytes, _LEAST_LANE_BYTES)
         self._lanes: list[Lane] = []
@@ -102,7 +103,7 @@ class Lanes:
         best = self._best_for(row.source.length, kv_bytes(row.source.caches), sizes)
         if best is not None:
             return best
-        lane = Lane(self._model, can_grow=self._is_batched)
+        lane = Lane(self._model, can_grow=self._is_batched, leave=self._leave)
         self._lanes.append(lane)
         return lane
 

@@ -1,9 +1,12 @@
-"""Reading prompts: in chunks, several of similar length side by side, into mlx_lm's plain caches.
+"""Reading prompts: in chunks, several of similar length side by side, from where their cached tokens end.
 
 All but a prompt's last token is read here; the last one is the row's first step in a lane. Prompts that are read
 together begin together: shorter ones are filled up at their end, where nothing that counts can see it, so that this
-needs neither a mask nor a batched cache, and a row's length is known when it leaves. Caches that a filler would
+needs neither a mask nor a batched cache, and a row is cut to its length when it leaves. Caches that a filler would
 change (sliding windows, recurrent states) get prompts of exactly one length.
+
+A prompt is read once, however many jobs have it, and however many begin like it: one that could use what another is
+just reading waits for that.
 """
 
 from __future__ import annotations
@@ -12,60 +15,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.models.cache import make_prompt_cache
 
-from mlxbridge.host.engine.caches import Source, can_be_padded, leaves, nbytes
 from mlxbridge.host.engine.decode import Ready
+from mlxbridge.host.engine.prefix_cache import PrefixCache
+from mlxbridge.host.engine.prefix_tree import pack
+from mlxbridge.host.engine.reading import Group, Reading
 from mlxbridge.host.engine.rows import Job
 from mlxbridge.host.engine.scheduler import group_of
 
 MAX_GROUP_ROWS = 16
 MAX_GROUP_TOKENS = 16_384
-
-
-class Group:
-    """Prompts that are read side by side."""
-
-    def __init__(self, model: Any, jobs: list[Job]) -> None:
-        self.jobs = jobs
-        self._model = model
-        self._caches = make_prompt_cache(model)
-        self._width = max(len(job.context) for job in jobs) - 1
-        self._num_read = 0
-
-    @property
-    def num_left(self) -> int:
-        """Tokens to read, fillers among them; less once all jobs have ended: none."""
-        if all(job.ended for job in self.jobs):
-            return 0
-        return len(self.jobs) * (self._width - self._num_read)
-
-    def read(self, budget: int) -> int:
-        """Start reading at most so many tokens (but at least one a prompt); returns how many."""
-        start = self._num_read
-        self._num_read = end = min(self._width, start + max(1, budget // len(self.jobs)))
-        columns = [job.context[start : min(end, len(job.context) - 1)] for job in self.jobs]
-        chunk = mx.array([column + [0] * (end - start - len(column)) for column in columns])
-        self._model(chunk, cache=self._caches)
-        mx.async_eval(self.states())  # type: ignore[no-untyped-call]
-        return len(self.jobs) * (end - start)
-
-    @property
-    def num_bytes(self) -> int:
-        """What the caches take."""
-        return nbytes(self._caches)
-
-    def states(self) -> list[mx.array]:
-        """What has to be computed for the caches to be complete."""
-        return [part for item in leaves(self._caches) for part in _arrays(item.state)]
-
-    def finish(self) -> list[Ready]:
-        """The rows, once all is read; without those that have ended."""
-        return [
-            Ready(job, Source(self._caches, index, len(job.context) - 1))
-            for index, job in enumerate(self.jobs)
-            if not job.ended
-        ]
+# Copying so many cached tokens is taken to cost a step as much as reading one.
+_COPIES_PER_READ = 32
 
 
 @dataclass(slots=True)
@@ -75,15 +36,17 @@ class Progress:
     ready: list[Ready]
     failed: list[tuple[Job, Exception]]
     num_read: int
+    num_copied: int = 0
 
 
 class Prefill:
     """All prompts that are being read."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, prefixes: PrefixCache) -> None:
         self._model = model
-        self._can_pad = can_be_padded(make_prompt_cache(model))
-        self._fresh: list[Job] = []
+        self._prefixes = prefixes
+        self._found_in = prefixes.version
+        self._fresh: list[Reading] = []
         self._groups: list[Group] = []
         self._in_flight: Group | None = None
         self._oldest_is_next = True
@@ -95,7 +58,15 @@ class Prefill:
 
     def add(self, job: Job) -> None:
         """Queue a job."""
-        self._fresh.append(job)
+        tokens = pack(job.context[:-1])
+        begun = (reading for group in self._groups for reading in group.readings)
+        for reading in (*self._fresh, *begun):
+            if reading.tokens == tokens and reading.scope == job.scope:
+                reading.jobs.append(job)
+                job.reuse(reading.length)
+                return
+        prefix = self._prefixes.find(job.scope, tokens)
+        self._fresh.append(Reading(job.context[:-1], job.scope, tokens, prefix, [job]))
 
     def clear(self) -> None:
         """Forget all jobs."""
@@ -112,18 +83,29 @@ class Prefill:
         if self._in_flight is not None:
             mx.eval(self._in_flight.states())
             self._in_flight = None
-        self._fresh = [job for job in self._fresh if not job.ended]
+        self._prefixes.commit()
+        self._fresh = [reading for reading in self._fresh if reading.is_wanted]
         self._groups = [group for group in self._groups if group.num_left]
-        while progress.num_read < budget and (group := self._next_group(budget)) is not None:
-            self._advance(group, budget - progress.num_read, progress)
+        self._find_prefixes()
+        room = budget
+        while room > 0 and (group := self._next_group(room, progress)) is not None:
+            self._advance(group, room, progress)
             if not is_alone and progress.num_read:
                 break
+            room = budget - progress.num_read - progress.num_copied // _COPIES_PER_READ
         return progress
 
-    def _next_group(self, budget: int) -> Group | None:
+    def _find_prefixes(self) -> None:
+        if self._found_in != self._prefixes.version:
+            self._found_in = self._prefixes.version
+            for reading in self._fresh:
+                reading.prefix = self._prefixes.find(reading.scope, reading.tokens)
+
+    def _next_group(self, budget: int, progress: Progress) -> Group | None:
         """The oldest prompt and the shortest take turns, so that neither waits for the other for long."""
         oldest, self._oldest_is_next = self._oldest_is_next, not self._oldest_is_next
-        lengths = [len(job.context) - 1 for job in self._fresh]
+        free = [reading for reading in self._fresh if not self._will_be_helped(reading)]
+        lengths = [reading.num_left for reading in free]
         begun = min(self._groups, key=lambda group: group.num_left, default=None)
         if oldest and self._groups:
             return self._groups[0]
@@ -131,17 +113,42 @@ class Prefill:
             return begun
         if not lengths:
             return None
+        group = self._begin(free, 0 if oldest else lengths.index(min(lengths)), budget)
+        progress.num_copied += sum(reading.prefix.num_tokens for reading in group.readings)
+        return group
+
+    def _begin(self, free: list[Reading], lead: int, budget: int) -> Group:
+        mates = self._mates(free, free[lead])
         chosen = group_of(
-            lengths,
-            lead=0 if oldest else lengths.index(min(lengths)),
-            can_pad=self._can_pad,
+            [reading.num_left for reading in mates],
+            lead=0,
+            can_pad=self._prefixes.can_cut,
             max_rows=min(MAX_GROUP_ROWS, max(1, budget)),
             max_tokens=MAX_GROUP_TOKENS,
         )
-        group = Group(self._model, [self._fresh[index] for index in chosen])
-        self._fresh = [job for index, job in enumerate(self._fresh) if index not in set(chosen)]
+        group = Group(self._model, self._prefixes, [mates[index] for index in chosen])
+        self._fresh = [reading for reading in self._fresh if reading not in group.readings]
         self._groups.append(group)
         return group
+
+    def _mates(self, free: list[Reading], lead: Reading) -> list[Reading]:
+        """The lead, and all that may be read beside it: from the same length on, and none that could use another's."""
+        mates = [lead]
+        trails = [self._prefixes.trail(lead.prefix, lead.tokens)]
+        for reading in free:
+            if reading is lead or reading.prefix.num_tokens != lead.prefix.num_tokens:
+                continue
+            if not any(self._prefixes.is_help(trail, reading.prefix, reading.tokens) for trail in trails):
+                mates.append(reading)
+                trails.append(self._prefixes.trail(reading.prefix, reading.tokens))
+        return mates
+
+    def _will_be_helped(self, reading: Reading) -> bool:
+        trails = (trail for group in self._groups for trail in group.trails)
+        return any(
+            self._prefixes.is_help(trail, reading.prefix, reading.tokens)
+            for trail in (*trails, *self._prefixes.pending)
+        )
 
     def _advance(self, group: Group, budget: int, progress: Progress) -> None:
         try:
@@ -156,15 +163,13 @@ class Prefill:
             # One of them may be to blame: the others get another try, each by itself.
             self._groups.remove(group)
             self._in_flight = None
-            if len(group.jobs) == 1:
-                progress.failed.append((group.jobs[0], exc))
+            if len(group.readings) == 1:
+                progress.failed += [(job, exc) for job in group.readings[0].jobs if not job.ended]
             else:
-                self._groups += [Group(self._model, [job]) for job in group.jobs if not job.ended]
+                self._retry(group)
 
-
-def _arrays(state: Any) -> list[mx.array]:
-    if isinstance(state, mx.array):
-        return [state]
-    if isinstance(state, list | tuple):
-        return [array for part in state for array in _arrays(part)]
-    return []
+    def _retry(self, group: Group) -> None:
+        for reading in group.readings:
+            if reading.is_wanted:
+                reading.prefix = self._prefixes.find(reading.scope, reading.tokens)
+                self._groups.append(Group(self._model, self._prefixes, [reading]))

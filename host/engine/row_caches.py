@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import mlx.core as mx
+
 from mlxbridge.host.engine.caches import ArraysCache, CacheList, KVCache, RotatingKVCache, Source, row_of
 from mlxbridge.host.engine.kv_rows import Block, KVRows, blocks_of
 from mlxbridge.host.engine.layout import Layout
@@ -70,6 +72,16 @@ class RowCaches:
         """The model has been run on so many tokens of every row."""
         self.layout.advance(num_tokens)
 
+    def adopt(self, source: Source) -> None:
+        """Become one row's plain caches, for a model that cannot be batched."""
+        self.layers = [row_of(item, source.index, source.length) for item in source.caches]
+        self.layout.change(source.length, [0])
+
+    def source(self, place: int) -> Source:
+        """A row as plain caches, to be read before the next step; it shares the buffers' memory."""
+        length = self.layout.end - self.layout.padding[place]
+        return Source([_taken_out(layer, place, length) for layer in self.layers], 0, length)
+
 
 def _empty(item: Any, layout: Layout) -> Any:
     if isinstance(item, CacheList):
@@ -128,6 +140,37 @@ def _take_layer(layer: Any, places: Sequence[int], trim: int) -> Any:
         if len(places) == 1 and not isinstance(layer, ArraysCache):
             return layer.extract(0)
     return layer
+
+
+def _taken_out(layer: Any, place: int, length: int) -> Any:
+    if isinstance(layer, CacheList):
+        return CacheList(*(_taken_out(part, place, length) for part in layer.caches))
+    if type(layer) in (KVCache, RotatingKVCache):
+        return layer
+    if isinstance(layer, ArraysCache):
+        row = ArraysCache(len(layer.cache))
+        row.cache = [None if part is None else part[place : place + 1] for part in layer.cache]
+        return row
+    if layer.keys is None:
+        return KVCache()
+    if isinstance(layer, KVRows):
+        row, num_kept, buffers = KVCache(), length, [layer.keys, layer.values]
+        end = layer.size()
+    else:
+        # mlx_lm's own ``extract`` waits for the device; all that it asks for is known here.
+        row, num_kept = RotatingKVCache(layer.max_size), min(length, layer.max_size)
+        buffers = [_in_time(buffer, layer) for buffer in (layer.keys, layer.values)]
+        row._idx, end = num_kept, buffers[0].shape[2]
+    row.offset = length
+    row.keys, row.values = (buffer[place : place + 1, :, end - num_kept : end] for buffer in buffers)
+    return row
+
+
+def _in_time(buffer: mx.array, layer: Any) -> mx.array:
+    """The places of a batched sliding window, oldest first."""
+    if layer.rotated:
+        return mx.concatenate([buffer[:, :, layer._idx :], buffer[:, :, : layer._idx]], axis=2)
+    return buffer[:, :, : layer._idx]
 
 
 def _merge(rows: Sequence[Any]) -> Any:

@@ -14,7 +14,9 @@ class Job:
     Attributes:
         prompt: token ids, at least one.
         max_tokens: tokens that may be drawn.
+        scope: whose cached prefixes it may use.
         num_drawn: tokens whose computation was queued; the last one may not have been read.
+        num_reused: tokens of the prompt that were not read for it.
         answer: tokens that have been read.
         context: tokens that its caches are made from, at the beginning: the prompt, and of a job that begins again
             the answer so far.
@@ -24,7 +26,9 @@ class Job:
     prompt: list[int]
     max_tokens: int
     settings: Settings = GREEDY
+    scope: str = ""
     num_drawn: int = 0
+    num_reused: int = 0
     answer: list[int] = field(default_factory=list)
     ended: bool = False
     context: list[int] = field(init=False)
@@ -36,6 +40,11 @@ class Job:
     def num_left(self) -> int:
         """Tokens that may still be drawn."""
         return self.max_tokens - self.num_drawn
+
+    def reuse(self, num_tokens: int) -> None:
+        """Note how much of the prompt was not read for it; what is read when it begins again does not count."""
+        if not self.answer:
+            self.num_reused = num_tokens
 
     def again(self) -> Job:
         """End, and go on as another job, whose caches have to be made anew; what was drawn but not read is drawn again."""

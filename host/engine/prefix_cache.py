@@ -1,0 +1,333 @@
+"""Caches of prompts that may come again: parts cut out of plain caches, and plain caches built from parts.
+
+Keys and values over all tokens are cut into blocks of ``BLOCK_TOKENS``, which any prompt that begins alike can use.
+Sliding windows and recurrent states cannot be cut: for them the whole state is kept at places where a later prompt
+is likely to go on: at a prompt's end, at an answer's end, and where two prompts were seen to part (Pan et al.,
+"Marconi: Prefix Caching for the Era of Hybrid LLMs", 2024).
+
+A block is 64 tokens: what a prompt cannot reuse of its last block is read in one short pass, and on a real model a
+block is some megabytes, so that copying it is bound by memory and not by the number of its copies. Less than one
+block is never reused: a short pass costs the same with and without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import mlx.core as mx
+from mlx_lm.models.cache import make_prompt_cache
+
+from mlxbridge.host.engine.caches import (
+    KVCache,
+    RotatingKVCache,
+    can_be_batched,
+    can_be_padded,
+    kv_bytes,
+    leaves,
+)
+from mlxbridge.host.engine.prefix_tree import TOKEN_BYTES, Node, Part, PrefixTree, pack
+from mlxbridge.host.engine.row_caches import RowCaches
+from mlxbridge.host.engine.rows import Job
+
+BLOCK_TOKENS = 64
+# What leaves the batch is copied within a step that running answers wait for: a few milliseconds on a laptop.
+MAX_LEAVING_BYTES = 256 << 20
+
+# Of a run: arrays (layers' keys and values, heads, tokens, head size), one for each kind of head. Of an end: a list of
+# arrays for each cache that cannot be cut.
+Content = list[Any]
+
+
+@dataclass(slots=True)
+class Prefix:
+    """What is cached of a prompt.
+
+    Attributes:
+        num_tokens: tokens that need not be read.
+        node: where they end; the scope's root if there are none.
+        num_seen: tokens that another prompt began with too, even if none can go on from there.
+    """
+
+    num_tokens: int
+    node: Node[Content]
+    num_seen: int
+
+
+@dataclass(slots=True, eq=False)
+class Trail:
+    """How far a prompt has been stored, while it is read.
+
+    Attributes:
+        tokens: all that may be stored, packed.
+        tip: what the next part is stored below; None if nothing more is to be stored.
+        stops: lengths at which caches that cannot be cut are to be kept; reading must stop there.
+        parts: cut, but not stored yet.
+    """
+
+    tokens: bytes
+    tip: Node[Content] | None
+    stops: frozenset[int] = frozenset()
+    parts: list[Part[Content]] = field(default_factory=list)
+
+    @property
+    def num_cut(self) -> int:
+        """Tokens that are stored or cut."""
+        assert self.tip is not None
+        return self.tip.depth + sum(len(part.run) for part in self.parts) // TOKEN_BYTES
+
+    def run(self, start: int, stop: int) -> bytes:
+        """These tokens, packed."""
+        return self.tokens[start * TOKEN_BYTES : stop * TOKEN_BYTES]
+
+    def skip(self, stop: int) -> None:
+        """Go on behind those blocks up to ``stop`` that somebody else has stored."""
+        while self.tip is not None and not self.parts:
+            end = min(self.tip.depth + BLOCK_TOKENS, stop)
+            child = self.tip.child(self.run(self.tip.depth, end)) if end > self.tip.depth else None
+            if child is None:
+                return
+            self.tip = child
+
+
+class PrefixCache:
+    """Parts of prompts; their arrays are evaluated and their own, so that none keeps a larger buffer alive.
+
+    What is cut in one step is stored by ``commit`` at the beginning of the next one, when it has been computed.
+
+    Attributes:
+        can_cut: whether any length of a prompt can be reused, in blocks.
+        pending: prompts of which parts wait for ``commit``.
+    """
+
+    def __init__(self, model: Any, budget_bytes: int) -> None:
+        """Start empty; nothing is stored for a model whose kinds of caches are not known."""
+        caches: list[Any] = make_prompt_cache(model)
+        self.can_cut = can_be_padded(caches)
+        self.pending: list[Trail] = []
+        self._model = model
+        self._tree: PrefixTree[Content] = PrefixTree(budget_bytes if can_be_batched(caches) else 0)
+        # Which keys and values an array of a run has: by kind of head, index of the cache and attribute.
+        self._slots: list[list[tuple[int, str]]] = []
+        self._num_leaving_bytes = 0
+        self._num_hits = 0
+        self._num_reused = 0
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is ever stored."""
+        return self._tree.budget_bytes > 0
+
+    @property
+    def version(self) -> int:
+        """Changes whenever ``find`` may find something else."""
+        return self._tree.version
+
+    def stats(self) -> dict[str, int]:
+        """Bytes now and at most; prompts that began with cached tokens, and how many tokens these were."""
+        return {
+            "prefix_cache_bytes": self._tree.num_bytes,
+            "prefix_cache_budget": self._tree.budget_bytes,
+            "prefix_hits_total": self._num_hits,
+            "prefix_tokens_reused_total": self._num_reused,
+        }
+
+    def find(self, scope: str, tokens: bytes) -> Prefix:
+        """The longest cached beginning of packed tokens, which may be all of them; it may go with the next ``commit``."""
+        nodes = self._tree.match(scope, tokens, len(tokens) // TOKEN_BYTES)
+        usable = [node for node in nodes if node.depth >= BLOCK_TOKENS and (self.can_cut or node.is_end)]
+        node = max(usable, key=lambda node: node.depth, default=self._tree.root(scope))
+        return Prefix(node.depth, node, max((each.depth for each in nodes), default=0))
+
+    def build(self, prefixes: Sequence[Prefix]) -> list[Any]:
+        """Plain caches with a row for each prefix; all are of one length."""
+        caches: list[Any] = make_prompt_cache(self._model)
+        length = prefixes[0].num_tokens
+        if not length:
+            return caches
+        self._num_hits += len(prefixes)
+        self._num_reused += len(prefixes) * length
+        nodes = [prefix.node for prefix in prefixes]
+        for node in nodes:
+            self._tree.touch(node)
+        items = list(leaves(caches))
+        for slots, slab in zip(self._slots, self._slabs(nodes), strict=True):
+            for index, (place, name) in enumerate(slots):
+                setattr(items[place], name, slab[index])
+                items[place].offset = length
+        if not self.can_cut:
+            _restore(items, [node.content for node in nodes if node.content is not None], length)
+        return caches
+
+    def trail(self, prefix: Prefix, tokens: bytes) -> Trail:
+        """Begin to store a prompt of which a prefix is cached."""
+        if not self.is_on:
+            return Trail(tokens, None)
+        node, length = prefix.node, len(tokens) // TOKEN_BYTES
+        if node.is_end and node.parent is not None:
+            node = node.parent
+        stops = (stop for stop in (prefix.num_seen, length) if stop - prefix.num_tokens >= BLOCK_TOKENS)
+        return Trail(tokens, node, frozenset() if self.can_cut else frozenset(stops))
+
+    def is_help(self, trail: Trail, prefix: Prefix, tokens: bytes) -> bool:
+        """Whether a trail is about to store more of these packed tokens than their cached prefix."""
+        if trail.tip is None or trail.tip.scope != prefix.node.scope:
+            return False
+        least = prefix.num_tokens + BLOCK_TOKENS
+        stop = least if self.can_cut else min((stop for stop in trail.stops if stop >= least), default=0)
+        end = stop * TOKEN_BYTES
+        is_coming = trail.tip.depth < stop and end <= min(len(tokens), len(trail.tokens))
+        return is_coming and tokens[:end] == trail.tokens[:end]
+
+    def cut(self, caches: Sequence[Any], num_read: int, trails: Sequence[Trail]) -> None:
+        """Cut out what has been read of prompts and is not stored.
+
+        Args:
+            caches: plain ones with a row for each trail; they may hold fillers after a prompt's end.
+            num_read: tokens in them.
+            trails: the prompts'.
+        """
+        rows: list[tuple[int, Trail, int, int]] = []
+        for index, trail in enumerate(trails):
+            stop = min(num_read, len(trail.tokens) // TOKEN_BYTES)
+            is_stop = num_read in trail.stops
+            if is_stop or trail.tip is not None:
+                trail.skip(stop if is_stop else stop - stop % BLOCK_TOKENS)
+            if trail.tip is not None:
+                start = trail.num_cut
+                rows.append((index, trail, start, stop if is_stop else stop - (stop - start) % BLOCK_TOKENS))
+        rows = [row for row in rows if row[3] > row[2] or num_read in row[1].stops]
+        if not rows:
+            return
+        first, last = min(row[2] for row in rows), max(row[3] for row in rows)
+        items = list(leaves(caches))
+        slabs = self._cut_slabs(items, first, last)
+        for index, trail, start, stop in rows:
+            if not trail.parts:
+                self.pending.append(trail)
+            for begin in range(start, stop, BLOCK_TOKENS):
+                end = min(begin + BLOCK_TOKENS, stop)
+                block = [mx.contiguous(slab[:, index, :, begin - first : end - first]) for slab in slabs]
+                trail.parts.append(Part(trail.run(begin, end), block, _num_bytes(block)))
+            if num_read in trail.stops:
+                states = _states(items, index, num_read)
+                trail.parts.append(Part(b"", states, _num_bytes(states)))
+        mx.async_eval([part.content for _, trail, _, _ in rows for part in trail.parts])  # type: ignore[no-untyped-call]
+
+    def leave(self, job: Job, caches: RowCaches, place: int) -> None:
+        """Cut out what a row that leaves the batch has beyond its prompt; as far as a step's time allows."""
+        if not self.is_on:
+            return
+        source = caches.source(place)
+        length = source.length
+        tokens = pack([*job.prompt, *job.answer][:length])
+        nodes = self._tree.match(job.scope, tokens, length)
+        tip = max(
+            (node for node in nodes if not node.is_end),
+            key=lambda node: node.depth,
+            default=self._tree.root(job.scope),
+        )
+        kept = max((node.depth for node in nodes if node.is_end or self.can_cut), default=0)
+        if length - kept < BLOCK_TOKENS:
+            return
+        per_token, room = kv_bytes(source.caches), MAX_LEAVING_BYTES - self._num_leaving_bytes
+        if self.can_cut:
+            length = min(length, tip.depth + room // max(1, per_token))
+        elif per_token * (length - tip.depth) > room:
+            return
+        self._num_leaving_bytes += per_token * (length - tip.depth)
+        stops = frozenset() if self.can_cut else frozenset({length})
+        self.cut(source.caches, length, [Trail(tokens, tip, stops)])
+
+    def commit(self) -> None:
+        """Store what has been cut, once it is computed."""
+        pending, self.pending = self.pending, []
+        self._num_leaving_bytes = 0
+        if not pending:
+            return
+        try:
+            mx.eval([part.content for trail in pending for part in trail.parts])
+        except Exception:
+            # Most likely for want of memory, and then the cache has to give its own back.
+            self._tree.clear()
+            for trail in pending:
+                trail.tip, trail.parts = None, []
+            return
+        for trail in pending:
+            assert trail.tip is not None
+            trail.tip, trail.parts = self._tree.extend(trail.tip, trail.parts), []
+
+    def clear(self) -> None:
+        """Give all memory back."""
+        self.commit()
+        self._tree.clear()
+
+    def _slabs(self, nodes: Sequence[Node[Content]]) -> list[mx.array]:
+        """By kind of head, (keys and values of layers, rows, heads, tokens, head size)."""
+        joined = {node: self._joined(node) for node in nodes}
+        if len(joined) == 1:
+            # All rows are one: it is the first pass that copies.
+            return [
+                mx.broadcast_to(slab[:, None], (slab.shape[0], len(nodes), *slab.shape[1:]))
+                for slab in joined[nodes[0]]
+            ]
+        return [
+            mx.stack(list(slabs), axis=1) for slabs in zip(*(joined[node] for node in nodes), strict=True)
+        ]
+
+    def _joined(self, node: Node[Content]) -> list[mx.array]:
+        contents = [each.content for each in node.path() if each.content is not None and not each.is_end]
+        return [mx.concatenate(list(blocks), axis=2) for blocks in zip(*contents, strict=True)]
+
+    def _cut_slabs(self, items: Sequence[Any], start: int, stop: int) -> list[mx.array]:
+        """As ``_slabs``, out of caches; one copy a layer, from which blocks are then cut in one copy each."""
+        kinds: dict[Any, list[tuple[int, str]]] = {}
+        for place, item in enumerate(items):
+            if type(item) is KVCache and item.keys is not None:
+                for name in ("keys", "values"):
+                    _, num_heads, _, size = (buffer := getattr(item, name)).shape
+                    kinds.setdefault((num_heads, size, buffer.dtype), []).append((place, name))
+        self._slots = list(kinds.values())
+        return [
+            mx.stack([getattr(items[place], name)[:, :, start:stop] for place, name in slots])
+            for slots in self._slots
+        ]
+
+
+def _states(items: Iterable[Any], index: int, length: int) -> list[list[mx.array | None]]:
+    """One row of the caches that cannot be cut; sliding windows in the order of time."""
+    states: list[list[mx.array | None]] = []
+    # A gather, because a mere copy may keep a buffer that is little larger, and states are small.
+    rows = mx.array([index])
+    for item in items:
+        if type(item) is KVCache:
+            continue
+        if type(item) is RotatingKVCache:
+            num_kept = min(length, item.max_size)
+            buffers = [item._temporal_order(buffer)[:, :, -num_kept:] for buffer in (item.keys, item.values)]
+        else:
+            buffers = item.cache
+        states.append([None if b is None else mx.take(b, rows, axis=0) for b in buffers])
+    return states
+
+
+def _restore(items: Iterable[Any], rows: Sequence[Content], length: int) -> None:
+    """Put rows' states side by side into empty caches; as new arrays, since caches assign to parts of theirs."""
+    kept = (item for item in items if type(item) is not KVCache)
+    for item, *states in zip(kept, *rows, strict=True):
+        merged = [
+            None if parts[0] is None else mx.concatenate(list(parts), axis=0)
+            for parts in zip(*states, strict=True)
+        ]
+        if type(item) is RotatingKVCache:
+            item.keys, item.values = merged
+            item.offset, item._idx = length, item.keys.shape[2]
+        else:
+            item.cache = merged
+
+
+def _num_bytes(content: Any) -> int:
+    if isinstance(content, list):
+        return sum(_num_bytes(each) for each in content)
+    return 0 if content is None else int(content.nbytes)

@@ -1,0 +1,109 @@
+"""Prompts that are read side by side, into mlx_lm's plain caches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+
+from mlxbridge.host.engine.caches import Source, leaves, nbytes
+from mlxbridge.host.engine.decode import Ready
+from mlxbridge.host.engine.prefix_cache import Prefix, PrefixCache
+from mlxbridge.host.engine.rows import Job
+
+
+@dataclass(slots=True, eq=False)
+class Reading:
+    """A prompt but for its last token, read once for all jobs that have it.
+
+    Attributes:
+        token_ids: what is to be in the caches.
+        tokens: the same, packed.
+        prefix: what need not be read.
+    """
+
+    token_ids: list[int]
+    scope: str
+    tokens: bytes
+    prefix: Prefix
+    jobs: list[Job]
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether a job waits for it."""
+        return not all(job.ended for job in self.jobs)
+
+    @property
+    def length(self) -> int:
+        """Tokens to have in the caches."""
+        return len(self.token_ids)
+
+    @property
+    def num_left(self) -> int:
+        """Tokens that have to be read."""
+        return self.length - self.prefix.num_tokens
+
+
+class Group:
+    """Prompts that are read side by side, each from the same length of cached tokens on."""
+
+    def __init__(self, model: Any, prefixes: PrefixCache, readings: list[Reading]) -> None:
+        self.readings = readings
+        self.trails = [prefixes.trail(reading.prefix, reading.tokens) for reading in readings]
+        self._model = model
+        self._prefixes = prefixes
+        self._caches = prefixes.build([reading.prefix for reading in readings])
+        self._width = max(reading.length for reading in readings)
+        self._num_read = readings[0].prefix.num_tokens
+        for reading in readings:
+            reading.jobs[0].reuse(reading.prefix.num_tokens)
+
+    @property
+    def num_left(self) -> int:
+        """Tokens to read, fillers among them; once no job waits any more, none."""
+        if not any(reading.is_wanted for reading in self.readings):
+            return 0
+        return len(self.readings) * (self._width - self._num_read)
+
+    @property
+    def num_bytes(self) -> int:
+        """What the caches take."""
+        return nbytes(self._caches)
+
+    def read(self, budget: int) -> int:
+        """Start reading at most so many tokens (but at least one a prompt); returns how many."""
+        start = self._num_read
+        self._num_read = end = self._next_stop(start + max(1, budget // len(self.readings)))
+        columns = [reading.token_ids[start:end] for reading in self.readings]
+        chunk = mx.array([column + [0] * (end - start - len(column)) for column in columns])
+        self._model(chunk, cache=self._caches)
+        mx.async_eval(self.states())  # type: ignore[no-untyped-call]
+        self._prefixes.cut(self._caches, end, self.trails)
+        return len(self.readings) * (end - start)
+
+    def states(self) -> list[mx.array]:
+        """What has to be computed for the caches to be complete."""
+        return [part for item in leaves(self._caches) for part in _arrays(item.state)]
+
+    def finish(self) -> list[Ready]:
+        """The rows, once all is read; without those that have ended."""
+        return [
+            Ready(job, Source(self._caches, index, reading.length))
+            for index, reading in enumerate(self.readings)
+            for job in reading.jobs
+            if not job.ended
+        ]
+
+    def _next_stop(self, end: int) -> int:
+        stops = (stop for trail in self.trails for stop in trail.stops if stop > self._num_read)
+        return min(end, self._width, min(stops, default=end))
+
+
+def _arrays(state: Any) -> Iterable[mx.array]:
+    if isinstance(state, mx.array):
+        yield state
+    elif isinstance(state, list | tuple):
+        for part in state:
+            yield from _arrays(part)
