@@ -4,9 +4,9 @@ They mean what mlx_lm's do; mlx_lm leaves open which of equally likely tokens to
 There are three ways to the same answer but for rounding, and which one a row takes depends on its own settings
 alone, else a seed's text would depend on what runs beside it:
 
-- ``SORTED``: top_p and top_k from one sort of all logits;
-- ``NARROW``: top_k is small, so that only so many greatest logits need to be found and sorted;
-- ``XTC``: as ``SORTED``, but top_k comes after xtc and sorts what that left.
+- ``WIDE``: top_p and top_k from one sort of all logits, if they are in use;
+- ``NARROW``: top_k is small, so that only the likeliest tokens are looked at;
+- ``XTC``: as ``WIDE``, but top_k comes after xtc and sorts what that left.
 """
 
 from __future__ import annotations
@@ -27,29 +27,26 @@ _MAX_TOP_K = 2**31 - 1
 class Way(Enum):
     """How a row's tokens are filtered."""
 
-    SORTED = "sorted"
+    WIDE = "wide"
     NARROW = "narrow"
     XTC = "xtc"
 
 
 def way_of(row: Settings) -> Way | None:
-    """The way a row takes; None if it gets the same tokens on any, since it is greedy or uses min_p at most."""
+    """The way a row takes; None if it gets the same token on any, being greedy."""
     if row.temperature == 0:
         return None
     if row.xtc_probability:
         return Way.XTC
-    if 0 < row.top_k <= NARROW_TOP_K:
-        return Way.NARROW
-    return Way.SORTED if row.top_k or row.top_p < 1 else None
+    return Way.NARROW if 0 < row.top_k <= NARROW_TOP_K else Way.WIDE
 
 
 class Filters:
     """The filters of a fixed set of rows; what no row uses is not computed."""
 
     def __init__(self, rows: Sequence[Settings], way: Way) -> None:
-        """Take rows that go this way or any."""
+        """Take rows that go this way, and greedy ones."""
         drawing = [row for row in rows if row.temperature > 0]
-        self._way = way
         # Off is a value that keeps everything, whatever rounding does: more than all mass, more than all tokens.
         self._top_p = self._log_min_p = self._top_k = None
         if any(row.top_p < 1 for row in drawing):
@@ -66,27 +63,36 @@ class Filters:
         """Whether ``kept`` takes coins."""
         return self._xtc is not None
 
-    def kept(self, logits: mx.array, best: mx.array, coins: mx.array | None = None) -> mx.array | None:
+    @property
+    def needs_mass(self) -> bool:
+        """Whether ``kept`` makes use of the mass of all tokens."""
+        return self._top_p is not None
+
+    def kept(
+        self,
+        logits: mx.array,
+        best: mx.array,
+        *,
+        mass: mx.array | None = None,
+        coins: mx.array | None = None,
+    ) -> mx.array | None:
         """Which tokens may be drawn.
 
         Args:
-            logits: float32 array (rows, vocabulary size).
+            logits: float32 array (rows, tokens), of all tokens or of the likeliest, in the order of the vocabulary.
             best: float32 array (rows, 1), the greatest logit.
+            mass: float32 array (rows, 1), the sum of all tokens' weights, that of the greatest being 1; None: the
+                logits are those of all.
             coins: float32 array (rows, 1), a number in [0, 1) that decides whether xtc takes place.
 
         Returns:
             bool array like ``logits``; None if all may.
         """
         kept = None
-        if self._xtc is not None or self._top_k is None:
-            if self._top_p is not None:
-                kept = logits >= _least(mx.sort(logits, axis=-1), best, self._top_p, None)
-        elif self._way is Way.NARROW:
-            least = self._least_of_likeliest(logits, best)
-            kept = _no_more_than(self._top_k, logits, least)
-        else:
-            least = _least(mx.sort(logits, axis=-1), best, self._top_p, self._top_k)
-            kept = _no_more_than(self._top_k, logits, least)
+        top_k = self._top_k if self._xtc is None else None
+        if self._top_p is not None or top_k is not None:
+            least = _least(logits, best, self._top_p, top_k, mass)
+            kept = logits >= least if top_k is None else _no_more_than(top_k, logits, least)
         if self._log_min_p is not None:
             likely = logits >= best + self._log_min_p
             kept = likely if kept is None else kept & likely
@@ -96,16 +102,9 @@ class Filters:
         kept = self._xtc.kept(logits, best, kept, coins)
         if self._top_k is not None:
             left = mx.where(kept, logits, -math.inf)
-            least = _least(mx.sort(left, axis=-1), best, None, self._top_k)
+            least = _least(left, best, None, self._top_k, None)
             kept = kept & _no_more_than(self._top_k, left, least)
         return kept
-
-    def _least_of_likeliest(self, logits: mx.array, best: mx.array) -> mx.array:
-        assert self._top_k is not None
-        ordered = mx.sort(mx.topk(logits, min(NARROW_TOP_K, logits.shape[1]), axis=-1), axis=-1)
-        all_mass = None if self._top_p is None else mx.exp(logits - best).sum(axis=-1, keepdims=True)
-        least = _least(ordered, best, self._top_p, self._top_k, all_mass)
-        return mx.where(self._top_k > NARROW_TOP_K, -math.inf, least)
 
 
 class _Xtc:
@@ -139,19 +138,20 @@ def column(values: list[float]) -> mx.array:
 
 
 def _least(
-    ordered: mx.array,
+    logits: mx.array,
     best: mx.array,
     top_p: mx.array | None,
     top_k: mx.array | None,
-    all_mass: mx.array | None = None,
+    mass: mx.array | None,
 ) -> mx.array:
-    """The least logit that stays; ``ordered`` are all logits or the greatest, ``all_mass`` the weight of all."""
+    """The least logit that stays."""
+    ordered = mx.sort(logits, axis=-1)
     place = mx.zeros((ordered.shape[0], 1), dtype=mx.int32)
     if top_p is not None:
         weights = mx.exp(ordered - best)
         above = mx.cumsum(weights, axis=-1, reverse=True, inclusive=False)
-        mass = top_p * (above[:, :1] + weights[:, :1] if all_mass is None else all_mass)
-        dropped = (above >= mass).sum(axis=-1, keepdims=True).astype(mx.int32)
+        all_mass = above[:, :1] + weights[:, :1] if mass is None else mass
+        dropped = (above >= top_p * all_mass).sum(axis=-1, keepdims=True).astype(mx.int32)
         place = mx.minimum(
             dropped, ordered.shape[1] - 1
         )  # should top_p round to nothing, the likeliest stays

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import mlx.core as mx
 
-from mlxbridge.host.engine.interface import MAX_TOP_LOGPROBS
+from mlxbridge.host.engine.likeliest import likeliest
 from mlxbridge.host.engine.settings import Settings
 
 
@@ -25,7 +25,7 @@ class Logprobs:
     def __init__(self, rows: Sequence[Settings]) -> None:
         self._asked = [(place, row.logprobs) for place, row in enumerate(rows) if row.logprobs is not None]
         self._places = mx.array([place for place, _ in self._asked], dtype=mx.int32)
-        self._wants_top = any(num_top for _, num_top in self._asked)
+        self._num_top = max((num_top for _, num_top in self._asked), default=0)
 
     @staticmethod
     def is_used(row: Settings) -> bool:
@@ -46,11 +46,9 @@ class Logprobs:
         chosen = chosen - mx.logsumexp(chosen, axis=-1, keepdims=True)
         drawn = mx.take_along_axis(chosen, tokens[self._places][:, None], axis=-1)
         parts = [tokens, _bits(drawn)]
-        if self._wants_top:
-            # As many for every row, so that which of equals are found does not depend on the other rows.
-            num_top = min(MAX_TOP_LOGPROBS, logits.shape[1])
-            likeliest = mx.argpartition(-chosen, kth=num_top - 1, axis=-1)[:, :num_top]
-            parts += [likeliest.flatten(), _bits(mx.take_along_axis(chosen, likeliest, axis=-1))]
+        if self._num_top:
+            ids = likeliest(chosen, min(self._num_top, logits.shape[1]))
+            parts += [_bits(ids), _bits(mx.take_along_axis(chosen, ids, axis=-1))]
         return mx.concatenate(parts)
 
     def unpack(self, packed: mx.array, num_rows: int) -> tuple[list[int], dict[int, Likelihoods]]:
@@ -69,15 +67,9 @@ class Logprobs:
         found = {}
         for index, (place, num_wanted) in enumerate(self._asked):
             part = slice(index * num_top, (index + 1) * num_top)
-            top = _best(ids[part], values[part], num_wanted) if num_wanted else []
-            found[place] = Likelihoods(drawn[index], top)
+            top = list(zip(ids[part][:num_wanted], values[part], strict=False))
+            found[place] = Likelihoods(drawn[index], [entry for entry in top if entry[1] > -math.inf])
         return tokens, found
-
-
-def _best(ids: list[int], logprobs: list[float], num_wanted: int) -> list[tuple[int, float]]:
-    """The likeliest, of equals the lower ids first; what cannot be drawn at all is none of them."""
-    order = sorted((-logprob, token) for token, logprob in zip(ids, logprobs, strict=True))
-    return [(token, -less) for less, token in order[:num_wanted] if less < math.inf]
 
 
 def _bits(values: mx.array) -> mx.array:

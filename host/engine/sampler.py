@@ -14,7 +14,8 @@ from collections.abc import Sequence
 
 import mlx.core as mx
 
-from mlxbridge.host.engine.filters import Filters, Way, column, way_of
+from mlxbridge.host.engine.filters import NARROW_TOP_K, Filters, Way, column, way_of
+from mlxbridge.host.engine.likeliest import likeliest
 from mlxbridge.host.engine.settings import Settings
 
 _MASK = 2**64 - 1
@@ -31,7 +32,7 @@ class Sampler:
         if self._is_greedy:
             return
         ways = [way_of(row) for row in rows]
-        used = [way for way in Way if way in ways] or [Way.SORTED]
+        used = [way for way in Way if way in ways]
         places = {way: [place for place, own in enumerate(ways) if (own or used[0]) is way] for way in used}
         self._groups = [
             (
@@ -63,6 +64,7 @@ class _Group:
 
     def __init__(self, rows: Sequence[Settings], positions: Sequence[int], way: Way) -> None:
         self._filters = Filters(rows, way)
+        self._is_narrow = way is Way.NARROW
         self._is_greedy = None
         if any(row.temperature == 0 for row in rows):
             self._is_greedy = mx.array([row.temperature == 0 for row in rows])
@@ -73,10 +75,22 @@ class _Group:
         self._positions = mx.array(list(positions), dtype=mx.uint32)
 
     def draw(self, logits: mx.array) -> mx.array:
-        logits = logits.astype(mx.float32)
+        if not self._is_narrow:
+            return self._draw(logits.astype(mx.float32), mass_of=None)
+        # What is not among the likeliest takes part in no more than their mass.
+        ids = mx.sort(likeliest(logits, min(NARROW_TOP_K, logits.shape[1])), axis=-1)
+        mass_of = logits if self._filters.needs_mass else None
+        places = self._draw(mx.take_along_axis(logits, ids, axis=-1).astype(mx.float32), mass_of)
+        return mx.take_along_axis(ids, places[:, None], axis=-1)[:, 0].astype(mx.uint32)
+
+    def _draw(self, logits: mx.array, mass_of: mx.array | None) -> mx.array:
         best = mx.max(logits, axis=-1, keepdims=True)
-        coins = uniforms(self._seeds, self._positions, number=1) if self._filters.needs_coins else None
-        kept = self._filters.kept(logits, best, coins)
+        mass = coins = None
+        if mass_of is not None:
+            mass = mx.exp(mass_of.astype(mx.float32) - best).sum(axis=-1, keepdims=True)
+        if self._filters.needs_coins:
+            coins = uniforms(self._seeds, self._positions, number=1)
+        kept = self._filters.kept(logits, best, mass=mass, coins=coins)
         weights = mx.exp(logits - best if self._scale is None else (logits - best) * self._scale)
         tokens = _pick(weights, kept, uniforms(self._seeds, self._positions))
         self._positions = self._positions + 1

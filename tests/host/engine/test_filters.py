@@ -11,7 +11,8 @@ import pytest
 from mlx_lm import sample_utils
 
 from mlxbridge.host.engine.filters import NARROW_TOP_K, Filters, Way, way_of
-from mlxbridge.host.engine.settings import GREEDY, Settings
+from mlxbridge.host.engine.likeliest import likeliest
+from mlxbridge.host.engine.settings import Settings
 from tests.host.engine.reference import kept_by_hand
 
 VOCABULARY = 150
@@ -22,8 +23,16 @@ def some_logits(seed: int, rows: int = 1) -> mx.array:
 
 
 def kept(logits: mx.array, rows: list[Settings], way: Way, coins: list[float] | None = None) -> mx.array:
+    """As the sampler does it: on a narrow way, only the likeliest are looked at."""
     best = mx.max(logits, axis=-1, keepdims=True)
-    found = Filters(rows, way).kept(logits, best, mx.array(coins or [0.0] * len(rows))[:, None])
+    filters = Filters(rows, way)
+    if way is Way.NARROW:
+        ids = mx.sort(likeliest(logits, min(NARROW_TOP_K, logits.shape[1])), axis=-1)
+        mass = mx.exp(logits - best).sum(axis=-1, keepdims=True)
+        found = filters.kept(mx.take_along_axis(logits, ids, axis=-1), best, mass=mass)
+        none = mx.zeros(logits.shape, dtype=mx.bool_)
+        return none if found is None else mx.put_along_axis(none, ids, found, axis=-1)
+    found = filters.kept(logits, best, coins=mx.array(coins or [0.0] * len(rows))[:, None])
     return mx.ones(logits.shape, dtype=mx.bool_) if found is None else found
 
 
@@ -77,8 +86,7 @@ XTC = [
         [1.0, 0.9], [0.0, 0.02], [0, 2, 70], [0.0, 0.01, 0.1, 0.5], [(), (3, 50, 51)]
     )
 ]
-PLAIN = [GREEDY, Settings(temperature=1.0), Settings(temperature=1.0, min_p=0.05)]
-WAYS = {Way.SORTED: WIDE, Way.NARROW: NARROW, Way.XTC: XTC}
+WAYS = {Way.WIDE: WIDE, Way.NARROW: NARROW, Way.XTC: XTC}
 
 
 @pytest.mark.parametrize("way", Way)
@@ -102,29 +110,11 @@ def test_filters_treat_equals_as_plain_python_does(way: Way, step: float) -> Non
         assert ids(got[index]) == kept_by_hand(values[index], row), row
 
 
-@pytest.mark.parametrize("way", Way)
-def test_row_that_may_go_any_way_loses_nothing_on_it(way: Way) -> None:
-    rows = [*WAYS[way], *PLAIN]
-    logits = some_logits(3, len(rows))
-    got = kept(logits, rows, way)
-    for index, row in enumerate(rows):
-        expected = kept_by_mlx_lm(logits[index : index + 1], row)[0]
-        assert row == GREEDY or ids(got[index]) == ids(expected), row
-
-
 def test_way_is_a_rows_own() -> None:
     for way, rows in WAYS.items():
-        assert {way_of(row) for row in rows if row.top_p < 1 or row.top_k or row.xtc_probability} == {way}
-    assert [way_of(row) for row in PLAIN] == [None] * 3
+        assert {way_of(row) for row in rows} == {way}
+    assert way_of(Settings(temperature=1.0, top_k=NARROW_TOP_K + 1)) is Way.WIDE
     assert way_of(replace(NARROW[0], temperature=0.0)) is None
-    assert way_of(Settings(temperature=1.0, top_k=NARROW_TOP_K + 1)) is Way.SORTED
-
-
-def test_narrow_top_p_is_of_the_whole_mass() -> None:
-    # The likeliest has half of all the mass, and seven tenths of that of the 64 likeliest.
-    logits = mx.log(mx.array([[0.5, *[0.5 / 149] * 149]]))
-    rows = [Settings(temperature=1.0, top_k=4, top_p=0.6)]
-    assert ids(kept(logits, rows, Way.NARROW)[0]) == {0, 1, 2, 3}
 
 
 def test_narrow_way_takes_a_vocabulary_that_is_smaller() -> None:

@@ -50,6 +50,9 @@ def test_row_draws_the_same_alone_and_in_any_batch() -> None:
         assert drawn([row], logits[index : index + 1]) == [together[index]]
     backwards = drawn(MIXED[::-1], logits[::-1])
     assert backwards == together[::-1]
+    for index, row in enumerate(MIXED):
+        pair = mx.array([0, index])
+        assert drawn([GREEDY, row], logits[pair]) == [together[0], together[index]]
     for size in (2, 3, 5):
         for start in range(0, len(MIXED), size):
             part = slice(start, start + size)
@@ -166,6 +169,13 @@ def test_draws_are_places_in_the_cumulated_weights_of_the_kept() -> None:
         )
         differing += token != expected
     assert differing <= 1  # a number may be so near a border that float32 falls on the other side
+
+
+def test_narrow_top_p_is_of_the_mass_of_all_tokens() -> None:
+    # The likeliest has half of all the mass, and seven tenths of that of the 64 likeliest.
+    logits = mx.repeat(mx.log(mx.array([[0.5, *[0.5 / 149] * 149]])), 300, axis=0)
+    rows = [Settings(temperature=1e4, top_k=4, top_p=0.6, seed=seed) for seed in range(300)]
+    assert {column[0] for column in drawn(rows, logits, 1)} == {0, 1, 2, 3}
 
 
 def test_what_is_impossible_is_never_drawn() -> None:
