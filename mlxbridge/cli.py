@@ -9,10 +9,11 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast, get_args
 
 from mlxbridge import __version__
 from mlxbridge.errors import BridgeError, UsageError
+from mlxbridge.types import Options, Priority
 
 if TYPE_CHECKING:
     from mlxbridge.guest.blocking import Client
@@ -105,13 +106,25 @@ def _sampling_options() -> argparse.ArgumentParser:
     sampling = argparse.ArgumentParser(add_help=False)
     sampling.add_argument("--model", help="its name at the host; not needed where the host serves one")
     sampling.add_argument("--max-tokens", type=int)
+    sampling.add_argument("--min-tokens", type=int, help="do not end before so many")
     sampling.add_argument("--temperature", type=float, help="0 takes the likeliest token (default)")
     sampling.add_argument("--top-p", type=float)
     sampling.add_argument("--top-k", type=int)
     sampling.add_argument("--min-p", type=float)
     sampling.add_argument("--seed", type=int)
+    for name in ("repetition", "presence", "frequency"):
+        off = 1 if name == "repetition" else 0
+        sampling.add_argument(
+            f"--{name}-penalty",
+            type=float,
+            metavar="NUMBER",
+            help=f"for tokens that came before; {off} is off",
+        )
     sampling.add_argument(
         "--stop", action="append", metavar="TEXT", help="end at this text; may be given several times"
+    )
+    sampling.add_argument(
+        "--priority", choices=get_args(Priority), help="whose turn it is first when calls wait for the model"
     )
     sampling.add_argument(
         "--stats", action="store_true", help="print tokens/s and time to first token on stderr"
@@ -119,9 +132,9 @@ def _sampling_options() -> argparse.ArgumentParser:
     return sampling
 
 
-def _sampling(options: argparse.Namespace) -> dict[str, Any]:
-    names = ("model", "max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stop")
-    return {name: getattr(options, name) for name in names}
+def _sampling(options: argparse.Namespace) -> Options:
+    given = vars(options)
+    return cast(Options, {name: given[name] for name in Options.__annotations__ if name in given})
 
 
 def _client(options: argparse.Namespace) -> Client:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from mlxbridge.types import GenerateOptions
 from tests.integration.hosts import run_host
 
 ROOT = Path(__file__).parents[1]
@@ -31,6 +32,47 @@ def test_readme_example_prints_what_the_readme_says() -> None:
         )
     assert done.stderr == ""
     assert done.stdout == block("output", "end")
+
+
+GUEST_README = (ROOT / "guest/README.md").read_text()
+
+
+def test_guest_readme_blocks_run() -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", GUEST_README, re.DOTALL | re.MULTILINE)
+    assert len(blocks) >= 4
+    said = []
+    with run_host("unix") as host:
+        for code in blocks:
+            done = subprocess.run(
+                [sys.executable, "-W", "error", "-c", code],
+                env={**os.environ, "MLXBRIDGE_URL": host.url},
+                capture_output=True,
+                text=True,
+                timeout=120,
+            )
+            assert (done.returncode, done.stderr) == (0, ""), code
+            said.append(done.stdout)
+    assert said[0].startswith("27 + 15 = 42. stop ")
+    assert "1, 2, 3" in said[0]
+    assert said[1].startswith("b'27' ") or "b'2' " in said[1]
+    assert said[2].count("length") + said[2].count("stop") == 3
+
+
+def test_guest_readme_explains_every_option() -> None:
+    table = GUEST_README[GUEST_README.index("## Options") : GUEST_README.index("**Logprobs**")]
+    cells = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    named = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
+    assert sorted(named) == sorted(GenerateOptions.__annotations__)
+
+
+def test_command_line_in_the_guest_readme_names_every_flag() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mlxbridge", "chat", "--help"], capture_output=True, text=True, timeout=60
+    )
+    flags = set(re.findall(r"^  (--[a-z-]+)", done.stdout, re.MULTILINE))
+    own = {"--url", "--timeout", "--system", "--stats"}
+    section = GUEST_README[GUEST_README.index("## Command line") :]
+    assert flags - own == set(re.findall(r"(--[a-z-]+)", section)) - {"--raw", "--stats", "--json"}
 
 
 def test_demo_command_answers_and_stops_cleanly() -> None:

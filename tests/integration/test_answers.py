@@ -20,7 +20,7 @@ from mlxbridge.errors import (
     UnknownMethod,
     UsageError,
 )
-from mlxbridge.types import Chunk
+from mlxbridge.types import Chunk, Options, Priority
 from tests.integration.hosts import HostProcess
 
 LONG = "Count from 1 to 90."
@@ -218,6 +218,16 @@ def wait_until_idle_but_for_us(client: Client) -> None:
         ({"min_p": 2.0}, "min_p"),
         ({"stop": [""]}, "stop"),
         ({"seed": "x"}, "seed"),
+        ({"xtc_probability": 0.5}, "xtc_probability"),
+        ({"logit_bias": {1 << 30: 1.0}}, "logit_bias"),
+        ({"logit_bias": {1: float("inf")}}, "logit_bias"),
+        ({"repetition_penalty": 0.0}, "repetition_penalty"),
+        ({"presence_context_size": 0}, "presence_context_size"),
+        ({"stop_token_ids": [1 << 30]}, "stop_token_ids"),
+        ({"ignore_eos": 1}, "ignore_eos"),
+        ({"min_tokens": 5, "max_tokens": 4}, "min_tokens"),
+        ({"logprobs": 21}, "logprobs"),
+        ({"priority": "urgent"}, "priority"),
     ],
 )
 def test_bad_parameter_is_refused_by_name(client: Client, arguments: dict[str, Any], field: str) -> None:
@@ -225,6 +235,105 @@ def test_bad_parameter_is_refused_by_name(client: Client, arguments: dict[str, A
         client.chat("Hello", **arguments)
     assert caught.value.details["field"] == field
     assert field in caught.value.message
+
+
+def test_logprobs_are_each_tokens_own_and_for_who_asked(client: Client) -> None:
+    with client.chat(LONG, stream=True) as beside:
+        next(beside)
+        answer = client.chat("What is 27 + 15?", logprobs=3)
+        assert all(chunk.logprobs is None for chunk in beside)
+    assert answer.text == "27 + 15 = 42."
+    assert answer.logprobs is not None
+    assert [each.chosen.token_id for each in answer.logprobs] == answer.token_ids
+    assert b"".join(each.chosen.data for each in answer.logprobs).decode() == answer.text
+    for each in answer.logprobs:
+        assert each.top[0] == each.chosen  # the likeliest: it was greedy
+        assert [len(each.top), each.chosen.logprob <= 0] == [3, True]
+        assert each.top[0].logprob >= each.top[1].logprob >= each.top[2].logprob
+
+
+def test_logprobs_of_no_others_and_of_a_stream(client: Client) -> None:
+    with client.chat("What is 27 + 15?", logprobs=0, stream=True) as stream:
+        chunks = list(stream)
+    given = [each for chunk in chunks for each in chunk.logprobs or ()]
+    assert given == stream.generation.logprobs
+    assert [(each.chosen.token_id, each.top) for each in given] == [
+        (token, ()) for token in stream.generation.token_ids
+    ]
+
+
+def test_logit_bias_forbids_a_token(client: Client) -> None:
+    plain = client.chat("What is 27 + 15?")
+    biased = client.chat("What is 27 + 15?", logit_bias={plain.token_ids[0]: -1000.0})
+    assert biased.token_ids[0] != plain.token_ids[0]
+
+
+def test_stop_token_ends_the_answer_and_is_named(client: Client) -> None:
+    plain = client.chat("What is 27 + 15?")
+    end = plain.token_ids[-1]
+    before = plain.token_ids[: plain.token_ids.index(end)]
+    cut = client.chat("What is 27 + 15?", stop_token_ids=[end])
+    assert (cut.token_ids, cut.finish_reason, cut.usage.stop_token_id) == (before, "stop", end)
+    assert plain.usage.stop_token_id is None
+
+
+def test_answer_goes_on_after_its_end_where_that_is_wanted(client: Client) -> None:
+    plain = client.chat("What is 27 + 15?")
+    assert client.chat("What is 27 + 15?", min_tokens=40).completion_tokens >= 40 > plain.completion_tokens
+    ignoring = client.chat("What is 27 + 15?", ignore_eos=True, max_tokens=40)
+    assert (ignoring.finish_reason, len(ignoring.token_ids)) == ("length", 40)
+    assert ignoring.text.startswith(plain.text)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"repetition_penalty": 3.0}, {"presence_penalty": 9.0}, {"frequency_penalty": 9.0}],
+    ids=lambda options: next(iter(options)),
+)
+def test_penalty_makes_the_same_again_less_likely(client: Client, options: Options) -> None:
+    given: Options = {"max_tokens": 12, "logprobs": 0}
+    plain = client.chat(LONG, **given)
+    merged: Options = {**given, **options}
+    penalised = client.chat(LONG, **merged)
+    assert plain.logprobs is not None and penalised.logprobs is not None
+    lowest = [min(each.chosen.logprob for each in answer) for answer in (plain.logprobs, penalised.logprobs)]
+    assert lowest[1] < -0.01 < lowest[0]
+
+
+def test_xtc_leaves_the_likeliest_out(client: Client) -> None:
+    options: Options = {"temperature": 0.01, "seed": 3, "max_tokens": 12}
+    plain = client.generate("What", **options)
+    without: Options = {**options, "xtc_probability": 1.0, "xtc_threshold": 0.01}
+    assert client.generate("What", **without).text != plain.text
+
+
+def test_several_answers_are_what_each_seed_gives_alone(client: Client) -> None:
+    several = client.generate("The ", temperature=1.3, max_tokens=30, seed=2**64 - 2, n=4)
+    alone = [
+        client.generate("The ", temperature=1.3, max_tokens=30, seed=seed)
+        for seed in (2**64 - 2, 2**64 - 1, 0, 1)
+    ]
+    assert [answer.text for answer in several] == [answer.text for answer in alone]
+    assert len({answer.text for answer in several}) > 1
+    assert len({answer.text for answer in client.chat("What is 27 + 15?", n=3)}) == 1  # greedy
+
+
+async def test_several_answers_to_an_async_client(host: HostProcess) -> None:
+    async with AsyncClient(host.url, token=host.token, timeout=60) as client:
+        several = await client.chat("What is 27 + 15?", n=3, logprobs=1)
+    assert [answer.text for answer in several] == ["27 + 15 = 42."] * 3
+    assert several[0].logprobs is not None
+    assert len(several[0].logprobs) == len(several[0].token_ids)
+
+
+@pytest.mark.parametrize("priority", ["high", "normal", "low"])
+def test_every_priority_is_served(client: Client, priority: Priority) -> None:
+    assert "42" in client.chat("What is 27 + 15?", priority=priority).text
+
+
+def test_wrong_name_is_refused_before_anything_is_sent(client: Client) -> None:
+    with pytest.raises(UsageError, match="did you mean 'temperature'"):
+        client.chat("Hello", temprature=1)  # type: ignore[call-overload]
 
 
 def test_unknown_parameter_is_refused_with_the_nearest_name(client: Client) -> None:

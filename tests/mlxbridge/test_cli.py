@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any, cast
 
 import pytest
 
@@ -54,6 +55,22 @@ def test_raw_prompt_is_continued_without_a_template(host: HostProcess) -> None:
     assert raw["prompt_tokens"] < chat["prompt_tokens"]
 
 
+def test_every_flag_for_the_answer_reaches_the_host(host: HostProcess) -> None:
+    def ask(*flags: str) -> dict[str, Any]:
+        done = run(host, "generate", "Count from 1 to 20.", "--json", *flags)
+        assert done.stderr == ""
+        return cast(dict[str, Any], json.loads(done.stdout))
+
+    plain = ask()
+    assert ask("--priority", "high")["text"] == plain["text"]
+    assert ask("--stop", "7", "--stop", "5")["text"] == plain["text"].partition("5")[0]
+    assert ask("--min-tokens", "90")["completion_tokens"] >= 90 > plain["completion_tokens"]
+    random = ("--temperature", "2", "--seed", "3", "--max-tokens", "60")
+    drawn = ask(*random)
+    for name in ("repetition", "presence", "frequency"):
+        assert ask(*random, f"--{name}-penalty", "9")["text"] != drawn["text"]
+
+
 def test_chat_keeps_the_conversation_until_reset(host: HostProcess) -> None:
     done = run(host, "chat", stdin="My name is Ada.\nWhat is my name?\n/reset\n")
     assert "Nice to meet you, Ada!" in done.stdout
@@ -79,6 +96,10 @@ def test_ping_counts_round_trips(host: HostProcess) -> None:
     ("arguments", "message"),
     [
         (("generate", "x", "--temperature", "-1"), "InvalidArgument: temperature"),
+        (("generate", "x", "--min-tokens", "-1"), "InvalidArgument: min_tokens"),
+        (("generate", "x", "--repetition-penalty", "0"), "InvalidArgument: repetition_penalty"),
+        (("generate", "x", "--presence-penalty", "nan"), "InvalidArgument: presence_penalty"),
+        (("generate", "x", "--frequency-penalty", "99"), "InvalidArgument: frequency_penalty"),
         (("generate", "x", "--model", "demi"), "did you mean 'demo'"),
         (("generate", "x", "--raw", "--system", "y"), "--system needs the chat template"),
         (("ping", "-c", "0"), "--count must be at least 1"),
@@ -93,6 +114,12 @@ def test_bad_input_is_one_line_and_status_1(
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
     assert done.returncode == 1
+
+
+def test_unknown_priority_is_refused_before_anything_is_sent() -> None:
+    done = run(None, "generate", "x", "--priority", "urgent")
+    assert "invalid choice: 'urgent'" in done.stderr
+    assert done.returncode == 2
 
 
 def test_no_host_is_one_line_and_status_1() -> None:
