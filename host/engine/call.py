@@ -17,10 +17,10 @@ from mlxbridge.types import FinishReason, TokenLogprob, TokenLogprobs, Usage
 class Call:
     """Turns a call's tokens into rows, and decides when it is over.
 
-    The token that ends an answer (EOS, or a stop token) is counted in ``completion_tokens`` and against ``max_tokens``, as
-    mlx_lm's ``generation_tokens`` does, but is not among the ``token_ids`` and has no text. The tokens of a
-    stop string are ordinary ones: all that were generated up to its end are in ``token_ids``, though their
-    text is cut.
+    The token that ends an answer (EOS, or a stop token) is counted in ``completion_tokens`` and against
+    ``max_tokens``, as mlx_lm's ``generation_tokens`` does, but is not among the ``token_ids`` and has no text. The
+    tokens of a stop string are ordinary ones: all that were generated up to its end are in ``token_ids``, though
+    their text is cut.
     """
 
     def __init__(
@@ -65,7 +65,9 @@ class Call:
             self._stop_token_id = token
             return self._finish("stop")
         text = self._stops.push(self._detokenizer.push(token))
-        row = Row(self.number, [token], text, logprobs=self._logprobs(token, likelihoods))
+        row = Row(self.number, [token], text)
+        if likelihoods is not None:
+            row.logprobs = [self._logprobs(token, likelihoods)]
         if self._stops.matched is not None:
             return self._finish("stop", row)
         if len(self.job.answer) >= self.job.max_tokens:
@@ -94,12 +96,10 @@ class Call:
     def _empty(self) -> Row:
         return Row(self.number, [], "", logprobs=None if self.job.settings.logprobs is None else [])
 
-    def _logprobs(self, token: int, likelihoods: Likelihoods | None) -> list[TokenLogprobs] | None:
-        if likelihoods is None:
-            return None
+    def _logprobs(self, token: int, likelihoods: Likelihoods) -> TokenLogprobs:
         bytes_of = self._vocabulary.bytes_of
         top = (TokenLogprob(one, logprob, bytes_of(one)) for one, logprob in likelihoods.top)
-        return [TokenLogprobs(TokenLogprob(token, likelihoods.logprob, bytes_of(token)), tuple(top))]
+        return TokenLogprobs(TokenLogprob(token, likelihoods.logprob, bytes_of(token)), tuple(top))
 
     def _finish(self, reason: FinishReason, row: Row | None = None) -> Row:
         self.job.ended = True

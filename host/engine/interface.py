@@ -61,9 +61,9 @@ class GenerateRequest:
     ``max_tokens`` None asks for as many as fit, at most ``DEFAULT_MAX_TOKENS``; a number that does not fit is refused.
     ``temperature`` 0 is greedy; ``top_p`` 1, ``top_k`` 0, ``min_p`` 0 and ``xtc_probability`` 0 are off; filters,
     ``logit_bias`` and penalties mean what mlx_lm's (``sample_utils``) do. A penalty looks at so many last tokens of
-    prompt and answer as its context size says; ``repetition_penalty`` 1 and the others' 0 are off. ``stop`` strings
-    match on text. ``logprobs`` None asks for none, a number for each token's own and those of so many likeliest.
-    Before ``min_tokens`` neither EOS nor ``stop_token_ids`` can be drawn; ``ignore_eos`` makes EOS an ordinary token.
+    prompt and answer as its context size says; ``repetition_penalty`` 1 and the others' 0 are off. xtc spares EOS
+    and the end of a line, as in mlx_lm's server, and needs a temperature above 0. ``stop`` strings match on text.
+    ``logprobs`` None asks for none, a number for each token's own and those of so many likeliest. Before ``min_tokens`` neither EOS nor ``stop_token_ids`` can be drawn; ``ignore_eos`` makes EOS an ordinary token.
     """
 
     prompt: str | Sequence[int] | None = None

@@ -87,7 +87,7 @@ class _Group:
         best = mx.max(logits, axis=-1, keepdims=True)
         mass = coins = None
         if mass_of is not None:
-            mass = mx.exp(mass_of.astype(mx.float32) - best).sum(axis=-1, keepdims=True)
+            mass = mx.exp(mx.logsumexp(mass_of.astype(mx.float32), axis=-1, keepdims=True) - best)
         if self._filters.needs_coins:
             coins = uniforms(self._seeds, self._positions, number=1)
         kept = self._filters.kept(logits, best, mass=mass, coins=coins)
