@@ -27,8 +27,9 @@ from mlxbridge.host.engine.prefix_cache import PrefixCache
 from mlxbridge.host.engine.prompt import encode_prompt, token_limit
 from mlxbridge.host.engine.queue import Queue, Ticket
 from mlxbridge.host.engine.rows import Job
-from mlxbridge.host.engine.scheduler import PrefillBudget
+from mlxbridge.host.engine.scheduler import MIN_BUDGET, PrefillBudget
 from mlxbridge.host.engine.settings import eos_ids, settings_of
+from mlxbridge.host.engine.shapes import PIECE, is_new_length_dear
 from mlxbridge.host.engine.stops import StopMatcher
 
 # Prompt tokens a step when no answer is running, in units of ``prefill_chunk``.
@@ -62,7 +63,11 @@ class BatchEngine:
         self._prefixes = PrefixCache(loaded.model, prefix_bytes)
         self._admission = Admission(self._footprint, kv_bytes)
         self._max_batch = limits.max_batch
-        self._budget = PrefillBudget(limits.prefill_chunk, largest_alone=_CHUNKS_ALONE * limits.prefill_chunk)
+        self._budget = PrefillBudget(
+            limits.prefill_chunk,
+            largest_alone=_CHUNKS_ALONE * limits.prefill_chunk,
+            least=PIECE if is_new_length_dear() else MIN_BUDGET,
+        )
         # Every open call waits or runs, the latter by job from its prefill on.
         self._open: dict[int, Call] = {}
         self._queue: Queue[Call] = Queue(loaded.name, max_waiting=limits.max_waiting)

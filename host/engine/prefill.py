@@ -22,6 +22,7 @@ from mlxbridge.host.engine.prefix_tree import pack
 from mlxbridge.host.engine.reading import Group, Reading
 from mlxbridge.host.engine.rows import Job
 from mlxbridge.host.engine.scheduler import group_of
+from mlxbridge.host.engine.shapes import is_new_length_dear, round_rows
 
 MAX_GROUP_ROWS = 16
 MAX_GROUP_TOKENS = 16_384
@@ -119,13 +120,19 @@ class Prefill:
 
     def _begin(self, free: list[Reading], lead: int, budget: int) -> Group:
         mates = self._mates(free, free[lead])
-        chosen = group_of(
-            [reading.num_left for reading in mates],
-            lead=0,
-            can_pad=self._prefixes.can_cut,
-            max_rows=min(MAX_GROUP_ROWS, max(1, budget)),
-            max_tokens=MAX_GROUP_TOKENS,
-        )
+
+        def choose(max_rows: int) -> list[int]:
+            return group_of(
+                [reading.num_left for reading in mates],
+                lead=0,
+                can_pad=self._prefixes.can_cut,
+                max_rows=max_rows,
+                max_tokens=MAX_GROUP_TOKENS,
+            )
+
+        chosen = choose(min(MAX_GROUP_ROWS, max(1, budget)))
+        if is_new_length_dear():
+            chosen = choose(round_rows(len(chosen)))
         group = Group(self._model, self._prefixes, [mates[index] for index in chosen])
         self._fresh = [reading for reading in self._fresh if reading not in group.readings]
         self._groups.append(group)

@@ -12,6 +12,7 @@ from mlxbridge.host.engine.caches import Source, leaves, nbytes
 from mlxbridge.host.engine.decode import Ready
 from mlxbridge.host.engine.prefix_cache import Prefix, PrefixCache
 from mlxbridge.host.engine.rows import Job
+from mlxbridge.host.engine.shapes import is_new_length_dear, round_end, round_up
 
 
 @dataclass(slots=True, eq=False)
@@ -55,7 +56,9 @@ class Group:
         self._model = model
         self._prefixes = prefixes
         self._caches = prefixes.build([reading.prefix for reading in readings])
-        self._width = max(reading.length for reading in readings)
+        self._is_rounded = prefixes.can_cut and is_new_length_dear()
+        width = max(reading.length for reading in readings)
+        self._width = round_up(width) if self._is_rounded else width
         self._num_read = readings[0].prefix.num_tokens
         for reading in readings:
             reading.jobs[0].reuse(reading.prefix.num_tokens)
@@ -73,15 +76,16 @@ class Group:
         return nbytes(self._caches)
 
     def read(self, budget: int) -> int:
-        """Start reading at most so many tokens (but at least one a prompt); returns how many."""
-        start = self._num_read
-        self._num_read = end = self._next_stop(start + max(1, budget // len(self.readings)))
+        """Start reading about so many tokens (but at least one a prompt); returns how many."""
+        start, num_rows = self._num_read, len(self.readings)
+        end = round_end(start, budget, num_rows) if self._is_rounded else start + max(1, budget // num_rows)
+        self._num_read = end = self._next_stop(end)
         columns = [reading.token_ids[start:end] for reading in self.readings]
         chunk = mx.array([column + [0] * (end - start - len(column)) for column in columns])
         self._model(chunk, cache=self._caches)
         mx.async_eval(self.states())  # type: ignore[no-untyped-call]
         self._prefixes.cut(self._caches, end, self.trails)
-        return len(self.readings) * (end - start)
+        return num_rows * (end - start)
 
     def states(self) -> list[mx.array]:
         """What has to be computed for the caches to be complete."""

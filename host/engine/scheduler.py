@@ -66,11 +66,12 @@ class PrefillBudget:
     steered towards ``TARGET_GAP``, in few different sizes, since a new shape costs some back ends extra. With nothing running, steps are steered towards ``TARGET_STEP_S``.
     """
 
-    def __init__(self, largest: int, *, largest_alone: int) -> None:
+    def __init__(self, largest: int, *, largest_alone: int, least: int = MIN_BUDGET) -> None:
         """Take the bounds, in tokens a step, beside running answers and without any."""
+        self._least = min(least, largest)
         self._largest = largest
         self._largest_alone = largest_alone
-        self._beside = float(min(_FIRST_BUDGET, largest))
+        self._beside = float(max(self._least, min(_FIRST_BUDGET, largest)))
         self._alone = float(min(_FIRST_BUDGET_ALONE, largest_alone))
         self._plain_steps: deque[float] = deque(maxlen=32)
         # Seconds that a prompt's token took.
@@ -97,7 +98,7 @@ class PrefillBudget:
             factor = _factor((TARGET_GAP - 1) * plain / extra)
             if self._is_costly(extra / num_read):
                 factor = 1.5
-            self._beside = self._next(self._beside, factor, num_read, self._largest)
+            self._beside = max(self._next(self._beside, factor, num_read, self._largest), self._least)
         elif num_read and not is_decoding:
             self._token_costs.append(seconds / num_read)
             factor = _factor(TARGET_STEP_S / max(seconds, 1e-6))

@@ -1,0 +1,38 @@
+"""How long the pieces are in which prompts are read: of few different lengths, where a new one is dear.
+
+On CUDA, MLX's attention for several queries plans each pair of lengths (queries, keys) anew: 28 ms at its first use on
+an H200, where reading 256 tokens with a model of 1 B parameters takes 4. So there, pieces begin and end at round
+numbers, a prompt's last one is filled up, and the usual ones are planned when a model is loaded.
+"""
+
+from __future__ import annotations
+
+import mlx.core as mx
+
+# The shortest piece of a longer prompt, and the least that a step reads of one.
+PIECE = 256
+# A prompt's length is rounded to one of so many in each doubling, so that at most an eighth is filler.
+_PER_OCTAVE = 8
+_LEAST = 16
+
+
+def is_new_length_dear() -> bool:
+    """Whether this device plans attention for each length."""
+    return mx.cuda.is_available() and mx.default_device().type == mx.DeviceType.gpu
+
+
+def round_up(length: int) -> int:
+    """The length that a prompt is filled up to: at most an eighth more, or to a multiple of 16."""
+    unit = max(_LEAST, (1 << max(length - 1, 1).bit_length()) // (2 * _PER_OCTAVE))
+    return -(-length // unit) * unit
+
+
+def round_end(start: int, budget: int, num_rows: int) -> int:
+    """Where a piece from ``start`` on ends that may have ``budget`` tokens in all rows together, or a little more."""
+    piece = 1 << max(budget // num_rows, PIECE // min(num_rows, 4)).bit_length() - 1
+    return (start + piece) // piece * piece
+
+
+def round_rows(num_rows: int) -> int:
+    """How many prompts are read side by side if so many could be: a power of two."""
+    return 1 << num_rows.bit_length() - 1

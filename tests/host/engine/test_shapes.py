@@ -1,0 +1,64 @@
+"""Pieces of few different lengths: how long they are, and that answers do not change with them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from mlxbridge.host.engine import prefill, reading
+from mlxbridge.host.engine.batch import BatchEngine
+from mlxbridge.host.engine.loader import LoadedModel
+from mlxbridge.host.engine.scheduler import MAX_FILLER_SHARE, PrefillBudget
+from mlxbridge.host.engine.shapes import PIECE, round_end, round_rows, round_up
+from tests.host.engine.architectures import make_model
+from tests.host.engine.test_architectures import expected, prompts
+from tests.host.engine.tiny import Answers
+
+
+def test_a_prompt_is_filled_up_by_little_to_few_lengths() -> None:
+    for length in range(1, 40_000):
+        filled = round_up(length)
+        assert length <= filled < max(length + 16, length / (1 - MAX_FILLER_SHARE))
+    for low in (128, 1024, 16_384):
+        assert len({round_up(length) for length in range(low + 1, 2 * low + 1)}) == 8
+
+
+@pytest.mark.parametrize("num_rows", [1, 2, 4, 16])
+def test_pieces_end_at_multiples_of_themselves(num_rows: int) -> None:
+    for budget in (16, 256, 300, 512, 4096):
+        first = round_end(0, budget, num_rows)
+        assert first * num_rows <= max(budget, 64 * num_rows, PIECE), "not much more than the budget"
+        start = 0
+        for number in range(1, 20):
+            start = round_end(start, budget, num_rows)
+            assert start == number * first
+        assert round_end(first - 10, budget, num_rows) == first
+
+
+def test_side_by_side_are_powers_of_two() -> None:
+    assert [round_rows(number) for number in (1, 2, 3, 7, 8, 13, 16)] == [1, 2, 2, 4, 8, 8, 16]
+
+
+def test_a_budget_does_not_fall_below_its_least() -> None:
+    budget = PrefillBudget(512, largest_alone=4096, least=PIECE)
+    assert budget.tokens(is_decoding=True) == PIECE
+    budget.observe(0.01, num_read=0, is_decoding=True)
+    for _ in range(20):
+        budget.observe(1.0, num_read=PIECE, is_decoding=True)
+    assert budget.tokens(is_decoding=True) == PIECE
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3_text", "qwen3_moe"])
+def test_answers_are_the_same(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(prefill, "is_new_length_dear", lambda: True)
+    monkeypatch.setattr(reading, "is_new_length_dear", lambda: True)
+    model = make_model(name)
+    other = replace(loaded, model=model, eos_ids=frozenset(), config={}, context_length=None)
+    answers = Answers(BatchEngine(other))
+    texts = prompts(8, [300, 3, 290, 41, 44, 40, 1, 600])
+    for call, prompt in enumerate(texts):
+        answers.submit(call, prompt=prompt, max_tokens=6)
+        answers.step(call % 2)
+    answers.finish()
+    assert [answers.tokens[call] for call in range(8)] == [expected(model, prompt, 6) for prompt in texts]
