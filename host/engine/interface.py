@@ -63,7 +63,8 @@ class GenerateRequest:
     ``logit_bias`` and penalties mean what mlx_lm's (``sample_utils``) do. A penalty looks at so many last tokens of
     prompt and answer as its context size says; ``repetition_penalty`` 1 and the others' 0 are off. xtc spares EOS
     and the end of a line, as in mlx_lm's server, and needs a temperature above 0. ``stop`` strings match on text.
-    ``logprobs`` None asks for none, a number for each token's own and those of so many likeliest. Before ``min_tokens`` neither EOS nor ``stop_token_ids`` can be drawn; ``ignore_eos`` makes EOS an ordinary token.
+    ``logprobs`` None asks for none, a number for each token's own and those of so many likeliest.
+    Before ``min_tokens`` neither EOS nor ``stop_token_ids`` can be drawn; ``ignore_eos`` makes EOS an ordinary token.
     """
 
     prompt: str | Sequence[int] | None = None

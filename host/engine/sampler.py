@@ -10,6 +10,7 @@ the better part of a minute, amid an answer.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import mlx.core as mx
@@ -91,6 +92,10 @@ class _Group:
         if self._filters.needs_coins:
             coins = uniforms(self._seeds, self._positions, number=1)
         kept = self._filters.kept(logits, best, mass=mass, coins=coins)
+        if coins is not None and kept is not None:
+            # The likeliest may have been taken, and beside it what is left would weigh nothing.
+            logits = mx.where(kept, logits, -math.inf)
+            best = mx.max(logits, axis=-1, keepdims=True)
         weights = mx.exp(logits - best if self._scale is None else (logits - best) * self._scale)
         tokens = _pick(weights, kept, uniforms(self._seeds, self._positions))
         self._positions = self._positions + 1

@@ -8,7 +8,7 @@ from typing import Any
 import mlx.core as mx
 
 from mlxbridge.host.engine.sampler import Sampler, seed_words, uniforms
-from mlxbridge.host.engine.settings import GREEDY, Settings
+from mlxbridge.host.engine.settings import GREEDY, MIN_TEMPERATURE, Settings
 from tests.host.engine.reference import kept_by_hand
 
 VOCABULARY = 100
@@ -176,6 +176,15 @@ def test_narrow_top_p_is_of_the_mass_of_all_tokens() -> None:
     logits = mx.repeat(mx.log(mx.array([[0.5, *[0.5 / 149] * 149]])), 300, axis=0)
     rows = [Settings(temperature=1e4, top_k=4, top_p=0.6, seed=seed) for seed in range(300)]
     assert {column[0] for column in drawn(rows, logits, 1)} == {0, 1, 2, 3}
+
+
+def test_next_to_no_temperature_xtc_draws_the_likeliest_of_what_it_leaves() -> None:
+    logits = mx.array([[5.0, -math.inf, 9.0, 3.0, 9.5, 6.0, 5.5]])
+    for temperature in (MIN_TEMPERATURE, 0.01, 0.03):
+        row = Settings(temperature=temperature, xtc_probability=1.0, xtc_threshold=0.015, seed=3)
+        assert set(drawn([row], logits)[0]) == {5}
+        assert set(drawn([replace(row, xtc_spared=(2,))], logits)[0]) == {2}
+        assert set(drawn([replace(row, top_k=1)], logits)[0]) == {5}
 
 
 def test_what_is_impossible_is_never_drawn() -> None:
