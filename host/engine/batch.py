@@ -14,7 +14,7 @@ from mlxbridge.host.engine.admission import EXPECTED_TOKENS, Admission
 from mlxbridge.host.engine.call import Call
 from mlxbridge.host.engine.checks import check_request
 from mlxbridge.host.engine.detokenize import Vocabulary
-from mlxbridge.host.engine.exactness import is_exact_in_batches
+from mlxbridge.host.engine.exactness import is_exact_in_batches, is_exact_with_prefixes
 from mlxbridge.host.engine.facts import facts
 from mlxbridge.host.engine.footprint import measure_footprint
 from mlxbridge.host.engine.interface import NOBODY, EngineLimits, GenerateRequest, Origin, Row
@@ -60,6 +60,8 @@ class BatchEngine:
         self._is_batched = is_exact_in_batches(loaded.model, loaded.vocabulary_size)
         self._vocabulary = Vocabulary(loaded.tokenizer)
         kv_bytes, prefix_bytes = cache_budgets(limits, self._facts["bytes"])
+        if prefix_bytes and not is_exact_with_prefixes(loaded.model, loaded.vocabulary_size):
+            prefix_bytes = 0
         self._prefixes = PrefixCache(loaded.model, prefix_bytes)
         self._admission = Admission(self._footprint, kv_bytes)
         self._max_batch = limits.max_batch

@@ -1,4 +1,4 @@
-"""Whether a model gives the same answers in a batch as alone.
+"""Whether a model gives the same answers in a batch as alone, and from cached prefixes as from the beginning.
 
 Some of mlx_lm's models ignore the mask of a batched cache, or cannot run on one. Before any answer is given, a few
 short prompts of very unequal length are run both ways, and their logits compared: tokens would be a worse measure,
@@ -13,7 +13,11 @@ import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
 
 from mlxbridge.host.engine.caches import Source, can_be_batched
+from mlxbridge.host.engine.prefix_cache import BLOCK_TOKENS, PrefixCache
+from mlxbridge.host.engine.prefix_tree import pack
+from mlxbridge.host.engine.reading import Group, Reading
 from mlxbridge.host.engine.row_caches import RowCaches
+from mlxbridge.host.engine.rows import Job
 
 # Root mean square of the differences, in units of the logits' own deviation. What rounding does lies far below, a
 # row that sees its padding, or another row, far above.
@@ -34,6 +38,31 @@ def is_exact_in_batches(model: Any, vocabulary_size: int) -> bool:
             for alone, batched in zip(_alone(model, prompts), _batched(model, prompts), strict=True)
         )
     except Exception:  # whatever a model stumbles over, it was not made for this
+        return False
+
+
+def is_exact_with_prefixes(model: Any, vocabulary_size: int) -> bool:
+    """Read one prompt, and go on from what is cached of it with another; a state outside the caches would show."""
+    prefixes = PrefixCache(model, 1 << 40)
+    prompt = [(7 * i + 1) % vocabulary_size for i in range(2 * BLOCK_TOKENS - 9)]
+
+    def read(length: int) -> tuple[int, list[Any]]:
+        tokens = pack(prompt[:length])
+        prefix = prefixes.find("", tokens)
+        group = Group(model, prefixes, [Reading(prompt[:length], "", tokens, prefix, [Job(prompt, 1)])])
+        while group.num_left:
+            group.read(length)
+        prefixes.commit()
+        return prefix.num_tokens, list(group.finish()[0].source.caches)
+
+    try:
+        read(BLOCK_TOKENS + 5)
+        _read(model, prompt[:9])  # what a model keeps outside its caches is now another prompt's
+        num_cached, caches = read(len(prompt) - 1)
+        cached = _forward(model, prompt[-1:], caches)
+        alone = _forward(model, prompt[-1:], _read(model, prompt))
+        return num_cached >= BLOCK_TOKENS and _is_close(alone, cached)
+    except Exception:  # as above
         return False
 
 

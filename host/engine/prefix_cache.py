@@ -12,21 +12,15 @@ block is never reused: a short pass costs the same with and without it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
 
-from mlxbridge.host.engine.caches import (
-    KVCache,
-    RotatingKVCache,
-    can_be_batched,
-    can_be_padded,
-    kv_bytes,
-    leaves,
-)
+from mlxbridge.host.engine.cache_parts import CacheParts, Content, num_bytes
+from mlxbridge.host.engine.caches import KVCache, can_be_batched, can_be_padded, kv_bytes, leaves
 from mlxbridge.host.engine.prefix_tree import TOKEN_BYTES, Node, Part, PrefixTree, pack
 from mlxbridge.host.engine.row_caches import RowCaches
 from mlxbridge.host.engine.rows import Job
@@ -34,10 +28,6 @@ from mlxbridge.host.engine.rows import Job
 BLOCK_TOKENS = 64
 # What leaves the batch is copied within a step that running answers wait for: a few milliseconds on a laptop.
 MAX_LEAVING_BYTES = 256 << 20
-
-# Of a run: arrays (layers' keys and values, heads, tokens, head size), one for each kind of head. Of an end: a list of
-# arrays for each cache that cannot be cut.
-Content = list[Any]
 
 
 @dataclass(slots=True)
@@ -106,10 +96,8 @@ class PrefixCache:
         caches: list[Any] = make_prompt_cache(model)
         self.can_cut = can_be_padded(caches)
         self.pending: list[Trail] = []
-        self._model = model
+        self._parts = CacheParts(model)
         self._tree: PrefixTree[Content] = PrefixTree(budget_bytes if can_be_batched(caches) else 0)
-        # Which keys and values an array of a run has: by kind of head, index of the cache and attribute.
-        self._slots: list[list[tuple[int, str]]] = []
         self._num_leaving_bytes = 0
         self._num_hits = 0
         self._num_reused = 0
@@ -142,23 +130,16 @@ class PrefixCache:
 
     def build(self, prefixes: Sequence[Prefix]) -> list[Any]:
         """Plain caches with a row for each prefix; all are of one length."""
-        caches: list[Any] = make_prompt_cache(self._model)
         length = prefixes[0].num_tokens
-        if not length:
-            return caches
-        self._num_hits += len(prefixes)
-        self._num_reused += len(prefixes) * length
+        if length:
+            self._num_hits += len(prefixes)
+            self._num_reused += len(prefixes) * length
         nodes = [prefix.node for prefix in prefixes]
         for node in nodes:
             self._tree.touch(node)
-        items = list(leaves(caches))
-        for slots, slab in zip(self._slots, self._slabs(nodes), strict=True):
-            for index, (place, name) in enumerate(slots):
-                setattr(items[place], name, slab[index])
-                items[place].offset = length
-        if not self.can_cut:
-            _restore(items, [node.content for node in nodes if node.content is not None], length)
-        return caches
+        runs = {node: [each.content or [] for each in node.path() if not each.is_end] for node in nodes}
+        ends = [node.content for node in nodes if node.is_end and node.content is not None]
+        return self._parts.build([runs[node] for node in nodes], ends, length)
 
     def trail(self, prefix: Prefix, tokens: bytes) -> Trail:
         """Begin to store a prompt of which a prefix is cached."""
@@ -192,8 +173,7 @@ class PrefixCache:
         for index, trail in enumerate(trails):
             stop = min(num_read, len(trail.tokens) // TOKEN_BYTES)
             is_stop = num_read in trail.stops
-            if is_stop or trail.tip is not None:
-                trail.skip(stop if is_stop else stop - stop % BLOCK_TOKENS)
+            trail.skip(stop if is_stop else stop - stop % BLOCK_TOKENS)
             if trail.tip is not None:
                 start = trail.num_cut
                 rows.append((index, trail, start, stop if is_stop else stop - (stop - start) % BLOCK_TOKENS))
@@ -201,26 +181,24 @@ class PrefixCache:
         if not rows:
             return
         first, last = min(row[2] for row in rows), max(row[3] for row in rows)
-        items = list(leaves(caches))
-        slabs = self._cut_slabs(items, first, last)
+        slabs = self._parts.slabs(caches, first, last)
         for index, trail, start, stop in rows:
             if not trail.parts:
                 self.pending.append(trail)
             for begin in range(start, stop, BLOCK_TOKENS):
                 end = min(begin + BLOCK_TOKENS, stop)
-                block = [mx.contiguous(slab[:, index, :, begin - first : end - first]) for slab in slabs]
-                trail.parts.append(Part(trail.run(begin, end), block, _num_bytes(block)))
+                block = self._parts.run(slabs, index, begin - first, end - first)
+                trail.parts.append(Part(trail.run(begin, end), block, num_bytes(block)))
             if num_read in trail.stops:
-                states = _states(items, index, num_read)
-                trail.parts.append(Part(b"", states, _num_bytes(states)))
+                state = self._parts.end(caches, index, num_read)
+                trail.parts.append(Part(b"", state, num_bytes(state)))
         mx.async_eval([part.content for _, trail, _, _ in rows for part in trail.parts])  # type: ignore[no-untyped-call]
 
     def leave(self, job: Job, caches: RowCaches, place: int) -> None:
         """Cut out what a row that leaves the batch has beyond its prompt; as far as a step's time allows."""
         if not self.is_on:
             return
-        source = caches.source(place)
-        length = source.length
+        length = caches.length(place)
         tokens = pack([*job.prompt, *job.answer][:length])
         nodes = self._tree.match(job.scope, tokens, length)
         tip = max(
@@ -231,14 +209,16 @@ class PrefixCache:
         kept = max((node.depth for node in nodes if node.is_end or self.can_cut), default=0)
         if length - kept < BLOCK_TOKENS:
             return
-        per_token, room = kv_bytes(source.caches), MAX_LEAVING_BYTES - self._num_leaving_bytes
+        row = caches.row(place)
+        per_token, room = kv_bytes(row), MAX_LEAVING_BYTES - self._num_leaving_bytes
+        fixed = sum(item.nbytes for item in leaves(row) if type(item) is not KVCache)
         if self.can_cut:
             length = min(length, tip.depth + room // max(1, per_token))
-        elif per_token * (length - tip.depth) > room:
+        elif fixed + per_token * (length - tip.depth) > room:
             return
-        self._num_leaving_bytes += per_token * (length - tip.depth)
+        self._num_leaving_bytes += fixed + per_token * (length - tip.depth)
         stops = frozenset() if self.can_cut else frozenset({length})
-        self.cut(source.caches, length, [Trail(tokens, tip, stops)])
+        self.cut(row, length, [Trail(tokens, tip, stops)])
 
     def commit(self) -> None:
         """Store what has been cut, once it is computed."""
@@ -262,72 +242,3 @@ class PrefixCache:
         """Give all memory back."""
         self.commit()
         self._tree.clear()
-
-    def _slabs(self, nodes: Sequence[Node[Content]]) -> list[mx.array]:
-        """By kind of head, (keys and values of layers, rows, heads, tokens, head size)."""
-        joined = {node: self._joined(node) for node in nodes}
-        if len(joined) == 1:
-            # All rows are one: it is the first pass that copies.
-            return [
-                mx.broadcast_to(slab[:, None], (slab.shape[0], len(nodes), *slab.shape[1:]))
-                for slab in joined[nodes[0]]
-            ]
-        return [
-            mx.stack(list(slabs), axis=1) for slabs in zip(*(joined[node] for node in nodes), strict=True)
-        ]
-
-    def _joined(self, node: Node[Content]) -> list[mx.array]:
-        contents = [each.content for each in node.path() if each.content is not None and not each.is_end]
-        return [mx.concatenate(list(blocks), axis=2) for blocks in zip(*contents, strict=True)]
-
-    def _cut_slabs(self, items: Sequence[Any], start: int, stop: int) -> list[mx.array]:
-        """As ``_slabs``, out of caches; one copy a layer, from which blocks are then cut in one copy each."""
-        kinds: dict[Any, list[tuple[int, str]]] = {}
-        for place, item in enumerate(items):
-            if type(item) is KVCache and item.keys is not None:
-                for name in ("keys", "values"):
-                    _, num_heads, _, size = (buffer := getattr(item, name)).shape
-                    kinds.setdefault((num_heads, size, buffer.dtype), []).append((place, name))
-        self._slots = list(kinds.values())
-        return [
-            mx.stack([getattr(items[place], name)[:, :, start:stop] for place, name in slots])
-            for slots in self._slots
-        ]
-
-
-def _states(items: Iterable[Any], index: int, length: int) -> list[list[mx.array | None]]:
-    """One row of the caches that cannot be cut; sliding windows in the order of time."""
-    states: list[list[mx.array | None]] = []
-    # A gather, because a mere copy may keep a buffer that is little larger, and states are small.
-    rows = mx.array([index])
-    for item in items:
-        if type(item) is KVCache:
-            continue
-        if type(item) is RotatingKVCache:
-            num_kept = min(length, item.max_size)
-            buffers = [item._temporal_order(buffer)[:, :, -num_kept:] for buffer in (item.keys, item.values)]
-        else:
-            buffers = item.cache
-        states.append([None if b is None else mx.take(b, rows, axis=0) for b in buffers])
-    return states
-
-
-def _restore(items: Iterable[Any], rows: Sequence[Content], length: int) -> None:
-    """Put rows' states side by side into empty caches; as new arrays, since caches assign to parts of theirs."""
-    kept = (item for item in items if type(item) is not KVCache)
-    for item, *states in zip(kept, *rows, strict=True):
-        merged = [
-            None if parts[0] is None else mx.concatenate(list(parts), axis=0)
-            for parts in zip(*states, strict=True)
-        ]
-        if type(item) is RotatingKVCache:
-            item.keys, item.values = merged
-            item.offset, item._idx = length, item.keys.shape[2]
-        else:
-            item.cache = merged
-
-
-def _num_bytes(content: Any) -> int:
-    if isinstance(content, list):
-        return sum(_num_bytes(each) for each in content)
-    return 0 if content is None else int(content.nbytes)

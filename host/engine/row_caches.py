@@ -77,10 +77,13 @@ class RowCaches:
         self.layers = [row_of(item, source.index, source.length) for item in source.caches]
         self.layout.change(source.length, [0])
 
-    def source(self, place: int) -> Source:
+    def length(self, place: int) -> int:
+        """A row's tokens."""
+        return self.layout.end - self.layout.padding[place]
+
+    def row(self, place: int) -> list[Any]:
         """A row as plain caches, to be read before the next step; it shares the buffers' memory."""
-        length = self.layout.end - self.layout.padding[place]
-        return Source([_taken_out(layer, place, length) for layer in self.layers], 0, length)
+        return [_taken_out(layer, place, self.length(place)) for layer in self.layers]
 
 
 def _empty(item: Any, layout: Layout) -> Any:

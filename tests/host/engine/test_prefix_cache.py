@@ -130,16 +130,27 @@ def test_chat_of_five_turns_hits_all_history(other: LoadedModel, name: str) -> N
     assert stats["prefix_tokens_reused_total"] == sum(num_cached(answers, turn) for turn in range(5))
 
 
+def test_coming_and_going_with_shared_beginnings_equals_alone(other: LoadedModel) -> None:
+    engine = BatchEngine(other)
+    come_and_go(engine, other.model, seed=1)
+    assert engine.stats()["prefix_hits_total"] > 3
+
+
 @pytest.mark.parametrize(
-    ("seed", "chunk", "max_batch", "budget"), [(1, 512, 64, None), (2, 24, 6, 300_000), (3, 80, 3, 80_000)]
+    ("seed", "limits"),
+    [
+        (2, EngineLimits(prefill_chunk=24, max_batch=6, prefix_cache_bytes=300_000)),
+        (3, EngineLimits(prefill_chunk=80, max_batch=3, prefix_cache_bytes=80_000)),
+    ],
 )
-def test_coming_and_going_with_shared_beginnings_equals_alone(
-    other: LoadedModel, seed: int, chunk: int, max_batch: int, budget: int | None
+def test_coming_and_going_while_prefixes_are_evicted_equals_alone(
+    one_of_a_kind: LoadedModel, seed: int, limits: EngineLimits
 ) -> None:
+    come_and_go(BatchEngine(one_of_a_kind, limits), one_of_a_kind.model, seed=seed)
+
+
+def come_and_go(engine: BatchEngine, model: Any, *, seed: int) -> None:
     chance = random.Random(seed)
-    engine = BatchEngine(
-        other, EngineLimits(prefill_chunk=chunk, max_batch=max_batch, prefix_cache_bytes=budget)
-    )
     answers = Answers(engine)
     stems = [tokens(50 + i, 160) for i in range(3)]
     asked = []
@@ -159,11 +170,9 @@ def test_coming_and_going_with_shared_beginnings_equals_alone(
         assert stats["prefix_cache_bytes"] <= stats["prefix_cache_budget"]
     answers.finish()
     for call, prompt in enumerate(asked):
-        told = expected(other.model, prompt, lengths[call])
+        told = expected(model, prompt, lengths[call])
         got = answers.tokens.get(call, [])
         assert got == (told[: len(got)] if call in cancelled else told), call
-    if budget is None:
-        assert engine.stats()["prefix_hits_total"] > 3
 
 
 def test_rows_that_run_one_by_one_hit_too(
@@ -304,6 +313,25 @@ def test_equal_prompts_of_two_scopes_are_read_twice(
     answers.finish()
     assert sum(rows * columns for rows, columns in shapes) == 2 * 99
     assert [num_cached(answers, call) for call in range(2)] == [0, 0]
+
+
+def test_model_that_remembers_outside_its_caches_gets_no_prefix_cache(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgetful = endless(loaded, "llama")
+    real = type(forgetful.model).__call__
+
+    def remember(self: Any, inputs: mx.array, cache: Any = None, **options: Any) -> Any:
+        """Where a prompt began, as models of several kinds of positions do."""
+        if cache[0].offset == 0:
+            self.first = inputs.shape[1]
+        return real(self, inputs, cache=cache, **options) + mx.arange(384) * (self.first % 7)
+
+    monkeypatch.setattr(type(forgetful.model), "__call__", remember)
+    stats = BatchEngine(forgetful).stats()
+    assert stats["prefix_cache_budget"] == 0
+    monkeypatch.undo()
+    assert BatchEngine(forgetful).stats()["prefix_cache_budget"] > 0
 
 
 def test_budget_of_nothing_stores_nothing(llama: LoadedModel) -> None:
