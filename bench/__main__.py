@@ -6,12 +6,14 @@ import argparse
 
 from bench.engine import command as engine
 from bench.native import command as native
+from bench.soak import command as soak
 from bench.wire import command as wire
 
 COMMANDS = {
     "wire": (wire, "the wire alone, beside JSON over gRPC, SSE and bare sockets"),
     "engine": (engine, "the engine alone, beside mlx_lm's generate_step and BatchGenerator"),
     "native": (native, "tokens through the bridge, beside mlx_lm in-process"),
+    "soak": (soak, "no measurement: thousands of random requests, each compared with its run alone"),
 }
 
 

@@ -1,0 +1,1 @@
+"""Thousands of random requests at once, each compared with its run alone."""

@@ -1,0 +1,145 @@
+"""``python -m bench soak``: it measures nothing, and ends with status 1 if any answer depends on what else runs."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from time import perf_counter
+from unittest.mock import patch
+
+from bench.stats import align
+from mlxbridge.host.engine.interface import EngineLimits
+
+KINDS = ("llama", "gemma3_text", "mamba", "lfm2")
+# Memory is looked at after each, when nothing is running.
+NUM_WAVES = 8
+# From this wave on, memory in use must not grow.
+FIRST_FLAT_WAVE = 2
+MAX_GROWTH_BYTES = 64 << 10
+MAX_SHOWN = 40
+# What the engine takes an answer's length for when it lets a call in.
+EXPECTED_TOKENS = 4
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--requests", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--kind", choices=KINDS, default="llama", help="of model (default: llama)")
+    parser.add_argument("--max-batch", type=int, default=16)
+    parser.add_argument("--prefill-chunk", type=int, default=64)
+    parser.add_argument("--kv-bytes", type=int, default=600_000, help="so few that calls must wait again")
+    parser.add_argument("--prefix-cache-bytes", type=int, default=1 << 20)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run all requests, print the table."""
+    if arguments.requests < NUM_WAVES:
+        sys.exit(f"--requests must be at least {NUM_WAVES}")
+    started = perf_counter()
+    limits = EngineLimits(
+        max_batch=arguments.max_batch,
+        prefill_chunk=arguments.prefill_chunk,
+        kv_bytes=arguments.kv_bytes,
+        prefix_cache_bytes=arguments.prefix_cache_bytes,
+    )
+    report = soak(arguments.kind, limits, num_requests=arguments.requests, seed=arguments.seed)
+    for line in report.render():
+        print(line)
+    print(f"{perf_counter() - started:.0f} seconds")
+    sys.exit(0 if report.is_good else 1)
+
+
+@dataclass(slots=True)
+class Report:
+    """What a soak came to; memory is bytes in use after each wave, without what the cache of prefixes counts."""
+
+    requests: int = 0
+    tokens: int = 0
+    cancelled: int = 0
+    late: int = 0
+    stopped: int = 0
+    checked_by_mlx_lm: int = 0
+    differences: list[str] = field(default_factory=list)
+    memory: list[int] = field(default_factory=list)
+    stats: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def growth(self) -> int:
+        """Bytes in use at the end beyond those after the first waves."""
+        return self.memory[-1] - self.memory[FIRST_FLAT_WAVE - 1]
+
+    @property
+    def is_good(self) -> bool:
+        """Whether no answer differs, nothing is left running and memory is flat."""
+        is_idle = not self.stats["running"] and not self.stats["waiting"]
+        return not self.differences and is_idle and self.growth <= MAX_GROWTH_BYTES
+
+    def render(self) -> list[str]:
+        """The table, line by line, and the first differences."""
+        rows = [
+            [each.name.replace("_", " "), f"{getattr(self, each.name):,}"]
+            for each in fields(self)
+            if isinstance(getattr(self, each.name), int)
+        ]
+        rows += [[f"memory after wave {number}", f"{value:,}"] for number, value in enumerate(self.memory, 1)]
+        rows += [["growth", f"{self.growth:,}"], ["differences", f"{len(self.differences):,}"]]
+        rows += [[f"engine: {name}", f"{value:,}"] for name, value in self.stats.items()]
+        return [*align(rows), *self.differences[:MAX_SHOWN]]
+
+
+@contextmanager
+def _expecting(num_tokens: int) -> Iterator[None]:
+    """Let calls in on so short answers that they outgrow the memory, and some have to wait and be read again."""
+    from mlxbridge.host.engine import admission, batch
+
+    with (
+        patch.object(admission, "EXPECTED_TOKENS", num_tokens),
+        patch.object(batch, "EXPECTED_TOKENS", num_tokens),
+    ):
+        yield
+
+
+def soak(kind: str, limits: EngineLimits, *, num_requests: int, seed: int) -> Report:
+    """Run so many random requests in waves; after each, compare its answers with those alone, and look at memory."""
+    import mlx.core as mx
+
+    from bench.soak.answers import answer_together
+    from bench.soak.check import Checker
+    from bench.soak.models import make
+    from bench.soak.requests import arrivals
+    from mlxbridge.host.engine.batch import BatchEngine
+
+    loaded = make(kind)
+    engine = BatchEngine(loaded, limits)
+    check = Checker(loaded)
+    report = Report()
+    planned = list(arrivals(num_requests, seed))
+    for wave in range(NUM_WAVES):
+        part = planned[wave * num_requests // NUM_WAVES : (wave + 1) * num_requests // NUM_WAVES]
+        with _expecting(EXPECTED_TOKENS):
+            answers = answer_together(engine, part)
+        for arrival in part:
+            answer = answers[arrival.number]
+            report.differences += [
+                f"request {arrival.number}: {text}; {arrival.request}" for text in check(arrival, answer)
+            ]
+            report.tokens += len(answer.token_ids)
+            reason = answer.usage.finish_reason if answer.usage is not None else None
+            report.cancelled += reason == "cancelled"
+            report.stopped += reason == "stop"
+            report.late += answer.error is not None
+        report.requests += len(part)
+        report.stats = engine.stats()
+        gc.collect()
+        mx.synchronize()
+        mx.clear_cache()
+        report.memory.append(mx.get_active_memory() - report.stats.get("prefix_cache_bytes", 0))
+        print(
+            f"{report.requests} requests, {len(report.differences)} differences", file=sys.stderr, flush=True
+        )
+    report.checked_by_mlx_lm = check.num_checked_by_mlx_lm
+    return report

@@ -1,0 +1,74 @@
+"""Tiny float32 models with random weights, one of each kind of cache, loaded from a folder as any other is."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+from mlx.utils import tree_flatten, tree_map
+from mlx_lm.utils import save_config
+
+from bench.native.folder import save_tokenizer
+from mlxbridge.host.engine.loader import LoadedModel, load
+
+VOCABULARY = 512
+# Several, so that some answers end by themselves.
+EOS_IDS = frozenset({1, *range(5, VOCABULARY, 29)})
+_COMMON: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 4,
+    "intermediate_size": 64,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "rms_norm_eps": 1e-5,
+    "vocab_size": VOCABULARY,
+    "max_position_embeddings": 1024,
+    "rope_theta": 10000.0,
+    "tie_word_embeddings": False,
+}
+# Name in mlx_lm.models, and what its configuration has beside the common part.
+KINDS: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "gemma3_text": {"sliding_window": 24, "sliding_window_pattern": 2, "query_pre_attn_scalar": 8},
+    "mamba": {
+        "state_size": 8,
+        "conv_kernel": 4,
+        "use_bias": False,
+        "use_conv_bias": True,
+        "time_step_rank": 4,
+        "tie_word_embeddings": True,
+    },
+    "lfm2": {
+        "norm_eps": 1e-5,
+        "conv_bias": False,
+        "conv_L_cache": 3,
+        "block_dim": 32,
+        "block_ff_dim": 64,
+        "block_multiple_of": 16,
+        "block_ffn_dim_multiplier": 1.0,
+        "block_auto_adjust_ff_dim": False,
+        "full_attn_idxs": [1, 3],
+    },
+}
+
+
+def make(kind: str) -> LoadedModel:
+    """A model whose answers vary: its weights are larger than a real one's at the start."""
+    config = {**_COMMON, "model_type": kind, **KINDS[kind]}
+    module = import_module(f"mlx_lm.models.{kind}")
+    mx.random.seed(3)
+    model = module.Model(module.ModelArgs.from_dict(config))
+    weights = tree_map(lambda leaf: leaf * 3 if leaf.ndim == 2 else leaf, model.parameters())
+    with tempfile.TemporaryDirectory() as parent:
+        folder = Path(parent) / kind
+        folder.mkdir()
+        path = str(folder / "model.safetensors")
+        mx.save_safetensors(path, dict(tree_flatten(weights)), metadata={"format": "mlx"})
+        save_config(config, folder / "config.json")
+        save_tokenizer(VOCABULARY, folder)
+        return replace(load(folder, kind), eos_ids=EOS_IDS)

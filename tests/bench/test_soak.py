@@ -1,0 +1,158 @@
+"""The soak finds nothing wrong with the engine, and would if there were something."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from typing import Any
+
+import mlx.core as mx
+import pytest
+
+from bench.soak import command
+from bench.soak.answers import Answer
+from bench.soak.command import Report, soak
+from bench.soak.compare import differences, mlx_lm_differences
+from bench.soak.models import KINDS
+from bench.soak.requests import arrivals
+from mlxbridge.errors import DeadlineExceeded, InternalError
+from mlxbridge.host.engine.batch import BatchEngine
+from mlxbridge.host.engine.interface import EngineLimits, GenerateRequest
+from mlxbridge.types import TokenLogprob, TokenLogprobs, Usage
+
+
+def short(kind: str = "llama", *, num_requests: int, seed: int = 7, max_batch: int = 16) -> Report:
+    limits = EngineLimits(max_batch=max_batch, prefill_chunk=32, kv_bytes=1 << 20, prefix_cache_bytes=1 << 18)
+    return soak(kind, limits, num_requests=num_requests, seed=seed)
+
+
+def test_answers_do_not_depend_on_each_other() -> None:
+    report = short(num_requests=150)
+    assert report.differences == []
+    assert report.is_good, report.render()
+    assert report.checked_by_mlx_lm > 50 and report.cancelled > 5 and report.stopped > 10
+    assert report.late > 0
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "llama"])
+def test_answers_of_other_caches_do_not_depend_on_each_other(kind: str) -> None:
+    report = short(kind, num_requests=24, max_batch=6)
+    assert report.is_good, report.render()
+
+
+def test_rows_that_are_mixed_up_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = BatchEngine.step
+
+    def mixed(self: BatchEngine) -> Any:
+        rows = real(self)
+        if len(rows) > 2:
+            rows[0].token_ids, rows[1].token_ids = rows[1].token_ids, rows[0].token_ids
+        return rows
+
+    monkeypatch.setattr(BatchEngine, "step", mixed)
+    report = short(num_requests=40)
+    assert report.differences and not report.is_good
+    assert "request " in report.render()[-1]
+
+
+def test_memory_that_is_not_given_back_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[mx.array] = []
+    real = BatchEngine.step
+
+    def leaky(self: BatchEngine) -> Any:
+        kept.append(mx.zeros(8192))
+        mx.eval(kept[-1])
+        return real(self)
+
+    monkeypatch.setattr(BatchEngine, "step", leaky)
+    report = short(num_requests=16)
+    assert report.growth > command.MAX_GROWTH_BYTES and not report.is_good
+    assert report.differences == []
+
+
+def test_requests_use_every_parameter() -> None:
+    requests = [arrival.request for arrival in arrivals(400, 1)]
+    assert requests == [arrival.request for arrival in arrivals(400, 1)]
+    plain = GenerateRequest()
+    for field in fields(GenerateRequest):
+        if field.name != "messages":
+            values = [getattr(request, field.name) for request in requests]
+            assert sum(value != getattr(plain, field.name) for value in values) > 8, field.name
+    prompts = [str(request.prompt) for request in requests]
+    assert len(set(prompts)) < len(prompts) - 40, "equal prompts"
+
+
+def usage(reason: Any = "length", **changes: Any) -> Usage:
+    return Usage(finish_reason=reason, prompt_tokens=3, completion_tokens=3, **changes)
+
+
+def logprobs(*values: float) -> list[TokenLogprobs]:
+    return [TokenLogprobs(TokenLogprob(5, value, b"x"), (TokenLogprob(6, -0.5, b"y"),)) for value in values]
+
+
+ALONE = Answer(token_ids=[1, 2, 3], text="abc", usage=usage(), logprobs=logprobs(-1, -2, -3))
+
+
+def variants() -> Iterator[tuple[Answer, str]]:
+    yield replace(ALONE, token_ids=[1, 2, 4]), "tokens part at 2"
+    yield replace(ALONE, token_ids=[1, 2]), "tokens part at 2"
+    yield replace(ALONE, text="ab"), "text 'ab'"
+    yield replace(ALONE, usage=usage("stop")), "finish_reason"
+    yield replace(ALONE, usage=usage(stop_token_id=3)), "stop_token_id"
+    yield replace(ALONE, logprobs=logprobs(-1, -2.001, -3)), "logprobs of token 1"
+    yield replace(ALONE, logprobs=logprobs(-1)), "1 logprobs for 3 tokens"
+    yield replace(ALONE, usage=None, error=InternalError("no")), "ended with"
+    cancelled = usage("cancelled")
+    yield replace(ALONE, token_ids=[1, 3], usage=cancelled, logprobs=[]), "given up, tokens"
+    yield replace(ALONE, token_ids=[1], text="b", usage=cancelled, logprobs=[]), "given up, text"
+
+
+@pytest.mark.parametrize(("answer", "complaint"), list(variants()))
+def test_each_difference_is_named(answer: Answer, complaint: str) -> None:
+    assert complaint in "; ".join(differences(answer, ALONE))
+
+
+def test_equal_answers_and_beginnings_are_right() -> None:
+    near = replace(ALONE, logprobs=logprobs(-1.00005, -2, -3))
+    assert list(differences(near, ALONE)) == []
+    part = replace(ALONE, token_ids=[1], text="a\ufffd", usage=usage("cancelled"), logprobs=logprobs(-1))
+    assert list(differences(part, ALONE)) == []
+    stopped = replace(ALONE, usage=usage("stop", stop_string="defg"))
+    held = replace(ALONE, text="abcde", usage=usage("cancelled"))
+    assert list(differences(held, stopped)) == []
+    late = replace(part, usage=None, error=DeadlineExceeded("late"))
+    assert list(differences(late, ALONE, may_be_late=True)) == []
+    assert "ended with" in "".join(differences(late, ALONE))
+    failed = Answer(error=InternalError("no"))
+    assert list(differences(failed, Answer(error=InternalError("no")))) == []
+
+
+@pytest.mark.parametrize(
+    ("request_", "alone", "tokens", "complaint"),
+    [
+        (GenerateRequest(), ALONE, [1, 2, 3], None),
+        (GenerateRequest(), ALONE, [1, 2, 4], "part at 2"),
+        (GenerateRequest(), ALONE, [1, 2, 9, 3], "part at 2"),
+        (GenerateRequest(), ALONE, [1, 2, 3, 9], "finish_reason length, in mlx_lm stop"),
+        (GenerateRequest(ignore_eos=True), ALONE, [1, 2, 9], "part at 2"),
+        (GenerateRequest(), replace(ALONE, usage=usage("stop")), [1, 2, 3, 9, 1], None),
+        (GenerateRequest(stop_token_ids=(7,)), replace(ALONE, usage=usage("stop")), [1, 2, 3, 7], None),
+        (GenerateRequest(), replace(ALONE, usage=usage("stop", stop_string="c")), [1, 2, 3, 4], None),
+        (GenerateRequest(), replace(ALONE, usage=usage("stop", stop_string="c")), [1, 2, 4, 4], "part at 2"),
+    ],
+)
+def test_mlx_lm_says_where_an_answer_ends(
+    request_: GenerateRequest, alone: Answer, tokens: list[int], complaint: str | None
+) -> None:
+    found = "; ".join(mlx_lm_differences(request_, alone, tokens, frozenset({9})))
+    assert found == "" if complaint is None else complaint in found
+
+
+@pytest.mark.parametrize(("num_requests", "status"), [("8", 0), ("7", 1)])
+def test_exit_status(num_requests: str, status: int) -> None:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    with pytest.raises(SystemExit) as caught:
+        command.run(parser.parse_args(["--requests", num_requests]))
+    assert bool(caught.value.code) == bool(status)
