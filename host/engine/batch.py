@@ -13,6 +13,7 @@ from mlxbridge.host.engine import attention
 from mlxbridge.host.engine.admission import EXPECTED_TOKENS, Admission
 from mlxbridge.host.engine.call import Call
 from mlxbridge.host.engine.checks import check_request
+from mlxbridge.host.engine.decode import Ready
 from mlxbridge.host.engine.detokenize import Vocabulary
 from mlxbridge.host.engine.exactness import is_exact_in_batches, is_exact_with_prefixes
 from mlxbridge.host.engine.facts import facts
@@ -21,7 +22,7 @@ from mlxbridge.host.engine.interface import NOBODY, EngineLimits, GenerateReques
 from mlxbridge.host.engine.lanes import Lanes
 from mlxbridge.host.engine.loader import LoadedModel
 from mlxbridge.host.engine.logprobs import Likelihoods
-from mlxbridge.host.engine.memory import cache_budgets
+from mlxbridge.host.engine.memory import cache_budgets, is_out_of_memory
 from mlxbridge.host.engine.prefill import Prefill
 from mlxbridge.host.engine.prefix_cache import PrefixCache
 from mlxbridge.host.engine.prompt import encode_prompt, token_limit
@@ -31,6 +32,7 @@ from mlxbridge.host.engine.scheduler import MIN_BUDGET, PrefillBudget
 from mlxbridge.host.engine.settings import eos_ids, settings_of
 from mlxbridge.host.engine.shapes import PIECE, is_new_length_dear
 from mlxbridge.host.engine.stops import StopMatcher
+from mlxbridge.host.engine.suspicion import Suspicion
 
 # Prompt tokens a step when no answer is running, in units of ``prefill_chunk``.
 _CHUNKS_ALONE = 8
@@ -79,6 +81,7 @@ class BatchEngine:
         self._reading: dict[Job, None] = {}
         # No deadline of an open call is before this, on the clock of ``time.monotonic``.
         self._first_deadline = inf
+        self._suspicion: Suspicion[Call] = Suspicion(limits.max_batch)
         self._num_steps = 0
         self._num_tokens = 0
         self._num_preempted = 0
@@ -142,7 +145,7 @@ class BatchEngine:
     def step(self) -> list[Row]:
         """One decode step for all running calls, plus a bounded amount of prefill.
 
-        If the step fails as a whole, all running calls end with an InternalError; waiting ones are kept.
+        A call whose computation fails ends with an InternalError; those that were computed beside it go on.
 
         Returns:
             A row for each call that got a token or ended.
@@ -209,7 +212,7 @@ class BatchEngine:
         return [call.expire() for call in late]
 
     def _admit(self) -> None:
-        while len(self._running) < self._max_batch and (ticket := self._queue.next()) is not None:
+        while len(self._running) < self._suspicion.limit and (ticket := self._queue.next()) is not None:
             call = ticket.item
             if self._running and not self._fits(call.job):
                 break
@@ -253,20 +256,65 @@ class BatchEngine:
         budget = self._budget.tokens(is_decoding=is_decoding)
         progress = self._prefill.step(budget, is_alone=not is_decoding)
         self._this_step = (progress.num_read, is_decoding, bool(progress.ready))
-        rows = [
-            self._running[job].fail(f"reading the prompt failed: {type(exc).__name__}: {exc}")
-            for job, exc in progress.failed
-        ]
+        rows: list[Row] = []
+        failed = [([job], exc) for job, exc in progress.failed]
+        joining: list[Ready] = []
         for ready in progress.ready:
             del self._reading[ready.job]
-        for job, token, likelihoods in self._lanes.step(progress.ready):
-            self._num_tokens += 1
-            call = self._running[job]
-            self._tickets[call].charge()
-            rows.append(_feed(call, token, likelihoods))
+            if self._running[ready.job] in self._suspicion:
+                rows += self._try_alone(ready, joining)
+            else:
+                joining.append(ready)
+        decoded = self._lanes.step(joining)
+        rows += [self._feed(*drawn) for drawn in decoded.drawn]
+        for jobs, exc in failed + decoded.failed:
+            rows += self._recover(jobs, exc)
+        if not failed and not decoded.failed:
+            self._suspicion.step()
         if self._num_steps % _TIDY_EVERY_STEPS == 0:
             mx.clear_cache()
         return rows
+
+    def _feed(self, job: Job, token: int, likelihoods: Likelihoods | None) -> Row:
+        self._num_tokens += 1
+        call = self._running[job]
+        self._tickets[call].charge()
+        try:
+            return call.feed(token, likelihoods)
+        except Exception as exc:  # a tokenizer's own fault must not end the other calls
+            return call.fail(f"reading token {token} failed: {type(exc).__name__}: {exc}")
+
+    def _try_alone(self, ready: Ready, joining: list[Ready]) -> list[Row]:
+        """Let a suspect draw a token by itself; if that goes well, it may join the others."""
+        call = self._running[ready.job]
+        try:
+            drawn, source = self._lanes.try_alone(ready)
+        except Exception as exc:
+            return self._recover([ready.job], exc)
+        self._suspicion.acquit(call)
+        row = self._feed(*drawn)
+        if not call.job.ended:
+            del self._running[call.job]
+            call.job = call.job.again()
+            self._running[call.job] = call
+            joining.append(Ready(call.job, source))
+        return [row]
+
+    def _recover(self, jobs: list[Job], exc: Exception) -> list[Row]:
+        """Go on after jobs failed together: one that was alone is to blame, unless only memory was short."""
+        calls = [self._running[job] for job in jobs if not job.ended]
+        is_memory = is_out_of_memory(exc)
+        if is_memory:
+            self._prefixes.clear()
+            mx.clear_cache()
+        if len(calls) > 1 or (is_memory and len(self._running) > 1):
+            self._suspicion.failed(calls, num_running=len(self._running), is_memory=is_memory)
+            for call in calls:
+                self._wait_again(call)
+            return []
+        for call in calls:
+            self._suspicion.blame(call)
+        return [call.fail(f"computing it failed: {type(exc).__name__}: {exc}") for call in calls]
 
     def _learn(self, seconds: float) -> None:
         # The device works on what a step gives it while the next one waits: the next one's time shows the cost.
@@ -285,6 +333,7 @@ class BatchEngine:
                 call = self._open.pop(row.call)
                 self._running.pop(call.job, None)
                 self._reading.pop(call.job, None)
+                self._suspicion.acquit(call)
                 self._queue.close(self._tickets.pop(call), now)
         self._give_back()
 
@@ -308,10 +357,3 @@ class BatchEngine:
             leave=self._prefixes.leave,
         )
         self._prefill = Prefill(self._loaded.model, self._prefixes)
-
-
-def _feed(call: Call, token: int, likelihoods: Likelihoods | None) -> Row:
-    try:
-        return call.feed(token, likelihoods)
-    except Exception as exc:  # a tokenizer's own fault must not end the other calls
-        return call.fail(f"reading token {token} failed: {type(exc).__name__}: {exc}")

@@ -53,6 +53,11 @@ class Lane:
         self._chooser: Chooser | None = None
 
     @property
+    def jobs(self) -> list[Job]:
+        """Of the rows that have not ended."""
+        return [job for job in self._jobs if job is not None and not job.ended]
+
+    @property
     def num_rows(self) -> int:
         """Rows that have not ended."""
         return sum(job is not None for job in self._jobs)
@@ -148,6 +153,13 @@ class Lane:
             for place, (job, token) in enumerate(zip(jobs, tokens, strict=True))
             if job is not None and not job.ended
         ]
+
+    def take_out(self) -> tuple[tuple[Job, int, Likelihoods | None], Source]:
+        """Wait for the token that the first ``queue`` started in a lane that cannot grow; it, and the row's caches."""
+        assert not self._can_grow and self._read_next is None
+        self._read_next, self._unread = self._unread, None
+        (drawn,) = self.read()
+        return drawn, Source(self._caches.row(0), 0, self._caches.length(0))
 
     def _take(self, places: list[int]) -> None:
         self._caches.take(places)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from mlxbridge.host.engine.admission import LaneSize
-from mlxbridge.host.engine.caches import kv_bytes
+from mlxbridge.host.engine.caches import Source, kv_bytes
 from mlxbridge.host.engine.decode import Lane, Leave, Ready
 from mlxbridge.host.engine.logprobs import Likelihoods
 from mlxbridge.host.engine.rows import Job
@@ -27,6 +28,19 @@ def padding_bytes(lane: tuple[int, int], num_cached: int, bytes_per_token: int) 
     num_places, end = lane
     longest = max(end, num_cached)
     return ((num_places + 1) * longest - num_places * end - num_cached) * bytes_per_token
+
+
+@dataclass(slots=True)
+class Decoded:
+    """What one step of all lanes came to.
+
+    Attributes:
+        drawn: tokens that were read, each with what is known of it if its request asked.
+        failed: jobs that were computed together, and why none of them got further.
+    """
+
+    drawn: list[tuple[Job, int, Likelihoods | None]]
+    failed: list[tuple[list[Job], Exception]]
 
 
 class Lanes:
@@ -65,17 +79,46 @@ class Lanes:
         )
         return None if lane is None else LaneSize(lane.num_places, lane.end, lane.num_left)
 
-    def step(self, joining: Sequence[Ready]) -> list[tuple[Job, int, Likelihoods | None]]:
-        """Let rows join, start every row's next token, and read those that the step before started."""
+    def step(self, joining: Sequence[Ready]) -> Decoded:
+        """Let rows join, start every row's next token, and read those that the step before started.
+
+        A lane that fails is given up; the others are none the wiser.
+        """
+        decoded = Decoded([], [])
         chosen = self._choose(joining)
-        for lane in self._lanes:
-            lane.settle(num_joining=len(chosen.get(lane, [])))
-        for lane, rows in chosen.items():
-            lane.join(rows)
+        for lane in list(self._lanes):
+            rows = chosen.get(lane, [])
+            try:
+                lane.settle(num_joining=len(rows))
+                if rows:
+                    lane.join(rows)
+                if lane.num_rows:
+                    lane.queue()
+            except Exception as exc:
+                self._give_up(lane, rows, exc, decoded)
         self._lanes = [lane for lane in self._lanes if lane.num_rows]
-        for lane in self._lanes:
-            lane.queue()
-        return [drawn for lane in self._lanes for drawn in lane.read()]
+        for lane in list(self._lanes):
+            try:
+                decoded.drawn += lane.read()
+            except Exception as exc:
+                self._give_up(lane, [], exc, decoded)
+        return decoded
+
+    def try_alone(self, row: Ready) -> tuple[tuple[Job, int, Likelihoods | None], Source]:
+        """Draw one token for a row by itself, and wait for it; the token, and the row's caches then.
+
+        Raises:
+            Exception: whatever the model makes of it.
+        """
+        lane = Lane(self._model, can_grow=False, leave=self._leave)
+        lane.join([row])
+        lane.queue()
+        return lane.take_out()
+
+    def _give_up(self, lane: Lane, joining: Sequence[Ready], exc: Exception, decoded: Decoded) -> None:
+        self._lanes.remove(lane)
+        jobs = dict.fromkeys([*lane.jobs, *(row.job for row in joining)])
+        decoded.failed.append((list(jobs), exc))
 
     def drop_idle(self) -> None:
         """Give the memory of lanes back whose rows have all ended."""

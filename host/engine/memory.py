@@ -44,6 +44,15 @@ def cache_budgets(limits: EngineLimits, weight_bytes: int) -> tuple[int, int]:
     return max(left - prefix, int(device * _LEAST)), prefix
 
 
+def is_out_of_memory(exc: Exception) -> bool:
+    """Whether MLX, or Python, failed for want of memory."""
+    text = str(exc).lower()
+    return isinstance(exc, MemoryError) or (
+        isinstance(exc, RuntimeError)
+        and any(phrase in text for phrase in ("malloc", "out of memory", "insufficient memory"))
+    )
+
+
 def _memory_of_machine() -> int:
     size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:

@@ -82,8 +82,7 @@ class Prefill:
         """
         progress = Progress([], [], 0)
         if self._in_flight is not None:
-            mx.eval(self._in_flight.states())
-            self._in_flight = None
+            self._wait(self._in_flight, progress)
         self._prefixes.commit()
         self._fresh = [reading for reading in self._fresh if reading.is_wanted]
         self._groups = [group for group in self._groups if group.num_left]
@@ -167,15 +166,22 @@ class Prefill:
                 self._groups.remove(group)
                 self._in_flight = None  # the row's own steps follow, and would copy what somebody else holds
         except Exception as exc:
-            # One of them may be to blame: the others get another try, each by itself.
-            self._groups.remove(group)
-            self._in_flight = None
-            if len(group.readings) == 1:
-                progress.failed += [(job, exc) for job in group.readings[0].jobs if not job.ended]
-            else:
-                self._retry(group)
+            self._give_up(group, exc, progress)
 
-    def _retry(self, group: Group) -> None:
+    def _wait(self, group: Group, progress: Progress) -> None:
+        try:
+            mx.eval(group.states())
+            self._in_flight = None
+        except Exception as exc:
+            self._give_up(group, exc, progress)
+
+    def _give_up(self, group: Group, exc: Exception, progress: Progress) -> None:
+        self._groups.remove(group)
+        self._in_flight = None
+        if len(group.readings) == 1:
+            progress.failed += [(job, exc) for job in group.readings[0].jobs if not job.ended]
+            return
+        # One of them may be to blame: the others get another try, each by itself.
         for reading in group.readings:
             if reading.is_wanted:
                 reading.prefix = self._prefixes.find(reading.scope, reading.tokens)

@@ -12,7 +12,6 @@ from mlx_lm.models import cache as mlx_lm_cache
 
 from mlxbridge.errors import ContextTooLong, InternalError, InvalidArgument, Overloaded
 from mlxbridge.host.engine.batch import BatchEngine
-from mlxbridge.host.engine.decode import Lane
 from mlxbridge.host.engine.interface import Engine, GenerateRequest
 from mlxbridge.host.engine.loader import LoadedModel, load
 from tests.host.engine.tiny import TEXTS, Answers, byte_level_tokenizer, save_model, save_tokenizer
@@ -291,33 +290,6 @@ def test_detokenizer_failure_ends_its_row_alone(free: Answers, monkeypatch: pyte
     free.finish()
     assert isinstance(free.last[1].error, InternalError)
     assert len(free.tokens[2]) == 10
-
-
-@pytest.mark.parametrize("method", ["join", "settle", "queue", "read"])
-def test_step_failure_ends_running_calls_and_spares_the_rest(
-    make_engine: MakeEngine, endless: LoadedModel, monkeypatch: pytest.MonkeyPatch, method: str
-) -> None:
-    answers = Answers(make_engine(endless, max_batch=2))
-    answers.submit(1, prompt=TEXTS[0], max_tokens=3)
-    answers.submit(2, prompt=TEXTS[1], max_tokens=50)
-    answers.step(3)
-    for call in (3, 4, 5):
-        answers.submit(call, prompt=TEXTS[call], max_tokens=6)
-
-    real = getattr(Lane, method)
-
-    def fail_once(self: Lane, *arguments: Any, **options: Any) -> Any:
-        monkeypatch.setattr(Lane, method, real)
-        raise RuntimeError("out of memory")
-
-    monkeypatch.setattr(Lane, method, fail_once)
-    answers.finish()
-    failed = {call for call, row in answers.last.items() if row.error is not None}
-    assert 2 in failed and {4, 5}.isdisjoint(failed)
-    for call in failed:
-        error = answers.last[call].error
-        assert isinstance(error, InternalError) and "out of memory" in error.message
-    assert answers.tokens[5] == mlx_lm_tokens(endless, TEXTS[5], 6)
 
 
 def test_prefill_beside_running_answers_is_bounded(
