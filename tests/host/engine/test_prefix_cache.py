@@ -130,6 +130,26 @@ def test_chat_of_five_turns_hits_all_history(other: LoadedModel, name: str) -> N
     assert stats["prefix_tokens_reused_total"] == sum(num_cached(answers, turn) for turn in range(5))
 
 
+def test_chats_side_by_side_hit_all_history(one_of_a_kind: LoadedModel) -> None:
+    answers = Answers(BatchEngine(one_of_a_kind))
+    asked = [tokens(call, 70 + 9 * call) for call in range(3)]
+    for call, prompt in enumerate(asked):
+        answers.submit(call, prompt=prompt, max_tokens=70 + 5 * call)
+        answers.step(call)
+    answers.finish()
+    for call, prompt in enumerate(asked):
+        history = prompt + answers.tokens[call]
+        answers.submit(10 + call, prompt=history + tokens(20 + call, 9), max_tokens=10)
+    answers.finish()
+    for call, prompt in enumerate(asked):
+        history = prompt + answers.tokens[call]
+        assert answers.tokens[10 + call] == expected(one_of_a_kind.model, history + tokens(20 + call, 9), 10)
+        cuts = answers.engine._prefixes.can_cut
+        # Of the last answer to end, the last token was never fed.
+        known = blocks(len(history) - 1) if cuts else len(history) - (call == 2)
+        assert num_cached(answers, 10 + call) == known
+
+
 def test_coming_and_going_with_shared_beginnings_equals_alone(other: LoadedModel) -> None:
     engine = BatchEngine(other)
     come_and_go(engine, other.model, seed=1)
@@ -207,6 +227,9 @@ def test_use_leaves_what_is_stored_as_it_is(one_of_a_kind: LoadedModel) -> None:
     for call in range(1, 4):
         answers.submit(call, prompt=prompt, max_tokens=40)
         answers.step(call)
+    answers.submit(
+        4, prompt=[*prompt, 7], max_tokens=4
+    )  # reads one token, which sliding windows write in place
     answers.finish()
     assert [values(part) for part, _ in before] == [was for _, was in before]
 
@@ -276,6 +299,9 @@ def test_eviction_keeps_real_memory_below_the_budget(one_of_a_kind: LoadedModel)
     engine = BatchEngine(one_of_a_kind, EngineLimits(prefix_cache_bytes=budget))
     answers = Answers(engine)
     before = active_bytes()
+    answers.submit(100, prompt=tokens(100, 600), max_tokens=1)
+    answers.finish()
+    assert active_bytes() - before <= budget + SLACK + PER_ARRAY * num_arrays(engine)
     for call in range(12):
         answers.submit(call, prompt=tokens(call, 150), max_tokens=70)
         answers.finish()
@@ -292,7 +318,7 @@ def test_scopes_never_hit_each_other(llama: LoadedModel, mamba: LoadedModel) -> 
     for model in (llama, mamba):
         answers = Answers(BatchEngine(model))
         prompt = tokens(1, 150)
-        for call, scope in enumerate(["a", "b", "", "a", "b"]):
+        for call, scope in enumerate(["", "a", "b", "a", ""]):
             answers.engine.submit(
                 call, GenerateRequest(prompt=prompt, max_tokens=3), Origin(cache_scope=scope)
             )
