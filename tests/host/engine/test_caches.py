@@ -41,7 +41,7 @@ def plain(kind: str) -> Any:
 
 def vectors(tokens: Sequence[Sequence[int]]) -> mx.array:
     """Keys or values that say which token they are of: (rows, heads, tokens, size)."""
-    numbers = mx.array(tokens, dtype=mx.float32)[:, None, :, None]
+    numbers = mx.array([list(row) for row in tokens], dtype=mx.float32)[:, None, :, None]
     return mx.broadcast_to(numbers, (len(tokens), HEADS, len(tokens[0]), SIZE))
 
 
