@@ -10,8 +10,11 @@ import uvloop
 
 from mlxbridge import __version__
 from mlxbridge.errors import BridgeError
-from mlxbridge.host.config import DRAIN_TIMEOUT_S, Config, make_config
+from mlxbridge.host.config import DRAIN_TIMEOUT_S, Config, make_config, make_limits
 from mlxbridge.host.daemon import Daemon
+from mlxbridge.host.engine.interface import EngineLimits
+
+_LIMITS = EngineLimits()
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -44,6 +47,33 @@ def cli() -> None:
     help="Tokens that guests must prove to have, one a line: NAME:SECRET or SECRET. Required for tcp.",
 )
 @click.option(
+    "--max-batch",
+    type=click.IntRange(1, 1024),
+    default=_LIMITS.max_batch,
+    show_default=True,
+    metavar="CALLS",
+    help="Calls that a model runs at once.",
+)
+@click.option(
+    "--max-waiting",
+    type=click.IntRange(0, 4096),
+    default=_LIMITS.max_waiting,
+    show_default=True,
+    metavar="CALLS",
+    help="Calls that may wait for a model; more are refused as overloaded.",
+)
+@click.option(
+    "--kv-memory",
+    metavar="SIZE",
+    help="Memory for the caches of a model's running calls, such as 8GB. [default: what the device has left]",
+)
+@click.option(
+    "--prefix-cache",
+    metavar="SIZE",
+    help="Memory for what a model has read before, such as 512MB; 0: none. [default: an eighth of what the device "
+    "has left, at most 2GB]",
+)
+@click.option(
     "--drain-timeout",
     type=click.FloatRange(min=0),
     default=DRAIN_TIMEOUT_S,
@@ -58,6 +88,10 @@ def serve(
     listens: tuple[str, ...],
     models: tuple[str, ...],
     token_file: Path | None,
+    max_batch: int,
+    max_waiting: int,
+    kv_memory: str | None,
+    prefix_cache: str | None,
     drain_timeout: float,
     log_level: str,
 ) -> None:
@@ -66,8 +100,15 @@ def serve(
         level=log_level.upper(), format="%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S"
     )
     try:
+        limits = make_limits(
+            max_batch=max_batch, max_waiting=max_waiting, kv_memory=kv_memory, prefix_cache=prefix_cache
+        )
         config = make_config(
-            listens=listens, models=models, token_file=token_file, drain_timeout_s=drain_timeout
+            listens=listens,
+            models=models,
+            token_file=token_file,
+            drain_timeout_s=drain_timeout,
+            limits=limits,
         )
         uvloop.run(_serve(config))
     except BridgeError as error:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlxbridge.addresses import Listen, TcpAddress, UnixAddress, parse_listen
 from mlxbridge.errors import UsageError
+from mlxbridge.host.engine.interface import EngineLimits
 from mlxbridge.protocol.handshake import parse_token
 
 log = logging.getLogger(__name__)
 
 DRAIN_TIMEOUT_S = 30.0
+_LIMITS = EngineLimits()
+_SIZE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) ?(?:([KMGT])(?:I?B)?)?", re.IGNORECASE)
+_UNITS = ("", "K", "M", "G", "T")
+_MOST_BYTES = 1 << 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,12 +32,14 @@ class Config:
         models: ``demo``, folders in MLX format, Hugging Face ids.
         tokens: secret by guest name; None lets everyone in who reaches the socket.
         drain_timeout_s: how long running calls may go on after SIGTERM.
+        limits: how much each model takes on.
     """
 
     listens: tuple[Listen, ...]
     models: tuple[str, ...]
     tokens: dict[str, bytes] | None = None
     drain_timeout_s: float = DRAIN_TIMEOUT_S
+    limits: EngineLimits = _LIMITS
 
 
 def default_listen() -> Listen:
@@ -40,7 +48,12 @@ def default_listen() -> Listen:
 
 
 def make_config(
-    *, listens: Sequence[str], models: Sequence[str], token_file: Path | None, drain_timeout_s: float
+    *,
+    listens: Sequence[str],
+    models: Sequence[str],
+    token_file: Path | None,
+    drain_timeout_s: float,
+    limits: EngineLimits = _LIMITS,
 ) -> Config:
     """Check the command line.
 
@@ -55,7 +68,44 @@ def make_config(
                 f"--listen {listen}: TCP needs a token, since every process that reaches the port could connect; "
                 "make one with `openssl rand -hex 32 > token && chmod 600 token` and give --token-file token"
             )
-    return Config(listens=parsed, models=tuple(models), tokens=tokens, drain_timeout_s=drain_timeout_s)
+    return Config(
+        listens=parsed, models=tuple(models), tokens=tokens, drain_timeout_s=drain_timeout_s, limits=limits
+    )
+
+
+def make_limits(
+    *, max_batch: int, max_waiting: int, kv_memory: str | None, prefix_cache: str | None
+) -> EngineLimits:
+    """The limits that the command line gives.
+
+    Raises:
+        UsageError: a size is no good.
+    """
+    kv_bytes = None if kv_memory is None else parse_size("--kv-memory", kv_memory)
+    if kv_bytes == 0:
+        raise UsageError("--kv-memory: 0 leaves no room for any call; give a size such as 8GB")
+    prefix_bytes = None if prefix_cache is None else parse_size("--prefix-cache", prefix_cache)
+    return EngineLimits(
+        max_batch=max_batch, max_waiting=max_waiting, kv_bytes=kv_bytes, prefix_cache_bytes=prefix_bytes
+    )
+
+
+def parse_size(option: str, text: str) -> int:
+    """Bytes of a size such as ``512MB``, ``1.5GB`` or ``0``; units are powers of 1024.
+
+    Raises:
+        UsageError: it is none; the message names the option.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(f"{option}: {text!r} is no size; give one such as 512MB, 8GB or 0")
+    number, unit = match[1], (match[2] or "").upper()
+    if not unit and float(number):
+        raise UsageError(f"{option}: {text!r} has no unit; give one such as {number}MB or {number}GB")
+    size = int(float(number) * 1024 ** _UNITS.index(unit[:1]))
+    if size > _MOST_BYTES:
+        raise UsageError(f"{option}: {text!r} is more than any machine has")
+    return size
 
 
 def read_tokens(path: Path) -> dict[str, bytes]:

@@ -84,6 +84,7 @@ ALLOWED = {
     ],
     f"{HOST}.models": [
         f"{ENGINE}.checkpoint",
+        f"{ENGINE}.interface",
         f"{HOST}.params",
         PROTOCOL,
         TRANSPORT,

@@ -6,9 +6,12 @@ import asyncio
 from collections.abc import Iterable, Iterator
 
 from mlxbridge.errors import InvalidArgument, ModelNotFound, UsageError
+from mlxbridge.host.engine.interface import EngineLimits
 from mlxbridge.host.models.model import Model
 from mlxbridge.host.models.store import classify
 from mlxbridge.host.params import nearest
+
+_LIMITS = EngineLimits()
 
 
 class Catalogue:
@@ -16,19 +19,20 @@ class Catalogue:
 
     Args:
         names: what ``--model`` was given: ``demo``, folders, Hugging Face ids.
+        limits: how much each model takes on.
 
     Raises:
         UsageError: two models would have the same name.
         ModelNotFound, ModelLoadFailed: a name stands for nothing that could be a model.
     """
 
-    def __init__(self, names: Iterable[str]) -> None:
+    def __init__(self, names: Iterable[str], limits: EngineLimits = _LIMITS) -> None:
         self._models: dict[str, Model] = {}
         for name in names:
             source = classify(name)
             if source.name in self._models:
                 raise UsageError(f"--model {name}: there is a model named {source.name} already")
-            self._models[source.name] = Model(source)
+            self._models[source.name] = Model(source, limits)
 
     def __iter__(self) -> Iterator[Model]:
         return iter(self._models.values())

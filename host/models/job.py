@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from mlxbridge.errors import BridgeError
+from mlxbridge.host.engine.interface import NOBODY, Origin
 
 
 class Sink(Protocol):
@@ -33,13 +34,16 @@ class Sink(Protocol):
 class Job:
     """A call that a guest made of a model. ``worker_call`` is its number at the worker, None while it waits for one."""
 
-    __slots__ = ("call", "ended", "method", "params", "sink", "worker_call")
+    __slots__ = ("call", "ended", "method", "origin", "params", "sink", "worker_call")
 
-    def __init__(self, sink: Sink, call: int, method: str, params: Mapping[str, Any]) -> None:
+    def __init__(
+        self, sink: Sink, call: int, method: str, params: Mapping[str, Any], origin: Origin = NOBODY
+    ) -> None:
         self.sink = sink
         self.call = call
         self.method = method
         self.params = params
+        self.origin = origin
         self.worker_call: int | None = None
         self.ended = False
 

@@ -14,9 +14,11 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from mlxbridge.errors import BridgeError, InternalError, ModelLoadFailed, Overloaded, Unavailable, WorkerLost
+from mlxbridge.host.engine.interface import EngineLimits
 from mlxbridge.host.models.backlog import Backlog
 from mlxbridge.host.models.job import Job
 from mlxbridge.host.models.store import ModelSource
@@ -29,6 +31,7 @@ BACKOFF_MOST_S = 30.0
 STABLE_S = 60.0
 CRASHES_TO_FAIL = 6
 STATS_TIMEOUT_S = 1.0
+_LIMITS = EngineLimits()
 
 Progress = Callable[[Mapping[str, Any]], object]
 """Takes what a worker tells while it loads, such as ``{"stage": "loading"}``."""
@@ -37,8 +40,9 @@ Progress = Callable[[Mapping[str, Any]], object]
 class Model:
     """Owned by the catalogue; lives on the front's loop."""
 
-    def __init__(self, source: ModelSource) -> None:
+    def __init__(self, source: ModelSource, limits: EngineLimits = _LIMITS) -> None:
         self.source = source
+        self._limits = limits
         self.name = source.name
         self.state = "unloaded"
         self._details: Mapping[str, Any] = {}
@@ -202,7 +206,12 @@ class Model:
         self._worker = worker = await Worker.start()
         try:
             folder = self.source.folder
-            params = {"name": self.name, "kind": self.source.kind, "folder": str(folder) if folder else None}
+            params = {
+                "name": self.name,
+                "kind": self.source.kind,
+                "folder": str(folder) if folder else None,
+                "limits": asdict(self._limits),
+            }
             try:
                 self._details = await worker.ask("load", params, self._tell)
             except WorkerLost:

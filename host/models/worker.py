@@ -8,11 +8,13 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from mlxbridge import __version__
 from mlxbridge.errors import BridgeError, ConnectionLost, Overloaded, TransportError, WorkerLost
+from mlxbridge.host.engine.interface import Origin
 from mlxbridge.host.models.job import Job, Sink
 from mlxbridge.protocol.events import (
     Closed,
@@ -112,7 +114,9 @@ class Worker:
             job.fail(Overloaded("too many calls for this model", retry_after=_OVERLOADED_RETRY_S))
             return
         try:
-            number = self._connection.open_call(job.method, job.params)
+            number = self._connection.open_call(
+                job.method, _for_worker(job), deadline_ms=_time_left_ms(job.origin)
+            )
         except BridgeError as error:
             job.fail(error)
             return
@@ -246,6 +250,17 @@ class Worker:
     def _on_lost(self) -> None:
         if not self._lost.done():
             self._lost.set_result(None)
+
+
+def _for_worker(job: Job) -> dict[str, Any]:
+    # What the guest wrote stays apart: nothing in it can say whose call this is.
+    return {"request": job.params, "guest": job.origin.guest, "cache_scope": job.origin.cache_scope}
+
+
+def _time_left_ms(origin: Origin) -> int | None:
+    if origin.deadline_at is None:
+        return None
+    return max(0, round((origin.deadline_at - time.monotonic()) * 1000))
 
 
 async def _spawn(fd: int) -> asyncio.subprocess.Process:

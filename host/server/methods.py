@@ -33,7 +33,7 @@ class GuestMethods:
         self._catalogue = catalogue
         self._census = census
         self._started_at = time.monotonic()
-        self._table: dict[str, Callable[[Session, int, Mapping[str, Any]], Cancel]] = {
+        self._table: dict[str, Callable[[Session, CallOpened], Cancel]] = {
             "generate": self._generate,
             "models": self._models,
             "load": self._load,
@@ -52,42 +52,41 @@ class GuestMethods:
             near = nearest(event.method, self._table)
             hint = f"did you mean {near!r}?" if near else f"it has {', '.join(self._table)}"
             raise UnknownMethod(f"this host has no method {event.method[:100]!r}; {hint}")
-        return method(session, event.call, event.params)
+        return method(session, event)
 
-    def _generate(self, session: Session, call: int, params: Mapping[str, Any]) -> Cancel:
-        parse_generate(
-            params
-        )  # the worker reads it again; a bad one is refused without waiting for the worker
-        model = self._catalogue.find(parse_model(params))
-        job = Job(session, call, "generate", params)
+    def _generate(self, session: Session, event: CallOpened) -> Cancel:
+        # The worker reads it again; a bad one is refused without waiting for the worker.
+        parse_generate(event.params)
+        model = self._catalogue.find(parse_model(event.params))
+        job = Job(session, event.call, "generate", event.params, session.origin(event.deadline_ms))
         model.submit(job)
         return lambda: model.cancel(job)
 
-    def _models(self, session: Session, call: int, params: Mapping[str, Any]) -> Cancel:
-        check_names("models", params, _NOTHING)
-        session.finish(call, {"models": [model.describe() for model in self._catalogue]})
+    def _models(self, session: Session, event: CallOpened) -> Cancel:
+        check_names("models", event.params, _NOTHING)
+        session.finish(event.call, {"models": [model.describe() for model in self._catalogue]})
         return None
 
-    def _load(self, session: Session, call: int, params: Mapping[str, Any]) -> Cancel:
-        model = self._named("load", params)
+    def _load(self, session: Session, event: CallOpened) -> Cancel:
+        model = self._named("load", event.params)
 
         async def load() -> Mapping[str, Any]:
-            await model.load(lambda item: session.send_item(call, item))
+            await model.load(lambda item: session.send_item(event.call, item))
             return model.describe()
 
-        return session.run(call, load)
+        return session.run(event.call, load)
 
-    def _unload(self, session: Session, call: int, params: Mapping[str, Any]) -> Cancel:
-        model = self._named("unload", params)
+    def _unload(self, session: Session, event: CallOpened) -> Cancel:
+        model = self._named("unload", event.params)
 
         async def unload() -> Mapping[str, Any]:
             await model.unload()
             return model.describe()
 
-        return session.run(call, unload)
+        return session.run(event.call, unload)
 
-    def _status(self, session: Session, call: int, params: Mapping[str, Any]) -> Cancel:
-        check_names("status", params, _NOTHING)
+    def _status(self, session: Session, event: CallOpened) -> Cancel:
+        check_names("status", event.params, _NOTHING)
 
         async def status() -> Mapping[str, Any]:
             connections, calls = self._census.count()
@@ -99,7 +98,7 @@ class GuestMethods:
                 "models": [await model.report() for model in self._catalogue],
             }
 
-        return session.run(call, status)
+        return session.run(event.call, status)
 
     def _named(self, method: str, params: Mapping[str, Any]) -> Model:
         check_names(method, params, _MODEL)

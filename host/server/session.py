@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
+import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
 from mlxbridge import __version__
 from mlxbridge.errors import BridgeError, DeadlineExceeded, HandshakeTimeout, InternalError, Unavailable
+from mlxbridge.host.engine.interface import Origin
 from mlxbridge.protocol.events import CallCancelled, CallOpened, Closed, Ready
 from mlxbridge.protocol.handshake import NONCE_BYTES
 from mlxbridge.protocol.host import HostConnection
@@ -20,6 +23,8 @@ log = logging.getLogger(__name__)
 
 DRAIN_LINGER_S = 0.2
 """How long an idle session stays after its GOAWAY: a CALL that is under way is then refused and not cut off."""
+
+_numbers = itertools.count(1)
 
 SOFTWARE = f"mlxbridge-host/{__version__}"
 
@@ -69,6 +74,8 @@ class Session:
         self._drain: asyncio.TimerHandle | None = None
         self._closes_when_idle = False
         self.peer = "a guest"
+        self._identity: str | None = None
+        self._guest = f"connection {next(_numbers)}"
 
     @property
     def num_calls(self) -> int:
@@ -98,6 +105,15 @@ class Session:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task.cancel
+
+    def origin(self, deadline_ms: int | None) -> Origin:
+        """For whom a call of this guest is run, if it came now.
+
+        Guests that share a token are one, and use each other's cached prefixes; without tokens each connection is a
+        guest, and all use what any has left.
+        """
+        deadline_at = None if deadline_ms is None else time.monotonic() + deadline_ms / 1000
+        return Origin(guest=self._guest, cache_scope=self._identity or "", deadline_at=deadline_at)
 
     # -- models.job.Sink ---------------------------------------------------------------------------------------
 
@@ -203,6 +219,8 @@ class Session:
         self._timer = self._loop.call_later(KEEPALIVE_INTERVAL_S, self._tick_keepalive)
         transport = self.driver.transport
         where = self._describe_peer(transport) if transport is not None else "gone"
+        if event.identity is not None:
+            self._identity, self._guest = event.identity, f"token {event.identity}"
         self.peer = f"{event.identity}@{where}" if event.identity else where
         # What a guest wrote goes into the log as a literal, or it could write lines of its own.
         log.info("guest %s connected (%r)", self.peer, event.peer.software)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mlxbridge.host.engine.interface import Engine
+from mlxbridge.host.engine.interface import Engine, EngineLimits
 from mlxbridge.host.worker.loop import Tell, WorkerLoop
 
 _PR_SET_PDEATHSIG = 1
@@ -31,7 +31,7 @@ def load_engine(params: Mapping[str, Any], tell: Tell) -> Engine:
     )
     tell("loading")
     assert source.folder is not None
-    return BatchEngine(load(source.folder, name=source.name))
+    return BatchEngine(load(source.folder, name=source.name), EngineLimits(**params["limits"]))
 
 
 def die_with(front: int) -> None:

@@ -1,11 +1,15 @@
-"""The calls that a worker has read and not yet begun: few are begun between two steps, so that answers go on meanwhile."""
+"""The calls that a worker has read and not yet begun: few are begun between two steps, so that answers go on meanwhile.
+
+Guests take turns, so that one who sends a thousand calls does not keep the next one from being looked at.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from mlxbridge.errors import Overloaded
+from mlxbridge.host.engine.interface import Origin
 from mlxbridge.host.params import estimate_bytes
 
 MAX_BYTES = 64 * 1024 * 1024
@@ -14,17 +18,25 @@ BYTES_A_TURN = 256 * 1024
 RETRY_AFTER_S = 1.0
 
 
+class _Waiting(NamedTuple):
+    params: Mapping[str, Any]
+    origin: Origin
+    num_bytes: int
+
+
 class Backlog:
-    """Owns the params of calls that wait to be encoded, in order of arrival."""
+    """Owns the params of calls that wait to be encoded; each guest's in order of arrival."""
 
     def __init__(self) -> None:
-        self._calls: dict[int, tuple[Mapping[str, Any], int]] = {}
+        self._calls: dict[int, _Waiting] = {}
+        # The next guest's first.
+        self._guests: dict[str, dict[int, None]] = {}
         self._num_bytes = 0
 
     def __len__(self) -> int:
         return len(self._calls)
 
-    def add(self, call: int, params: Mapping[str, Any]) -> None:
+    def add(self, call: int, params: Mapping[str, Any], origin: Origin) -> None:
         """Let a call wait.
 
         Raises:
@@ -36,23 +48,32 @@ class Backlog:
                 f"{len(self)} calls ({self._num_bytes / 2**20:.1f} MiB) wait to be read by the model",
                 retry_after=RETRY_AFTER_S,
             )
-        self._calls[call] = params, size
+        self._calls[call] = _Waiting(params, origin, size)
+        self._guests.setdefault(origin.guest, {})[call] = None
         self._num_bytes += size
 
     def remove(self, call: int) -> bool:
         """Forget a call; whether it was here."""
-        _, size = self._calls.pop(call, (None, -1))
-        self._num_bytes -= max(0, size)
-        return size >= 0
+        if (waiting := self._calls.pop(call, None)) is None:
+            return False
+        self._num_bytes -= waiting.num_bytes
+        own = self._guests[waiting.origin.guest]
+        del own[call]
+        if not own:
+            del self._guests[waiting.origin.guest]
+        return True
 
-    def take_some(self) -> list[tuple[int, Mapping[str, Any]]]:
+    def take_some(self) -> list[tuple[int, Mapping[str, Any], Origin]]:
         """Hand out what may be begun in one turn: a few calls, fewer if they are large, at least one."""
-        taken: list[tuple[int, Mapping[str, Any]]] = []
+        taken: list[tuple[int, Mapping[str, Any], Origin]] = []
         room = BYTES_A_TURN
         while self._calls and room > 0 and len(taken) < CALLS_A_TURN:
-            call = next(iter(self._calls))
-            params, size = self._calls[call]
+            guest, own = next(iter(self._guests.items()))
+            call = next(iter(own))
+            waiting = self._calls[call]
             self.remove(call)
-            taken.append((call, params))
-            room -= size
+            if guest in self._guests:
+                self._guests[guest] = self._guests.pop(guest)
+            taken.append((call, waiting.params, waiting.origin))
+            room -= waiting.num_bytes
         return taken

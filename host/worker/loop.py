@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mlxbridge import __version__
 from mlxbridge.errors import BridgeError, InternalError, ModelLoadFailed, UnknownMethod
-from mlxbridge.host.engine.interface import Engine, Row
+from mlxbridge.host.engine.interface import Engine, Origin, Row
 from mlxbridge.host.params import parse_generate
 from mlxbridge.host.worker.backlog import Backlog
 from mlxbridge.protocol.events import CallCancelled, CallOpened
@@ -25,6 +26,8 @@ from mlxbridge.types import Usage
 
 MAX_CALLS = 8_192
 _JOIN_BYTES = 64 * 1024
+# What the front adds to a guest's params, at most.
+_ORIGIN_BYTES = 4096
 
 Tell = Callable[[str], None]
 """Takes the name of each stage of loading, before it begins."""
@@ -43,7 +46,7 @@ class WorkerLoop:
         self._connection = HostConnection(
             software=f"mlxbridge-worker/{__version__}",
             nonce=os.urandom(NONCE_BYTES),
-            limits=Limits(max_calls=MAX_CALLS),
+            limits=Limits(max_calls=MAX_CALLS, max_head_bytes=Limits().max_head_bytes + _ORIGIN_BYTES),
         )
         self._backlog = Backlog()
         self._model_name = ""
@@ -109,7 +112,7 @@ class WorkerLoop:
         elif self._engine is None:
             raise InternalError(f"{event.method} before a model was loaded")
         elif event.method == "generate":
-            self._backlog.add(event.call, event.params)
+            self._backlog.add(event.call, event.params["request"], _origin(event))
         elif event.method == "stats":
             stats = self._engine.stats()
             stats["waiting"] += len(self._backlog)
@@ -118,10 +121,10 @@ class WorkerLoop:
             raise UnknownMethod(f"a worker has no method {event.method!r}")
 
     def _submit_some(self) -> None:
-        for call, params in self._backlog.take_some():
+        for call, params, origin in self._backlog.take_some():
             try:
                 assert self._engine is not None
-                self._engine.submit(call, parse_generate(params))
+                self._engine.submit(call, parse_generate(params), origin)
             except BridgeError as error:
                 self._connection.fail(call, error)
 
@@ -177,6 +180,15 @@ def _logprobs(rows: Sequence[Row]) -> list[list[bytes] | None] | None:
         if row.logprobs is not None:
             return [None if row.logprobs is None else [*map(encode_logprobs, row.logprobs)] for row in rows]
     return None
+
+
+def _origin(event: CallOpened) -> Origin:
+    left_ms = event.deadline_ms
+    return Origin(
+        guest=event.params["guest"],
+        cache_scope=event.params["cache_scope"],
+        deadline_at=None if left_ms is None else time.monotonic() + left_ms / 1000,
+    )
 
 
 def usage_to_wire(usage: Usage) -> dict[str, Any]:

@@ -27,6 +27,10 @@ def serve(*arguments: str) -> subprocess.CompletedProcess[str]:
         (("--model", "a b"), "is no model"),
         (("--token-file", "/no/such/file"), "/no/such/file"),
         (("--drain-timeout", "-1"), "drain-timeout"),
+        (("--max-batch", "0"), "max-batch"),
+        (("--max-waiting", "-1"), "max-waiting"),
+        (("--kv-memory", "much"), "--kv-memory: 'much' is no size"),
+        (("--prefix-cache", "512"), "--prefix-cache: '512' has no unit"),
     ],
 )
 def test_bad_command_line_is_refused_with_a_reason(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mlxbridge.errors import UsageError
-from mlxbridge.host.config import make_config, read_tokens
+from mlxbridge.host.config import make_config, make_limits, parse_size, read_tokens
 
 
 def make(tmp_path: Path, *listens: str, tokens: str | None = None) -> None:
@@ -61,3 +61,40 @@ def test_token_file_that_others_can_read_is_warned_about(
     file.chmod(0o644)
     read_tokens(file)
     assert "chmod 600" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("0", 0),
+        ("0GB", 0),
+        ("512MB", 512 << 20),
+        ("512 MiB", 512 << 20),
+        ("8GB", 8 << 30),
+        ("8g", 8 << 30),
+        ("1.5GB", 3 << 29),
+        ("64kb", 64 << 10),
+        ("2TB", 2 << 40),
+    ],
+)
+def test_size_is_in_powers_of_1024(text: str, size: int) -> None:
+    assert parse_size("--kv-memory", text) == size
+
+
+@pytest.mark.parametrize(
+    "text", ["", "8", "-1GB", "8 apples", "GB", "1e9", "1,5GB", "99999TB", "8GBB", "٣GB"]
+)
+def test_bad_size_is_refused_by_the_option_s_name(text: str) -> None:
+    with pytest.raises(UsageError, match="--prefix-cache: ") as caught:
+        make_limits(max_batch=1, max_waiting=1, kv_memory=None, prefix_cache=text)
+    assert "give one" in caught.value.message or "more than" in caught.value.message
+
+
+def test_limits_leave_open_what_is_not_given_and_keep_what_is() -> None:
+    limits = make_limits(max_batch=7, max_waiting=9, kv_memory="1GB", prefix_cache="0")
+    assert (limits.max_batch, limits.max_waiting) == (7, 9)
+    assert (limits.kv_bytes, limits.prefix_cache_bytes) == (1 << 30, 0)
+    limits = make_limits(max_batch=7, max_waiting=9, kv_memory=None, prefix_cache=None)
+    assert limits.kv_bytes is limits.prefix_cache_bytes is None
+    with pytest.raises(UsageError, match="--kv-memory: 0 leaves no room"):
+        make_limits(max_batch=7, max_waiting=9, kv_memory="0", prefix_cache=None)

@@ -6,13 +6,15 @@ import asyncio
 import os
 import shutil
 import signal
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mlxbridge.errors import BridgeError, ModelLoadFailed, Unavailable, WorkerLost
+from mlxbridge.errors import BridgeError, DeadlineExceeded, ModelLoadFailed, Unavailable, WorkerLost
+from mlxbridge.host.engine.interface import EngineLimits, Origin
 from mlxbridge.host.models import model as model_module
 from mlxbridge.host.models import worker as worker_module
 from mlxbridge.host.models.job import Job
@@ -83,6 +85,23 @@ async def test_calls_made_while_loading_are_answered(model: Model) -> None:
     assert sink.ends[0] == {**sink.ends[0], "model": "tiny"}  # type: ignore[dict-item]
     assert model.state == "ready"
     assert model.describe()["architecture"] == "LlamaForCausalLM"
+
+
+async def test_limits_and_deadlines_reach_the_engine(folder: Path) -> None:
+    limited = Model(classify(str(folder)), EngineLimits(max_batch=3, kv_bytes=1 << 20, prefix_cache_bytes=0))
+    await limited.load()
+    entry = await limited.report()
+    assert (entry["max_batch"], entry["kv_bytes_budget"]) == (3, 1 << 20)
+    assert entry["waiting_low"] == entry["preemptions_total"] == entry["kv_bytes_used"] == 0
+    sink = Sink()
+    late = Origin(guest="a", deadline_at=time.monotonic() - 1)
+    limited.submit(Job(sink, 1, "generate", {"prompt": "hello"}, late))
+    limited.submit(job(sink, 2))
+    await sink.until(1, 2)
+    assert isinstance(sink.ends[1], DeadlineExceeded)
+    assert isinstance(sink.ends[2], dict)
+    assert (await limited.report())["expired_total"] == 1
+    await limited.unload()
 
 
 async def test_cancelled_while_loading_never_runs(model: Model) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from mlxbridge.errors import BridgeError, InternalError, Overloaded, WorkerLost
+from mlxbridge.host.engine.interface import Origin
 from mlxbridge.host.models import worker as worker_module
 from mlxbridge.host.models.job import Job
 from mlxbridge.host.models.worker import Worker
@@ -157,6 +158,17 @@ async def test_step_is_regrouped_by_guest_and_logprobs_go_to_who_asked(worker: W
         [[7, 8], [[1], [3]], ["a", "c"], [None, [b"x"]]],
     ]
     assert other.frames == [[[7], [[2]], ["b"], None]] * 2
+
+
+def test_what_the_guest_wrote_cannot_say_whose_call_it_is() -> None:
+    params = {"prompt": "x", "guest": "token other", "cache_scope": "other"}
+    origin = Origin(guest="token own", cache_scope="own", deadline_at=time.monotonic() + 10)
+    job = Job(Sink(), 1, "generate", params, origin)
+    assert worker_module._for_worker(job) == {"request": params, "guest": "token own", "cache_scope": "own"}
+    left = worker_module._time_left_ms(origin)
+    assert left is not None and 9_000 < left <= 10_000
+    assert worker_module._time_left_ms(Origin(deadline_at=time.monotonic() - 1)) == 0
+    assert worker_module._time_left_ms(Origin()) is None
 
 
 async def test_params_are_not_kept_once_they_are_passed_on(worker: Worker) -> None:

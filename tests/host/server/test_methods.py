@@ -8,7 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from mlxbridge.errors import ModelNotFound, UnknownMethod
+from mlxbridge.errors import InvalidArgument, ModelNotFound, UnknownMethod
+from mlxbridge.host.engine.interface import Origin
 from mlxbridge.host.models import model as model_module
 from mlxbridge.host.models.catalogue import Catalogue
 from mlxbridge.host.server.methods import GuestMethods
@@ -26,6 +27,9 @@ class FakeSession:
 
     def send_item(self, call: int, value: Any) -> None:
         self.items.append((call, value))
+
+    def origin(self, deadline_ms: int | None) -> Origin:
+        return Origin(guest="tester", deadline_at=None if deadline_ms is None else 1e9)
 
     def run(self, call: int, work: Callable[[], Awaitable[Mapping[str, Any]]]) -> None:
         self.work = work
@@ -62,6 +66,8 @@ async def test_load_passes_the_workers_progress_on(monkeypatch: pytest.MonkeyPat
     [
         ("x" * 100_000, {}, UnknownMethod),
         ("generate", {"prompt": "a", "model": "x" * 100_000}, ModelNotFound),
+        ("generate", {"prompt": "a", "guest": "token somebody"}, InvalidArgument),
+        ("generate", {"prompt": "a", "cache_scope": "somebody"}, InvalidArgument),
     ],
 )
 def test_long_names_are_refused_without_comparing_all_of_them(
@@ -81,3 +87,18 @@ def test_long_names_are_refused_without_comparing_all_of_them(
         open_call(GuestMethods(Catalogue(["demo"]), Nobody()), method, params)
     assert compared and max(compared) <= 100
     assert len(str(caught.value)) < 500
+
+
+async def test_call_goes_to_the_model_with_its_origin(monkeypatch: pytest.MonkeyPatch) -> None:
+    FakeWorker.started = []
+    monkeypatch.setattr(model_module, "Worker", FakeWorker)
+    catalogue = Catalogue(["demo"])
+    methods = GuestMethods(catalogue, Nobody())
+    methods.open(cast(Session, FakeSession()), CallOpened(7, "generate", {"prompt": "a"}, 5000))
+    worker = await FakeWorker.number(1)
+    worker.become_ready()
+    while not worker.jobs:
+        await asyncio.sleep(0)
+    job = worker.jobs.pop()
+    assert job.origin == Origin(guest="tester", deadline_at=1e9)
+    await catalogue.close()

@@ -7,6 +7,7 @@ import contextlib
 import gc
 import os
 import tempfile
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,45 @@ async def test_answers_come_from_methods() -> None:
         await guest.handshake()
         assert (await ask(guest, "finish")).result == {"ok": True}  # type: ignore[union-attr]
         assert (await ask(guest, "work")).result == {"worked": True}  # type: ignore[union-attr]
+
+
+async def test_guests_without_a_token_are_told_apart_by_connection() -> None:
+    async with rig() as made:
+        origins = []
+        for _ in range(2):
+            guest = await made.guest()
+            await guest.handshake()
+            await ask(guest, "finish")
+            assert made.methods.session is not None
+            origins.append(made.methods.session.origin(None))
+        assert origins[0].guest != origins[1].guest
+        assert all(origin.cache_scope == "" and origin.deadline_at is None for origin in origins)
+
+
+async def test_guests_with_one_token_are_one_and_keep_their_prefixes_apart_from_others() -> None:
+    tokens = {"alice": b"secret of alice", "bob": b"secret of bob"}
+    async with rig(tokens) as made:
+        origins = []
+        for name in ("alice", "alice", "bob"):
+            guest = await made.guest(token=Token(name, tokens[name]))
+            await guest.handshake()
+            await ask(guest, "finish")
+            assert made.methods.session is not None
+            origins.append(made.methods.session.origin(None))
+        assert origins[0] == origins[1]
+        assert origins[0].guest != origins[2].guest
+        assert [origin.cache_scope for origin in origins] == ["alice", "alice", "bob"]
+
+
+async def test_deadline_counts_from_when_the_call_came() -> None:
+    async with rig() as made:
+        guest = await made.guest()
+        await guest.handshake()
+        await ask(guest, "finish")
+        assert made.methods.session is not None
+        before = time.monotonic()
+        deadline_at = made.methods.session.origin(2500).deadline_at
+        assert deadline_at is not None and before <= deadline_at - 2.5 <= time.monotonic()
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from mlxbridge.errors import InvalidArgument, ModelLoadFailed, Overloaded, UnknownMethod
+from mlxbridge.errors import DeadlineExceeded, InvalidArgument, ModelLoadFailed, Overloaded, UnknownMethod
 from mlxbridge.host.engine.batch import BatchEngine
-from mlxbridge.host.engine.interface import Engine, EngineLimits, GenerateRequest
+from mlxbridge.host.engine.interface import Engine, EngineLimits, GenerateRequest, Origin
 from mlxbridge.host.engine.loader import LoadedModel, load
 from mlxbridge.host.worker import backlog as backlog_module
 from mlxbridge.host.worker.loop import Tell, WorkerLoop
@@ -95,8 +95,13 @@ def ready(front: FrontEnd) -> FrontEnd:
 
 
 def generate(front: FrontEnd, **params: Any) -> int:
+    return generate_for(front, "someone", **params)
+
+
+def generate_for(front: FrontEnd, guest: str, *, deadline_ms: int | None = None, **params: Any) -> int:
+    request = {"prompt": "hello there", "seed": 1, "temperature": 5.0, **params}
     return front.connection.open_call(
-        "generate", {"prompt": "hello there", "seed": 1, "temperature": 5.0, **params}
+        "generate", {"request": request, "guest": guest, "cache_scope": ""}, deadline_ms=deadline_ms
     )
 
 
@@ -157,6 +162,31 @@ def test_cancel_during_the_wait_for_a_slot_ends_the_call(ready: FrontEnd) -> Non
     assert isinstance(end, ResultReceived)
     assert (end.result["finish_reason"], end.result["completion_tokens"]) == ("cancelled", 0)
     assert all(ready.end(call) is None for call in running)
+
+
+def test_deadline_of_the_worker_call_ends_it(ready: FrontEnd) -> None:
+    running = long_calls(ready)
+    late = generate_for(ready, "someone", deadline_ms=0, max_tokens=5)
+    patient = generate_for(ready, "someone", deadline_ms=3_600_000, max_tokens=2)
+    ready.turn()
+    ready.turn()
+    end = ready.end(late)
+    assert isinstance(end, ErrorReceived) and isinstance(end.error, DeadlineExceeded)
+    ready.connection.cancel(running[0])
+    while ready.end(patient) is None:
+        ready.turn()
+    assert isinstance(ready.end(patient), ResultReceived)
+
+
+def test_guests_take_turns_in_being_begun(ready: FrontEnd, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = count_begun(monkeypatch)
+    many = [generate_for(ready, "many", max_tokens=1, seed=seed) for seed in range(12)]
+    few = [generate_for(ready, "few", max_tokens=1, seed=seed) for seed in range(2)]
+    ready.turn()
+    assert begun == [many[0], few[0], many[1], few[1], *many[2:6]]
+    ready.connection.cancel(many[6])
+    ready.turn()
+    assert begun[8:] == many[7:]
 
 
 def test_refused_call_leaves_the_others_alone(ready: FrontEnd) -> None:
@@ -341,9 +371,9 @@ def count_begun(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     begun: list[int] = []
     submit = BatchEngine.submit
 
-    def counted(engine: BatchEngine, call: int, request: GenerateRequest) -> None:
+    def counted(engine: BatchEngine, call: int, request: GenerateRequest, origin: Origin) -> None:
         begun.append(call)
-        submit(engine, call, request)
+        submit(engine, call, request, origin)
 
     monkeypatch.setattr(BatchEngine, "submit", counted)
     return begun
