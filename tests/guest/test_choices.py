@@ -45,8 +45,8 @@ class Answers:
         elif prompt == "fail 2":
             connection.fail(event.call, Overloaded("busy"))
         else:
-            for number in range(600):  # more than the first credit: it must be given back for each call
-                connection.send_tokens([event.call], [[number]], ["."])
+            # More rows than the first credit, in one frame: credit must be given back for each call.
+            connection.send_tokens([event.call] * 600, [[number] for number in range(600)], ["."] * 600)
             connection.send_tokens([event.call], [[choice]], [str(choice)])
             connection.finish(event.call, RESULT)
 
