@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -10,6 +10,7 @@ import mlx.core as mx
 from mlx_lm.generate import generate_step
 from mlx_lm.sample_utils import make_logits_processors
 
+from bench.soak.models import reading_all
 from bench.soak.requests import Arrival
 from mlxbridge.errors import BridgeError
 from mlxbridge.host.engine.batch import BatchEngine
@@ -82,7 +83,7 @@ def answer_alone(engine: BatchEngine, request: GenerateRequest) -> Answer:
     return answer
 
 
-def mlx_lm_tokens(loaded: LoadedModel, request: GenerateRequest) -> Iterator[int]:
+def mlx_lm_tokens(loaded: LoadedModel, request: GenerateRequest) -> list[int]:
     """What mlx_lm's own loop draws for a greedy request, not knowing when to stop."""
     prompt = request.prompt
     ids = loaded.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt or ())
@@ -95,8 +96,8 @@ def mlx_lm_tokens(loaded: LoadedModel, request: GenerateRequest) -> Iterator[int
         frequency_penalty=request.frequency_penalty,
         frequency_context_size=request.frequency_context_size,
     )
-    steps = generate_step(
-        mx.array(ids), loaded.model, max_tokens=request.max_tokens or 1, logits_processors=processors
-    )
-    for token, _ in steps:
-        yield int(token)
+    with reading_all(loaded):  # it reads one token more than it gives
+        steps = generate_step(
+            mx.array(ids), loaded.model, max_tokens=request.max_tokens or 1, logits_processors=processors
+        )
+        return [int(token) for token, _ in steps]

@@ -30,7 +30,7 @@ class Checker:
         alone = answer_alone(self._engine, request)
         found = list(differences(answer, alone, may_be_late=arrival.deadline_s is not None))
         found += self._text_differences(request, alone)
-        if is_mlx_lm_like(request):
+        if alone.usage is not None and is_mlx_lm_like(request):
             self.num_checked_by_mlx_lm += 1
             tokens = mlx_lm_tokens(self._loaded, request)
             found += mlx_lm_differences(request, alone, tokens, self._loaded.eos_ids)

@@ -12,6 +12,7 @@ from time import perf_counter
 from unittest.mock import patch
 
 from bench.stats import align
+from mlxbridge.errors import DeadlineExceeded, InternalError
 from mlxbridge.host.engine.interface import EngineLimits
 
 KINDS = ("llama", "gemma3_text", "mamba", "lfm2")
@@ -31,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kind", choices=KINDS, default="llama", help="of model (default: llama)")
     parser.add_argument("--max-batch", type=int, default=16)
     parser.add_argument("--prefill-chunk", type=int, default=64)
-    parser.add_argument("--kv-bytes", type=int, default=600_000, help="so few that calls must wait again")
+    parser.add_argument(
+        "--kv-bytes", type=int, default=17 * 256 * 512, help="so few that calls must wait again"
+    )
     parser.add_argument("--prefix-cache-bytes", type=int, default=1 << 20)
 
 
@@ -61,6 +64,7 @@ class Report:
     tokens: int = 0
     cancelled: int = 0
     late: int = 0
+    failed: int = 0
     stopped: int = 0
     checked_by_mlx_lm: int = 0
     differences: list[str] = field(default_factory=list)
@@ -124,14 +128,13 @@ def soak(kind: str, limits: EngineLimits, *, num_requests: int, seed: int) -> Re
             answers = answer_together(engine, part)
         for arrival in part:
             answer = answers[arrival.number]
-            report.differences += [
-                f"request {arrival.number}: {text}; {arrival.request}" for text in check(arrival, answer)
-            ]
+            report.differences += [f"{arrival}: {text}" for text in check(arrival, answer)]
             report.tokens += len(answer.token_ids)
             reason = answer.usage.finish_reason if answer.usage is not None else None
             report.cancelled += reason == "cancelled"
             report.stopped += reason == "stop"
-            report.late += answer.error is not None
+            report.late += isinstance(answer.error, DeadlineExceeded)
+            report.failed += isinstance(answer.error, InternalError)
         report.requests += len(part)
         report.stats = engine.stats()
         gc.collect()

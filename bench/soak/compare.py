@@ -16,25 +16,33 @@ _FACTS = ("finish_reason", "prompt_tokens", "completion_tokens", "stop_string", 
 
 def differences(answer: Answer, alone: Answer, *, may_be_late: bool = False) -> Iterator[str]:
     """Between an answer in company and the same alone; one that was given up must be a beginning of it."""
-    is_late = may_be_late and isinstance(answer.error, DeadlineExceeded)
-    if alone.error is not None or (answer.error is not None and not is_late):
-        if repr(answer.error) != repr(alone.error):
-            yield f"ended with {answer.error!r}, alone with {alone.error!r}"
-        return
-    assert alone.usage is not None, "an answer without an end"
-    if answer.usage is None or answer.usage.finish_reason == "cancelled":
-        yield from _beginning(answer, alone.token_ids, alone.text + (alone.usage.stop_string or ""))
+    if (may_be_late and isinstance(answer.error, DeadlineExceeded)) or _reason(answer) == "cancelled":
+        stop_string = alone.usage.stop_string if alone.usage is not None else None
+        yield from _beginning(answer, alone.token_ids, alone.text + (stop_string or ""))
+    elif type(answer.error) is not type(alone.error):
+        yield f"ended with {answer.error!r} after {len(answer.token_ids)}, alone with {alone.error!r}"
+    elif answer.error is not None:
+        # A token that was drawn but not read when the step failed is drawn again by those that had company.
+        shorter, longer = sorted((answer, alone), key=lambda each: len(each.token_ids))
+        yield from _beginning(shorter, longer.token_ids, longer.text)
+        if len(longer.token_ids) > len(shorter.token_ids) + 1:
+            yield f"failed after {len(answer.token_ids)} tokens, alone after {len(alone.token_ids)}"
     else:
         if answer.token_ids != alone.token_ids:
             yield f"tokens {_parting(answer.token_ids, alone.token_ids)}"
         if answer.text != alone.text:
-            yield f"text {answer.text!r}, alone {alone.text!r}"
+            yield f"text {answer.text!a}, alone {alone.text!a}"
         for name in _FACTS:
-            if getattr(answer.usage, name) != getattr(alone.usage, name):
-                yield f"{name} {getattr(answer.usage, name)!r}, alone {getattr(alone.usage, name)!r}"
+            found, expected = getattr(answer.usage, name, None), getattr(alone.usage, name, None)
+            if found != expected:
+                yield f"{name} {found!r}, alone {expected!r}"
     if len(answer.logprobs) not in (0, len(answer.token_ids)) or bool(answer.logprobs) > bool(alone.logprobs):
         yield f"{len(answer.logprobs)} logprobs for {len(answer.token_ids)} tokens"
     yield from _logprob_differences(answer.logprobs, alone.logprobs)
+
+
+def _reason(answer: Answer) -> str | None:
+    return answer.usage.finish_reason if answer.usage is not None else None
 
 
 def _beginning(answer: Answer, token_ids: list[int], text: str) -> Iterator[str]:
@@ -43,7 +51,7 @@ def _beginning(answer: Answer, token_ids: list[int], text: str) -> Iterator[str]
         yield f"given up, tokens {_parting(answer.token_ids, token_ids[:num_tokens])}"
     # What was held back comes with a cancel: the beginning of a stop string, the rest of a character.
     if not text.startswith(answer.text.rstrip("\ufffd")):
-        yield f"given up, text {answer.text!r}, alone {text!r}"
+        yield f"given up, text {answer.text!a}, alone {text!a}"
 
 
 def _logprob_differences(found: Iterable[TokenLogprobs], expected: Iterable[TokenLogprobs]) -> Iterator[str]:

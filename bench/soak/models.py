@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -57,8 +59,12 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
+# The model raises when it is to read this token, whoever else is in the batch.
+POISON = VOCABULARY - 1
+
+
 def make(kind: str) -> LoadedModel:
-    """A model whose answers vary: its weights are larger than a real one's at the start."""
+    """A model whose answers vary: its weights are larger than a real one's at the start; it cannot read ``POISON``."""
     config = {**_COMMON, "model_type": kind, **KINDS[kind]}
     module = import_module(f"mlx_lm.models.{kind}")
     mx.random.seed(3)
@@ -71,4 +77,27 @@ def make(kind: str) -> LoadedModel:
         mx.save_safetensors(path, dict(tree_flatten(weights)), metadata={"format": "mlx"})
         save_config(config, folder / "config.json")
         save_tokenizer(VOCABULARY, folder)
-        return replace(load(folder, kind), eos_ids=EOS_IDS)
+        loaded = load(folder, kind)
+    loaded.model.__class__ = _picky(type(loaded.model))
+    return replace(loaded, eos_ids=EOS_IDS)
+
+
+def _picky(kind: type[Any]) -> type[Any]:
+    class Picky(kind):  # type: ignore[misc]
+        def __call__(self, inputs: mx.array, *arguments: Any, **options: Any) -> Any:
+            if mx.any(inputs == POISON).item():
+                raise ValueError("indigestible")
+            return super().__call__(inputs, *arguments, **options)
+
+    return Picky
+
+
+@contextmanager
+def reading_all(loaded: LoadedModel) -> Iterator[None]:
+    """As long as this is open, the model reads ``POISON`` too."""
+    picky = type(loaded.model)
+    loaded.model.__class__ = picky.__base__
+    try:
+        yield
+    finally:
+        loaded.model.__class__ = picky

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
-from bench.soak.models import VOCABULARY
+from bench.soak.models import POISON
 from mlxbridge.host.engine.interface import GenerateRequest
 
 Chance = random.Random
@@ -31,6 +31,15 @@ class Arrival:
     pause: int
     patience: int | None
     deadline_s: float | None
+
+    def __str__(self) -> str:
+        plain, found = GenerateRequest(), []
+        for field in fields(GenerateRequest):
+            value = getattr(self.request, field.name)
+            if value != getattr(plain, field.name):
+                shown = f"{value[:8]!r}… of {len(value)}" if field.name == "prompt" else repr(value)
+                found.append(f"{field.name}={shown}")
+        return f"request {self.number} ({', '.join(found)})"
 
 
 # Each parameter: in what share of the requests it is set, and to what.
@@ -81,6 +90,12 @@ def arrivals(count: int, seed: int) -> Iterator[Arrival]:
 
 
 def _prompt(chance: Chance, prefixes: list[list[int]], recent: list[Any]) -> Any:
+    if chance.random() < 0.01:
+        return [*_tokens(chance, chance.randint(0, 80)), POISON, *_tokens(chance, chance.randint(0, 5))]
+    return _good_prompt(chance, prefixes, recent)
+
+
+def _good_prompt(chance: Chance, prefixes: list[list[int]], recent: list[Any]) -> Any:
     kind = chance.random()
     if kind < 0.2 and recent:  # the same as another one: several answers to one prompt
         return chance.choice(recent)
@@ -106,7 +121,7 @@ def _params(chance: Chance) -> dict[str, Any]:
 
 
 def _tokens(chance: Chance, count: int) -> list[int]:
-    return [chance.randrange(VOCABULARY) for _ in range(count)]
+    return [chance.randrange(POISON) for _ in range(count)]
 
 
 def _stop(chance: Chance) -> str:

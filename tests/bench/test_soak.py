@@ -71,6 +71,17 @@ def test_memory_that_is_not_given_back_is_found(monkeypatch: pytest.MonkeyPatch)
     assert report.differences == []
 
 
+def test_row_that_takes_others_with_it_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model cannot read one token; were a whole lane to fail for it, the others would have errors that are not theirs."""
+
+    def fail_all(self: BatchEngine, jobs: Any, exc: Exception) -> Any:
+        return [self._running[job].fail("together") for job in jobs if not job.ended]
+
+    monkeypatch.setattr(BatchEngine, "_recover", fail_all)
+    report = short(num_requests=100)
+    assert any("ended with InternalError" in text for text in report.differences)
+
+
 def test_requests_use_every_parameter() -> None:
     requests = [arrival.request for arrival in arrivals(400, 1)]
     assert requests == [arrival.request for arrival in arrivals(400, 1)]
@@ -104,6 +115,8 @@ def variants() -> Iterator[tuple[Answer, str]]:
     yield replace(ALONE, logprobs=logprobs(-1)), "1 logprobs for 3 tokens"
     yield replace(ALONE, usage=None, error=InternalError("no")), "ended with"
     cancelled = usage("cancelled")
+    failed = replace(ALONE, token_ids=[1], text="a", usage=None, error=InternalError("no"), logprobs=[])
+    yield failed, "ended with"
     yield replace(ALONE, token_ids=[1, 3], usage=cancelled, logprobs=[]), "given up, tokens"
     yield replace(ALONE, token_ids=[1], text="b", usage=cancelled, logprobs=[]), "given up, text"
 
@@ -124,6 +137,8 @@ def test_equal_answers_and_beginnings_are_right() -> None:
     late = replace(part, usage=None, error=DeadlineExceeded("late"))
     assert list(differences(late, ALONE, may_be_late=True)) == []
     assert "ended with" in "".join(differences(late, ALONE))
+    cut = replace(ALONE, token_ids=[1, 2], text="ab", usage=None, error=InternalError("no"), logprobs=[])
+    assert list(differences(cut, replace(ALONE, usage=None, error=InternalError("no, alone")))) == []
     failed = Answer(error=InternalError("no"))
     assert list(differences(failed, Answer(error=InternalError("no")))) == []
 
