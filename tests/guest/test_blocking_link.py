@@ -143,6 +143,8 @@ def test_every_thread_learns_that_sending_failed(pair: Pair) -> None:
     assert all(isinstance(waiter.error, ConnectionLost) for waiter in waiters)
 
 
+# Python throws away an interrupt that comes inside a finalizer, with this warning.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_interrupts_at_any_moment_leave_the_client_usable(path: str) -> None:
     def react(connection: HostConnection, event: Event) -> None:
         if isinstance(event, CallCancelled):
