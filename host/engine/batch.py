@@ -67,11 +67,7 @@ class BatchEngine:
         self._prefixes = PrefixCache(loaded.model, prefix_bytes)
         self._admission = Admission(self._footprint, kv_bytes)
         self._max_batch = limits.max_batch
-        self._budget = PrefillBudget(
-            limits.prefill_chunk,
-            largest_alone=_CHUNKS_ALONE * limits.prefill_chunk,
-            least=PIECE if is_new_length_dear() else MIN_BUDGET,
-        )
+        self._prefill_chunk = limits.prefill_chunk
         # Every open call waits or runs, the latter by job from its prefill on.
         self._open: dict[int, Call] = {}
         self._queue: Queue[Call] = Queue(loaded.name, max_waiting=limits.max_waiting)
@@ -82,6 +78,11 @@ class BatchEngine:
         # No deadline of an open call is before this, on the clock of ``time.monotonic``.
         self._first_deadline = inf
         self._suspicion: Suspicion[Call] = Suspicion(limits.max_batch)
+        self.start_afresh()
+        self._reset()
+
+    def start_afresh(self) -> None:
+        """Count from zero, and forget what steps have taken; no call is open."""
         self._num_steps = 0
         self._num_tokens = 0
         self._num_preempted = 0
@@ -89,7 +90,11 @@ class BatchEngine:
         # Prompt tokens that a step gave the device to read, whether answers were running, and whether any joined.
         self._last_step: tuple[int, bool, bool] | None = None
         self._this_step = (0, False, False)
-        self._reset()
+        self._budget = PrefillBudget(
+            self._prefill_chunk,
+            largest_alone=_CHUNKS_ALONE * self._prefill_chunk,
+            least=PIECE if is_new_length_dear() else MIN_BUDGET,
+        )
 
     def submit(self, call: int, request: GenerateRequest, origin: Origin = NOBODY) -> None:
         """Queue a call; its first row comes from a later ``step``.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import gc
 import os
 import signal
 import socket
@@ -20,8 +21,11 @@ _PR_SET_PDEATHSIG = 1
 
 def load_engine(params: Mapping[str, Any], tell: Tell) -> Engine:
     """Fetch what is missing, load the model, make its engine. The heavy imports happen here."""
+    # Plans of attention, one for each pair of lengths: MLX's own bound is passed by one long prompt.
+    os.environ.setdefault("MLX_CUDA_SDPA_CACHE_SIZE", "4096")
     from mlxbridge.host.engine.batch import BatchEngine
     from mlxbridge.host.engine.loader import load
+    from mlxbridge.host.engine.warmup import warm_up
     from mlxbridge.host.models.store import ModelSource, fetch
 
     folder = params.get("folder")
@@ -31,7 +35,12 @@ def load_engine(params: Mapping[str, Any], tell: Tell) -> Engine:
     )
     tell("loading")
     assert source.folder is not None
-    return BatchEngine(load(source.folder, name=source.name), EngineLimits(**params["limits"]))
+    loaded = load(source.folder, name=source.name)
+    engine = BatchEngine(loaded, EngineLimits(**params["limits"]))
+    warm_up(engine, loaded)
+    gc.collect()
+    gc.freeze()  # what loading has left stays, and need not be looked through amid answers
+    return engine
 
 
 def die_with(front: int) -> None:

@@ -1,0 +1,71 @@
+"""Runs what the first answers would otherwise wait for: a GPU builds or plans many of its kernels at their first use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mlx.core as mx
+from mlx_lm.models.cache import make_prompt_cache
+
+from mlxbridge.host.engine.batch import BatchEngine
+from mlxbridge.host.engine.caches import can_be_padded
+from mlxbridge.host.engine.interface import GenerateRequest
+from mlxbridge.host.engine.loader import LoadedModel
+from mlxbridge.host.engine.shapes import PIECE, is_new_length_dear, round_up
+
+# Longer prompts meet new lengths behind it: planning takes 0.1 s for 1,000 tokens, at load or then.
+MAX_PLANNED_TOKENS = 16_384
+
+# Too short for a prefix cache to keep anything of it.
+_LONGEST = 60
+# Between them they use all there is to choose tokens with.
+_SETTINGS: tuple[dict[str, Any], ...] = (
+    {},
+    {"temperature": 0.7, "top_p": 0.9, "min_p": 0.01},
+    {"temperature": 1.0, "top_k": 20, "top_p": 0.9, "logprobs": 4},
+    {"temperature": 1.0, "top_k": 1000, "xtc_probability": 0.5, "repetition_penalty": 1.1, "logprobs": 0},
+    {"logit_bias": {0: 1.0}, "presence_penalty": 0.1, "frequency_penalty": 0.1, "min_tokens": 2},
+)
+
+
+def is_gpu() -> bool:
+    """Whether models run on a GPU."""
+    return mx.default_device().type == mx.DeviceType.gpu
+
+
+def warm_up(engine: BatchEngine, loaded: LoadedModel) -> None:
+    """Let an engine that has no calls answer a few, of no more than ``_LONGEST`` tokens, and read a long prompt if lengths are dear.
+
+    Nothing on the CPU, which builds nothing. Afterwards the engine's counters are zero again.
+    """
+    if not is_gpu():
+        return
+    if is_new_length_dear():
+        _plan_lengths(loaded)
+    if loaded.context_length is not None and loaded.context_length < _LONGEST:
+        return
+    for call, settings in enumerate(_SETTINGS):
+        request = GenerateRequest(
+            prompt=[0] * (5 + 7 * call), max_tokens=4 + 2 * call, ignore_eos=True, **settings
+        )
+        engine.submit(call, request)
+        engine.step()
+    while engine.has_work:
+        engine.step()
+    engine.start_afresh()
+
+
+def _plan_lengths(loaded: LoadedModel) -> None:
+    caches: list[Any] = make_prompt_cache(loaded.model)
+    if not can_be_padded(caches):
+        return
+    longest = min(loaded.context_length or MAX_PLANNED_TOKENS, MAX_PLANNED_TOKENS)
+    for _ in range(0, longest - PIECE + 1, PIECE):
+        _read(loaded.model, PIECE, caches)
+    for length in sorted({round_up(length) for length in range(1, min(PIECE, longest))}):
+        _read(loaded.model, length, make_prompt_cache(loaded.model))
+
+
+def _read(model: Any, num_tokens: int, caches: list[Any]) -> None:
+    model(mx.zeros((1, num_tokens), dtype=mx.int32), cache=caches)
+    mx.eval([item.state for item in caches])

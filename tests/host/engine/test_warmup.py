@@ -1,0 +1,75 @@
+"""What runs before the first call leaves no trace but what it has warmed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import mlx.core as mx
+import pytest
+
+from mlxbridge.host.engine import warmup
+from mlxbridge.host.engine.batch import BatchEngine
+from mlxbridge.host.engine.loader import LoadedModel
+from mlxbridge.host.engine.warmup import warm_up
+from tests.host.engine.architectures import make_model
+from tests.host.engine.test_architectures import expected, prompts
+from tests.host.engine.tiny import Answers
+
+
+@pytest.mark.parametrize("name", ["llama", "mamba", "gemma3_text"])
+def test_an_engine_is_as_new_afterwards(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(warmup, "is_gpu", lambda: True)
+    monkeypatch.setattr(warmup, "is_new_length_dear", lambda: True)
+    model = make_model(name)
+    other = replace(loaded, model=model, eos_ids=frozenset(), config={}, context_length=None)
+    engine = BatchEngine(other)
+    before = engine.stats()
+    warm_up(engine, replace(other, context_length=600))
+    assert engine.stats() == before
+    assert not engine.has_work
+    (prompt,) = prompts(4, [30])
+    answers = Answers(engine)
+    answers.submit(0, prompt=prompt, max_tokens=8)
+    assert answers.finish().tokens[0] == expected(model, prompt, 8)
+
+
+@pytest.mark.parametrize("context_length", [2, 3, 16, 64])
+def test_a_short_context_is_enough(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch, context_length: int
+) -> None:
+    monkeypatch.setattr(warmup, "is_gpu", lambda: True)
+    short = replace(loaded, context_length=context_length)
+    engine = BatchEngine(short)
+    warm_up(engine, short)
+    assert not engine.has_work
+
+
+def test_lengths_of_pieces_are_read(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warmup, "is_gpu", lambda: True)
+    monkeypatch.setattr(warmup, "is_new_length_dear", lambda: True)
+    read: list[tuple[int, int]] = []
+
+    def watch(_model: object, num_tokens: int, caches: list[object]) -> None:
+        read.append((id(caches), num_tokens))
+
+    monkeypatch.setattr(warmup, "_read", watch)
+    long = replace(loaded, context_length=1100)
+    warm_up(BatchEngine(long), long)
+    lengths = [num_tokens for _, num_tokens in read]
+    assert lengths == [256] * 4 + list(range(16, 257, 16))
+    assert len({caches for caches, num_tokens in read[:4]}) == 1
+
+
+def test_the_cpu_needs_none(loaded: LoadedModel) -> None:
+    if mx.default_device().type == mx.DeviceType.gpu:
+        pytest.skip("a GPU")
+    calls: list[int] = []
+
+    class Engine:
+        def submit(self, call: int, _request: object) -> None:
+            calls.append(call)
+
+    warm_up(Engine(), loaded)  # type: ignore[arg-type]
+    assert not calls
