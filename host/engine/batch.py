@@ -11,6 +11,7 @@ import mlx.core as mx
 
 from mlxbridge.host.engine import attention
 from mlxbridge.host.engine.admission import EXPECTED_TOKENS, Admission
+from mlxbridge.host.engine.budget import PrefillBudget
 from mlxbridge.host.engine.call import Call
 from mlxbridge.host.engine.checks import check_request
 from mlxbridge.host.engine.decode import Ready
@@ -28,9 +29,8 @@ from mlxbridge.host.engine.prefix_cache import PrefixCache
 from mlxbridge.host.engine.prompt import encode_prompt, token_limit
 from mlxbridge.host.engine.queue import Queue, Ticket
 from mlxbridge.host.engine.rows import Job
-from mlxbridge.host.engine.scheduler import MIN_BUDGET, PrefillBudget
 from mlxbridge.host.engine.settings import eos_ids, settings_of
-from mlxbridge.host.engine.shapes import PIECE, is_new_length_dear
+from mlxbridge.host.engine.shapes import PIECE, PIECE_ALONE, is_new_length_dear
 from mlxbridge.host.engine.stops import StopMatcher
 from mlxbridge.host.engine.suspicion import Suspicion
 
@@ -64,7 +64,7 @@ class BatchEngine:
         kv_bytes, prefix_bytes = cache_budgets(limits, self._facts["bytes"])
         if prefix_bytes and not is_exact_with_prefixes(loaded.model, loaded.vocabulary_size):
             prefix_bytes = 0
-        self._prefixes = PrefixCache(loaded.model, prefix_bytes)
+        self._prefix_bytes = prefix_bytes
         self._admission = Admission(self._footprint, kv_bytes)
         self._max_batch = limits.max_batch
         self._prefill_chunk = limits.prefill_chunk
@@ -79,10 +79,9 @@ class BatchEngine:
         self._first_deadline = inf
         self._suspicion: Suspicion[Call] = Suspicion(limits.max_batch)
         self.start_afresh()
-        self._reset()
 
     def start_afresh(self) -> None:
-        """Count from zero, and forget what steps have taken; no call is open."""
+        """Count from zero, and forget what steps have taken and all cached prefixes; no call is open."""
         self._num_steps = 0
         self._num_tokens = 0
         self._num_preempted = 0
@@ -90,11 +89,9 @@ class BatchEngine:
         # Prompt tokens that a step gave the device to read, whether answers were running, and whether any joined.
         self._last_step: tuple[int, bool, bool] | None = None
         self._this_step = (0, False, False)
-        self._budget = PrefillBudget(
-            self._prefill_chunk,
-            largest_alone=_CHUNKS_ALONE * self._prefill_chunk,
-            least=PIECE if is_new_length_dear() else MIN_BUDGET,
-        )
+        self._budget = _make_budget(self._prefill_chunk)
+        self._prefixes = PrefixCache(self._loaded.model, self._prefix_bytes)
+        self._reset()
 
     def submit(self, call: int, request: GenerateRequest, origin: Origin = NOBODY) -> None:
         """Queue a call; its first row comes from a later ``step``.
@@ -362,3 +359,10 @@ class BatchEngine:
             leave=self._prefixes.leave,
         )
         self._prefill = Prefill(self._loaded.model, self._prefixes)
+
+
+def _make_budget(prefill_chunk: int) -> PrefillBudget:
+    if is_new_length_dear():
+        beside, alone = min(PIECE, prefill_chunk), min(PIECE_ALONE, _CHUNKS_ALONE * prefill_chunk)
+        return PrefillBudget(beside, least=beside, largest_alone=alone, least_alone=alone)
+    return PrefillBudget(prefill_chunk, largest_alone=_CHUNKS_ALONE * prefill_chunk)

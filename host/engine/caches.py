@@ -77,3 +77,20 @@ def row_of(item: Any, index: int, length: int) -> Any:
     if type(item) is KVCache:
         row.offset = length
     return row
+
+
+def reserve(caches: Sequence[Any], num_tokens: int, capacity: int) -> None:
+    """Let buffers that do not hold so many tokens become this long at the next call of the model.
+
+    By themselves mlx_lm's grow by 256 tokens, and each time copy all there is.
+    """
+    for item in leaves(caches):
+        if type(item) is KVCache and (item.keys is None or item.keys.shape[2] < num_tokens):
+            item.step = capacity - item.offset
+
+
+def unreserve(caches: Sequence[Any]) -> None:
+    """Let buffers grow by themselves again."""
+    for item in leaves(caches):
+        if type(item) is KVCache:
+            item.step = KVCache.step

@@ -8,11 +8,11 @@ from typing import Any
 
 import mlx.core as mx
 
-from mlxbridge.host.engine.caches import Source, leaves, nbytes
+from mlxbridge.host.engine.caches import Source, leaves, nbytes, reserve, unreserve
 from mlxbridge.host.engine.decode import Ready
 from mlxbridge.host.engine.prefix_cache import Prefix, PrefixCache
 from mlxbridge.host.engine.rows import Job
-from mlxbridge.host.engine.shapes import is_new_length_dear, round_end, round_up
+from mlxbridge.host.engine.shapes import capacity_for, is_new_length_dear, round_end, round_up
 
 
 @dataclass(slots=True, eq=False)
@@ -82,6 +82,7 @@ class Group:
         self._num_read = end = self._next_stop(end)
         columns = [reading.token_ids[start:end] for reading in self.readings]
         chunk = mx.array([column + [0] * (end - start - len(column)) for column in columns])
+        reserve(self._caches, end, capacity_for(end) if self._is_rounded else self._width)
         self._model(chunk, cache=self._caches)
         mx.async_eval(self.states())  # type: ignore[no-untyped-call]
         self._prefixes.cut(self._caches, end, self.trails)
@@ -93,6 +94,7 @@ class Group:
 
     def finish(self) -> list[Ready]:
         """The rows, once all is read; without those that have ended."""
+        unreserve(self._caches)
         return [
             Ready(job, Source(self._caches, index, reading.length))
             for index, reading in enumerate(self.readings)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import mlx.core as mx
 
-# The shortest piece of a longer prompt, and the least that a step reads of one.
+# What a step reads of a longer prompt, beside running answers and without any.
 PIECE = 256
+PIECE_ALONE = 2048
 # A prompt's length is rounded to one of so many in each doubling, so that at most an eighth is filler.
 _PER_OCTAVE = 8
 _LEAST = 16
@@ -31,6 +32,11 @@ def round_end(start: int, budget: int, num_rows: int) -> int:
     """Where a piece from ``start`` on ends that may have ``budget`` tokens in all rows together, or a little more."""
     piece = 1 << max(budget // num_rows, PIECE // min(num_rows, 4)).bit_length() - 1
     return (start + piece) // piece * piece
+
+
+def capacity_for(num_tokens: int) -> int:
+    """How long a buffer is that has to hold so many tokens; attention is planned for each length of that, too."""
+    return max(PIECE, 1 << (num_tokens - 1).bit_length())
 
 
 def round_rows(num_rows: int) -> int:

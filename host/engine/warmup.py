@@ -8,16 +8,17 @@ import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
 
 from mlxbridge.host.engine.batch import BatchEngine
-from mlxbridge.host.engine.caches import can_be_padded
+from mlxbridge.host.engine.caches import can_be_padded, leaves, reserve
 from mlxbridge.host.engine.interface import GenerateRequest
 from mlxbridge.host.engine.loader import LoadedModel
-from mlxbridge.host.engine.shapes import PIECE, is_new_length_dear, round_up
+from mlxbridge.host.engine.shapes import PIECE, PIECE_ALONE, capacity_for, is_new_length_dear, round_up
 
 # Longer prompts meet new lengths behind it: planning takes 0.1 s for 1,000 tokens, at load or then.
 MAX_PLANNED_TOKENS = 16_384
 
-# Too short for a prefix cache to keep anything of it.
-_LONGEST = 60
+# The longest call: its prompt has more than one block of the prefix cache, and the last call begins like it.
+_NUM_TOKENS = (150, 7, 20, 33, 180)
+_LONGEST = 200
 # Between them they use all there is to choose tokens with.
 _SETTINGS: tuple[dict[str, Any], ...] = (
     {},
@@ -46,7 +47,7 @@ def warm_up(engine: BatchEngine, loaded: LoadedModel) -> None:
         return
     for call, settings in enumerate(_SETTINGS):
         request = GenerateRequest(
-            prompt=[0] * (5 + 7 * call), max_tokens=4 + 2 * call, ignore_eos=True, **settings
+            prompt=[0] * _NUM_TOKENS[call], max_tokens=4 + 2 * call, ignore_eos=True, **settings
         )
         engine.submit(call, request)
         engine.step()
@@ -60,12 +61,16 @@ def _plan_lengths(loaded: LoadedModel) -> None:
     if not can_be_padded(caches):
         return
     longest = min(loaded.context_length or MAX_PLANNED_TOKENS, MAX_PLANNED_TOKENS)
-    for _ in range(0, longest - PIECE + 1, PIECE):
-        _read(loaded.model, PIECE, caches)
+    for piece in (PIECE, PIECE_ALONE):
+        caches = make_prompt_cache(loaded.model)
+        for _ in range(0, longest - piece + 1, piece):
+            _read(loaded.model, piece, caches)
     for length in sorted({round_up(length) for length in range(1, min(PIECE, longest))}):
         _read(loaded.model, length, make_prompt_cache(loaded.model))
 
 
 def _read(model: Any, num_tokens: int, caches: list[Any]) -> None:
+    end = next(iter(leaves(caches))).offset + num_tokens
+    reserve(caches, end, capacity_for(end))
     model(mx.zeros((1, num_tokens), dtype=mx.int32), cache=caches)
     mx.eval([item.state for item in caches])

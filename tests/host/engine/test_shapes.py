@@ -8,8 +8,9 @@ import pytest
 
 from mlxbridge.host.engine import prefill, reading
 from mlxbridge.host.engine.batch import BatchEngine
+from mlxbridge.host.engine.budget import PrefillBudget
+from mlxbridge.host.engine.grouping import MAX_FILLER_SHARE
 from mlxbridge.host.engine.loader import LoadedModel
-from mlxbridge.host.engine.scheduler import MAX_FILLER_SHARE, PrefillBudget
 from mlxbridge.host.engine.shapes import PIECE, round_end, round_rows, round_up
 from tests.host.engine.architectures import make_model
 from tests.host.engine.test_architectures import expected, prompts
