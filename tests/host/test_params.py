@@ -9,6 +9,8 @@ import pytest
 
 import mlxbridge.protocol
 from mlxbridge.errors import InvalidArgument
+from mlxbridge.host.engine import checks
+from mlxbridge.host.engine.interface import DEFAULT_CONTEXT_SIZE, MAX_TOP_LOGPROBS
 from mlxbridge.host.params import (
     GENERATE_PARAMS,
     check_names,
@@ -123,6 +125,23 @@ def test_spec_lists_every_param() -> None:
     section = text[text.index("### generate") : text.index("### models")]
     table = re.findall(r"^\| (`.*?) \|", section[: section.index("Answer:")], re.M)
     assert {name for cell in table for name in re.findall(r"`(\w+)`", cell)} == GENERATE_PARAMS
+
+
+def test_spec_tells_this_hosts_bounds() -> None:
+    text = " ".join(Path(mlxbridge.protocol.__file__).with_name("SPEC.md").read_text().split())
+    for bound in (
+        f"at most {checks.MAX_STOPS} `stop` strings of {checks.MAX_STOP_CHARS:,} characters",
+        f"{checks.MAX_STOP_TOKEN_IDS} `stop_token_ids`",
+        f"{checks.MAX_LOGIT_BIAS_TOKENS:,} pairs of `logit_bias`",
+        f"from −{checks.MAX_LOGIT_BIAS:,.0f} to {checks.MAX_LOGIT_BIAS:,.0f}",
+        f"from 1/{checks.MAX_REPETITION_PENALTY:.0f} to {checks.MAX_REPETITION_PENALTY:.0f}",
+        f"other penalties from −{checks.MAX_PENALTY:.0f} to {checks.MAX_PENALTY:.0f}",
+        f"context sizes up to {checks.MAX_CONTEXT_SIZE:,}",
+        f"| `xtc_threshold` | 0 to {checks.MAX_XTC_THRESHOLD} |",
+        f"| `logprobs` | number, 0 to {MAX_TOP_LOGPROBS}:",
+        f"number, from 1: how many last tokens of prompt and answer the penalty looks at | {DEFAULT_CONTEXT_SIZE} |",
+    ):
+        assert bound in text, bound
 
 
 def test_spec_lists_every_key_of_a_result() -> None:
