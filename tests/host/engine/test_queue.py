@@ -295,3 +295,16 @@ def test_no_two_waiting_guests_differ_by_more_than_one_call(calls: list[tuple[st
         busy = [served[guest] for guest in backlog if backlog[guest]]
         if busy:
             assert max(busy) - min(busy) <= 50 + DRAWN_WEIGHT * 50
+
+
+def test_guests_that_are_gone_are_forgotten_in_the_end() -> None:
+    queue = make()
+    add(queue, "stays", guest="stays")
+    stays = take(queue)
+    for number in range(5000):
+        add(queue, "x", guest=f"connection {number}")
+        serve(queue, 10)
+    accounts = queue._classes[1].accounts
+    assert len(accounts) <= 1100 and "stays" in accounts
+    queue.close(stays, 0)
+    assert not accounts
