@@ -17,15 +17,12 @@ _FACTS = ("finish_reason", "prompt_tokens", "completion_tokens", "stop_string", 
 def differences(answer: Answer, alone: Answer, *, may_be_late: bool = False) -> Iterator[str]:
     """Between an answer in company and the same alone; one that was given up must be a beginning of it."""
     if (may_be_late and isinstance(answer.error, DeadlineExceeded)) or _reason(answer) == "cancelled":
-        stop_string = alone.usage.stop_string if alone.usage is not None else None
-        yield from _beginning(answer, alone.token_ids, alone.text + (stop_string or ""))
+        yield from _beginning(answer, alone)
     elif type(answer.error) is not type(alone.error):
         yield f"ended with {answer.error!r} after {len(answer.token_ids)}, alone with {alone.error!r}"
     elif answer.error is not None:
-        # A token that was drawn but not read when the step failed is drawn again by those that had company.
-        shorter, longer = sorted((answer, alone), key=lambda each: len(each.token_ids))
-        yield from _beginning(shorter, longer.token_ids, longer.text)
-        if len(longer.token_ids) > len(shorter.token_ids) + 1:
+        yield from _beginning(answer, alone)
+        if len(answer.token_ids) < len(alone.token_ids):
             yield f"failed after {len(answer.token_ids)} tokens, alone after {len(alone.token_ids)}"
     else:
         if answer.token_ids != alone.token_ids:
@@ -36,7 +33,8 @@ def differences(answer: Answer, alone: Answer, *, may_be_late: bool = False) -> 
             found, expected = getattr(answer.usage, name, None), getattr(alone.usage, name, None)
             if found != expected:
                 yield f"{name} {found!r}, alone {expected!r}"
-    if len(answer.logprobs) not in (0, len(answer.token_ids)) or bool(answer.logprobs) > bool(alone.logprobs):
+    asked = bool(alone.logprobs) or not alone.token_ids
+    if len(answer.logprobs) not in (0, len(answer.token_ids)) or bool(answer.logprobs) > asked:
         yield f"{len(answer.logprobs)} logprobs for {len(answer.token_ids)} tokens"
     yield from _logprob_differences(answer.logprobs, alone.logprobs)
 
@@ -45,10 +43,16 @@ def _reason(answer: Answer) -> str | None:
     return answer.usage.finish_reason if answer.usage is not None else None
 
 
-def _beginning(answer: Answer, token_ids: list[int], text: str) -> Iterator[str]:
-    num_tokens = len(answer.token_ids)
-    if answer.token_ids != token_ids[:num_tokens]:
-        yield f"given up, tokens {_parting(answer.token_ids, token_ids[:num_tokens])}"
+def _beginning(answer: Answer, alone: Answer) -> Iterator[str]:
+    found, text = answer.token_ids, alone.text
+    if alone.usage is not None:
+        text += alone.usage.stop_string or ""
+    elif len(found) == len(alone.token_ids) + 1:
+        # A row that fails has drawn a token that was not read yet. In company it draws that again by itself, and sends
+        # it, before it fails; alone it fails at once.
+        found, text = found[:-1], text + answer.text[len(text) :]
+    if found != alone.token_ids[: len(found)]:
+        yield f"given up, tokens {_parting(found, alone.token_ids[: len(found)])}"
     # What was held back comes with a cancel: the beginning of a stop string, the rest of a character.
     if not text.startswith(answer.text.rstrip("\ufffd")):
         yield f"given up, text {answer.text!a}, alone {text!a}"

@@ -137,8 +137,12 @@ def test_equal_answers_and_beginnings_are_right() -> None:
     late = replace(part, usage=None, error=DeadlineExceeded("late"))
     assert list(differences(late, ALONE, may_be_late=True)) == []
     assert "ended with" in "".join(differences(late, ALONE))
-    cut = replace(ALONE, token_ids=[1, 2], text="ab", usage=None, error=InternalError("no"), logprobs=[])
-    assert list(differences(cut, replace(ALONE, usage=None, error=InternalError("no, alone")))) == []
+    fault = replace(ALONE, usage=None, error=InternalError("no"))
+    cut = replace(fault, token_ids=[1, 2], text="ab", error=InternalError("no, alone"), logprobs=[])
+    assert list(differences(fault, cut)) == ["3 logprobs for 3 tokens"]
+    assert list(differences(replace(fault, logprobs=[]), cut)) == []
+    assert "failed after 2 tokens, alone after 3" in list(differences(cut, fault))
+    assert "given up, tokens part at 1" in "".join(differences(replace(fault, token_ids=[1, 5, 3]), cut))
     failed = Answer(error=InternalError("no"))
     assert list(differences(failed, Answer(error=InternalError("no")))) == []
 
