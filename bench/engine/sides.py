@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,6 +11,7 @@ import mlx.core as mx
 from mlx_lm.generate import BatchGenerator, generate_step
 from mlx_lm.sample_utils import make_sampler
 
+from mlxbridge.host.engine import attention
 from mlxbridge.host.engine.batch import BatchEngine
 from mlxbridge.host.engine.interface import GenerateRequest
 from mlxbridge.host.engine.loader import LoadedModel
@@ -42,7 +44,8 @@ class Side(Protocol):
 class Ours:
     """mlxbridge's engine with everything it does for a call: text, stop strings, usage, storing of prefixes."""
 
-    def __init__(self, engine: BatchEngine) -> None:
+    def __init__(self, loaded: LoadedModel, engine: BatchEngine) -> None:
+        attention.install(loaded.model)
         self._engine = engine
         self._numbers: set[int] = set()
 
@@ -73,6 +76,7 @@ class MlxLm:
 
     def __init__(self, loaded: LoadedModel, *, num_rows: int = 64, prefill_step: int = 2048) -> None:
         """Make a generator as mlx_lm's server would, but for ``num_rows``, whose default there is 32."""
+        give_attention_back(loaded.model)
         self._generator: Any = BatchGenerator(
             loaded.model, completion_batch_size=num_rows, prefill_step_size=prefill_step
         )
@@ -108,5 +112,15 @@ def sampler_of(sampling: dict[str, Any]) -> Any:
 
 def generate_alone(loaded: LoadedModel, ask: Ask) -> Iterator[int]:
     """mlx_lm's own loop for one request."""
+    give_attention_back(loaded.model)
     for token, _ in generate_step(mx.array(ask.prompt), loaded.model, max_tokens=ask.max_tokens):
         yield int(token)
+
+
+def give_attention_back(model: Any) -> None:
+    """Undo ``attention.install``, which on CUDA puts a function of ours before mlx_lm's in the model's modules."""
+    for name in {type(part).__module__ for part in model.modules()}:
+        module: Any = sys.modules[name]
+        installed = getattr(module, "scaled_dot_product_attention", None)
+        if (original := getattr(installed, "__wrapped__", None)) is not None:
+            module.scaled_dot_product_attention = original

@@ -2,16 +2,18 @@ from __future__ import annotations
 
 import argparse
 import struct
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mlx_lm.models import llama
 
 from bench import machine
 from bench.engine import cases, command, models, warmup
 from bench.engine.cases import Found, Work
 from bench.engine.report import render, summarise, usual_times
-from bench.engine.sides import Ask, MlxLm, Ours, Side
+from bench.engine.sides import Ask, MlxLm, Ours, Side, generate_alone
 from mlxbridge.host.engine.batch import BatchEngine
 from mlxbridge.host.engine.loader import LoadedModel
 
@@ -28,7 +30,7 @@ def engine(loaded: LoadedModel) -> BatchEngine:
 
 @pytest.fixture(params=["ours", "mlx_lm"])
 def side(request: pytest.FixtureRequest, loaded: LoadedModel, engine: BatchEngine) -> Side:
-    return Ours(engine) if request.param == "ours" else MlxLm(loaded)
+    return Ours(loaded, engine) if request.param == "ours" else MlxLm(loaded)
 
 
 def parse(*words: str) -> argparse.Namespace:
@@ -142,6 +144,20 @@ def test_samplers_that_were_warmed_up_are_those_that_are_used(monkeypatch: pytes
     assert (shared, ran) == ([[1, 2, 3]], [0, 0, 1, 2, 3])
     monkeypatch.undo()
     warmup.run_samplers([0, 63], dtype="float32", vocabulary=512)
+
+
+def test_mlx_lm_runs_with_its_own_attention(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    module: Any = llama
+    original = module.scaled_dot_product_attention
+
+    @wraps(original)
+    def ours(*arguments: Any, **options: Any) -> Any:
+        raise AssertionError("not for mlx_lm")
+
+    for ask in (lambda: MlxLm(loaded), lambda: next(generate_alone(loaded, work().asks(1, 1)[0]))):
+        monkeypatch.setattr(module, "scaled_dot_product_attention", ours)
+        ask()
+        assert module.scaled_dot_product_attention is original
 
 
 def found(**numbers: float) -> Found:
