@@ -23,6 +23,9 @@ class Words:
         self.think_start_tokens = self.think_end_tokens = None
         self.tool_call_start_tokens = self.tool_call_end_tokens = None
 
+    def encode(self, _text: str) -> list[int]:
+        return [0]
+
     def convert_ids_to_tokens(self, token: int) -> str:
         return f"Ġw{token}"
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from math import inf
 from time import monotonic, perf_counter
 from typing import Any
@@ -11,7 +12,7 @@ import mlx.core as mx
 
 from mlxbridge.host.engine import attention
 from mlxbridge.host.engine.admission import EXPECTED_TOKENS, Admission
-from mlxbridge.host.engine.budget import PrefillBudget
+from mlxbridge.host.engine.budget import PrefillBudget, Step
 from mlxbridge.host.engine.call import Call
 from mlxbridge.host.engine.checks import check_request
 from mlxbridge.host.engine.decode import Ready
@@ -86,9 +87,8 @@ class BatchEngine:
         self._num_tokens = 0
         self._num_preempted = 0
         self._num_expired = 0
-        # Prompt tokens that a step gave the device to read, whether answers were running, and whether any joined.
-        self._last_step: tuple[int, bool, bool] | None = None
-        self._this_step = (0, False, False)
+        # What can be learnt from the step that is being taken; None: nothing, since rows join in it.
+        self._lesson: Callable[[float], Step] | None = None
         self._budget = _make_budget(self._prefill_chunk)
         self._prefixes = PrefixCache(self._loaded.model, self._prefix_bytes)
         self._reset()
@@ -162,7 +162,10 @@ class BatchEngine:
         except Exception as exc:
             rows = self._fail_running(exc)
         self._close(rows)
-        self._learn(perf_counter() - started)
+        lesson, self._lesson = self._lesson, None
+        self._budget.observe(
+            lesson(perf_counter() - started) if lesson is not None and self.has_work else None
+        )
         return expired + rows
 
     @property
@@ -257,7 +260,9 @@ class BatchEngine:
         is_decoding = self._lanes.num_lanes > 0
         budget = self._budget.tokens(is_decoding=is_decoding)
         progress = self._prefill.step(budget, is_alone=not is_decoding)
-        self._this_step = (progress.num_read, is_decoding, bool(progress.ready))
+        self._lesson = (
+            None if progress.ready else partial(Step, num_read=progress.num_read, is_decoding=is_decoding)
+        )
         rows: list[Row] = []
         failed = [([job], exc) for job, exc in progress.failed]
         joining: list[Ready] = []
@@ -317,16 +322,6 @@ class BatchEngine:
         for call in calls:
             self._suspicion.blame(call)
         return [call.fail(f"computing it failed: {type(exc).__name__}: {exc}") for call in calls]
-
-    def _learn(self, seconds: float) -> None:
-        # The device works on what a step gives it while the next one waits: the next one's time shows the cost.
-        before, self._last_step = self._last_step, self._this_step
-        if not self.has_work:
-            self._last_step = None
-        elif before is not None:
-            num_read, is_decoding, have_joined = before
-            if is_decoding == self._this_step[1] and not have_joined and not self._this_step[2]:
-                self._budget.observe(seconds, num_read=num_read, is_decoding=is_decoding)
 
     def _close(self, rows: Iterable[Row]) -> None:
         now = monotonic()

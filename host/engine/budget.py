@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from dataclasses import dataclass
 from statistics import mean, median
 
 # A step with prefill may take so many times what one without takes: the gap that running answers see.
@@ -15,6 +16,20 @@ _FIRST_BUDGET_ALONE = 512
 # A step that read less than this share of its budget (which is rounded down) does not show that
 # the budget could be larger.
 _FULL = 0.6
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a step took.
+
+    Attributes:
+        num_read: prompt tokens that were begun to be read.
+        is_decoding: whether answers were running.
+    """
+
+    seconds: float
+    num_read: int
+    is_decoding: bool
 
 
 class PieceCost:
@@ -70,31 +85,42 @@ class PrefillBudget:
         self._plain_steps: deque[float] = deque(maxlen=32)
         self._cost_beside = PieceCost()
         self._cost_alone = PieceCost()
+        self._before: Step | None = None
 
     def tokens(self, *, is_decoding: bool) -> int:
         """The next step's budget."""
         tokens = int(self._beside if is_decoding else self._alone)
         return _rounded(tokens) if tokens > MIN_BUDGET else tokens
 
-    def observe(self, seconds: float, *, num_read: int, is_decoding: bool) -> None:
-        """Learn from a step, but not from one in which rows joined: a smaller budget would not make that cheaper.
+    def observe(self, step: Step | None) -> None:
+        """Learn from a step; from None that the next one has nothing to do with those before.
 
-        Args:
-            seconds: what it took.
-            num_read: prompt tokens that were computed in it.
-            is_decoding: whether answers were running in it.
+        Of what a piece costs, its own step sees what the host does, and the one after it what the device does.
         """
-        if is_decoding and not num_read:
-            self._plain_steps.append(seconds)
-        elif is_decoding and self._plain_steps:
+        before, self._before = self._before, step
+        if step is None or before is None or step.is_decoding != before.is_decoding:
+            return
+        if not step.is_decoding:
+            if step.num_read and step.num_read == before.num_read:
+                self._learn_alone(step.num_read, step.seconds)
+        elif not step.num_read and not before.num_read:
+            self._plain_steps.append(step.seconds)
+        elif self._plain_steps:
             plain = median(self._plain_steps)
-            self._cost_beside.add(num_read, max(seconds - plain, 1e-6))
-            wanted = self._cost_beside.tokens_within((TARGET_GAP - 1) * plain)
-            self._beside = _steered(self._beside, wanted, num_read, self._bounds)
-        elif num_read and not is_decoding:
-            self._cost_alone.add(num_read, seconds)
-            wanted = self._cost_alone.tokens_within(TARGET_STEP_S)
-            self._alone = _steered(self._alone, wanted, num_read, self._bounds_alone)
+            if step.num_read == before.num_read:
+                self._learn_beside(step.num_read, step.seconds - plain, plain)
+            elif not step.num_read:
+                self._learn_beside(before.num_read, before.seconds + step.seconds - 2 * plain, plain)
+
+    def _learn_beside(self, num_read: int, seconds: float, plain: float) -> None:
+        self._cost_beside.add(num_read, max(seconds, 1e-6))
+        wanted = self._cost_beside.tokens_within((TARGET_GAP - 1) * plain)
+        self._beside = _steered(self._beside, wanted, num_read, self._bounds)
+
+    def _learn_alone(self, num_read: int, seconds: float) -> None:
+        self._cost_alone.add(num_read, seconds)
+        wanted = self._cost_alone.tokens_within(TARGET_STEP_S)
+        self._alone = _steered(self._alone, wanted, num_read, self._bounds_alone)
 
 
 def _steered(budget: float, wanted: float, num_read: int, bounds: tuple[int, int]) -> float:

@@ -8,7 +8,7 @@ import pytest
 
 from mlxbridge.host.engine import prefill, reading
 from mlxbridge.host.engine.batch import BatchEngine
-from mlxbridge.host.engine.budget import PrefillBudget
+from mlxbridge.host.engine.budget import PrefillBudget, Step
 from mlxbridge.host.engine.grouping import MAX_FILLER_SHARE
 from mlxbridge.host.engine.loader import LoadedModel
 from mlxbridge.host.engine.shapes import PIECE, round_end, round_rows, round_up
@@ -44,9 +44,8 @@ def test_side_by_side_are_powers_of_two() -> None:
 def test_a_budget_does_not_fall_below_its_least() -> None:
     budget = PrefillBudget(512, largest_alone=4096, least=PIECE)
     assert budget.tokens(is_decoding=True) == PIECE
-    budget.observe(0.01, num_read=0, is_decoding=True)
-    for _ in range(20):
-        budget.observe(1.0, num_read=PIECE, is_decoding=True)
+    for num_read, seconds in ((0, 0.01), (0, 0.01), *[(PIECE, 1.0)] * 20):
+        budget.observe(Step(seconds, num_read, True))
     assert budget.tokens(is_decoding=True) == PIECE
 
 
