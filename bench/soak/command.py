@@ -7,7 +7,7 @@ import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from time import perf_counter
 from unittest.mock import patch
 
@@ -33,7 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-batch", type=int, default=16)
     parser.add_argument("--prefill-chunk", type=int, default=64)
     parser.add_argument(
-        "--kv-bytes", type=int, default=17 * 256 * 512, help="so few that calls must wait again"
+        "--kv-rows",
+        type=int,
+        default=17,
+        help="memory for so many short rows: so few that calls must wait again",
     )
     parser.add_argument("--prefix-cache-bytes", type=int, default=1 << 20)
 
@@ -46,10 +49,15 @@ def run(arguments: argparse.Namespace) -> None:
     limits = EngineLimits(
         max_batch=arguments.max_batch,
         prefill_chunk=arguments.prefill_chunk,
-        kv_bytes=arguments.kv_bytes,
         prefix_cache_bytes=arguments.prefix_cache_bytes,
     )
-    report = soak(arguments.kind, limits, num_requests=arguments.requests, seed=arguments.seed)
+    report = soak(
+        arguments.kind,
+        limits,
+        kv_rows=arguments.kv_rows,
+        num_requests=arguments.requests,
+        seed=arguments.seed,
+    )
     for line in report.render():
         print(line)
     print(f"{perf_counter() - started:.0f} seconds")
@@ -107,7 +115,7 @@ def _expecting(num_tokens: int) -> Iterator[None]:
         yield
 
 
-def soak(kind: str, limits: EngineLimits, *, num_requests: int, seed: int) -> Report:
+def soak(kind: str, limits: EngineLimits, *, kv_rows: int, num_requests: int, seed: int) -> Report:
     """Run so many random requests in waves; after each, compare its answers with those alone, and look at memory."""
     import mlx.core as mx
 
@@ -116,9 +124,11 @@ def soak(kind: str, limits: EngineLimits, *, num_requests: int, seed: int) -> Re
     from bench.soak.models import make
     from bench.soak.requests import arrivals
     from mlxbridge.host.engine.batch import BatchEngine
+    from mlxbridge.host.engine.footprint import measure_footprint
 
     loaded = make(kind)
-    engine = BatchEngine(loaded, limits)
+    kv_bytes = kv_rows * measure_footprint(loaded.model).row_bytes(1)
+    engine = BatchEngine(loaded, replace(limits, kv_bytes=kv_bytes))
     check = Checker(loaded)
     report = Report()
     planned = list(arrivals(num_requests, seed))

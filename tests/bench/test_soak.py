@@ -23,8 +23,8 @@ from mlxbridge.types import TokenLogprob, TokenLogprobs, Usage
 
 
 def short(kind: str = "llama", *, num_requests: int, seed: int = 7, max_batch: int = 16) -> Report:
-    limits = EngineLimits(max_batch=max_batch, prefill_chunk=32, kv_bytes=1 << 20, prefix_cache_bytes=1 << 18)
-    return soak(kind, limits, num_requests=num_requests, seed=seed)
+    limits = EngineLimits(max_batch=max_batch, prefill_chunk=32, prefix_cache_bytes=1 << 18)
+    return soak(kind, limits, kv_rows=8, num_requests=num_requests, seed=seed)
 
 
 def test_answers_do_not_depend_on_each_other() -> None:
