@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Measure, or read what was measured; print the table, draw if asked."""
     from bench.engine.report import render
 
+    if arguments.plot and find_spec("matplotlib") is None:
+        sys.exit("--plot needs matplotlib; without it, draw later and elsewhere with --from FILE --plot")
     if arguments.source is None:
         path = machine.results_path("engine", arguments.output)
         results = measure(arguments, path)

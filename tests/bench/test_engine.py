@@ -252,6 +252,14 @@ def test_unknown_case_is_refused_with_those_there_are() -> None:
         command.run(parse("--rows", "1", "--only", "2"))
 
 
+def test_plot_without_matplotlib_is_refused_before_anything_is_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(command, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match="--plot needs matplotlib"):
+        command.run(parse("--plot"))
+
+
 @pytest.mark.parametrize("text", [None, "{", "[]", '{"bench": "wire"}', '{"bench": "engine"}'])
 def test_file_that_is_no_result_is_refused(text: str | None, tmp_path: Path) -> None:
     path = tmp_path / "file.json"
