@@ -76,6 +76,8 @@ class BatchEngine:
         self._running: dict[Job, Call] = {}
         # Of the running jobs those that are in no lane yet.
         self._reading: dict[Job, None] = {}
+        # Rows whose prompts have been read, and which join in the next step.
+        self._held: list[Ready] = []
         # No deadline of an open call is before this, on the clock of ``time.monotonic``.
         self._first_deadline = inf
         self._suspicion: Suspicion[Call] = Suspicion(limits.max_batch)
@@ -258,15 +260,20 @@ class BatchEngine:
     def _run(self) -> list[Row]:
         self._preempt()
         is_decoding = self._lanes.num_lanes > 0
-        budget = self._budget.tokens(is_decoding=is_decoding)
+        held = [ready for ready in self._held if ready.job in self._running]
+        budget = 0 if held else self._budget.tokens(is_decoding=is_decoding)
         progress = self._prefill.step(budget, is_alone=not is_decoding)
-        self._lesson = (
-            None if progress.ready else partial(Step, num_read=progress.num_read, is_decoding=is_decoding)
-        )
+        arrived = held + progress.ready
+        self._lesson = None if arrived else partial(Step, num_read=progress.num_read, is_decoding=is_decoding)
+        # A lane more is a forward pass more, and so is what was just read: answers need not wait for both at once.
+        hold = is_decoding and progress.num_read > 0
+        self._held = [ready for ready in arrived if hold and self._opens_lane(ready)]
         rows: list[Row] = []
         failed = [([job], exc) for job, exc in progress.failed]
         joining: list[Ready] = []
-        for ready in progress.ready:
+        for ready in arrived:
+            if ready in self._held:
+                continue
             del self._reading[ready.job]
             if self._running[ready.job] in self._suspicion:
                 rows += self._try_alone(ready, joining)
@@ -281,6 +288,9 @@ class BatchEngine:
         if self._num_steps % _TIDY_EVERY_STEPS == 0:
             mx.clear_cache()
         return rows
+
+    def _opens_lane(self, ready: Ready) -> bool:
+        return self._lanes.preview(ready.source.length, self._footprint.token_bytes) is None
 
     def _feed(self, job: Job, token: int, likelihoods: Likelihoods | None) -> Row:
         self._num_tokens += 1
@@ -354,6 +364,7 @@ class BatchEngine:
             leave=self._prefixes.leave,
         )
         self._prefill = Prefill(self._loaded.model, self._prefixes)
+        self._held = []
 
 
 def _make_budget(prefill_chunk: int) -> PrefillBudget:

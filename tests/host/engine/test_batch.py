@@ -354,3 +354,28 @@ def test_many_rows_more_than_the_batch(make_engine: MakeEngine, endless: LoadedM
     while engine.has_work:
         widest = max(widest, len(engine.step()))
     assert widest == 4
+
+
+def test_a_new_lane_waits_for_a_step_that_reads_nothing(
+    make_engine: MakeEngine, endless: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = Answers(make_engine(endless))
+    answers.engine._lanes._lane_bytes = 1  # so that any padding opens a lane
+    num_passes, forward = [0], type(endless.model).__call__
+
+    def count(*arguments: Any, **named: Any) -> Any:
+        num_passes[-1] += 1
+        return forward(*arguments, **named)
+
+    monkeypatch.setattr(type(endless.model), "__call__", count)
+    short, long = list(range(3, 9)), list(range(3, 303))
+    answers.submit(0, prompt=short, max_tokens=100)
+    answers.step(3)
+    answers.submit(1, prompt=long, max_tokens=5)
+    while not answers.tokens.get(1):
+        num_passes.append(0)
+        answers.step()
+    assert answers.engine._lanes.num_lanes == 2
+    assert max(num_passes[1:]) == 2, "a piece and a lane, or two lanes"
+    answers.finish()
+    assert answers.tokens[1] == mlx_lm_tokens(endless, long, 5)
