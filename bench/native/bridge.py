@@ -19,25 +19,27 @@ START_S = 30.0
 LOAD_S = 300.0
 
 
-def measure(job: dict[str, Any]) -> list[Sample]:
+def measure(client: Client, job: dict[str, Any]) -> list[Sample]:
     """One sample a prompt."""
-    with _host(job["folder"]) as client:
 
-        def generate(prompt: list[int]) -> Iterator[list[int]]:
-            for chunk in client.generate(prompt, max_tokens=job["max_tokens"], stream=True):
-                yield chunk.token_ids
+    def generate(prompt: list[int]) -> Iterator[list[int]]:
+        for chunk in client.generate(prompt, max_tokens=job["max_tokens"], stream=True):
+            yield chunk.token_ids
 
-        for warm_up in job["warm_up"]:
-            take(generate(warm_up))
-        return [take(generate(prompt)) for prompt in job["prompts"]]
+    for warm_up in job["warm_up"]:
+        take(generate(warm_up))
+    return [take(generate(prompt)) for prompt in job["prompts"]]
 
 
 @contextmanager
-def _host(folder: str) -> Iterator[Client]:
+def open_host(folder: str) -> Iterator[Client]:
+    """A host that has the model loaded; it sleeps while it is not asked."""
     with tempfile.TemporaryDirectory(prefix="mb-", dir="/tmp") as run:
         url = f"unix://{Path(run) / 's'}"
         command = [sys.executable, "-m", "mlxbridge.host", "serve", "--listen", f"unix:{Path(run) / 's'}"]
-        host = subprocess.Popen([*command, "--model", folder, "--log-level", "warning"])
+        host = subprocess.Popen(
+            [*command, "--model", folder, "--prefix-cache", "0", "--log-level", "warning"]
+        )
         try:
             with Client(url) as client:
                 _await_host(client, host)

@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,7 +28,6 @@ TITLES = {
     "bare": "mlx_lm generate_step, no text",
 }
 KEYS = ("tokens_per_s", "ttft_ms")
-TIMEOUT_S = 900
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,26 +94,40 @@ class Run:
 
 
 def run_all(folder: Path, prompts: Prompts, num_rounds: int, max_tokens: int) -> list[Run]:
-    """In turn, never both at once: they would fight for the cores."""
-    job = {"folder": str(folder), "warm_up": prompts[:1], "prompts": prompts[1:], "max_tokens": max_tokens}
+    """In turn, never two at once: they would fight for the cores. Both processes keep the model loaded meanwhile."""
+    job = {"warm_up": prompts[:1], "prompts": prompts[1:], "max_tokens": max_tokens}
     runs = []
-    for number in range(num_rounds):
-        for side in TITLES if number % 2 == 0 else reversed(TITLES):
-            print(f"round {number + 1} of {num_rounds}: {TITLES[side]}", file=sys.stderr, flush=True)
-            measure = bridge.measure if side == "bridge" else _run_inprocess
-            samples = measure({**job, "is_bare": side == "bare"})
-            runs.append(Run(round=number, side=side, samples=samples))
+    with bridge.open_host(str(folder)) as client, _open_inprocess(folder) as ask:
+        for number in range(num_rounds):
+            for side in TITLES if number % 2 == 0 else reversed(TITLES):
+                print(f"round {number + 1} of {num_rounds}: {TITLES[side]}", file=sys.stderr, flush=True)
+                asked = {**job, "is_bare": side == "bare"}
+                samples = bridge.measure(client, asked) if side == "bridge" else ask(asked)
+                runs.append(Run(round=number, side=side, samples=samples))
     return runs
 
 
-def _run_inprocess(job: dict[str, Any]) -> list[Sample]:
-    command = [sys.executable, "-m", "bench.native.inprocess"]
-    text = json.dumps(job)
-    done = subprocess.run(
-        command, input=text, stdout=subprocess.PIPE, text=True, timeout=TIMEOUT_S, check=True
-    )
-    samples: list[Sample] = json.loads(done.stdout)
-    return samples
+@contextmanager
+def _open_inprocess(folder: Path) -> Iterator[Callable[[dict[str, Any]], list[Sample]]]:
+    """A process that has the model loaded with mlx_lm, and waits."""
+    command = [sys.executable, "-m", "bench.native.inprocess", str(folder)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdin is not None and process.stdout is not None
+        tell, hear = process.stdin, process.stdout
+
+        def ask(job: dict[str, Any]) -> list[Sample]:
+            tell.write(json.dumps(job) + "\n")
+            tell.flush()
+            samples: list[Sample] = json.loads(hear.readline() or sys.exit("mlx_lm's process has ended"))
+            return samples
+
+        if not hear.readline():
+            sys.exit("mlx_lm's process has ended")
+        try:
+            yield ask
+        finally:
+            tell.close()
 
 
 def summarise(runs: list[Run]) -> dict[str, Any]:

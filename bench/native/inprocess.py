@@ -1,4 +1,4 @@
-"""``python -m bench.native.inprocess``: reads a job from stdin, answers its prompts with mlx_lm, prints the samples.
+"""``python -m bench.native.inprocess FOLDER``: answers the prompts of each job, a line of stdin, with mlx_lm; prints samples.
 
 ``stream_generate`` makes text of the tokens, as the bridge does; ``generate_step`` beneath it gives tokens alone.
 """
@@ -16,17 +16,16 @@ from bench.native.sample import take
 def main() -> None:
     import mlx_lm
 
-    job = json.load(sys.stdin)
-    loaded: Any = mlx_lm.load(job["folder"])
+    loaded: Any = mlx_lm.load(sys.argv[1])
     model, tokenizer = loaded[0], loaded[1]
-
-    def generate(prompt: list[int]) -> Iterator[list[int]]:
+    print("loaded", flush=True)
+    for line in sys.stdin:
+        job = json.loads(line)
         answer = _tokens if job["is_bare"] else _texts
-        return answer(model, tokenizer, prompt, job["max_tokens"])
-
-    for warm_up in job["warm_up"]:
-        take(generate(warm_up))
-    print(json.dumps([take(generate(prompt)) for prompt in job["prompts"]]), flush=True)
+        for warm_up in job["warm_up"]:
+            take(answer(model, tokenizer, warm_up, job["max_tokens"]))
+        samples = [take(answer(model, tokenizer, prompt, job["max_tokens"])) for prompt in job["prompts"]]
+        print(json.dumps(samples), flush=True)
 
 
 # The end mark is no part of an answer.
