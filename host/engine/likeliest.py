@@ -13,6 +13,7 @@ import math
 import mlx.core as mx
 
 _BLOCK = 32
+_LEAST = -0x7F800001  # minus infinity, in the order of ``_order``
 
 
 def likeliest(logits: mx.array, number: int) -> mx.array:
@@ -42,6 +43,8 @@ def _order(values: mx.array, ids: mx.array) -> mx.array:
     # As integers, floats of 32 bits have the order of their values once the negative ones are turned round; adding
     # zero makes both zeros one.
     bits = (values.astype(mx.float32) + 0.0).view(mx.int32)
-    ascending = mx.where(bits < 0, bits ^ 0x7FFFFFFF, bits).astype(mx.int64)
+    ascending = mx.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
+    # What is no number may have its sign set, and must not come behind the filler.
+    ascending = mx.maximum(ascending, _LEAST).astype(mx.int64)
     keys = mx.sort(ids.astype(mx.int64) - (ascending << 32), axis=-1)
     return (keys & 0x7FFFFFFF).astype(mx.int32)

@@ -12,6 +12,9 @@ from mlxbridge.host.engine.loader import LoadedModel
 
 # Below this, 1/temperature overflows float32 arithmetic and the choice is the greedy one anyway.
 MIN_TEMPERATURE = 1e-5
+# Above this all tokens are as likely as each other anyway; were 1/temperature to round to nothing, those that cannot be
+# drawn at all would be too.
+MAX_TEMPERATURE = 1e30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +66,7 @@ def settings_of(request: GenerateRequest, loaded: LoadedModel, *, max_tokens: in
     """
     _check_ids(request.logit_bias, "logit_bias", loaded)
     _check_ids(request.stop_token_ids, "stop_token_ids", loaded)
-    end_ids = eos_ids(request, loaded).union(request.stop_token_ids)
+    end_ids = _drawable(eos_ids(request, loaded).union(request.stop_token_ids), loaded)
     if request.min_tokens > max_tokens:
         raise invalid("min_tokens", f"is {request.min_tokens}, but only {max_tokens} tokens may be generated")
     if request.min_tokens and len(end_ids) >= loaded.vocabulary_size:
@@ -85,7 +88,7 @@ def settings_of(request: GenerateRequest, loaded: LoadedModel, *, max_tokens: in
         frequency_penalty=request.frequency_penalty,
         frequency_context_size=request.frequency_context_size,
         min_tokens=request.min_tokens,
-        end_ids=tuple(sorted(end_ids)),
+        end_ids=end_ids,
         logprobs=request.logprobs,
     )
 
@@ -97,14 +100,18 @@ def eos_ids(request: GenerateRequest, loaded: LoadedModel) -> frozenset[int]:
 
 def _temperature(request: GenerateRequest) -> float:
     if request.temperature >= MIN_TEMPERATURE:
-        return request.temperature
+        return min(request.temperature, MAX_TEMPERATURE)
     # xtc may take the likeliest token away, so even next to no temperature is not greedy.
     return MIN_TEMPERATURE if request.xtc_probability else 0.0
 
 
 def _xtc_spared(loaded: LoadedModel) -> tuple[int, ...]:
     """What mlx_lm's server spares: the ends of lines and answers."""
-    ids = {*loaded.tokenizer.encode("\n"), *loaded.eos_ids}
+    return _drawable({*loaded.tokenizer.encode("\n"), *loaded.eos_ids}, loaded)
+
+
+def _drawable(ids: Iterable[int], loaded: LoadedModel) -> tuple[int, ...]:
+    """Those that the model has a logit for, in order: a tokenizer may know more tokens than its model."""
     return tuple(sorted(token for token in ids if token < loaded.vocabulary_size))
 
 

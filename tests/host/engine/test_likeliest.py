@@ -36,9 +36,12 @@ def test_likeliest_takes_the_impossible_and_the_whole_vocabulary() -> None:
     assert likeliest(mx.full((1, 3000), -math.inf), 64).tolist() == [list(range(64))]
 
 
-def test_row_without_numbers_names_tokens_of_the_vocabulary() -> None:
+@pytest.mark.parametrize("bits", [0x7FC00000, 0xFFC00000])  # an x86's own have the sign set
+def test_row_without_numbers_names_tokens_of_the_vocabulary(bits: int) -> None:
     logits = mx.zeros((2, 3001))
-    logits[0] = math.nan
+    logits[0] = mx.array([bits], dtype=mx.uint32).view(mx.float32)
     found: Any = likeliest(logits, 64).tolist()
     assert all(0 <= token < 3001 for token in found[0])
     assert found[1] == list(range(64))
+    few: Any = likeliest(logits[:, :50], 50).tolist()
+    assert sorted(few[0]) == few[1] == list(range(50))
