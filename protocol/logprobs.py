@@ -10,12 +10,16 @@ from mlxbridge.types import TokenLogprob, TokenLogprobs
 _CANDIDATE = Struct("<IfH")
 """Token id, logprob, length of the token's bytes, which follow. A float32 holds all that an engine computes."""
 
+MAX_TOKEN_BYTES = 0xFFFF
+
 
 def encode_logprobs(token: TokenLogprobs) -> bytes:
-    """The chosen token first, then the likeliest, best first."""
+    """The chosen token first, then the likeliest, best first; of a text that is longer, ``MAX_TOKEN_BYTES``."""
     pack = _CANDIDATE.pack
     parts: list[bytes] = []
     for token_id, logprob, data in (token.chosen, *token.top):
+        if len(data) > MAX_TOKEN_BYTES:
+            data = data[:MAX_TOKEN_BYTES]
         parts += pack(token_id, logprob, len(data)), data
     return b"".join(parts)
 

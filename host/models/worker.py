@@ -26,7 +26,7 @@ from mlxbridge.protocol.events import (
 )
 from mlxbridge.protocol.guest import GuestConnection
 from mlxbridge.protocol.handshake import NONCE_BYTES
-from mlxbridge.protocol.limits import Limits, Windows
+from mlxbridge.protocol.limits import MAX_TOTAL, Limits, Windows
 from mlxbridge.transport.driver import Driver
 
 # The front passes everything on at once and holds back, if need be, towards the guest: no credit is needed here.
@@ -260,7 +260,8 @@ def _for_worker(job: Job) -> dict[str, Any]:
 def _time_left_ms(origin: Origin) -> int | None:
     if origin.deadline_at is None:
         return None
-    return max(0, round((origin.deadline_at - time.monotonic()) * 1000))
+    left_ms = round((origin.deadline_at - time.monotonic()) * 1000)
+    return min(max(0, left_ms), MAX_TOTAL)
 
 
 async def _spawn(fd: int) -> asyncio.subprocess.Process:

@@ -168,11 +168,22 @@ class WorkerLoop:
                 [row.text for row in moved],
                 _logprobs(moved),
             )
+            self._drop_refused(moved)
         for row in rows:
             if row.usage is not None:
                 connection.finish(row.call, {"model": self._model_name, **usage_to_wire(row.usage)})
             elif row.error is not None:
                 connection.fail(row.call, row.error)
+
+    def _drop_refused(self, rows: Sequence[Row]) -> None:
+        """Stop what the connection has ended: a call whose logprobs the front does not take (SPEC.md §7)."""
+        for row in rows:
+            if (
+                row.logprobs is not None
+                and self._engine is not None
+                and not self._connection.is_open(row.call)
+            ):
+                self._engine.cancel(row.call)
 
 
 def _logprobs(rows: Sequence[Row]) -> list[list[bytes] | None] | None:

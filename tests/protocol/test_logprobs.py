@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlxbridge.errors import RemoteProtocolError
-from mlxbridge.protocol.logprobs import decode_logprobs, encode_logprobs
+from mlxbridge.protocol.logprobs import MAX_TOKEN_BYTES, decode_logprobs, encode_logprobs
 from mlxbridge.types import TokenLogprob, TokenLogprobs
 
 candidates = st.builds(
@@ -22,6 +22,13 @@ tokens = st.builds(TokenLogprobs, candidates, st.lists(candidates, max_size=20).
 @given(token=tokens)
 def test_what_is_encoded_is_decoded_again(token: TokenLogprobs) -> None:
     assert decode_logprobs(encode_logprobs(token)) == token
+
+
+def test_longer_text_than_fits_is_cut() -> None:
+    short, long = TokenLogprob(1, -1.0, b"a"), TokenLogprob(2, -2.0, b"x" * 70_000)
+    found = decode_logprobs(encode_logprobs(TokenLogprobs(long, (short, long))))
+    cut = TokenLogprob(2, -2.0, b"x" * MAX_TOKEN_BYTES)
+    assert found == TokenLogprobs(cut, (short, cut))
 
 
 @given(token=tokens, cut=st.integers(min_value=1))

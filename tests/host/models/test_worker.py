@@ -23,6 +23,7 @@ from mlxbridge.host.models import worker as worker_module
 from mlxbridge.host.models.job import Job
 from mlxbridge.host.models.worker import Worker
 from mlxbridge.protocol.events import TokensReceived
+from mlxbridge.protocol.limits import MAX_TOTAL
 from tests.host.engine.tiny import byte_level_tokenizer, save_model, save_tokenizer
 
 
@@ -168,6 +169,8 @@ def test_what_the_guest_wrote_cannot_say_whose_call_it_is() -> None:
     left = worker_module._time_left_ms(origin)
     assert left is not None and 9_000 < left <= 10_000
     assert worker_module._time_left_ms(Origin(deadline_at=time.monotonic() - 1)) == 0
+    latest = time.monotonic() + MAX_TOTAL / 1000  # in a float it may be a little more
+    assert worker_module._time_left_ms(Origin(deadline_at=latest + 1e4)) == MAX_TOTAL
     assert worker_module._time_left_ms(Origin()) is None
 
 

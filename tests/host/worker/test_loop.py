@@ -10,13 +10,21 @@ from typing import Any
 
 import pytest
 
-from mlxbridge.errors import DeadlineExceeded, InvalidArgument, ModelLoadFailed, Overloaded, UnknownMethod
+from mlxbridge.errors import (
+    DeadlineExceeded,
+    InvalidArgument,
+    LimitExceeded,
+    ModelLoadFailed,
+    Overloaded,
+    UnknownMethod,
+)
 from mlxbridge.host.engine.batch import BatchEngine
 from mlxbridge.host.engine.interface import Engine, EngineLimits, GenerateRequest, Origin
 from mlxbridge.host.engine.loader import LoadedModel, load
 from mlxbridge.host.worker import backlog as backlog_module
 from mlxbridge.host.worker.loop import Tell, WorkerLoop
 from mlxbridge.protocol import GuestConnection, Windows
+from mlxbridge.protocol import host as host_module
 from mlxbridge.protocol.events import ErrorReceived, Event, ItemReceived, ResultReceived, TokensReceived
 from mlxbridge.protocol.logprobs import decode_logprobs
 from tests.host.engine.tiny import byte_level_tokenizer, save_model, save_tokenizer
@@ -216,6 +224,25 @@ def test_logprobs_are_sent_for_the_calls_that_ask(ready: FrontEnd) -> None:
                     assert all(len(token.top) == 2 for token in tokens)
                     num_tokens += len(tokens)
     assert num_tokens == 6
+
+
+def test_call_whose_logprobs_nobody_takes_is_stopped(
+    ready: FrontEnd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host_module, "MAX_HELD_LOGPROB_BYTES", 1000)
+    request = {"prompt": "hello there", "max_tokens": 300, "ignore_eos": True, "logprobs": 5}
+    params = {"request": request, "guest": "someone", "cache_scope": ""}
+    unread = ready.connection.open_call("generate", params, windows=Windows(items=0))
+    plain = generate(ready, max_tokens=300, ignore_eos=True)
+    while ready.tokens(plain) < 50:
+        ready.turn()
+    stats = ready.connection.open_call("stats", {})
+    ready.connection.consume(unread, items=1)  # what was held leaves, and behind it the reason
+    ready.turn()
+    counted, end = ready.end(stats), ready.end(unread)
+    assert isinstance(counted, ResultReceived) and counted.result["running"] == 1
+    assert isinstance(end, ErrorReceived) and isinstance(end.error, LimitExceeded)
+    assert ready.tokens(unread) == 1
 
 
 def test_result_says_which_token_ended_the_answer(ready: FrontEnd) -> None:
