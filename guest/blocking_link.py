@@ -123,15 +123,17 @@ class BlockingLink:
                 self._flush()
                 if self._wire.unsent:
                     self._push(method, deadline)
+                for call in calls:
+                    if call.error is not None:  # refused before the last one had left, or the link broke
+                        raise call.error
             except BaseException as error:
                 for call in calls:
                     self._calls.give_up(call, ConnectionLost(f"{method} was interrupted"))
                 if not isinstance(error, BridgeError):
                     self._break("interrupted while sending")
+                elif self._calls.closed is None:
+                    self._flush()
                 raise
-            for call in calls:
-                if call.error is not None:  # the link broke under it
-                    raise call.error
             return calls
 
     def wait(self, call: Call, deadline: float | None) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 
 from mlxbridge import AsyncClient, Client, Generation
-from mlxbridge.errors import DeadlineExceeded, LimitExceeded, Overloaded, UsageError
+from mlxbridge.errors import ConnectionLost, DeadlineExceeded, LimitExceeded, Overloaded, UsageError
 from mlxbridge.guest.calls import NO_PAYLOADS
 from mlxbridge.protocol import HostConnection, Limits
 from mlxbridge.protocol.events import CallCancelled, CallOpened, Event
@@ -42,8 +44,10 @@ class Answers:
             connection.send_tokens([event.call], [[choice]], ["only "])
         elif prompt == "fail 2" and choice != 2:
             connection.send_tokens([event.call], [[choice]], ["only "])  # and nothing more comes
-        elif prompt == "fail 2":
+        elif prompt == "fail 2" or (prompt.startswith("fail 0") and choice == 0):
             connection.fail(event.call, Overloaded("busy"))
+        elif prompt.startswith("fail 0"):
+            pass
         else:
             # More rows than the first credit, in one frame: credit must be given back for each call.
             connection.send_tokens([event.call] * 600, [[number] for number in range(600)], ["."] * 600)
@@ -102,6 +106,25 @@ def test_one_that_fails_cancels_the_others(ask: Ask, answers: Answers) -> None:
     until(lambda: len(answers.cancelled) == 3)
     assert answers.cancelled == [answers.opened[0], answers.opened[1], answers.opened[3]]
     assert len(ask("x", n=8, seed=SEED)) == 8  # every place is free again
+
+
+def test_first_that_fails_before_the_last_has_left_cancels_the_others(
+    host: ScriptHost, answers: Answers
+) -> None:
+    with Client(host.url, timeout=20) as client:
+
+        def read() -> None:
+            with contextlib.suppress(ConnectionLost):
+                client.generate("hang 0", seed=SEED)
+
+        reading = threading.Thread(target=read)
+        reading.start()
+        until(lambda: len(answers.opened) == 1)
+        with pytest.raises(Overloaded, match="busy"):
+            client.generate("fail 0" + "x" * 2_000_000, n=4, seed=SEED)
+        until(lambda: len(answers.cancelled) == 3)
+        assert len(client.generate("x", n=7)) == 7
+    reading.join()
 
 
 def test_timeout_covers_all(ask: Ask, answers: Answers) -> None:
