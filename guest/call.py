@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
+from math import isfinite
 from time import perf_counter
 from typing import Any, cast
 
@@ -150,16 +151,22 @@ class Collector:
 
 
 def read_usage(result: Mapping[str, Any]) -> Usage:
-    """The ``Usage`` in a generate call's RESULT."""
+    """The ``Usage`` in a generate call's RESULT; what has a wrong type counts as missing."""
     stop_string, stop_token_id = result.get("stop_string"), result.get("stop_token_id")
     return Usage(
         finish_reason=cast(FinishReason, result.get("finish_reason", "stop")),
-        prompt_tokens=int(result.get("prompt_tokens", 0)),
-        completion_tokens=int(result.get("completion_tokens", 0)),
-        cached_tokens=int(result.get("cached_tokens", 0)),
+        prompt_tokens=int(read_number(result, "prompt_tokens")),
+        completion_tokens=int(read_number(result, "completion_tokens")),
+        cached_tokens=int(read_number(result, "cached_tokens")),
         stop_string=stop_string if isinstance(stop_string, str) else None,
         stop_token_id=stop_token_id if isinstance(stop_token_id, int) else None,
-        queue_seconds=result.get("queue_ms", 0) / 1000,
-        prefill_seconds=result.get("prefill_ms", 0) / 1000,
-        decode_seconds=result.get("decode_ms", 0) / 1000,
+        queue_seconds=read_number(result, "queue_ms") / 1000,
+        prefill_seconds=read_number(result, "prefill_ms") / 1000,
+        decode_seconds=read_number(result, "decode_ms") / 1000,
     )
+
+
+def read_number(result: Mapping[str, Any], name: str) -> float:
+    """A number in a RESULT; 0 if there is none."""
+    number: Any = result.get(name)
+    return number if type(number) in (int, float) and isfinite(number) else 0

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from mlxbridge.errors import UsageError
+from mlxbridge.guest.call import read_number
 from mlxbridge.protocol.limits import Limits
 from mlxbridge.types import GenerateOptions, Message, ModelInfo, Options, Prompt, Status
 
@@ -161,7 +162,8 @@ def deadline_ms(timeout: float | None) -> int | None:
 
 def read_models(result: Mapping[str, Any]) -> list[ModelInfo]:
     """The models in the RESULT of ``models`` and ``status``."""
-    return [read_model(entry) for entry in result.get("models", []) if isinstance(entry, dict)]
+    models = result.get("models")
+    return [read_model(entry) for entry in models if isinstance(entry, dict)] if type(models) is list else []
 
 
 def read_model(entry: Mapping[str, Any]) -> ModelInfo:
@@ -179,8 +181,8 @@ def read_status(result: Mapping[str, Any]) -> Status:
     """The RESULT of ``status``."""
     return Status(
         software=str(result.get("software", "")),
-        uptime_seconds=result.get("uptime_ms", 0) / 1000,
-        connections=int(result.get("connections", 0)),
-        calls=int(result.get("calls", 0)),
+        uptime_seconds=read_number(result, "uptime_ms") / 1000,
+        connections=int(read_number(result, "connections")),
+        calls=int(read_number(result, "calls")),
         models=read_models(result),
     )

@@ -6,10 +6,11 @@ from typing import Any, cast
 import pytest
 
 from mlxbridge.errors import UsageError
+from mlxbridge.guest.call import read_usage
 from mlxbridge.guest.requests import choices, deadline_ms, generate_params, read_model, read_status
 from mlxbridge.host.params import GENERATE_PARAMS, parse_generate
 from mlxbridge.protocol.codec import decode
-from mlxbridge.types import GenerateOptions
+from mlxbridge.types import GenerateOptions, Usage
 from tests.helpers.wire import pack
 
 
@@ -117,3 +118,19 @@ def test_unknown_facts_about_a_model_are_kept_as_details() -> None:
 
 def test_status_survives_a_host_that_says_less() -> None:
     assert read_status({}).models == []
+
+
+@pytest.mark.parametrize("odd", ["7", None, [1], {}, True, float("nan"), float("inf")])
+def test_what_a_host_says_with_a_wrong_type_counts_as_missing(odd: Any) -> None:
+    numbers = (
+        "prompt_tokens",
+        "completion_tokens",
+        "cached_tokens",
+        "queue_ms",
+        "prefill_ms",
+        "decode_ms",
+    )
+    assert read_usage(dict.fromkeys(numbers, odd)) == Usage(
+        finish_reason="stop", prompt_tokens=0, completion_tokens=0
+    )
+    assert read_status(dict.fromkeys(("uptime_ms", "connections", "calls", "models"), odd)) == read_status({})
