@@ -12,7 +12,7 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
 
-from mlxbridge.host.engine.caches import Source, can_be_batched
+from mlxbridge.host.engine.caches import Source, can_be_batched, row_of
 from mlxbridge.host.engine.prefix_cache import BLOCK_TOKENS, PrefixCache
 from mlxbridge.host.engine.prefix_tree import pack
 from mlxbridge.host.engine.reading import Group, Reading
@@ -53,7 +53,8 @@ def is_exact_with_prefixes(model: Any, vocabulary_size: int) -> bool:
         while group.num_left:
             group.read(length)
         prefixes.commit()
-        return prefix.num_tokens, list(group.finish()[0].source.caches)
+        source = group.finish()[0].source
+        return prefix.num_tokens, [row_of(item, source.index, source.length) for item in source.caches]
 
     try:
         read(BLOCK_TOKENS + 5)

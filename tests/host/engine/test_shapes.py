@@ -56,6 +56,9 @@ def test_answers_are_the_same(loaded: LoadedModel, monkeypatch: pytest.MonkeyPat
     model = make_model(name)
     other = replace(loaded, model=model, eos_ids=frozenset(), config={}, context_length=None)
     answers = Answers(BatchEngine(other))
+    assert answers.engine.stats()["prefix_cache_budget"] > 0, (
+        "fillers are not taken for a state outside the caches"
+    )
     texts = prompts(8, [300, 3, 290, 41, 44, 40, 1, 600])
     for call, prompt in enumerate(texts):
         answers.submit(call, prompt=prompt, max_tokens=6)
