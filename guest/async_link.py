@@ -98,8 +98,10 @@ class AsyncLink:
         calls: list[Call] = []
         self._calls.check_count(len(params))
         try:
-            while self._connection.num_openable < len(params) and self.usable:
+            must_wait = bool(self._waiters)  # else those who want few calls would keep one who wants many out for ever
+            while (must_wait or self._connection.num_openable < len(params)) and self.usable:
                 await self._wait_for_slots(len(params))
+                must_wait = False
             if self._calls.closed is not None:
                 raise self._calls.closed
             if not self.usable:

@@ -180,6 +180,22 @@ async def test_several_async_calls_wait_in_turn(host: ScriptHost, answers: Answe
         assert answers.prompts[7:] == ["eight"] * 8 + ["five"] * 5 + ["two"] * 2
 
 
+async def test_whoever_wants_one_call_does_not_overtake_who_waits_for_many(
+    host: ScriptHost, answers: Answers
+) -> None:
+    async with AsyncClient(host.url, timeout=20) as client:
+        held = await client.stream("hang 0", seed=SEED)
+        many = asyncio.create_task(client.generate("many", n=8, seed=SEED))
+        await asyncio.sleep(0)
+        one = asyncio.create_task(client.generate("one", seed=SEED))
+        late = asyncio.create_task(client.generate("late", seed=SEED))
+        await asyncio.sleep(0)
+        late.cancel()
+        await held.aclose()
+        await asyncio.gather(many, one)
+        assert answers.prompts[1:] == ["many"] * 8 + ["one"]
+
+
 async def test_cancelled_task_cancels_all_its_calls(host: ScriptHost, answers: Answers) -> None:
     async with AsyncClient(host.url) as client:
         task = asyncio.create_task(client.generate("fail 2", n=2, seed=SEED))
