@@ -33,7 +33,7 @@ class Options(TypedDict, total=False):
     max_tokens: int | None
     """Most tokens to generate; what fits, up to the host's own bound, if left out."""
     min_tokens: int | None
-    """Tokens to generate before EOS or one of ``stop_token_ids`` may come."""
+    """Tokens to generate before EOS or one of ``stop_token_ids`` may come; a ``stop`` text ends the answer all the same."""
     temperature: float | None
     """0 takes the likeliest token (default), higher is more random."""
     top_p: float | None
@@ -97,7 +97,7 @@ class TokenLogprob(NamedTuple):
 class TokenLogprobs(NamedTuple):
     """The token that was chosen, and the likeliest ones, best first, as many as were asked for.
 
-    Probabilities are the model's own after ``logit_bias`` and penalties, before temperature and filters.
+    Probabilities are the model's own after ``logit_bias``, penalties and ``min_tokens``, before temperature and filters.
     """
 
     chosen: TokenLogprob
