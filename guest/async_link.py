@@ -98,7 +98,8 @@ class AsyncLink:
         calls: list[Call] = []
         self._calls.check_count(len(params))
         try:
-            must_wait = bool(self._waiters)  # else those who want few calls would keep one who wants many out for ever
+            # Behind those who wait already: who wants few calls must not keep one who wants many out for ever.
+            must_wait = bool(self._waiters)
             while (must_wait or self._connection.num_openable < len(params)) and self.usable:
                 await self._wait_for_slots(len(params))
                 must_wait = False
