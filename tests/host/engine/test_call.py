@@ -1,0 +1,80 @@
+"""How one call ends where several ends come together."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlxbridge.host.engine.call import Call
+from mlxbridge.host.engine.detokenize import Vocabulary
+from mlxbridge.host.engine.loader import LoadedModel
+from mlxbridge.host.engine.rows import Job
+from mlxbridge.host.engine.stops import StopMatcher
+
+STOP_TOKEN = 7
+
+
+@pytest.fixture(scope="module")
+def vocabulary(loaded: LoadedModel) -> Vocabulary:
+    return Vocabulary(loaded.tokenizer)
+
+
+def token_of(vocabulary: Vocabulary, data: bytes) -> int:
+    return next(token for token in range(384) if vocabulary.bytes_of(token) == data)
+
+
+def call_with(vocabulary: Vocabulary, *stops: str, max_tokens: int = 100) -> Call:
+    return Call(
+        1,
+        job=Job(prompt=[1], max_tokens=max_tokens),
+        eos_ids=frozenset({1}),
+        stop_token_ids=frozenset({STOP_TOKEN}),
+        vocabulary=vocabulary,
+        stops=StopMatcher(stops),
+    )
+
+
+def test_stop_string_comes_before_the_last_token_there_may_be(vocabulary: Vocabulary) -> None:
+    row = call_with(vocabulary, "a", max_tokens=1).feed(token_of(vocabulary, b"a"), None)
+    assert row.usage is not None
+    assert (row.text, row.usage.finish_reason, row.usage.stop_string) == ("", "stop", "a")
+    assert row.token_ids == [token_of(vocabulary, b"a")]
+
+
+def test_half_a_character_at_the_end_may_complete_a_stop_string(vocabulary: Vocabulary) -> None:
+    half = token_of(vocabulary, b"\xe4")
+    row = call_with(vocabulary, "\ufffd", max_tokens=1).feed(half, None)
+    assert row.usage is not None
+    assert (row.text, row.usage.finish_reason, row.usage.stop_string) == ("", "stop", "\ufffd")
+    plain = call_with(vocabulary, max_tokens=1).feed(half, None)
+    assert plain.usage is not None
+    assert (plain.text, plain.usage.finish_reason, plain.usage.stop_string) == ("\ufffd", "length", None)
+
+
+def test_of_stop_string_and_stop_token_only_the_first_is_named(vocabulary: Vocabulary) -> None:
+    call = call_with(vocabulary, "\ufffd")
+    assert call.feed(token_of(vocabulary, b"\xe4"), None).usage is None
+    last = call.feed(STOP_TOKEN, None)
+    assert last.usage is not None
+    assert (last.usage.stop_string, last.usage.stop_token_id) == ("\ufffd", None)
+    assert (last.token_ids, last.text, last.usage.completion_tokens) == ([], "", 2)
+    other = call_with(vocabulary, "zz").feed(STOP_TOKEN, None)
+    assert other.usage is not None and other.usage.stop_token_id == STOP_TOKEN
+
+
+@pytest.mark.parametrize("data", [b"<eos>", b"<stop>", b"b"])
+def test_what_was_held_back_comes_with_the_end(vocabulary: Vocabulary, data: bytes) -> None:
+    ends = {b"<eos>": 1, b"<stop>": STOP_TOKEN}
+    call = call_with(vocabulary, "aab", max_tokens=2)
+    assert call.feed(token_of(vocabulary, b"a"), None).text == ""
+    row = call.feed(ends.get(data) or token_of(vocabulary, data), None)
+    assert row.usage is not None
+    assert row.usage.finish_reason == ("stop" if data in ends else "length")
+    assert row.text == ("a" if data in ends else "ab")
+
+
+def test_what_was_held_back_comes_with_a_cancel(vocabulary: Vocabulary) -> None:
+    call = call_with(vocabulary, "aab")
+    assert call.feed(token_of(vocabulary, b"a"), None).text == ""
+    row = call.cancel()
+    assert row.usage is not None
+    assert (row.text, row.usage.finish_reason) == ("a", "cancelled")
