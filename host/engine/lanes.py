@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,10 +122,12 @@ class Lanes:
         decoded.failed.append((list(jobs), exc))
 
     def drop_idle(self) -> None:
-        """Give the memory of lanes back whose rows have all ended."""
-        for lane in self._lanes:
-            lane.settle()
-        self._lanes = [lane for lane in self._lanes if lane.num_rows]
+        """Give all memory back, once all rows have ended."""
+        lanes, self._lanes = self._lanes, []
+        for lane in lanes:
+            # Nobody waits any more: if a row cannot be kept for later prompts, that is all that is lost.
+            with suppress(Exception):
+                lane.settle()
 
     def compact(self) -> None:
         """Give all memory back that no row needs, whatever that copies."""

@@ -173,6 +173,23 @@ def test_every_job_leaves_once_and_its_memory_with_the_last(model: Any) -> None:
     assert set(run.left) == set(run.tokens) and len(run.left) == len(run.tokens)
 
 
+def test_row_that_cannot_be_kept_at_the_end_does_not_keep_the_others(model: Any) -> None:
+    left: list[Job] = []
+
+    def leave(job: Job, caches: RowCaches, place: int) -> None:
+        left.append(job)
+        if len(left) == 1:
+            raise RuntimeError("[malloc] no memory")
+
+    lanes = Lanes(model, is_batched=False, weight_bytes=0, leave=leave)
+    rows = [ready(model, prompt, 5) for prompt in prompts(4, 5)]
+    lanes.step(rows)
+    for row in rows:
+        row.job.ended = True
+    lanes.drop_idle()
+    assert set(left) == {row.job for row in rows} and lanes.num_lanes == lanes.num_bytes == 0
+
+
 def test_given_up_places_go_to_newcomers(model: Any) -> None:
     run = Run(model)
     run.step([ready(model, prompt, 20) for prompt in prompts(*[6] * 9)])
