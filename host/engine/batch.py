@@ -25,7 +25,7 @@ from mlxbridge.host.engine.lanes import Lanes
 from mlxbridge.host.engine.loader import LoadedModel
 from mlxbridge.host.engine.logprobs import Likelihoods
 from mlxbridge.host.engine.memory import cache_budgets, is_out_of_memory
-from mlxbridge.host.engine.prefill import Prefill
+from mlxbridge.host.engine.prefill import MAX_GROUP_ROWS, Prefill
 from mlxbridge.host.engine.prefix_cache import PrefixCache
 from mlxbridge.host.engine.prompt import encode_prompt, token_limit
 from mlxbridge.host.engine.queue import Queue, Ticket
@@ -348,6 +348,7 @@ class BatchEngine:
         if not self._running:
             self._lanes.drop_idle()
             self._prefill.clear()
+            self._held.clear()
             self._prefixes.commit()
 
     def _fail_running(self, exc: Exception) -> list[Row]:
@@ -363,7 +364,8 @@ class BatchEngine:
             weight_bytes=self._facts["bytes"],
             leave=self._prefixes.leave,
         )
-        self._prefill = Prefill(self._loaded.model, self._prefixes)
+        max_rows = MAX_GROUP_ROWS if self._is_batched else 1
+        self._prefill = Prefill(self._loaded.model, self._prefixes, max_rows=max_rows)
         self._held = []
 
 

@@ -118,7 +118,7 @@ class Call:
             finish_reason=reason,
             prompt_tokens=len(self.job.prompt),
             completion_tokens=len(self.job.answer),
-            cached_tokens=self.job.num_reused,
+            cached_tokens=self.job.num_reused or 0,
             stop_string=self._stops.matched,
             stop_token_id=self._stop_token_id if self._stops.matched is None else None,
             queue_seconds=admitted_at - self._submitted_at,

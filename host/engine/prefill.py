@@ -43,14 +43,23 @@ class Progress:
 class Prefill:
     """All prompts that are being read."""
 
-    def __init__(self, model: Any, prefixes: PrefixCache) -> None:
+    def __init__(self, model: Any, prefixes: PrefixCache, *, max_rows: int = MAX_GROUP_ROWS) -> None:
+        """Begin with none.
+
+        Args:
+            model: what reads.
+            prefixes: what need not be read.
+            max_rows: prompts that may be read side by side; 1 for a model whose rows are not exact beside others.
+        """
         self._model = model
         self._prefixes = prefixes
+        self._max_rows = max_rows
         self._found_in = prefixes.version
         self._fresh: list[Reading] = []
         self._groups: list[Group] = []
         self._in_flight: Group | None = None
         self._oldest_is_next = True
+        self._num_readings = 0
 
     @property
     def num_bytes(self) -> int:
@@ -60,14 +69,18 @@ class Prefill:
     def add(self, job: Job) -> None:
         """Queue a job."""
         tokens = pack(job.context[:-1])
-        begun = (reading for group in self._groups for reading in group.readings)
+        begun = [reading for group in self._groups for reading in group.readings]
         for reading in (*self._fresh, *begun):
             if reading.tokens == tokens and reading.scope == job.scope:
                 reading.jobs.append(job)
-                job.reuse(reading.length)
+                if reading in begun:
+                    job.reuse(reading.length)
                 return
         prefix = self._prefixes.find(job.scope, tokens)
-        self._fresh.append(Reading(job.context[:-1], job.scope, tokens, prefix, [job]))
+        self._num_readings += 1
+        self._fresh.append(
+            Reading(job.context[:-1], job.scope, tokens, prefix, [job], number=self._num_readings)
+        )
 
     def clear(self) -> None:
         """Forget all jobs."""
@@ -104,21 +117,20 @@ class Prefill:
     def _next_group(self, budget: int, progress: Progress) -> Group | None:
         """The oldest prompt and the shortest take turns, so that neither waits for the other for long."""
         oldest, self._oldest_is_next = self._oldest_is_next, not self._oldest_is_next
+
+        def rank(each: Group | Reading) -> int:
+            return each.number if oldest else each.num_left
+
         free = [reading for reading in self._fresh if not self._will_be_helped(reading)]
-        lengths = [reading.num_left for reading in free]
-        begun = min(self._groups, key=lambda group: group.num_left, default=None)
-        if oldest and self._groups:
-            return self._groups[0]
-        if begun is not None and (not lengths or begun.num_left <= min(lengths)):
+        begun, lead = min(self._groups, key=rank, default=None), min(free, key=rank, default=None)
+        if lead is None or (begun is not None and rank(begun) <= rank(lead)):
             return begun
-        if not lengths:
-            return None
-        group = self._begin(free, 0 if oldest else lengths.index(min(lengths)), budget)
+        group = self._begin(free, lead, budget)
         progress.num_copied += sum(reading.prefix.num_tokens for reading in group.readings)
         return group
 
-    def _begin(self, free: list[Reading], lead: int, budget: int) -> Group:
-        mates = self._mates(free, free[lead])
+    def _begin(self, free: list[Reading], lead: Reading, budget: int) -> Group:
+        mates = self._mates(free, lead)
 
         def choose(max_rows: int) -> list[int]:
             return group_of(
@@ -129,7 +141,7 @@ class Prefill:
                 max_tokens=MAX_GROUP_TOKENS,
             )
 
-        chosen = choose(min(MAX_GROUP_ROWS, max(1, budget)))
+        chosen = choose(min(self._max_rows, max(1, budget)))
         if is_new_length_dear():
             chosen = choose(round_rows(len(chosen)))
         group = Group(self._model, self._prefixes, [mates[index] for index in chosen])

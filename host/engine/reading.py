@@ -23,6 +23,7 @@ class Reading:
         token_ids: what is to be in the caches.
         tokens: the same, packed.
         prefix: what need not be read.
+        number: of arrival.
     """
 
     token_ids: list[int]
@@ -30,6 +31,7 @@ class Reading:
     tokens: bytes
     prefix: Prefix
     jobs: list[Job]
+    number: int = 0
 
     @property
     def is_wanted(self) -> bool:
@@ -46,9 +48,21 @@ class Reading:
         """Tokens that have to be read."""
         return self.length - self.prefix.num_tokens
 
+    def begin(self) -> None:
+        """Note for whom it is read: the first job that still waits; the others get all of it for nothing."""
+        num_tokens = self.prefix.num_tokens
+        for job in self.jobs:
+            if not job.ended:
+                job.reuse(num_tokens)
+                num_tokens = self.length
+
 
 class Group:
-    """Prompts that are read side by side, each from the same length of cached tokens on."""
+    """Prompts that are read side by side, each from the same length of cached tokens on.
+
+    Attributes:
+        number: of arrival, the oldest prompt's.
+    """
 
     def __init__(self, model: Any, prefixes: PrefixCache, readings: list[Reading]) -> None:
         self.readings = readings
@@ -60,8 +74,9 @@ class Group:
         width = max(reading.length for reading in readings)
         self._width = round_up(width) if self._is_rounded else width
         self._num_read = readings[0].prefix.num_tokens
+        self.number = min(reading.number for reading in readings)
         for reading in readings:
-            reading.jobs[0].reuse(reading.prefix.num_tokens)
+            reading.begin()
 
     @property
     def num_left(self) -> int:

@@ -16,7 +16,7 @@ class Job:
         max_tokens: tokens that may be drawn.
         scope: whose cached prefixes it may use.
         num_drawn: tokens whose computation was queued; the last one may not have been read.
-        num_reused: tokens of the prompt that were not read for it.
+        num_reused: tokens of the prompt that were not read for it; None until it begins to be read.
         answer: tokens that have been read.
         context: tokens that its caches are made from, at the beginning: the prompt, and of a job that begins again
             the answer so far.
@@ -28,7 +28,7 @@ class Job:
     settings: Settings = GREEDY
     scope: str = ""
     num_drawn: int = 0
-    num_reused: int = 0
+    num_reused: int | None = None
     answer: list[int] = field(default_factory=list)
     ended: bool = False
     context: list[int] = field(init=False)
@@ -43,7 +43,7 @@ class Job:
 
     def reuse(self, num_tokens: int) -> None:
         """Note how much of the prompt was not read for it; what is read when it begins again does not count."""
-        if not self.answer:
+        if self.num_reused is None:
             self.num_reused = num_tokens
 
     def again(self) -> Job:

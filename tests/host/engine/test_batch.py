@@ -9,6 +9,7 @@ import mlx.core as mx
 import pytest
 from mlx_lm import stream_generate
 from mlx_lm.models import cache as mlx_lm_cache
+from mlx_lm.models import llama
 
 from mlxbridge.errors import ContextTooLong, InternalError, InvalidArgument, Overloaded
 from mlxbridge.host.engine.batch import BatchEngine
@@ -336,6 +337,26 @@ def test_model_that_cannot_be_batched_takes_turns(
     for call in range(4):
         batched.submit(call, prompt=TEXTS[call], max_tokens=12, temperature=0.7 * (call % 2), seed=call)
     assert batched.finish().tokens == answers.tokens
+
+
+def test_model_that_mixes_rows_is_not_given_prompts_side_by_side(
+    make_engine: MakeEngine, endless: LoadedModel
+) -> None:
+    class Mixing(llama.Model):
+        def __call__(self, inputs: mx.array, *arguments: Any, **options: Any) -> Any:
+            return super().__call__((inputs + inputs[:1]) // 2, *arguments, **options)
+
+    model = Mixing(endless.model.args)
+    model.update(endless.model.parameters())
+    answers = Answers(make_engine(replace(endless, model=model)))
+    assert answers.engine.describe()["batched"] is False
+    for call in range(3):
+        answers.submit(call, prompt=[call + 5] * 30, max_tokens=12)
+    answers.finish()
+    for call in range(3):
+        alone = Answers(make_engine(replace(endless, model=model)))
+        alone.submit(call, prompt=[call + 5] * 30, max_tokens=12)
+        assert alone.finish().tokens[call] == answers.tokens[call]
 
 
 def test_requests_are_not_mixed_up(free: Answers, endless: LoadedModel) -> None:

@@ -166,6 +166,30 @@ def test_short_prompt_does_not_wait_for_a_long_one_nor_the_long_one_for_many_sho
     assert number < 60, "of every two passes one is the long prompt's"
 
 
+def test_long_prompt_that_was_not_begun_does_not_wait_for_many_short() -> None:
+    reader = Reader()
+    first, long = jobs(45, 100)
+    reader.add(first, long)
+    for _ in range(3):
+        reader.step(20)
+    for number in range(60):  # whenever it is the oldest's turn, one that takes two passes is half read
+        reader.add(job(30, seed=1000 + number))
+        reader.step(20)
+        reader.step(20)
+        if long in [row.job for row in reader.ready]:
+            break
+    assert number < 20, "of every two passes one is the oldest prompt's"
+
+
+def test_rows_that_are_not_exact_beside_others_are_read_one_by_one() -> None:
+    reader = Reader()
+    reader.prefill = Prefill(reader.model, PrefixCache(reader.model, 0), max_rows=1)
+    asked = jobs(12, 12, 12)
+    reader.add(*asked)
+    reader.finish(1000, 3, is_alone=True)
+    assert [len(rows) for rows in reader.model.read] == [1, 1, 1]
+
+
 def test_prompt_of_one_token_is_ready_without_a_pass() -> None:
     reader = Reader()
     (one,) = jobs(1)

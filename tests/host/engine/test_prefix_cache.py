@@ -465,6 +465,16 @@ def test_reader_that_is_cancelled_leaves_those_that_wait_for_it(llama: LoadedMod
         assert answers.tokens[call] == expected(llama.model, stem + tokens(call, 20), 4)
 
 
+def test_prompt_is_read_for_the_first_that_still_waits_for_it(llama: LoadedModel) -> None:
+    answers = Answers(BatchEngine(llama))
+    for call in range(3):
+        answers.submit(call, prompt=tokens(1, 100), max_tokens=4)
+    answers.engine._admit()
+    answers.cancel(0)
+    answers.finish()
+    assert [num_cached(answers, call) for call in (1, 2)] == [0, 99]
+
+
 def test_stem_seen_twice_is_kept_for_states(mamba: LoadedModel) -> None:
     answers = Answers(BatchEngine(mamba))
     stem = tokens(1, 140)

@@ -16,6 +16,7 @@ from mlxbridge.host.engine.decode import Lane
 from mlxbridge.host.engine.lanes import Lanes
 from mlxbridge.host.engine.loader import LoadedModel
 from mlxbridge.host.engine.memory import is_out_of_memory
+from mlxbridge.host.engine.prefix_cache import PrefixCache
 from mlxbridge.host.engine.reading import Group
 from tests.host.engine.architectures import ARCHITECTURES, make_model
 from tests.host.engine.tiny import TEXTS, Answers
@@ -276,3 +277,41 @@ def test_what_counts_as_lack_of_memory() -> None:
     assert is_out_of_memory(MemoryError())
     assert not is_out_of_memory(ValueError("malloc"))
     assert not is_out_of_memory(RuntimeError("[matmul] shapes"))
+
+
+def test_row_that_cannot_be_kept_for_later_prompts_costs_nothing_else(
+    make_engine: MakeEngine, fragile: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def leave(*arguments: Any) -> None:
+        raise RuntimeError("[malloc] no memory")
+
+    monkeypatch.setattr(PrefixCache, "leave", leave)
+    answers = Answers(make_engine(fragile))
+    answers.submit(1, prompt=TEXTS[0], max_tokens=3)
+    answers.finish()
+    answers.submit(2, prompt=TEXTS[1], max_tokens=300)
+    answers.step(5)
+    answers.cancel(2)
+    answers.submit(3, prompt=TEXTS[0], max_tokens=3)
+    answers.finish()
+    assert answers.tokens[3] == answers.tokens[1] and len(answers.tokens[1]) == 3
+
+
+def test_prompts_that_are_read_again_do_not_count_as_cached(
+    make_engine: MakeEngine, fragile: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Lane.join
+
+    def fail_once(self: Lane, rows: Any) -> None:
+        monkeypatch.setattr(Lane, "join", real)
+        raise RuntimeError("odd")
+
+    answers = Answers(make_engine(fragile))
+    monkeypatch.setattr(Lane, "join", fail_once)
+    for call in (1, 2):
+        answers.submit(call, prompt=[call + 5] * 200, max_tokens=3)
+    answers.finish()
+    assert answers.engine.stats()["prefix_hits_total"] == 2, "the second time they were"
+    for call in (1, 2):
+        usage = answers.last[call].usage
+        assert usage is not None and usage.cached_tokens == 0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -203,6 +205,25 @@ def test_cancel_of_a_call_that_waits_again(
     answers.finish()
     assert len(answers.tokens[1]) == 120
     assert answers.engine.stats()["kv_bytes_used"] == answers.engine.stats()["kv_bytes_projected"] == 0
+
+
+def test_row_that_is_held_is_forgotten_when_everybody_has_gone(
+    make_engine: MakeEngine, endless: LoadedModel
+) -> None:
+    answers = Answers(make_engine(endless))
+    answers.engine._lanes._lane_bytes = 0
+    answers.submit(1, prompt="a", max_tokens=300)
+    answers.step(3)
+    answers.submit(2, prompt=[5] * 400, max_tokens=10)
+    for _ in range(100):
+        if answers.engine._held:
+            break
+        answers.step()
+    cache = weakref.ref(answers.engine._held[0].source.caches[0])
+    answers.cancel(1)
+    answers.cancel(2)
+    gc.collect()
+    assert cache() is None and not answers.engine.has_work
 
 
 def test_projection_counts_what_is_read_and_what_is_decoded(
