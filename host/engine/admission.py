@@ -30,6 +30,11 @@ class LaneSize(NamedTuple):
     num_left: int
 
 
+def mebibytes(num_bytes: int) -> str:
+    """A size for a message."""
+    return f"{num_bytes / 2**20:,.2f} MiB"
+
+
 class Admission:
     """Counts in bytes what is asked in tokens."""
 
@@ -55,9 +60,13 @@ class Admission:
             return min(most, room)
         num_tokens = num_prompt + (1 if max_tokens is None else most)
         num_bytes = self._footprint.row_bytes(num_tokens)
+        if room < 1:
+            advice = f"the prompt may have at most {max(0, self._most_tokens - 1)} tokens"
+        else:
+            advice = f"ask for at most {room} tokens"
         raise ContextTooLong(
-            f"{num_prompt} prompt tokens and {num_tokens - num_prompt} to generate take {num_bytes} bytes of cache, "
-            f"but {name} has {self.budget} for all calls; {self._most_tokens} tokens would fit",
+            f"{num_prompt} prompt tokens and {num_tokens - num_prompt} to generate take {mebibytes(num_bytes)} of "
+            f"cache, but {name} has {mebibytes(self.budget)} for all calls (the host's --kv-memory); {advice}",
             details={
                 "prompt_tokens": num_prompt,
                 "max_tokens": max_tokens,
