@@ -22,7 +22,7 @@ from mlxbridge.host.engine.interface import EngineLimits
 from mlxbridge.host.models.backlog import Backlog
 from mlxbridge.host.models.job import Job
 from mlxbridge.host.models.store import ModelSource
-from mlxbridge.host.models.worker import Worker
+from mlxbridge.host.models.worker import Worker, is_late
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +56,7 @@ class Model:
         self._supervisor: asyncio.Task[None] | None = None
         self._unloading: asyncio.Task[None] | None = None
         self._restarts = 0
+        self._num_expired = 0  # while no worker had them, or with workers that have ended
 
     def describe(self) -> dict[str, Any]:
         """Its map in ``models``, ``load`` and ``unload`` (SPEC.md §10)."""
@@ -82,6 +83,8 @@ class Model:
                     entry.update(await asyncio.wait_for(worker.ask("stats", {}), STATS_TIMEOUT_S))
                 except (TimeoutError, BridgeError):
                     entry["stats"] = "not answered"
+        # The engine's own number lacks those whose end the front, or the guest, told it first.
+        entry["expired_total"] = self._num_expired + (worker.num_expired if worker is not None else 0)
         entry["queued"] = len(self._backlog)
         return entry
 
@@ -137,7 +140,9 @@ class Model:
 
     def cancel(self, job: Job) -> None:
         """Nobody waits for the job any more."""
-        if not self._backlog.remove(job) and self._worker is not None:
+        if self._backlog.remove(job):
+            self._num_expired += is_late(job.origin)
+        elif self._worker is not None:
             self._worker.cancel(job)
 
     # -- unloading ---------------------------------------------------------------------------------------------
@@ -220,6 +225,7 @@ class Model:
             return await worker.ended()
         finally:
             await worker.stop()
+            self._num_expired += worker.num_expired
             self._worker = None
 
     def _tell(self, progress: Mapping[str, Any]) -> None:

@@ -13,7 +13,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mlxbridge import __version__
-from mlxbridge.errors import BridgeError, ConnectionLost, Overloaded, TransportError, WorkerLost
+from mlxbridge.errors import (
+    BridgeError,
+    ConnectionLost,
+    DeadlineExceeded,
+    Overloaded,
+    TransportError,
+    WorkerLost,
+)
 from mlxbridge.host.engine.interface import Origin
 from mlxbridge.host.models.job import Job, Sink
 from mlxbridge.protocol.events import (
@@ -35,6 +42,8 @@ _LIMITS = Limits(max_unacked_frames=1024)
 _OVERLOADED_RETRY_S = 1.0
 MAX_UNSENT_BYTES = 64 * 1024 * 1024
 STOP_TIMEOUT_S = 2.0
+# A guest watches its timeout too, and its clock began a little earlier: a cancel so shortly before is that.
+_GUEST_LEAD_S = 0.05
 
 Item = Callable[[Any], object]
 """Takes each item of an answer's stream."""
@@ -56,6 +65,7 @@ class Worker:
         self._ready: asyncio.Future[None] = loop.create_future()
         self._lost: asyncio.Future[None] = loop.create_future()
         self._jobs: dict[int, Job] = {}
+        self.num_expired = 0  # jobs that ended because their deadline had passed
         self._asked: dict[int, asyncio.Future[Mapping[str, Any]]] = {}
         self._listeners: dict[int, Item] = {}
         self._fault = ""  # what ended the link, if it was not the process's end
@@ -129,6 +139,7 @@ class Worker:
         """Nobody waits for the job any more; its slot is free before the worker's next step."""
         if job.worker_call is not None and self._jobs.get(job.worker_call) is job:
             del self._jobs[job.worker_call]
+            self.num_expired += is_late(job.origin)
             self._connection.cancel(job.worker_call)
             self._driver.flush()
 
@@ -225,6 +236,7 @@ class Worker:
             if isinstance(event, ResultReceived):
                 job.finish(event.result)
             else:
+                self.num_expired += isinstance(event.error, DeadlineExceeded)
                 job.fail(event.error)
             return
         self._listeners.pop(event.call, None)
@@ -255,6 +267,11 @@ class Worker:
 def _for_worker(job: Job) -> dict[str, Any]:
     # What the guest wrote stays apart: nothing in it can say whose call this is.
     return {"request": job.params, "guest": job.origin.guest, "cache_scope": job.origin.cache_scope}
+
+
+def is_late(origin: Origin) -> bool:
+    """Whether a call that is cancelled now has reached its deadline."""
+    return origin.deadline_at is not None and time.monotonic() >= origin.deadline_at - _GUEST_LEAD_S
 
 
 def _time_left_ms(origin: Origin) -> int | None:

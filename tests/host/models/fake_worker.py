@@ -21,6 +21,7 @@ class FakeWorker:
         self.process = SimpleNamespace(pid=len(self.started) + 1000)
         self.alive = True
         self.jobs: list[Job] = []
+        self.num_expired = 0
         self.tell: Callable[[Any], object] = lambda value: None
         self.may_stop = asyncio.Event()
         self.may_stop.set()

@@ -104,6 +104,32 @@ async def test_limits_and_deadlines_reach_the_engine(folder: Path) -> None:
     await limited.unload()
 
 
+async def test_deadlines_that_the_front_or_the_guest_sees_first_are_counted(model: Model) -> None:
+    sink = Sink()
+    now = time.monotonic()
+    waiting = Job(sink, 1, "generate", {"prompt": "hello"}, Origin(deadline_at=now))
+    model.submit(waiting)
+    model.cancel(waiting)
+    await model.load()
+    running = {
+        call: Job(
+            sink, call, "generate", {"prompt": "hello", "ignore_eos": True}, Origin(deadline_at=now + left)
+        )
+        for call, left in ((2, 60), (3, 120))
+    }
+    for each in running.values():
+        model.submit(each)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("time.monotonic", lambda: now + 60)
+        for each in running.values():
+            model.cancel(each)
+    assert (await model.report())["expired_total"] == 2
+    os.kill((await model.report())["pid"], signal.SIGKILL)
+    while model.state == "ready":
+        await asyncio.sleep(0.001)
+    assert (await model.report())["expired_total"] == 2
+
+
 async def test_cancelled_while_loading_never_runs(model: Model) -> None:
     sink = Sink()
     unwanted, wanted = job(sink, 1), job(sink, 2)
