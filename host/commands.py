@@ -60,7 +60,7 @@ def cli() -> None:
     default=_LIMITS.max_waiting,
     show_default=True,
     metavar="CALLS",
-    help="Calls that may wait for a model; more are refused as overloaded.",
+    help="Calls that may wait for a model, for a place or for memory; more are refused as overloaded.",
 )
 @click.option(
     "--kv-memory",

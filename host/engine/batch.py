@@ -76,6 +76,8 @@ class BatchEngine:
         self._running: dict[Job, Call] = {}
         # Of the running jobs those that are in no lane yet.
         self._reading: dict[Job, None] = {}
+        # Whether memory, not places, keeps the next call waiting, as of the latest step.
+        self._is_short = False
         # Rows whose prompts have been read, and which join in the next step.
         self._held: list[Ready] = []
         # No deadline of an open call is before this, on the clock of ``time.monotonic``.
@@ -106,7 +108,7 @@ class BatchEngine:
         """
         if call in self._open:
             raise ValueError(f"call {call} is open")
-        now, num_free = monotonic(), max(0, self._max_batch - len(self._running))
+        now, num_free = monotonic(), self._num_free()
         self._queue.check_room(guest=origin.guest, num_free=num_free, now=now)
         check_request(request)
         prompt = encode_prompt(self._loaded, request)
@@ -218,10 +220,18 @@ class BatchEngine:
         self._num_expired += len(late)
         return [call.expire() for call in late]
 
+    def _num_free(self) -> int:
+        """Calls that can begin beside those that run; what cannot for want of memory is no room for others."""
+        if self._is_short and len(self._queue):
+            return 0
+        return max(0, self._suspicion.limit - len(self._running))
+
     def _admit(self) -> None:
+        self._is_short = False
         while len(self._running) < self._suspicion.limit and (ticket := self._queue.next()) is not None:
             call = ticket.item
             if self._running and not self._fits(call.job):
+                self._is_short = True
                 break
             self._queue.take(ticket)
             call.admit()
@@ -247,6 +257,7 @@ class BatchEngine:
         while self._kv_bytes(1) > self._admission.budget and len(self._running) > 1:
             call = max(self._running.values(), key=lambda call: self._tickets[call].seniority)
             self._wait_again(call)
+            self._is_short = True
             self._lanes.compact()
             self._num_preempted += 1
 

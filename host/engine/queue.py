@@ -167,7 +167,8 @@ class Queue(Generic[T]):
             now: seconds.
 
         Raises:
-            Overloaded: too much waits, in all or of this guest's; ``retry_after`` is from how fast calls end now.
+            Overloaded: too much waits, in all or of this guest's; the message names the bound that was met, the details
+                have it as ``limit`` and what waits as ``waiting``; ``retry_after`` is from how fast calls end now.
         """
         self.check_room(guest=guest, num_tokens=num_tokens, num_free=num_free, now=now)
         rank = PRIORITIES.index(priority)
@@ -187,16 +188,39 @@ class Queue(Generic[T]):
         Raises:
             Overloaded: see ``add``.
         """
-        free = self._max_waiting + num_free - len(self)
+        waiting, free = len(self), self._max_waiting + num_free - len(self)
         free_tokens = self._max_tokens - self._num_tokens
         calls, tokens = self._held.get(guest, (0, 0))
-        if free <= 0 or (len(self) and num_tokens > free_tokens):
-            why = f"{len(self)} calls of {self._num_tokens} prompt tokens wait for {self._name}"
-        elif calls >= SHARE * free or tokens > SHARE * free_tokens:
-            why = f"{calls} calls of this guest's, of {tokens} prompt tokens, wait for {self._name}"
-        else:
-            return
-        raise Overloaded(f"{why}; try again later", retry_after=self.retry_after(now))
+        if free <= 0:
+            beside = f" beside {num_free} that can begin" if num_free else ""
+            raise self._overloaded(
+                f"{waiting} calls wait, and {self._max_waiting} may{beside} (--max-waiting)",
+                waiting=waiting,
+                limit=self._max_waiting,
+                now=now,
+            )
+        if waiting and num_tokens > free_tokens:
+            raise self._overloaded(
+                f"{self._num_tokens} prompt tokens wait, and {num_tokens} more would be over {self._max_tokens}",
+                waiting=self._num_tokens,
+                limit=self._max_tokens,
+                now=now,
+            )
+        if calls >= SHARE * free:
+            raise self._overloaded(
+                f"{calls} calls of this guest's wait, and while {free} more may wait its share is {SHARE * free}",
+                waiting=calls,
+                limit=SHARE * free,
+                now=now,
+            )
+        if tokens > SHARE * free_tokens:
+            raise self._overloaded(
+                f"{tokens} prompt tokens of this guest's wait, and while {free_tokens} more may wait its share is "
+                f"{SHARE * free_tokens}",
+                waiting=tokens,
+                limit=SHARE * free_tokens,
+                now=now,
+            )
 
     def next(self) -> Ticket[T] | None:
         """The call that gets the next place; it stays until it is taken."""
@@ -240,6 +264,14 @@ class Queue(Generic[T]):
             return FIRST_RETRY_AFTER_S
         pace = (now - self._ends[0]) / len(self._ends)
         return min(max(pace * max(1, len(self) // 8), _LEAST_RETRY_AFTER_S), _MOST_RETRY_AFTER_S)
+
+    def _overloaded(self, why: str, *, waiting: int, limit: int, now: float) -> Overloaded:
+        retry_after = self.retry_after(now)
+        return Overloaded(
+            f"{self._name} is busy: {why}; try again in {retry_after:.1f} s",
+            retry_after=retry_after,
+            details={"waiting": waiting, "limit": limit},
+        )
 
     def _hold(self, ticket: Ticket[T], sign: int) -> None:
         self._num_tokens += sign * ticket.num_tokens

@@ -7,6 +7,7 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
 
+from mlxbridge.errors import Overloaded
 from mlxbridge.host.engine.batch import BatchEngine
 from mlxbridge.host.engine.caches import can_be_padded, leaves, reserve
 from mlxbridge.host.engine.interface import GenerateRequest
@@ -49,7 +50,12 @@ def warm_up(engine: BatchEngine, loaded: LoadedModel) -> None:
         request = GenerateRequest(
             prompt=[0] * _NUM_TOKENS[call], max_tokens=4 + 2 * call, ignore_eos=True, **settings
         )
-        engine.submit(call, request)
+        try:
+            engine.submit(call, request)
+        except Overloaded:  # one at a time, then: so few may run and wait
+            while engine.has_work:
+                engine.step()
+            engine.submit(call, request)
         engine.step()
     while engine.has_work:
         engine.step()

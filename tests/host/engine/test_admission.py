@@ -39,7 +39,9 @@ def test_call_that_could_never_fit_is_refused_with_both_numbers() -> None:
 
 def test_refusal_names_the_option_and_a_number_that_is_taken() -> None:
     admission = Admission(Footprint(token_bytes=1024), 1 << 20)
-    with pytest.raises(ContextTooLong, match=r"take 1\.25 MiB of cache, but tiny has 1\.00 MiB .*--kv-memory") as caught:
+    with pytest.raises(
+        ContextTooLong, match=r"take 1\.25 MiB of cache, but tiny has 1\.00 MiB .*--kv-memory"
+    ) as caught:
         admission.token_limit("tiny", 15, 1100, 1100)
     most = int(re.fullmatch(r".*ask for at most (\d+) tokens", caught.value.message)[1])  # type: ignore[index]
     assert admission.token_limit("tiny", 15, most, most) == most

@@ -154,7 +154,10 @@ def test_full_queue_refuses_and_free_places_do_not_count_as_waiting() -> None:
     queue = make(2)
     for number in range(5):
         add(queue, "x", guest=str(number), num_free=3)
-    with pytest.raises(Overloaded, match="5 calls of 50 prompt tokens wait for tiny") as caught:
+    with pytest.raises(
+        Overloaded,
+        match=r"5 calls wait, and 2 may beside 3 that can begin \(--max-waiting\); try again in 1\.0 s",
+    ) as caught:
         add(queue, "x", guest="new", num_free=3)
     assert caught.value.retryable and caught.value.retry_after == 1.0
     add(queue, "x", guest="new", num_free=4)
@@ -164,7 +167,7 @@ def test_one_guest_cannot_fill_the_queue() -> None:
     queue = make(100)
     for _ in range(75):
         add(queue, "x", guest="greedy")
-    with pytest.raises(Overloaded, match="75 calls of this guest's"):
+    with pytest.raises(Overloaded, match="75 calls of this guest's wait"):
         add(queue, "x", guest="greedy")
     for number in range(20):
         add(queue, "x", guest=f"modest {number}")
@@ -177,7 +180,7 @@ def test_prompt_tokens_are_bounded_but_one_call_may_have_any_number() -> None:
         add(queue, "x", guest="b", num_tokens=1)
     queue.close(big, 0)
     add(queue, "x", guest="a", num_tokens=800)
-    with pytest.raises(Overloaded, match="of this guest's, of 800 prompt tokens"):
+    with pytest.raises(Overloaded, match="800 prompt tokens of this guest's wait"):
         add(queue, "x", guest="a", num_tokens=1)
     add(queue, "x", guest="b", num_tokens=200)
 

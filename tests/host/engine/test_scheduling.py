@@ -79,6 +79,33 @@ def test_full_queue_is_overloaded_but_not_by_one_guest_alone(narrow: Answers) ->
     narrow.finish()
 
 
+def test_burst_fills_the_free_places_whatever_may_wait(make_engine: MakeEngine, endless: LoadedModel) -> None:
+    answers = Answers(make_engine(endless, max_batch=4, max_waiting=0))
+    for call in range(4):
+        answers.submit_for(Origin(guest=str(call)), call, prompt="a", max_tokens=3)
+    with pytest.raises(Overloaded, match="--max-waiting"):
+        answers.submit_for(Origin(guest="one more"), 4, prompt="a", max_tokens=3)
+    answers.step()
+    assert answers.engine.stats()["running"] == 4
+    answers.finish()
+
+
+def test_places_that_memory_cannot_give_are_no_room(make_engine: MakeEngine, endless: LoadedModel) -> None:
+    answers = Answers(make_engine(endless, max_batch=8, max_waiting=1, kv_bytes=2 * PAGE))
+    for call in range(3):
+        answers.submit_for(Origin(guest=str(call)), call, prompt="a", max_tokens=100)
+    answers.step()
+    stats = answers.engine.stats()
+    assert (stats["running"], stats["waiting"]) == (2, 1)
+    with pytest.raises(Overloaded, match="1 calls wait, and 1 may") as caught:
+        answers.submit_for(Origin(guest="one more"), 3, prompt="a", max_tokens=3)
+    assert caught.value.details == {"waiting": 1, "limit": 1}
+    answers.finish()
+    answers.submit(4, prompt="a", max_tokens=3)
+    answers.finish()
+    assert len(answers.tokens[4]) == 3
+
+
 def test_passed_deadline_ends_a_waiting_and_a_running_call(
     narrow: Answers, monkeypatch: pytest.MonkeyPatch
 ) -> None:

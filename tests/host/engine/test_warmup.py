@@ -9,6 +9,7 @@ import pytest
 
 from mlxbridge.host.engine import warmup
 from mlxbridge.host.engine.batch import BatchEngine
+from mlxbridge.host.engine.interface import EngineLimits
 from mlxbridge.host.engine.loader import LoadedModel
 from mlxbridge.host.engine.warmup import warm_up
 from tests.host.engine.architectures import make_model
@@ -43,6 +44,16 @@ def test_a_short_context_is_enough(
     short = replace(loaded, context_length=context_length)
     engine = BatchEngine(short)
     warm_up(engine, short)
+    assert not engine.has_work
+
+
+@pytest.mark.parametrize("limits", [{"max_batch": 1}, {"kv_bytes": 256 * 512}])
+def test_an_engine_that_lets_nobody_wait_is_warmed_too(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch, limits: dict[str, int]
+) -> None:
+    monkeypatch.setattr(warmup, "is_gpu", lambda: True)
+    engine = BatchEngine(loaded, EngineLimits(max_waiting=0, **limits))
+    warm_up(engine, loaded)
     assert not engine.has_work
 
 
