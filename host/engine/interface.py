@@ -25,7 +25,8 @@ class EngineLimits:
         prefix_cache_bytes: memory for caches of prompts that may come again, beside ``kv_bytes``; 0: none; None: a
             share of what the device has left.
         prefill_chunk: prompt tokens read in one step while answers are running, at most; without running answers
-            eight times as many. How many it is depends on what steps take.
+            eight times as many. How many it is depends on what steps take; on CUDA pieces have sizes of their own, see
+            ``shapes``.
     """
 
     max_batch: int = 64

@@ -1,15 +1,18 @@
 """The calls that a worker has read and not yet begun: few are begun between two steps, so that answers go on meanwhile.
 
-Guests take turns, so that one who sends a thousand calls does not keep the next one from being looked at.
+Guests take turns, so that one who sends a thousand calls does not keep the next one from being looked at; and one may
+have at most ``SHARE`` times the memory waiting that is still free for all.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from mlxbridge.errors import Overloaded
 from mlxbridge.host.engine.interface import Origin
+from mlxbridge.host.engine.queue import SHARE
 from mlxbridge.host.params import estimate_bytes
 
 MAX_BYTES = 64 * 1024 * 1024
@@ -32,6 +35,7 @@ class Backlog:
         # The next guest's first.
         self._guests: dict[str, dict[int, None]] = {}
         self._num_bytes = 0
+        self._guest_bytes: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -40,27 +44,33 @@ class Backlog:
         """Let a call wait.
 
         Raises:
-            Overloaded: what waits takes too much memory.
+            Overloaded: what waits takes too much memory, all of it or this guest's.
         """
-        size = estimate_bytes(params)
-        if self._num_bytes + size > MAX_BYTES:
+        size, guest = estimate_bytes(params), origin.guest
+        free = MAX_BYTES - self._num_bytes
+        if size > free or self._guest_bytes[guest] + size > SHARE * free:
+            own = self._guest_bytes[guest] / 2**20
             raise Overloaded(
-                f"{len(self)} calls ({self._num_bytes / 2**20:.1f} MiB) wait to be read by the model",
+                f"{self._num_bytes / 2**20:.1f} MiB of calls wait to be read by the model, {own:.1f} of them this guest's; "
+                f"there may be {MAX_BYTES / 2**20:.0f}, and of one guest {SHARE} times what is free",
                 retry_after=RETRY_AFTER_S,
             )
         self._calls[call] = _Waiting(params, origin, size)
-        self._guests.setdefault(origin.guest, {})[call] = None
+        self._guests.setdefault(guest, {})[call] = None
         self._num_bytes += size
+        self._guest_bytes[guest] += size
 
     def remove(self, call: int) -> bool:
         """Forget a call; whether it was here."""
         if (waiting := self._calls.pop(call, None)) is None:
             return False
         self._num_bytes -= waiting.num_bytes
-        own = self._guests[waiting.origin.guest]
+        guest = waiting.origin.guest
+        own = self._guests[guest]
         del own[call]
+        self._guest_bytes[guest] -= waiting.num_bytes
         if not own:
-            del self._guests[waiting.origin.guest]
+            del self._guests[guest], self._guest_bytes[guest]
         return True
 
     def take_some(self) -> list[tuple[int, Mapping[str, Any], Origin]]:
