@@ -12,6 +12,8 @@ from mlxbridge.types import Priority, TokenLogprobs, Usage
 DEFAULT_MAX_TOKENS = 4096
 MAX_TOP_LOGPROBS = 20
 DEFAULT_CONTEXT_SIZE = 20
+# Wherever calls wait, one guest may have so many times as much waiting as may still come.
+GUEST_SHARE = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

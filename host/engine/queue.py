@@ -9,7 +9,7 @@
   answer will be.
 - Within a guest's calls of one class: first come, first served.
 
-What waits is bounded in calls and in prompt tokens, and a guest may have at most ``SHARE`` times as much waiting as is
+What waits is bounded in calls and in prompt tokens, and a guest may have at most ``GUEST_SHARE`` times as much waiting as is
 still free (Choudhury and Hahne, "Dynamic Queue Length Thresholds", 1998): one guest alone can fill three quarters, and
 there is always room for another.
 """
@@ -21,11 +21,11 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from mlxbridge.errors import Overloaded
+from mlxbridge.host.engine.interface import GUEST_SHARE
 from mlxbridge.types import Priority
 
 PRIORITIES: tuple[Priority, ...] = ("high", "normal", "low")
 TURN = 8
-SHARE = 3
 # A token takes about 36 bytes here: 75 MB.
 MAX_WAITING_TOKENS = 2**21
 # A drawn token costs more than one of a prompt, which is read together with others.
@@ -206,19 +206,19 @@ class Queue(Generic[T]):
                 limit=self._max_tokens,
                 now=now,
             )
-        if calls >= SHARE * free:
+        if calls >= GUEST_SHARE * free:
             raise self._overloaded(
-                f"{calls} calls of this guest's wait, and while {free} more may wait its share is {SHARE * free}",
+                f"{calls} calls of this guest's wait, and while {free} more may wait its share is {GUEST_SHARE * free}",
                 waiting=calls,
-                limit=SHARE * free,
+                limit=GUEST_SHARE * free,
                 now=now,
             )
-        if tokens > SHARE * free_tokens:
+        if tokens > GUEST_SHARE * free_tokens:
             raise self._overloaded(
                 f"{tokens} prompt tokens of this guest's wait, and while {free_tokens} more may wait its share is "
-                f"{SHARE * free_tokens}",
+                f"{GUEST_SHARE * free_tokens}",
                 waiting=tokens,
-                limit=SHARE * free_tokens,
+                limit=GUEST_SHARE * free_tokens,
                 now=now,
             )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from mlxbridge.errors import BridgeError, Overloaded
-from mlxbridge.host.engine.queue import SHARE
+from mlxbridge.host.engine.interface import GUEST_SHARE
 from mlxbridge.host.models.job import Job
 from mlxbridge.host.params import estimate_bytes
 
@@ -35,15 +35,15 @@ class Backlog:
         """Let a job wait.
 
         Raises:
-            Overloaded: there are too many, or they take too much memory; a guest's own may be ``SHARE`` times what is free.
+            Overloaded: there are too many, or they take too much memory; a guest's own may be ``GUEST_SHARE`` times what is free.
         """
         size, guest = estimate_bytes(job.params), job.origin.guest
         free, free_bytes = MAX_WAITING - len(self), MAX_WAITING_BYTES - self._num_bytes
         is_full = not free or size > free_bytes
         if (
             is_full
-            or self._guest_calls[guest] >= SHARE * free
-            or self._guest_bytes[guest] + size > SHARE * free_bytes
+            or self._guest_calls[guest] >= GUEST_SHARE * free
+            or self._guest_bytes[guest] + size > GUEST_SHARE * free_bytes
         ):
             raise Overloaded(
                 f"{len(self)} calls ({self._num_bytes / 2**20:.1f} MiB) wait for {self._name} to load, "

@@ -1,7 +1,7 @@
 """The calls that a worker has read and not yet begun: few are begun between two steps, so that answers go on meanwhile.
 
 Guests take turns, so that one who sends a thousand calls does not keep the next one from being looked at; and one may
-have at most ``SHARE`` times the memory waiting that is still free for all.
+have at most ``GUEST_SHARE`` times the memory waiting that is still free for all.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from mlxbridge.errors import Overloaded
-from mlxbridge.host.engine.interface import Origin
-from mlxbridge.host.engine.queue import SHARE
+from mlxbridge.host.engine.interface import GUEST_SHARE, Origin
 from mlxbridge.host.params import estimate_bytes
 
 MAX_BYTES = 64 * 1024 * 1024
@@ -48,11 +47,11 @@ class Backlog:
         """
         size, guest = estimate_bytes(params), origin.guest
         free = MAX_BYTES - self._num_bytes
-        if size > free or self._guest_bytes[guest] + size > SHARE * free:
+        if size > free or self._guest_bytes[guest] + size > GUEST_SHARE * free:
             own = self._guest_bytes[guest] / 2**20
             raise Overloaded(
                 f"{self._num_bytes / 2**20:.1f} MiB of calls wait to be read by the model, {own:.1f} of them this guest's; "
-                f"there may be {MAX_BYTES / 2**20:.0f}, and of one guest {SHARE} times what is free",
+                f"there may be {MAX_BYTES / 2**20:.0f}, and of one guest {GUEST_SHARE} times what is free",
                 retry_after=RETRY_AFTER_S,
             )
         self._calls[call] = _Waiting(params, origin, size)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from mlxbridge.errors import Overloaded
-from mlxbridge.host.engine.queue import DRAWN_WEIGHT, PRIORITIES, SHARE, TURN, Queue, Ticket
+from mlxbridge.host.engine.interface import GUEST_SHARE
+from mlxbridge.host.engine.queue import DRAWN_WEIGHT, PRIORITIES, TURN, Queue, Ticket
 from mlxbridge.types import Priority
 
 
@@ -226,12 +227,12 @@ class Machine(RuleBasedStateMachine):
             own = sum(ticket.num_tokens for ticket in held)
             assert (
                 free <= 0
-                or len(held) >= SHARE * free
+                or len(held) >= GUEST_SHARE * free
                 or tokens + num_tokens > 100
-                or own > SHARE * (100 - tokens)
+                or own > GUEST_SHARE * (100 - tokens)
             )
         else:
-            assert free > 0 and len(held) < SHARE * free
+            assert free > 0 and len(held) < GUEST_SHARE * free
             self.waiting[self.number] = ticket
             self.number += 1
 
