@@ -16,7 +16,7 @@ from mlxbridge.protocol.limits import Limits
 from mlxbridge.types import GenerateOptions, Message, ModelInfo, Options, Prompt, Status
 
 MAX_TOKEN_ID = 0xFFFF_FFFF
-MIN_SEED, MAX_SEED = -(1 << 63), (1 << 64) - 1
+MIN_INTEGER, MAX_INTEGER = -(1 << 63), (1 << 64) - 1
 MAX_CHOICES = Limits().max_calls
 """As many calls as a host allows at once, if it allows what hosts do by default."""
 
@@ -33,15 +33,34 @@ def generate_params(prompt: Prompt | None, options: GenerateOptions) -> dict[str
     given = dict(options)
     _check_names(given)
     if (prompt is None) is (given.get("messages") is None):
-        raise UsageError("give either prompt (raw text or token ids) or messages (a chat)")
+        raise wrong("prompt", "give either prompt (raw text or token ids) or messages (a chat)")
     given.pop("timeout", None)
     if prompt is not None:
         given["prompt"] = _encode_prompt(prompt)
-    return {
+    params = {
         name: _ENCODERS[name](value) if name in _ENCODERS else value
         for name, value in given.items()
         if value is not None
     }
+    for name, value in params.items():
+        if isinstance(value, int) and not MIN_INTEGER <= value <= MAX_INTEGER:
+            raise wrong(name, f"must be a number of 64 bits, not {shown(value)}")
+    return params
+
+
+def wrong(field: str, message: str) -> UsageError:
+    """The error for a wrong argument; the message begins with its name, which ``details["field"]`` has too."""
+    return UsageError(f"{field}: {message}", details={"field": field})
+
+
+def shown(value: Any) -> str:
+    """A value for a message, short however large it is."""
+    import reprlib  # rarely needed
+
+    try:
+        return reprlib.repr(value)
+    except ValueError:  # a number of more digits than Python writes
+        return f"one of {value.bit_length()} bits"
 
 
 def chat_options(messages: str | Sequence[Message], options: Options) -> GenerateOptions:
@@ -59,7 +78,7 @@ def refuse_stream(n: int, stream: bool) -> None:
         UsageError: it was to have several.
     """
     if stream:
-        raise UsageError(f"n: a stream is one answer; open {n} streams, each with a seed of its own")
+        raise wrong("n", f"a stream is one answer; open {n} streams, each with a seed of its own")
 
 
 def choices(params: Mapping[str, Any], count: int) -> list[Mapping[str, Any]]:
@@ -71,7 +90,7 @@ def choices(params: Mapping[str, Any], count: int) -> list[Mapping[str, Any]]:
         UsageError: the count is no number from 1 to ``MAX_CHOICES``.
     """
     if type(count) is not int or not 1 <= count <= MAX_CHOICES:
-        raise UsageError(f"n: must be a whole number from 1 to {MAX_CHOICES}, not {count!r}")
+        raise wrong("n", f"must be a whole number from 1 to {MAX_CHOICES}, not {shown(count)}")
     seed = params.get("seed")
     if type(seed) is not int:  # what is no seed at all the host refuses by name
         return [params] * count
@@ -85,24 +104,18 @@ def _check_names(options: Mapping[str, Any]) -> None:
 
             near = get_close_matches(name, {*OPTIONS, *_ARGUMENTS} - {name}, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(OPTIONS))}"
-            raise UsageError(f"there is no parameter {name!r}; {hint}")
-
-
-def _encode_seed(seed: Any) -> Any:
-    if isinstance(seed, int) and not MIN_SEED <= seed <= MAX_SEED:
-        raise UsageError(f"seed: must be a whole number of 64 bits, not {seed}")
-    return seed
+            raise wrong(name, f"there is no such parameter; {hint}")
 
 
 def _encode_stop_token_ids(ids: Any) -> list[int]:
     if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
-        raise UsageError(f"stop_token_ids: must be several token ids, not {type(ids).__name__}")
+        raise wrong("stop_token_ids", f"must be several token ids, not {shown(ids)}")
     return list(ids)
 
 
 def _encode_logit_bias(bias: Any) -> list[list[Any]]:
     if not isinstance(bias, Mapping):
-        raise UsageError(f"logit_bias: must map token ids to numbers, not be {type(bias).__name__}")
+        raise wrong("logit_bias", f"must map token ids to numbers, not be {shown(bias)}")
     return [[token, number] for token, number in bias.items()]
 
 
@@ -112,14 +125,14 @@ def _encode_messages(messages: Any) -> list[dict[str, Any]]:
             raise TypeError(f"not {type(messages).__name__}")
         return [dict(message) for message in messages]
     except (TypeError, ValueError) as error:
-        raise UsageError(f"messages: must be a list of maps with role and content ({error})") from error
+        raise wrong("messages", f"must be a list of maps with role and content ({error})") from error
 
 
 def _encode_stops(stop: Any) -> list[str]:
     if isinstance(stop, str):
         return [stop]
     if isinstance(stop, bytes) or not isinstance(stop, Iterable):
-        raise UsageError(f"stop: must be a text or several, not {type(stop).__name__}")
+        raise wrong("stop", f"must be a text or several, not {shown(stop)}")
     return list(stop)
 
 
@@ -131,7 +144,7 @@ def _encode_prompt(prompt: Prompt) -> str | bytes:
             raise TypeError("bytes are neither text nor token ids; decode them first")
         ids = array("I", prompt)
     except (TypeError, OverflowError, ValueError) as error:
-        raise UsageError(f"prompt: token ids must be numbers from 0 to {MAX_TOKEN_ID} ({error})") from error
+        raise wrong("prompt", f"token ids must be numbers from 0 to {MAX_TOKEN_ID} ({error})") from error
     if sys.byteorder == "big":
         ids.byteswap()
     return ids.tobytes()
@@ -139,7 +152,6 @@ def _encode_prompt(prompt: Prompt) -> str | bytes:
 
 _ENCODERS: dict[str, Callable[[Any], Any]] = {
     "messages": _encode_messages,
-    "seed": _encode_seed,
     "stop": _encode_stops,
     "stop_token_ids": _encode_stop_token_ids,
     "logit_bias": _encode_logit_bias,
@@ -156,7 +168,7 @@ def deadline_ms(timeout: float | None) -> int | None:
     if timeout is None:
         return None
     if not isinstance(timeout, int | float) or not 0 < timeout < 1e9:
-        raise UsageError(f"timeout must be a number of seconds above 0, or None, not {timeout!r}")
+        raise wrong("timeout", f"must be a number of seconds above 0, or None, not {shown(timeout)}")
     return max(1, round(timeout * 1000))
 
 
