@@ -12,7 +12,8 @@ def main() -> None:
         import uvloop  # noqa: F401
     except ImportError as error:
         sys.exit(
-            f"mlxbridge-host needs the host extra (no module {error.name}): pip install 'mlxbridge[host]'"
+            f"mlxbridge-host needs the host extra (no module {error.name}): run pip install '.[host]' in a clone of "
+            "mlxbridge"
         )
     from mlxbridge.host.commands import cli
 

@@ -31,7 +31,8 @@ def run(questions: Sequence[str]) -> None:
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(
-            f"the demo runs a host too, which needs {', '.join(missing)}: pip install 'mlxbridge[host]'"
+            f"the demo runs a host too, which needs {', '.join(missing)}: run pip install '.[host]' in a "
+            "clone of mlxbridge"
         )
     with tempfile.TemporaryDirectory(prefix="mlxbridge-") as folder:
         path = f"{folder}/mlxbridge.sock"
