@@ -110,6 +110,9 @@ def serve(
             drain_timeout_s=drain_timeout,
             limits=limits,
         )
+    except BridgeError as error:
+        raise click.UsageError(error.message) from error
+    try:
         uvloop.run(_serve(config))
     except BridgeError as error:
         raise click.ClickException(error.message) from error

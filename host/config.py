@@ -21,6 +21,7 @@ _LIMITS = EngineLimits()
 _SIZE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) ?(?:([KMGT])(?:I?B)?)?", re.IGNORECASE)
 _UNITS = ("", "K", "M", "G", "T")
 _MOST_BYTES = 1 << 50
+_ADVICE = "give a size such as 512MB or 8GB; powers of 1024"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +84,7 @@ def make_limits(
     """
     kv_bytes = None if kv_memory is None else parse_size("--kv-memory", kv_memory)
     if kv_bytes == 0:
-        raise UsageError("--kv-memory: 0 leaves no room for any call; give a size such as 8GB")
+        raise UsageError(f"--kv-memory: 0 leaves no room for any call; {_ADVICE}")
     prefix_bytes = None if prefix_cache is None else parse_size("--prefix-cache", prefix_cache)
     return EngineLimits(
         max_batch=max_batch, max_waiting=max_waiting, kv_bytes=kv_bytes, prefix_cache_bytes=prefix_bytes
@@ -98,13 +99,13 @@ def parse_size(option: str, text: str) -> int:
     """
     match = _SIZE.fullmatch(text.strip())
     if match is None:
-        raise UsageError(f"{option}: {text!r} is no size; give one such as 512MB, 8GB or 0")
+        raise UsageError(f"{option}: {text!r} is no size; {_ADVICE}")
     number, unit = match[1], (match[2] or "").upper()
     if not unit and float(number):
-        raise UsageError(f"{option}: {text!r} has no unit; give one such as {number}MB or {number}GB")
+        raise UsageError(f"{option}: {text!r} has no unit; {_ADVICE}")
     size = int(float(number) * 1024 ** _UNITS.index(unit[:1]))
     if size > _MOST_BYTES:
-        raise UsageError(f"{option}: {text!r} is more than any machine has")
+        raise UsageError(f"{option}: {text!r} is more than any machine has; {_ADVICE}")
     return size
 
 

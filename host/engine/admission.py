@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from mlxbridge.errors import ContextTooLong
+from mlxbridge.errors import ContextTooLong, ModelLoadFailed
 from mlxbridge.host.engine.footprint import Footprint
 
 EXPECTED_TOKENS = 512
@@ -42,6 +42,19 @@ class Admission:
         self.budget = budget
         self._footprint = footprint
         self._most_tokens = footprint.most_tokens(budget)
+
+    def check_budget(self, name: str) -> None:
+        """Refuse a budget that no call would fit.
+
+        Raises:
+            ModelLoadFailed: it does not hold one short call; the message has both numbers.
+        """
+        least = self._footprint.row_bytes(1)
+        if self.budget < least:
+            raise ModelLoadFailed(
+                f"{name} has {self.budget:,} bytes for the caches of its calls, but a short one takes {least:,}; "
+                f"give --kv-memory at least {-(-least // 2**20)}MB"
+            )
 
     def token_limit(self, name: str, num_prompt: int, max_tokens: int | None, most: int) -> int:
         """How many tokens a call may draw.

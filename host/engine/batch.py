@@ -24,7 +24,7 @@ from mlxbridge.host.engine.interface import NOBODY, EngineLimits, GenerateReques
 from mlxbridge.host.engine.lanes import Lanes
 from mlxbridge.host.engine.loader import LoadedModel
 from mlxbridge.host.engine.logprobs import Likelihoods
-from mlxbridge.host.engine.memory import cache_budgets, is_out_of_memory
+from mlxbridge.host.engine.memory import cache_budgets, device_bytes, is_out_of_memory
 from mlxbridge.host.engine.prefill import MAX_GROUP_ROWS, Prefill
 from mlxbridge.host.engine.prefix_cache import PrefixCache
 from mlxbridge.host.engine.prompt import encode_prompt, token_limit
@@ -55,6 +55,9 @@ class BatchEngine:
         Args:
             loaded: the model, loaded by this thread.
             limits: how much to take on.
+
+        Raises:
+            ModelLoadFailed: the memory that calls may take holds none.
         """
         self._loaded = loaded
         self._footprint = measure_footprint(loaded.model)
@@ -67,6 +70,7 @@ class BatchEngine:
             prefix_bytes = 0
         self._prefix_bytes = prefix_bytes
         self._admission = Admission(self._footprint, kv_bytes)
+        self._admission.check_budget(loaded.name)
         self._max_batch = limits.max_batch
         self._prefill_chunk = limits.prefill_chunk
         # Every open call waits or runs, the latter by job from its prefill on.
@@ -179,13 +183,14 @@ class BatchEngine:
 
     def describe(self) -> dict[str, Any]:
         """Facts about the model, see ``facts.facts``; ``max_batch``; ``batched``, false if calls take turns;
-        ``kv_bytes_budget``, what all running calls' caches may take.
+        ``kv_bytes_budget``, what all running calls' caches may take; ``device_bytes``, see ``memory.device_bytes``.
         """
         return {
             **self._facts,
             "max_batch": self._max_batch,
             "batched": self._is_batched,
             "kv_bytes_budget": self._admission.budget,
+            "device_bytes": device_bytes(),
         }
 
     def stats(self) -> dict[str, int]:

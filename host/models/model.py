@@ -238,8 +238,20 @@ class Model:
         self._ready_at = asyncio.get_running_loop().time()
         self._settle(None)
         log.info("model %s is ready (worker %d)", self.name, worker.process.pid)
+        self._warn_of_memory()
         for job in self._backlog.take():
             worker.submit(job)
+
+    def _warn_of_memory(self) -> None:
+        given = (self._limits.kv_bytes or 0) + (self._limits.prefix_cache_bytes or 0)
+        device = self._details.get("device_bytes", given)
+        if given > device:
+            log.warning(
+                "model %s may take %.1f GB by --kv-memory and --prefix-cache, but its device has %.1f GB for it",
+                self.name,
+                given / 2**30,
+                device / 2**30,
+            )
 
     def _fail(self, error: BridgeError) -> None:
         log.error("model %s has failed: %s", self.name, error.message)

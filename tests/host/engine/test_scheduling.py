@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from mlxbridge.errors import ContextTooLong, DeadlineExceeded, Overloaded
+from mlxbridge.errors import ContextTooLong, DeadlineExceeded, ModelLoadFailed, Overloaded
 from mlxbridge.host.engine.batch import BatchEngine
 from mlxbridge.host.engine.interface import Origin
 from mlxbridge.host.engine.loader import LoadedModel
@@ -152,8 +152,13 @@ def test_call_that_could_never_fit_is_refused_at_once(make_engine: MakeEngine, e
     answers.submit(2, prompt=[5] * 100)
     answers.finish()
     assert len(answers.tokens[2]) == 155
-    with pytest.raises(ContextTooLong):
-        Answers(make_engine(endless, kv_bytes=0)).submit(1, prompt="a")
+
+
+def test_memory_that_holds_no_call_fails_the_load(make_engine: MakeEngine, endless: LoadedModel) -> None:
+    with pytest.raises(
+        ModelLoadFailed, match="131,071 bytes .* takes 131,072; give --kv-memory at least 1MB"
+    ):
+        make_engine(endless, kv_bytes=PAGE - 1)
 
 
 @pytest.mark.parametrize("pages", [1, 2, 3, 5])

@@ -104,6 +104,16 @@ async def test_limits_and_deadlines_reach_the_engine(folder: Path) -> None:
     await limited.unload()
 
 
+@pytest.mark.parametrize(("kv_bytes", "is_warned"), [(1 << 43, True), (1 << 20, False)])
+async def test_more_memory_than_there_is_is_warned_about(
+    folder: Path, caplog: pytest.LogCaptureFixture, kv_bytes: int, is_warned: bool
+) -> None:
+    model = Model(classify(str(folder)), EngineLimits(kv_bytes=kv_bytes))
+    await model.load()
+    assert ("tiny may take 8192.0 GB by --kv-memory" in caplog.text) is is_warned
+    await model.unload()
+
+
 async def test_deadlines_that_the_front_or_the_guest_sees_first_are_counted(model: Model) -> None:
     sink = Sink()
     now = time.monotonic()
