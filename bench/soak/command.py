@@ -61,6 +61,7 @@ def run(arguments: argparse.Namespace) -> None:
     for line in report.render():
         print(line)
     print(f"{perf_counter() - started:.0f} seconds")
+    print("passed" if report.is_good else "FAILED")
     sys.exit(0 if report.is_good else 1)
 
 
@@ -97,8 +98,10 @@ class Report:
             for each in fields(self)
             if isinstance(getattr(self, each.name), int)
         ]
-        rows += [[f"memory after wave {number}", f"{value:,}"] for number, value in enumerate(self.memory, 1)]
-        rows += [["growth", f"{self.growth:,}"], ["differences", f"{len(self.differences):,}"]]
+        rows += [
+            [f"memory after wave {number}", f"{value:,} bytes"] for number, value in enumerate(self.memory, 1)
+        ]
+        rows += [["growth", f"{self.growth:,} bytes"], ["differences", f"{len(self.differences):,}"]]
         rows += [[f"engine: {name}", f"{value:,}"] for name, value in self.stats.items()]
         return [*align(rows), *self.differences[:MAX_SHOWN]]
 

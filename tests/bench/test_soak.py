@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from typing import Any
@@ -31,6 +32,7 @@ def test_answers_do_not_depend_on_each_other() -> None:
     report = short(num_requests=150)
     assert report.differences == []
     assert report.is_good, report.render()
+    assert any(re.fullmatch(r"growth +-?[\d,]+ bytes *", line) for line in report.render())
     assert report.checked_by_mlx_lm > 50 and report.cancelled > 5 and report.stopped > 10
     assert report.late > 0
 
