@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from types import TracebackType
 
-from mlxbridge.errors import BridgeError, Cancelled, DeadlineExceeded, RemoteProtocolError, UsageError
+from mlxbridge.errors import Cancelled, RemoteProtocolError, UsageError
 from mlxbridge.guest.async_link import AsyncLink
 from mlxbridge.guest.call import TAKE_BATCH, Call, Collector
 from mlxbridge.types import Chunk, Generation
@@ -125,6 +125,10 @@ class AsyncTokenStream(AsyncIterator[Chunk]):
             UsageError: it is not.
         """
         if self._generation is None:
+            if self._finished:
+                raise UsageError(
+                    "the stream was closed, or failed, before its end; text has what had come by then"
+                )
             raise UsageError("the stream has not come to its end; iterate over it first, or call read()")
         return self._generation
 
@@ -165,5 +169,4 @@ class AsyncTokenStream(AsyncIterator[Chunk]):
 
 def expire(link: AsyncLink, call: Call) -> None:
     """The call's time is up."""
-    error: BridgeError = DeadlineExceeded(f"{call.method}: no end within the timeout")
-    link.give_up(call, error)
+    link.give_up(call, call.late())

@@ -115,7 +115,9 @@ class BlockingLink:
             if not self.usable:
                 raise ConnectionLost(f"{self.address}: the host is going away")
             if connection.num_openable < count:
-                raise DeadlineExceeded(f"{method}: no call could be opened within the timeout")
+                raise DeadlineExceeded(
+                    f"{method}: no call could be opened within {(deadline_ms or 0) / 1000:g} s"
+                )
             calls: list[Call] = []
             try:
                 for each in params:
@@ -237,7 +239,7 @@ class BlockingLink:
             self._sweep()
             if not self._wait(done, deadline):
                 for call in calls:
-                    error = DeadlineExceeded(f"{call.method}: no end within the timeout")
+                    error = call.late()
                     self._calls.give_up(call, error)
                 self._flush()
                 raise error

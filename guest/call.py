@@ -9,7 +9,7 @@ from math import isfinite
 from time import perf_counter
 from typing import Any, cast
 
-from mlxbridge.errors import BridgeError, RemoteProtocolError
+from mlxbridge.errors import BridgeError, DeadlineExceeded, RemoteProtocolError
 from mlxbridge.protocol.events import DataReceived
 from mlxbridge.protocol.logprobs import decode_logprobs
 from mlxbridge.types import Chunk, FinishReason, Generation, TokenLogprobs, Usage
@@ -43,12 +43,16 @@ class Call:
         "started_at",
         "taken",
         "texts",
+        "timeout_s",
         "token_ids",
         "wants_tokens",
     )
 
-    def __init__(self, number: int, method: str, *, wants_logprobs: bool = False) -> None:
+    def __init__(
+        self, number: int, method: str, *, wants_logprobs: bool = False, timeout_s: float | None = None
+    ) -> None:
         self.number = number
+        self.timeout_s = timeout_s
         self.method = method
         self.wants_tokens = (
             method == "generate"
@@ -79,6 +83,10 @@ class Call:
         return bool(
             self.texts or self.items or self.payloads or self.result is not None or self.error is not None
         )
+
+    def late(self) -> DeadlineExceeded:
+        """The error for a call that has a timeout, and has not ended within it."""
+        return DeadlineExceeded(f"{self.method}: no end within {self.timeout_s or 0:g} s")
 
     def fail(self, error: BridgeError) -> None:
         """End the call from this side."""

@@ -60,7 +60,10 @@ class Calls:
         """Start a call (``GuestConnection.open_call`` says what it raises)."""
         number = self.connection.open_call(method, params, deadline_ms=deadline_ms, windows=windows)
         call = self._open[number] = Call(
-            number, method, wants_logprobs=method == "generate" and params.get("logprobs") is not None
+            number,
+            method,
+            wants_logprobs=method == "generate" and params.get("logprobs") is not None,
+            timeout_s=None if deadline_ms is None else deadline_ms / 1000,
         )
         return call
 

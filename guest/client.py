@@ -181,7 +181,7 @@ class AsyncClient:
         except TimeoutError as error:
             if isinstance(error, DeadlineExceeded):
                 raise
-            raise DeadlineExceeded("ping: no answer within the timeout") from None
+            raise DeadlineExceeded(f"ping: no answer within {timeout:g} s") from None
         return perf_counter() - start
 
     @property
@@ -257,7 +257,7 @@ class AsyncClient:
         except TimeoutError as error:
             if isinstance(error, DeadlineExceeded):
                 raise
-            raise DeadlineExceeded(f"{method}: no call could be opened within the timeout") from None
+            raise DeadlineExceeded(f"{method}: no call could be opened within {timeout:g} s") from None
         return link, calls, None if timeout is None else max(0.0, timeout - (loop.time() - start))
 
     async def _ask(

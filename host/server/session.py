@@ -185,7 +185,9 @@ class Session:
         if cancel is not None:
             self._cancels[call] = cancel
         if event.deadline_ms is not None:
-            self._deadlines[call] = self._loop.call_later(event.deadline_ms / 1000, self._on_deadline, call)
+            self._deadlines[call] = self._loop.call_later(
+                event.deadline_ms / 1000, self._on_deadline, call, event.deadline_ms / 1000
+            )
 
     def _cancel(self, call: int) -> None:
         cancel = self._cancels.get(call)
@@ -199,9 +201,11 @@ class Session:
         if timer is not None:
             timer.cancel()
 
-    def _on_deadline(self, call: int) -> None:
+    def _on_deadline(self, call: int, seconds: float) -> None:
         self._cancel(call)
-        self._connection.fail(call, DeadlineExceeded("the call's time budget ran out on the host"))
+        self._connection.fail(
+            call, DeadlineExceeded(f"the call's time budget of {seconds:g} s ran out on the host")
+        )
         self.flush()
 
     async def _answer(self, call: int, work: Work) -> None:
