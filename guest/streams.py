@@ -106,6 +106,10 @@ class TokenStream(Iterator[Chunk]):
             UsageError: it is not.
         """
         if self._generation is None:
+            if self._finished:
+                raise UsageError(
+                    "the stream was closed, or failed, before its end; text has what had come by then"
+                )
             raise UsageError("the stream has not come to its end; iterate over it first, or call read()")
         return self._generation
 

@@ -70,6 +70,16 @@ def test_generation_before_the_end_is_refused(client: Client) -> None:
         stream.generation  # noqa: B018
 
 
+def test_generation_of_a_closed_stream_advises_nothing_that_cannot_help(client: Client) -> None:
+    stream = client.chat(LONG, stream=True)
+    first = next(stream).text
+    stream.close()
+    with pytest.raises(UsageError, match="closed, or failed, before its end; text has") as caught:
+        stream.generation  # noqa: B018
+    assert "read()" not in caught.value.message
+    assert stream.text == first
+
+
 def test_raw_prompt_and_token_ids_mean_the_same(client: Client) -> None:
     text = client.generate("Hello", max_tokens=8, temperature=0)
     assert text.finish_reason in ("length", "stop")
