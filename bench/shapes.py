@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+_TINY = {
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "intermediate_size": 128,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
 SHAPES: dict[str, dict[str, Any]] = {
-    "tiny": {
-        "hidden_size": 64,
-        "num_hidden_layers": 2,
-        "intermediate_size": 128,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "vocab_size": 512,
-    },
+    "tiny": {**_TINY, "vocab_size": 512},
+    "tiny-32k": {**_TINY, "vocab_size": 32_000},  # choosing a token is most of its work
     "smollm-135m": {
         "hidden_size": 576,
         "num_hidden_layers": 30,

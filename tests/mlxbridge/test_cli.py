@@ -104,7 +104,7 @@ def test_ping_counts_round_trips(host: HostProcess) -> None:
         (("generate", "x", "--raw", "--system", "y"), "--system needs the chat template"),
         (("ping", "-c", "0"), "--count must be at least 1"),
         (("models", "--url", "ftp://x"), "unknown scheme 'ftp'"),
-        (("generate", "x", "--timeout", "-1"), "timeout must be"),
+        (("generate", "x", "--timeout", "-1"), "UsageError: timeout: must be"),
     ],
 )
 def test_bad_input_is_one_line_and_status_1(
