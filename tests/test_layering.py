@@ -71,7 +71,7 @@ ALLOWED = {
     TRANSPORT: [ADDRESSES, ERRORS],
     GUEST: [PROTOCOL, TRANSPORT, ADDRESSES, TYPES, ERRORS],
     ENGINE: [TYPES, ERRORS],
-    WORKER: [ENGINE, f"{HOST}.models.store", f"{HOST}.params", PROTOCOL, TYPES, ERRORS],
+    WORKER: [ENGINE, f"{HOST}.models.store", f"{HOST}.params", f"{HOST}.waiting", PROTOCOL, TYPES, ERRORS],
     f"{HOST}.server": [
         f"{ENGINE}.interface",
         f"{HOST}.models",
@@ -86,11 +86,13 @@ ALLOWED = {
         f"{ENGINE}.checkpoint",
         f"{ENGINE}.interface",
         f"{HOST}.params",
+        f"{HOST}.waiting",
         PROTOCOL,
         TRANSPORT,
         TYPES,
         ERRORS,
     ],
+    f"{HOST}.waiting": [f"{ENGINE}.interface"],
     f"{HOST}.params": [f"{ENGINE}.interface", f"{ENGINE}.checks", TYPES, ERRORS],
 }
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 from mlxbridge.errors import BridgeError, Overloaded
-from mlxbridge.host.engine.interface import GUEST_SHARE
 from mlxbridge.host.models.job import Job
 from mlxbridge.host.params import estimate_bytes
+from mlxbridge.host.waiting import WaitingRoom
 
 MAX_WAITING = 1024
 MAX_WAITING_BYTES = 64 * 1024 * 1024
@@ -24,9 +22,7 @@ class Backlog:
     def __init__(self, name: str) -> None:
         self._name = name
         self._sizes: dict[Job, int] = {}
-        self._num_bytes = 0
-        self._guest_calls: Counter[str] = Counter()
-        self._guest_bytes: Counter[str] = Counter()
+        self._room = WaitingRoom()
 
     def __len__(self) -> int:
         return len(self._sizes)
@@ -35,43 +31,30 @@ class Backlog:
         """Let a job wait.
 
         Raises:
-            Overloaded: there are too many, or they take too much memory; a guest's own may be ``GUEST_SHARE`` times what is free.
+            Overloaded: there are too many, or they take too much memory, in all or of this guest's.
         """
         size, guest = estimate_bytes(job.params), job.origin.guest
-        free, free_bytes = MAX_WAITING - len(self), MAX_WAITING_BYTES - self._num_bytes
-        is_full = not free or size > free_bytes
-        if (
-            is_full
-            or self._guest_calls[guest] >= GUEST_SHARE * free
-            or self._guest_bytes[guest] + size > GUEST_SHARE * free_bytes
-        ):
+        if not self._room.has_room(guest, size, max_bytes=MAX_WAITING_BYTES, max_calls=MAX_WAITING):
             raise Overloaded(
-                f"{len(self)} calls ({self._num_bytes / 2**20:.1f} MiB) wait for {self._name} to load, "
-                f"{self._guest_calls[guest]} of them this guest's",
+                f"{len(self)} calls ({self._room.num_bytes / 2**20:.1f} MiB) wait for {self._name} to load, "
+                f"{self._room.calls_of(guest)} of them this guest's",
                 retry_after=RETRY_AFTER_S,
             )
         self._sizes[job] = size
-        self._num_bytes += size
-        self._guest_calls[guest] += 1
-        self._guest_bytes[guest] += size
+        self._room.enter(guest, size)
 
     def remove(self, job: Job) -> bool:
         """Forget a job; whether it was here."""
         if (size := self._sizes.pop(job, None)) is None:
             return False
-        self._num_bytes -= size
-        self._guest_calls[job.origin.guest] -= 1
-        self._guest_bytes[job.origin.guest] -= size
-        if not self._guest_calls[job.origin.guest]:
-            del self._guest_calls[job.origin.guest], self._guest_bytes[job.origin.guest]
+        self._room.leave(job.origin.guest, size)
         return True
 
     def take(self) -> list[Job]:
         """Hand out every job, in order of arrival."""
         jobs = list(self._sizes)
-        self._sizes, self._num_bytes = {}, 0
-        self._guest_calls.clear()
-        self._guest_bytes.clear()
+        for job in jobs:
+            self.remove(job)
         return jobs
 
     def fail(self, error: BridgeError) -> None:

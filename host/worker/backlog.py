@@ -6,13 +6,13 @@ have at most ``GUEST_SHARE`` times the memory waiting that is still free for all
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from mlxbridge.errors import Overloaded
 from mlxbridge.host.engine.interface import GUEST_SHARE, Origin
 from mlxbridge.host.params import estimate_bytes
+from mlxbridge.host.waiting import WaitingRoom
 
 MAX_BYTES = 64 * 1024 * 1024
 CALLS_A_TURN = 8
@@ -33,8 +33,7 @@ class Backlog:
         self._calls: dict[int, _Waiting] = {}
         # The next guest's first.
         self._guests: dict[str, dict[int, None]] = {}
-        self._num_bytes = 0
-        self._guest_bytes: Counter[str] = Counter()
+        self._room = WaitingRoom()
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -46,30 +45,27 @@ class Backlog:
             Overloaded: what waits takes too much memory, all of it or this guest's.
         """
         size, guest = estimate_bytes(params), origin.guest
-        free = MAX_BYTES - self._num_bytes
-        if size > free or self._guest_bytes[guest] + size > GUEST_SHARE * free:
-            own = self._guest_bytes[guest] / 2**20
+        if not self._room.has_room(guest, size, max_bytes=MAX_BYTES):
+            own = self._room.bytes_of(guest) / 2**20
             raise Overloaded(
-                f"{self._num_bytes / 2**20:.1f} MiB of calls wait to be read by the model, {own:.1f} of them this guest's; "
+                f"{self._room.num_bytes / 2**20:.1f} MiB of calls wait to be read by the model, {own:.1f} of them this guest's; "
                 f"there may be {MAX_BYTES / 2**20:.0f}, and of one guest {GUEST_SHARE} times what is free",
                 retry_after=RETRY_AFTER_S,
             )
         self._calls[call] = _Waiting(params, origin, size)
         self._guests.setdefault(guest, {})[call] = None
-        self._num_bytes += size
-        self._guest_bytes[guest] += size
+        self._room.enter(guest, size)
 
     def remove(self, call: int) -> bool:
         """Forget a call; whether it was here."""
         if (waiting := self._calls.pop(call, None)) is None:
             return False
-        self._num_bytes -= waiting.num_bytes
         guest = waiting.origin.guest
         own = self._guests[guest]
         del own[call]
-        self._guest_bytes[guest] -= waiting.num_bytes
         if not own:
-            del self._guests[guest], self._guest_bytes[guest]
+            del self._guests[guest]
+        self._room.leave(guest, waiting.num_bytes)
         return True
 
     def take_some(self) -> list[tuple[int, Mapping[str, Any], Origin]]:
