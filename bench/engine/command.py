@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bench import machine
 from bench.shapes import SHAPES
 from bench.stats import show
+from mlxbridge.host.engine.environment import prepare_environment
 
 if TYPE_CHECKING:
     from bench.engine.cases import Found
@@ -108,7 +108,7 @@ class Case:
 def measure(arguments: argparse.Namespace, path: Path) -> dict[str, Any]:
     """Run all cases round by round; the file is written after each round, the results are its contents."""
     # As our worker does, which is before MLX attends for the first time; here both sides have it.
-    os.environ.setdefault("MLX_CUDA_SDPA_CACHE_SIZE", "4096")
+    prepare_environment()
     import mlx.core as mx
 
     from bench.engine import models

@@ -13,6 +13,7 @@ from typing import Any
 import mlx.core as mx
 
 from mlxbridge.host.engine.attention_kernel import HEAD_SIZES, attend
+from mlxbridge.host.engine.device import is_cuda
 from mlxbridge.host.engine.kv_rows import KVRows
 
 _NAME = "scaled_dot_product_attention"
@@ -21,7 +22,7 @@ _DTYPES = (mx.float32, mx.float16, mx.bfloat16)
 
 def install(model: Any) -> None:
     """Do so for the modules of a model's layers; nothing where the device is no NVIDIA card."""
-    if not mx.cuda.is_available() or mx.default_device().type != mx.DeviceType.gpu:
+    if not is_cuda():
         return
     for name in {type(part).__module__ for part in model.modules()}:
         original = getattr(sys.modules[name], _NAME, None)

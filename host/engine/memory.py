@@ -7,6 +7,7 @@ from pathlib import Path
 
 import mlx.core as mx
 
+from mlxbridge.host.engine.device import is_gpu
 from mlxbridge.host.engine.interface import EngineLimits
 
 # Of the device's memory: for activations, logits, and what MLX keeps for reuse.
@@ -23,7 +24,7 @@ def device_bytes() -> int:
     Metal: the recommended working set, which is less than the machine's memory. CUDA: all of the device's. CPU: half
     of the machine's, or of what this process' control group may have.
     """
-    if mx.default_device().type != mx.DeviceType.gpu:
+    if not is_gpu():
         return _memory_of_machine() // 2
     info = mx.device_info()
     for key in ("max_recommended_working_set_size", "total_memory", "memory_size"):

@@ -7,7 +7,7 @@ numbers, a prompt's last one is filled up, and the usual ones are planned when a
 
 from __future__ import annotations
 
-import mlx.core as mx
+from mlxbridge.host.engine.device import is_cuda
 
 # What a step reads of a longer prompt, beside running answers and without any.
 PIECE = 256
@@ -19,7 +19,7 @@ _LEAST = 16
 
 def is_new_length_dear() -> bool:
     """Whether this device plans attention for each length."""
-    return mx.cuda.is_available() and mx.default_device().type == mx.DeviceType.gpu
+    return is_cuda()
 
 
 def round_up(length: int) -> int:

@@ -10,6 +10,7 @@ from mlx_lm.models.cache import make_prompt_cache
 from mlxbridge.errors import Overloaded
 from mlxbridge.host.engine.batch import BatchEngine
 from mlxbridge.host.engine.caches import can_be_padded, leaves, reserve
+from mlxbridge.host.engine.device import is_gpu
 from mlxbridge.host.engine.interface import GenerateRequest
 from mlxbridge.host.engine.loader import LoadedModel
 from mlxbridge.host.engine.shapes import PIECE, PIECE_ALONE, capacity_for, is_new_length_dear, round_up
@@ -28,11 +29,6 @@ _SETTINGS: tuple[dict[str, Any], ...] = (
     {"temperature": 1.0, "top_k": 1000, "xtc_probability": 0.5, "repetition_penalty": 1.1, "logprobs": 0},
     {"logit_bias": {0: 1.0}, "presence_penalty": 0.1, "frequency_penalty": 0.1, "min_tokens": 2},
 )
-
-
-def is_gpu() -> bool:
-    """Whether models run on a GPU."""
-    return mx.default_device().type == mx.DeviceType.gpu
 
 
 def warm_up(engine: BatchEngine, loaded: LoadedModel) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mlxbridge.host.engine.environment import prepare_environment
 from mlxbridge.host.engine.interface import Engine, EngineLimits
 from mlxbridge.host.worker.loop import Tell, WorkerLoop
 
@@ -21,8 +22,7 @@ _PR_SET_PDEATHSIG = 1
 
 def load_engine(params: Mapping[str, Any], tell: Tell) -> Engine:
     """Fetch what is missing, load the model, make its engine. The heavy imports happen here."""
-    # Plans of attention, one for each pair of lengths: MLX's own bound is passed by one long prompt.
-    os.environ.setdefault("MLX_CUDA_SDPA_CACHE_SIZE", "4096")
+    prepare_environment()
     from mlxbridge.host.engine.batch import BatchEngine
     from mlxbridge.host.engine.loader import load
     from mlxbridge.host.engine.warmup import warm_up
