@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from time import monotonic, perf_counter
 from types import TracebackType
 from typing import Any, Literal, Unpack, overload
@@ -32,12 +32,10 @@ from mlxbridge.types import (
     Message,
     ModelInfo,
     Options,
+    Progress,
     Prompt,
     Status,
 )
-
-Progress = Callable[[Mapping[str, Any]], None]
-"""Takes each progress report of a load, such as ``{"stage": "loading"}``."""
 
 
 class Client:

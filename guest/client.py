@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Literal, Unpack, overload
@@ -31,11 +31,10 @@ from mlxbridge.types import (
     Message,
     ModelInfo,
     Options,
+    Progress,
     Prompt,
     Status,
 )
-
-Progress = Callable[[Mapping[str, Any]], None]
 
 
 class AsyncClient:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 from typing import Literal, Unpack, overload
 
-from mlxbridge.guest.blocking import Client, Progress
+from mlxbridge.guest.blocking import Client
 from mlxbridge.guest.requests import chat_options
 from mlxbridge.guest.streams import TokenStream
 from mlxbridge.types import (
@@ -15,6 +15,7 @@ from mlxbridge.types import (
     Message,
     ModelInfo,
     Options,
+    Progress,
     Prompt,
     Status,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypedDict
 
@@ -16,6 +16,9 @@ class Message(TypedDict):
     role: str
     content: str
 
+
+Progress = Callable[[Mapping[str, Any]], None]
+"""Takes each progress report of a load, such as ``{"stage": "loading"}``."""
 
 Prompt = str | Sequence[int]
 """Raw text, as in mlx_lm (no chat template), or token ids."""

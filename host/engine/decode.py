@@ -78,11 +78,6 @@ class Lane:
         return max((job.num_left for job in self._jobs if job is not None), default=0)
 
     @property
-    def can_grow(self) -> bool:
-        """Whether more than one row may be in it."""
-        return self._can_grow
-
-    @property
     def num_bytes(self) -> int:
         """What the rows' caches take."""
         return nbytes(self._caches.layers)
