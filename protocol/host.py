@@ -35,6 +35,7 @@ from mlxbridge.protocol.handshake import (
 from mlxbridge.protocol.limits import (
     MAX_ARRAY_ITEMS,
     MAX_CALL_ID,
+    MAX_CONNECTION_LOGPROB_BYTES,
     MAX_HELD_LOGPROB_BYTES,
     MAX_QUEUED_ITEMS,
     MAX_TOTAL,
@@ -218,6 +219,7 @@ class HostConnection(Connection):
         logprobs: Sequence[list[bytes] | None],
     ) -> None:
         """Rows of which some have logprobs. They are rare and large: all wait for ``_release``, which knows sizes."""
+        held = sum(flow.logprob_bytes for flow in self._calls.values())
         for call, ids, text, data in zip(calls, token_ids, texts, logprobs, strict=True):
             flow = self._calls.get(call)
             if flow is None or flow.cancelled or flow.final is not None:
@@ -225,6 +227,12 @@ class HostConnection(Connection):
             if data is not None and len(data) != len(ids):
                 self.fail(call, InternalError(f"{len(ids)} tokens have {len(data)} logprobs"))
                 continue
+            size = sum(map(len, data or ()))
+            is_held_back = self._blocked or flow.items_sent >= flow.items_total
+            if size and is_held_back and held + size > MAX_CONNECTION_LOGPROB_BYTES:
+                self.fail(call, LimitExceeded(f"{held} bytes of logprobs wait unread on this connection"))
+                continue
+            held += size
             flow.merge(ids, text, data)
             if flow.logprob_bytes > MAX_HELD_LOGPROB_BYTES:
                 self.fail(call, LimitExceeded(f"{flow.logprob_bytes} bytes of logprobs wait unread"))

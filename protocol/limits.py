@@ -38,6 +38,9 @@ MAX_HELD_LOGPROB_BYTES = 4 * MIB
 """Logprobs one call may hold back for a guest that gives no credit, by their size on the wire; past it the call fails.
 They are many times larger than the tokens they belong to."""
 
+MAX_CONNECTION_LOGPROB_BYTES = 64 * MIB
+"""Logprobs that all calls of a connection may hold back; past it, each call fails that would hold back more."""
+
 KEEPALIVE_INTERVAL_S = 15.0
 KEEPALIVE_MISSES = 2
 HANDSHAKE_TIMEOUT_S = 5.0

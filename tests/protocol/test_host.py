@@ -268,6 +268,44 @@ def test_logprobs_wait_for_credit_up_to_a_bound() -> None:
     assert [data for row in rows_in(tokens) for data in row[3] or ()] == [megabyte] * 4 + [b"x"]
 
 
+def hold_much(host: HostConnection, calls: list[int]) -> list[int]:
+    """Give each call 4 MiB of logprobs; those that are still open."""
+    for call in calls:
+        host.send_tokens([call], [[1]], ["a"], [[bytes(4 << 20)]])
+    return [call for call in calls if host.is_open(call)]
+
+
+def test_logprobs_of_all_calls_together_wait_up_to_a_bound() -> None:
+    guest, host = make_pair()
+    calls = open_calls(guest, host, 18, windows=Windows(items=0))
+    assert hold_much(host, calls) == calls[:16]
+    host.send_tokens(calls[:1], [[1]], ["a"])  # tokens alone are not what is bounded
+    assert host.is_open(calls[0])
+    guest.cancel(calls[1])
+    pump(guest, host)
+    assert host.events() == [CallCancelled(calls[1])]
+    (late,) = open_calls(guest, host, windows=Windows(items=0))
+    assert hold_much(host, [late]) == [late], "what a cancelled call held counts no more"
+    errors = [event for event in guest.events() if isinstance(event, ErrorReceived)]
+    assert [event.call for event in errors] == calls[16:]
+    assert all(isinstance(event.error, LimitExceeded) for event in errors)
+
+
+def test_call_with_credit_is_none_the_worse_for_those_that_hold_logprobs_back() -> None:
+    guest, host = make_pair()
+    open_calls(guest, host, 16, windows=Windows(items=0))
+    (call,) = open_calls(guest, host)
+    hold_much(host, list(range(1, 17)))
+    for _ in range(3):
+        host.send_tokens([call], [[1]], ["a"], [[b"x"]])
+        pump(guest, host)
+    assert host.is_open(call)
+    assert rows_in(guest.events()) == [(call, [1], "a", [b"x"])] * 3
+    host.pause()
+    host.send_tokens([call], [[1]], ["a"], [[b"x"]])
+    assert not host.is_open(call)
+
+
 @pytest.mark.parametrize("bad", ["\ud800", np.str_("x") + "\ud800"])
 @pytest.mark.parametrize("paused", [True, False])
 def test_row_that_cannot_be_encoded_ends_its_call_only(bad: str, paused: bool) -> None:

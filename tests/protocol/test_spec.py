@@ -15,10 +15,13 @@ from mlxbridge.protocol.limits import (
     HANDSHAKE_TIMEOUT_S,
     KEEPALIVE_INTERVAL_S,
     MAX_ARRAY_ITEMS,
+    MAX_CONNECTION_LOGPROB_BYTES,
     MAX_HANDSHAKE_HEAD_BYTES,
+    MAX_HELD_LOGPROB_BYTES,
     MAX_MAP_ITEMS,
     MAX_QUEUED_ITEMS,
     MAX_SMALL_PAYLOAD_BYTES,
+    MIB,
 )
 from mlxbridge.protocol.state import MAY_SEND, Role, State
 
@@ -85,6 +88,8 @@ def test_fixed_bounds_are_the_codes() -> None:
         assert str(number) in section("4. Limits")
     assert f"{MAX_ARRAY_ITEMS:,}" in section("Heads") and f"{MAX_MAP_ITEMS:,}" in section("Heads")
     assert f"{MAX_QUEUED_ITEMS:,}" in section("Credit, per call")
+    assert f"{MAX_HELD_LOGPROB_BYTES // MIB} MiB of logprobs" in section("Credit, per call")
+    assert f"{MAX_CONNECTION_LOGPROB_BYTES // MIB} MiB of logprobs" in section("Credit, per call")
     assert f"{KEEPALIVE_INTERVAL_S:.0f} s *of running time*" in " ".join(
         section("8. Keepalive and the end").split()
     )
