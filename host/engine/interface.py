@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from mlxbridge.errors import BridgeError
+from mlxbridge.errors import BridgeError, UsageError
 from mlxbridge.types import Priority, TokenLogprobs, Usage
 
 DEFAULT_MAX_TOKENS = 4096
@@ -29,6 +29,9 @@ class EngineLimits:
         prefill_chunk: prompt tokens read in one step while answers are running, at most; without running answers
             eight times as many. How many it is depends on what steps take; on CUDA pieces have sizes of their own, see
             ``shapes``.
+
+    Raises:
+        UsageError: a number is none, or too small; ``details["field"]`` names it.
     """
 
     max_batch: int = 64
@@ -36,6 +39,20 @@ class EngineLimits:
     kv_bytes: int | None = None
     prefix_cache_bytes: int | None = None
     prefill_chunk: int = 512
+
+    def __post_init__(self) -> None:
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if value is None and name in _MAY_BE_NONE:
+                continue
+            if type(value) is not int or value < least:
+                raise UsageError(
+                    f"{name} must be a whole number from {least}, not {value!r}", details={"field": name}
+                )
+
+
+_LEAST = {"max_batch": 1, "max_waiting": 0, "kv_bytes": 1, "prefix_cache_bytes": 0, "prefill_chunk": 1}
+_MAY_BE_NONE = {"kv_bytes", "prefix_cache_bytes"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
