@@ -123,7 +123,7 @@ class GuestConnection(Connection):
 
         Raises:
             LocalProtocolError: ``can_open`` is false.
-            UsageError: an argument cannot cross the wire; nothing was sent.
+            UsageError: an argument cannot cross the wire, ``details["field"]`` names it; nothing was sent.
             LimitExceeded: the arguments are larger than the host takes; nothing was sent.
         """
         if not self.can_open or self.peer is None:
@@ -142,7 +142,7 @@ class GuestConnection(Connection):
         try:
             encoded = encode_plain(self._encode, head)
         except EncodeError as error:
-            raise UsageError(f"{method}: the arguments cannot be sent ({error})") from error
+            raise self._refuse_params(method, params, error) from error
         if len(encoded) > self.peer.limits.max_head_bytes:
             raise LimitExceeded(
                 f"{method}: the arguments take {len(encoded)} bytes, the host accepts {self.peer.limits.max_head_bytes}"
@@ -181,6 +181,15 @@ class GuestConnection(Connection):
         if self._last_call >= MAX_CALL_ID:
             return "the connection has used up its call numbers"
         return f"{len(self._calls)} calls are open, as many as the host allows"
+
+    def _refuse_params(self, method: str, params: Mapping[str, Any], error: EncodeError) -> UsageError:
+        """The error for arguments that cannot be encoded, by the name of the first that cannot."""
+        for name, value in params.items():
+            try:
+                encode_plain(self._encode, value)
+            except EncodeError as reason:
+                return UsageError(f"{name}: cannot be sent ({reason})", details={"field": name})
+        return UsageError(f"{method}: the arguments cannot be sent ({error})")
 
     # -- sending -----------------------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ from mlxbridge.errors import (
 )
 from mlxbridge.protocol import HostConnection, Limits
 from mlxbridge.protocol.events import CallCancelled, CallOpened, Event
+from mlxbridge.types import GenerateOptions
 from tests.guest.script_host import ScriptHost, script_host
 
 RESULT = {"finish_reason": "stop", "prompt_tokens": 1, "completion_tokens": 2, "model": "script"}
@@ -101,6 +102,26 @@ async def test_progress_of_a_load_is_reported_to_async_clients(host: ScriptHost)
     async with AsyncClient(host.url, timeout=20) as client:
         assert (await client.load_model("m", progress=seen.append)).state == "ready"
     assert seen == [{"stage": "loading"}]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"stop_token_ids": [1, 2**64]}, {"logit_bias": {-(2**70): 1.0}}, {"logit_bias": {1: 2**64}}],
+    ids=["a stop token", "a token's bias", "a bias"],
+)
+async def test_number_too_large_inside_an_argument_is_refused_by_the_arguments_name(
+    host: ScriptHost, client: Client, options: GenerateOptions
+) -> None:
+    (field,) = options
+    async with AsyncClient(host.url, timeout=20) as other:
+        for n in (None, 2):
+            with pytest.raises(UsageError, match=f"^{field}: ") as caught:
+                client.generate("you", n=n, **options)
+            assert caught.value.details == {"field": field}
+            with pytest.raises(UsageError, match=f"^{field}: ") as caught:
+                await other.generate("you", n=n, **options)
+            assert caught.value.details == {"field": field}
+        assert client.generate("you").text == (await other.generate("you")).text == "Hello you"
 
 
 def test_reader_that_comes_late_gets_all_tokens(client: Client) -> None:

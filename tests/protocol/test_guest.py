@@ -85,9 +85,19 @@ def test_params_may_be_anything_like_a_map(params: dict[str, Any]) -> None:
 )
 def test_params_that_cannot_be_sent_leave_the_connection_usable(params: dict[str, Any]) -> None:
     guest, host = make_pair()
-    with pytest.raises(UsageError):
-        guest.open_call("m", params)
+    (field,) = params
+    with pytest.raises(UsageError, match=f"^{field}: cannot be sent") as caught:
+        guest.open_call("m", {"before": "a", **params})
+    assert caught.value.details == {"field": field}
     assert guest.num_calls == 0 and unsent(guest) == b""
+    open_calls(guest, host)
+
+
+@pytest.mark.parametrize(("method", "params"), [("\udce9", {}), ("m", {1: 2}), ("m", {"\udce9": 2})])
+def test_names_that_cannot_be_sent_are_refused(method: str, params: dict[Any, Any]) -> None:
+    guest, host = make_pair()
+    with pytest.raises(UsageError, match="the arguments cannot be sent"):
+        guest.open_call(method, params)
     open_calls(guest, host)
 
 
