@@ -9,7 +9,6 @@ from statistics import median
 from time import perf_counter
 
 from bench.engine.sides import Ask, Side, generate_alone
-from bench.stats import percentile
 from mlxbridge.host.engine.loader import LoadedModel
 
 # Steps before a long prompt arrives, and how many of them tell what is usual.
@@ -25,10 +24,12 @@ class Found:
     Attributes:
         numbers: quantities by name; milliseconds unless the name says otherwise.
         token_times: milliseconds from an event to each token of one request; empty where a case keeps none.
+        gaps: milliseconds between one request's tokens; empty where a case keeps none.
     """
 
     numbers: dict[str, float]
     token_times: list[float] = field(default_factory=list)
+    gaps: list[float] = field(default_factory=list)
 
 
 def own_sampling(number: int) -> dict[str, float | int]:
@@ -138,9 +139,9 @@ def long_prompt_beside(side: Side, running: list[Ask], long: Ask, short: Ask) ->
     """A long prompt, and right after it a short one, arrive while others are being answered.
 
     Returns:
-        gap_before (median between one running answer's tokens), gap_p99 and gap_max from the arrival to the long
-        one's first token, first_long and first_short (from the arrival); and the times of that answer's tokens
-        since the arrival, those before it negative.
+        gap_before (median between one running answer's tokens) and gap_max (the largest from the arrival to the long
+        one's first token), first_long and first_short (from the arrival); the times of that answer's tokens since the
+        arrival, those before it negative; and all its gaps from the arrival to the long one's first token.
     """
     for number, ask in enumerate(running):
         side.submit(number, ask)
@@ -172,12 +173,12 @@ def long_prompt_beside(side: Side, running: list[Ask], long: Ask, short: Ask) ->
     return Found(
         {
             "gap_before": median(gaps[num_before - 1 - _USUAL_STEPS : num_before - 1]),
-            "gap_p99": percentile(during, 0.99),
             "gap_max": max(during),
             "first_long": 1e3 * firsts[_LONG],
             "first_short": 1e3 * firsts[_SHORT],
         },
         [round(1e3 * (moment - arrived), 2) for moment in times],
+        [round(gap, 3) for gap in during],
     )
 
 

@@ -242,7 +242,7 @@ def _cases(arguments: argparse.Namespace) -> Iterator[Case]:
                 side,
                 beside.asks(_NUM_BESIDE_LONG, number),
                 long.asks(1, number)[0],
-                work(max_tokens=2).asks(1, number)[0],
+                work(max_tokens=2).asks(2, number)[1],  # it does not begin like the long one
             ),
         )
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.engine.cases import Found
-from bench.stats import align, median, median_ratio, show
+from bench.stats import align, median, median_ratio, percentile, show
 
 SIDES = ("ours", "mlx_lm")
 
@@ -16,6 +16,9 @@ def summarise(
 ) -> list[dict[str, Any]]:
     """One line a case and quantity: both sides' medians, and the median of the rounds' ratios.
 
+    A 99th percentile is of the gaps of all rounds together: one round has too few. Beside it stands how many times the
+    usual gap that is.
+
     Args:
         rounds: by case and side.
         kinds: by case, what it is one of, and its batch size if it has one.
@@ -23,8 +26,9 @@ def summarise(
     lines = []
     for case, sides in rounds.items():
         kind, num_rows = kinds[case]
-        for quantity in sides["ours"][0].numbers:
-            ours, theirs = ([found.numbers[quantity] for found in sides[side]] for side in SIDES)
+        found = {side: _together(sides[side]) for side in SIDES}
+        for quantity in found["ours"]:
+            ours, theirs = (found[side][quantity] for side in SIDES)
             lines.append(
                 {
                     "case": case,
@@ -39,6 +43,15 @@ def summarise(
     return lines
 
 
+def _together(rounds: Sequence[Found]) -> dict[str, list[float]]:
+    """What was found of each quantity: a value a round, or one of all rounds."""
+    found = {quantity: [each.numbers[quantity] for each in rounds] for quantity in rounds[0].numbers}
+    if gaps := [gap for each in rounds for gap in each.gaps]:
+        found["gap_p99"] = [percentile(gaps, 0.99)]
+        found["gap_p99 / gap_before"] = [found["gap_p99"][0] / median(found["gap_before"])]
+    return found
+
+
 def usual_times(rounds: Sequence[Found], quantity: str) -> list[float]:
     """The token times of the round whose quantity is the median."""
     ordered = sorted(rounds, key=lambda found: found.numbers[quantity])
@@ -49,6 +62,7 @@ def render(summary: Sequence[Mapping[str, Any]]) -> list[str]:
     """The table, line by line."""
     rows = [["", "", *SIDES, "ratio"]]
     for line in summary:
-        quantity = line["quantity"] if "tokens/s" in line["quantity"] else f"{line['quantity']} ms"
+        is_time = not any(unit in line["quantity"] for unit in ("tokens/s", " / "))
+        quantity = f"{line['quantity']} ms" if is_time else line["quantity"]
         rows.append([line["case"], quantity, *(show(line[key]) for key in (*SIDES, "ratio"))])
     return align(rows)

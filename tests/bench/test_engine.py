@@ -102,12 +102,12 @@ def test_gaps_are_those_between_arrival_and_first_token(monkeypatch: pytest.Monk
     found = cases.long_prompt_beside(clock, [ask], ask, ask)
     assert found.numbers == {
         "gap_before": 1000,
-        "gap_p99": 3000,
         "gap_max": 3000,
         "first_long": 6000,
         "first_short": 3000,
     }
     assert found.token_times[-4:] == [0, 2000, 3000, 6000]
+    assert found.gaps == [2000, 1000, 3000]
     assert len(found.token_times) == cases._STEPS_BEFORE + 3
 
 
@@ -184,6 +184,29 @@ def test_summary_takes_ratios_round_by_round() -> None:
     assert render([line]) == [
         "                    ours  mlx_lm  ratio",
         "8 greedy  tokens/s   200    50.0   2.00",
+    ]
+
+
+def test_percentile_of_gaps_is_of_all_rounds_together() -> None:
+    def rounds(usual: float, *gaps: list[float]) -> list[Found]:
+        return [Found({"gap_before": usual}, gaps=each) for each in gaps]
+
+    sides = {
+        "ours": rounds(2, [4.0] * 60, [4.0] * 40, [9.0]),
+        "mlx_lm": rounds(4, [40.0] * 50, [40.0] * 48, [80.0] * 3),
+    }
+    lines = summarise({"long prompt": sides}, {"long prompt": ("long prompt", None)})
+    found = {line["quantity"]: (line["ours"], line["mlx_lm"]) for line in lines}
+    assert found == {"gap_before": (2, 4), "gap_p99": (4, 80), "gap_p99 / gap_before": (2, 20)}
+    assert render(lines)[-1].split() == [
+        "long",
+        "prompt",
+        "gap_p99",
+        "/",
+        "gap_before",
+        "2.00",
+        "20.0",
+        "0.100",
     ]
 
 
