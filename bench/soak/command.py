@@ -5,11 +5,8 @@ from __future__ import annotations
 import argparse
 import gc
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from time import perf_counter
-from unittest.mock import patch
 
 from bench.stats import align
 from mlxbridge.errors import DeadlineExceeded, InternalError
@@ -22,7 +19,7 @@ NUM_WAVES = 8
 FIRST_FLAT_WAVE = 2
 MAX_GROWTH_BYTES = 64 << 10
 MAX_SHOWN = 40
-# What the engine takes an answer's length for when it lets a call in.
+# So few that answers outgrow the memory, and some have to wait and be read again.
 EXPECTED_TOKENS = 4
 
 
@@ -106,18 +103,6 @@ class Report:
         return [*align(rows), *self.differences[:MAX_SHOWN]]
 
 
-@contextmanager
-def _expecting(num_tokens: int) -> Iterator[None]:
-    """Let calls in on so short answers that they outgrow the memory, and some have to wait and be read again."""
-    from mlxbridge.host.engine import admission, batch
-
-    with (
-        patch.object(admission, "EXPECTED_TOKENS", num_tokens),
-        patch.object(batch, "EXPECTED_TOKENS", num_tokens),
-    ):
-        yield
-
-
 def soak(kind: str, limits: EngineLimits, *, kv_rows: int, num_requests: int, seed: int) -> Report:
     """Run so many random requests in waves; after each, compare its answers with those alone, and look at memory."""
     import mlx.core as mx
@@ -131,14 +116,13 @@ def soak(kind: str, limits: EngineLimits, *, kv_rows: int, num_requests: int, se
 
     loaded = make(kind)
     kv_bytes = kv_rows * measure_footprint(loaded.model).row_bytes(1)
-    engine = BatchEngine(loaded, replace(limits, kv_bytes=kv_bytes))
+    engine = BatchEngine(loaded, replace(limits, kv_bytes=kv_bytes, expected_tokens=EXPECTED_TOKENS))
     check = Checker(loaded)
     report = Report()
     planned = list(arrivals(num_requests, seed))
     for wave in range(NUM_WAVES):
         part = planned[wave * num_requests // NUM_WAVES : (wave + 1) * num_requests // NUM_WAVES]
-        with _expecting(EXPECTED_TOKENS):
-            answers = answer_together(engine, part)
+        answers = answer_together(engine, part)
         for arrival in part:
             answer = answers[arrival.number]
             report.differences += [f"{arrival}: {text}" for text in check(arrival, answer)]

@@ -1,7 +1,7 @@
 """Whether one more call's caches fit into the budget; plain bookkeeping.
 
 How long an answer will be, nobody knows: most end long before their ``max_tokens``. So a call is let in by what its
-prompt and its next ``EXPECTED_TOKENS`` take, and should the answers together come to more than the budget, the newest
+prompt and its next ``expected_tokens`` take, and should the answers together come to more than the budget, the newest
 call of the lowest priority gives its place up and is read again later. A call that would not fit alone is refused.
 """
 
@@ -12,8 +12,6 @@ from typing import NamedTuple
 
 from mlxbridge.errors import ContextTooLong, ModelLoadFailed
 from mlxbridge.host.engine.footprint import Footprint
-
-EXPECTED_TOKENS = 512
 
 
 class LaneSize(NamedTuple):
@@ -36,11 +34,23 @@ def mebibytes(num_bytes: int) -> str:
 
 
 class Admission:
-    """Counts in bytes what is asked in tokens."""
+    """Counts in bytes what is asked in tokens.
 
-    def __init__(self, footprint: Footprint, budget: int) -> None:
+    Attributes:
+        budget: bytes that running calls may take.
+    """
+
+    def __init__(self, footprint: Footprint, budget: int, *, expected_tokens: int) -> None:
+        """Take the bounds.
+
+        Args:
+            footprint: the model's.
+            budget: bytes.
+            expected_tokens: see ``EngineLimits``.
+        """
         self.budget = budget
         self._footprint = footprint
+        self._expected_tokens = expected_tokens
         self._most_tokens = footprint.most_tokens(budget)
 
     def check_budget(self, name: str) -> None:
@@ -93,16 +103,18 @@ class Admission:
         lanes: Iterable[LaneSize],
         reading: Iterable[tuple[int, int]],
         *,
-        num_more: int = EXPECTED_TOKENS,
+        num_more: int | None = None,
     ) -> int:
         """What running calls take once each has drawn ``num_more`` tokens, or has ended for want of more.
 
         Args:
             lanes: rows that are being decoded.
             reading: of each call whose prompt is being read: its tokens, and those that may be drawn.
-            num_more: tokens.
+            num_more: tokens; None: as many as are expected.
         """
         row_bytes = self._footprint.row_bytes
+        if num_more is None:
+            num_more = self._expected_tokens
         return sum(
             lane.num_places * row_bytes(lane.end + min(lane.num_left, num_more)) for lane in lanes
         ) + sum(row_bytes(length + min(num_left, num_more)) for length, num_left in reading)
@@ -116,8 +128,8 @@ class Admission:
             lane: None for one of its own.
         """
         row_bytes = self._footprint.row_bytes
-        own = length + min(num_left, EXPECTED_TOKENS)
+        own = length + min(num_left, self._expected_tokens)
         if lane is None:
             return row_bytes(own)
-        end = lane.end + min(lane.num_left, EXPECTED_TOKENS)
+        end = lane.end + min(lane.num_left, self._expected_tokens)
         return (lane.num_places + 1) * row_bytes(max(own, end)) - lane.num_places * row_bytes(end)

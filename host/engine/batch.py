@@ -11,7 +11,7 @@ from typing import Any
 import mlx.core as mx
 
 from mlxbridge.host.engine import attention
-from mlxbridge.host.engine.admission import EXPECTED_TOKENS, Admission
+from mlxbridge.host.engine.admission import Admission
 from mlxbridge.host.engine.budget import PrefillBudget, Step
 from mlxbridge.host.engine.call import Call
 from mlxbridge.host.engine.checks import check_request
@@ -69,7 +69,7 @@ class BatchEngine:
         if prefix_bytes and not is_exact_with_prefixes(loaded.model, loaded.vocabulary_size):
             prefix_bytes = 0
         self._prefix_bytes = prefix_bytes
-        self._admission = Admission(self._footprint, kv_bytes)
+        self._admission = Admission(self._footprint, kv_bytes, expected_tokens=limits.expected_tokens)
         self._admission.check_budget(loaded.name)
         self._max_batch = limits.max_batch
         self._prefill_chunk = limits.prefill_chunk
@@ -210,7 +210,7 @@ class BatchEngine:
             "preemptions_total": self._num_preempted,
             "expired_total": self._num_expired,
             "kv_bytes_used": self._lanes.num_bytes + self._prefill.num_bytes,
-            "kv_bytes_projected": self._kv_bytes(EXPECTED_TOKENS),
+            "kv_bytes_projected": self._kv_bytes(),
             **self._prefixes.stats(),
         }
 
@@ -248,9 +248,9 @@ class BatchEngine:
         length = len(job.context)
         lane = self._lanes.preview(length - 1, self._footprint.token_bytes)
         more = self._admission.joining_bytes(length, job.num_left, lane)
-        return self._kv_bytes(EXPECTED_TOKENS) + more <= self._admission.budget
+        return self._kv_bytes() + more <= self._admission.budget
 
-    def _kv_bytes(self, num_more: int) -> int:
+    def _kv_bytes(self, num_more: int | None = None) -> int:
         reading = ((len(job.context), job.num_left) for job in self._reading)
         return self._admission.projected_bytes(self._lanes.sizes(), reading, num_more=num_more)
 

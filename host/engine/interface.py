@@ -24,6 +24,8 @@ class EngineLimits:
         max_batch: calls that run at once.
         max_waiting: calls that may wait; more are refused.
         kv_bytes: memory that the caches of running calls may take, by projection; None: what the device has left.
+        expected_tokens: to draw, that a call counts with beside its prompt when it is let in; should answers outgrow the
+            memory, some calls wait again.
         prefix_cache_bytes: memory for caches of prompts that may come again, beside ``kv_bytes``; 0: none; None: a
             share of what the device has left.
         prefill_chunk: prompt tokens read in one step while answers are running, at most; without running answers
@@ -37,6 +39,7 @@ class EngineLimits:
     max_batch: int = 64
     max_waiting: int = 1024
     kv_bytes: int | None = None
+    expected_tokens: int = 512
     prefix_cache_bytes: int | None = None
     prefill_chunk: int = 512
 
@@ -51,7 +54,14 @@ class EngineLimits:
                 )
 
 
-_LEAST = {"max_batch": 1, "max_waiting": 0, "kv_bytes": 1, "prefix_cache_bytes": 0, "prefill_chunk": 1}
+_LEAST = {
+    "max_batch": 1,
+    "max_waiting": 0,
+    "kv_bytes": 1,
+    "expected_tokens": 1,
+    "prefix_cache_bytes": 0,
+    "prefill_chunk": 1,
+}
 _MAY_BE_NONE = {"kv_bytes", "prefix_cache_bytes"}
 
 

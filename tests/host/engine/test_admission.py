@@ -5,9 +5,10 @@ import re
 import pytest
 
 from mlxbridge.errors import ContextTooLong
-from mlxbridge.host.engine.admission import EXPECTED_TOKENS, Admission, LaneSize
+from mlxbridge.host.engine.admission import Admission, LaneSize
 from mlxbridge.host.engine.footprint import Footprint
 
+EXPECTED_TOKENS = 512
 PER_TOKEN = 10
 FOOTPRINT = Footprint(token_bytes=PER_TOKEN, fixed_bytes=3)
 
@@ -16,14 +17,18 @@ def rows(num_tokens: int) -> int:
     return FOOTPRINT.row_bytes(num_tokens)
 
 
+def with_budget(budget: int, footprint: Footprint = FOOTPRINT) -> Admission:
+    return Admission(footprint, budget, expected_tokens=EXPECTED_TOKENS)
+
+
 def test_call_that_fits_keeps_its_limit() -> None:
-    admission = Admission(FOOTPRINT, rows(1000))
+    admission = with_budget(rows(1000))
     assert admission.token_limit("tiny", 100, 500, 500) == 500
     assert admission.token_limit("tiny", 100, None, 4096) == 1023 - 100
 
 
 def test_call_that_could_never_fit_is_refused_with_both_numbers() -> None:
-    admission = Admission(FOOTPRINT, rows(1000))
+    admission = with_budget(rows(1000))
     assert admission.token_limit("tiny", 100, 923, 923) == 923
     with pytest.raises(ContextTooLong) as caught:
         admission.token_limit("tiny", 100, 924, 924)
@@ -38,7 +43,7 @@ def test_call_that_could_never_fit_is_refused_with_both_numbers() -> None:
 
 
 def test_refusal_names_the_option_and_a_number_that_is_taken() -> None:
-    admission = Admission(Footprint(token_bytes=1024), 1 << 20)
+    admission = with_budget(1 << 20, Footprint(token_bytes=1024))
     with pytest.raises(
         ContextTooLong, match=r"take 1\.25 MiB of cache, but tiny has 1\.00 MiB .*--kv-memory"
     ) as caught:
@@ -51,14 +56,14 @@ def test_refusal_names_the_option_and_a_number_that_is_taken() -> None:
 
 @pytest.mark.parametrize("max_tokens", [None, 5])
 def test_prompt_that_alone_is_too_long_is_told_how_long_it_may_be(max_tokens: int | None) -> None:
-    admission = Admission(Footprint(token_bytes=1024), 1 << 20)
+    admission = with_budget(1 << 20, Footprint(token_bytes=1024))
     with pytest.raises(ContextTooLong, match=r"the prompt may have at most 1022 tokens$"):
         admission.token_limit("tiny", 2000, max_tokens, max_tokens or 4096)
     assert admission.token_limit("tiny", 1022, max_tokens and 1, 1) == 1
 
 
 def test_projection_looks_a_little_ahead_and_no_further_than_calls_go() -> None:
-    admission = Admission(FOOTPRINT, 10**6)
+    admission = with_budget(10**6)
     lanes = [LaneSize(num_places=3, end=700, num_left=4000), LaneSize(num_places=1, end=5000, num_left=2)]
     assert admission.projected_bytes(lanes, []) == 3 * rows(700 + EXPECTED_TOKENS) + rows(5002)
     assert admission.projected_bytes([], [(100, 8), (100, 4000)]) == rows(108) + rows(612)
@@ -66,7 +71,7 @@ def test_projection_looks_a_little_ahead_and_no_further_than_calls_go() -> None:
 
 
 def test_row_that_joins_longer_ones_is_padded_and_a_longer_one_pads_the_others() -> None:
-    admission = Admission(FOOTPRINT, 10**6)
+    admission = with_budget(10**6)
     lane = LaneSize(num_places=3, end=5000, num_left=0)
     assert admission.joining_bytes(100, 10, None) == rows(110)
     assert admission.joining_bytes(100, 10, lane) == rows(5000)

@@ -21,14 +21,14 @@ def test_limit_that_is_no_number_is_refused_by_name(name: str, value: Any) -> No
     assert isinstance(caught.value, ValueError) and caught.value.details == {"field": name}
 
 
-@pytest.mark.parametrize("name", ["max_batch", "kv_bytes", "prefill_chunk"])
+@pytest.mark.parametrize("name", ["max_batch", "kv_bytes", "expected_tokens", "prefill_chunk"])
 def test_limit_that_lets_nothing_run_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match=f"{name} must be a whole number from 1, not 0"):
         EngineLimits(**{name: 0})
     EngineLimits(**{name: 1})
 
 
-@pytest.mark.parametrize("name", ["max_batch", "max_waiting", "prefill_chunk"])
+@pytest.mark.parametrize("name", ["max_batch", "max_waiting", "expected_tokens", "prefill_chunk"])
 def test_only_what_the_device_decides_may_be_left_open(name: str) -> None:
     limits: dict[str, Any] = {name: None}
     with pytest.raises(UsageError, match=name):

@@ -129,7 +129,8 @@ def test_passed_deadline_ends_a_waiting_and_a_running_call(
     assert narrow.engine.stats()["expired_total"] == 2
     narrow.finish()
     assert len(narrow.tokens[3]) == len(narrow.tokens[4]) == 3
-    assert not narrow.engine._tickets and not narrow.engine._reading
+    stats = narrow.engine.stats()
+    assert stats["running"] == stats["waiting"] == stats["kv_bytes_projected"] == 0
 
 
 def test_deadline_of_a_call_that_ended_is_forgotten(narrow: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,11 +186,10 @@ def test_little_memory_lets_few_run_and_changes_no_text(
 
 
 def test_answers_that_outgrow_the_memory_are_read_again_and_go_on_unchanged(
-    make_engine: MakeEngine, endless: LoadedModel, monkeypatch: pytest.MonkeyPatch
+    make_engine: MakeEngine, endless: LoadedModel
 ) -> None:
-    monkeypatch.setattr("mlxbridge.host.engine.admission.EXPECTED_TOKENS", 8)
-    monkeypatch.setattr("mlxbridge.host.engine.batch.EXPECTED_TOKENS", 8)
-    plenty, little = Answers(make_engine(endless)), Answers(make_engine(endless, kv_bytes=4 * PAGE))
+    plenty = Answers(make_engine(endless))
+    little = Answers(make_engine(endless, kv_bytes=4 * PAGE, expected_tokens=8))
     for answers in (plenty, little):
         for call, priority in enumerate(("normal", "high", "low", "normal")):
             answers.submit(
@@ -221,12 +221,8 @@ def test_answers_that_outgrow_the_memory_are_read_again_and_go_on_unchanged(
         assert len(little.logprobs[call] or []) == 120
 
 
-def test_cancel_of_a_call_that_waits_again(
-    make_engine: MakeEngine, endless: LoadedModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("mlxbridge.host.engine.admission.EXPECTED_TOKENS", 8)
-    monkeypatch.setattr("mlxbridge.host.engine.batch.EXPECTED_TOKENS", 8)
-    answers = Answers(make_engine(endless, kv_bytes=3 * PAGE))
+def test_cancel_of_a_call_that_waits_again(make_engine: MakeEngine, endless: LoadedModel) -> None:
+    answers = Answers(make_engine(endless, kv_bytes=3 * PAGE, expected_tokens=8))
     for call in (1, 2):
         answers.submit(call, prompt=[5] * 200, max_tokens=120)
     while not answers.engine.stats()["preemptions_total"]:
