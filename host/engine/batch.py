@@ -12,7 +12,7 @@ import mlx.core as mx
 
 from mlxbridge.host.engine import attention
 from mlxbridge.host.engine.admission import Admission
-from mlxbridge.host.engine.budget import PrefillBudget, Step
+from mlxbridge.host.engine.budget import Step
 from mlxbridge.host.engine.call import Call
 from mlxbridge.host.engine.checks import check_request
 from mlxbridge.host.engine.decode import Ready
@@ -31,12 +31,10 @@ from mlxbridge.host.engine.prompt import encode_prompt, token_limit
 from mlxbridge.host.engine.queue import Queue, Ticket
 from mlxbridge.host.engine.rows import Job
 from mlxbridge.host.engine.settings import eos_ids, settings_of
-from mlxbridge.host.engine.shapes import PIECE, PIECE_ALONE, is_new_length_dear
+from mlxbridge.host.engine.shapes import make_budget
 from mlxbridge.host.engine.stops import StopMatcher
 from mlxbridge.host.engine.suspicion import Suspicion
 
-# Prompt tokens a step when no answer is running, in units of ``prefill_chunk``.
-_CHUNKS_ALONE = 8
 # Buffers that MLX keeps for reuse are of last minute's sizes; mlx_lm gives them back as often.
 _TIDY_EVERY_STEPS = 256
 _LIMITS = EngineLimits()
@@ -97,7 +95,7 @@ class BatchEngine:
         self._num_expired = 0
         # What can be learnt from the step that is being taken; None: nothing, since rows join in it.
         self._lesson: Callable[[float], Step] | None = None
-        self._budget = _make_budget(self._prefill_chunk)
+        self._budget = make_budget(self._prefill_chunk)
         self._prefixes = PrefixCache(self._loaded.model, self._prefix_bytes)
         self._reset()
 
@@ -383,10 +381,3 @@ class BatchEngine:
         max_rows = MAX_GROUP_ROWS if self._is_batched else 1
         self._prefill = Prefill(self._loaded.model, self._prefixes, max_rows=max_rows)
         self._held = []
-
-
-def _make_budget(prefill_chunk: int) -> PrefillBudget:
-    if is_new_length_dear():
-        beside, alone = min(PIECE, prefill_chunk), min(PIECE_ALONE, _CHUNKS_ALONE * prefill_chunk)
-        return PrefillBudget(beside, least=beside, largest_alone=alone, least_alone=alone)
-    return PrefillBudget(prefill_chunk, largest_alone=_CHUNKS_ALONE * prefill_chunk)

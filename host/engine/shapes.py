@@ -7,11 +7,14 @@ numbers, a prompt's last one is filled up, and the usual ones are planned when a
 
 from __future__ import annotations
 
+from mlxbridge.host.engine.budget import PrefillBudget
 from mlxbridge.host.engine.device import is_cuda
 
 # What a step reads of a longer prompt, beside running answers and without any.
 PIECE = 256
 PIECE_ALONE = 2048
+# Prompt tokens a step when no answer is running, at most, in units of ``prefill_chunk``.
+_CHUNKS_ALONE = 8
 # A prompt's length is rounded to one of so many in each doubling, so that at most an eighth is filler.
 _PER_OCTAVE = 8
 _LEAST = 16
@@ -20,6 +23,19 @@ _LEAST = 16
 def is_new_length_dear() -> bool:
     """Whether this device plans attention for each length."""
     return is_cuda()
+
+
+def make_budget(prefill_chunk: int) -> PrefillBudget:
+    """What steps may read on this device.
+
+    Args:
+        prefill_chunk: tokens, see ``EngineLimits``.
+    """
+    alone = _CHUNKS_ALONE * prefill_chunk
+    if is_new_length_dear():
+        beside, alone = min(PIECE, prefill_chunk), min(PIECE_ALONE, alone)
+        return PrefillBudget(beside, least=beside, largest_alone=alone, least_alone=alone)
+    return PrefillBudget(prefill_chunk, largest_alone=alone)
 
 
 def round_up(length: int) -> int:

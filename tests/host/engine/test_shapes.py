@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from mlxbridge.host.engine import prefill, reading
+from mlxbridge.host.engine import prefill, reading, shapes
 from mlxbridge.host.engine.batch import BatchEngine
 from mlxbridge.host.engine.budget import PrefillBudget, Step
 from mlxbridge.host.engine.grouping import MAX_FILLER_SHARE
 from mlxbridge.host.engine.loader import LoadedModel
-from mlxbridge.host.engine.shapes import PIECE, round_end, round_rows, round_up
+from mlxbridge.host.engine.shapes import PIECE, PIECE_ALONE, make_budget, round_end, round_rows, round_up
 from tests.host.engine.architectures import make_model
 from tests.host.engine.test_architectures import expected, prompts
 from tests.host.engine.tiny import Answers
@@ -47,6 +47,38 @@ def test_a_budget_does_not_fall_below_its_least() -> None:
     for num_read, seconds in ((0, 0.01), (0, 0.01), *[(PIECE, 1.0)] * 20):
         budget.observe(Step(seconds, num_read, True))
     assert budget.tokens(is_decoding=True) == PIECE
+
+
+@pytest.mark.parametrize(("chunk", "beside", "alone"), [(512, PIECE, PIECE_ALONE), (32, 32, 256)])
+def test_where_a_new_length_is_dear_all_pieces_have_one(
+    monkeypatch: pytest.MonkeyPatch, chunk: int, beside: int, alone: int
+) -> None:
+    monkeypatch.setattr(shapes, "is_new_length_dear", lambda: True)
+    budget = make_budget(chunk)
+    for seconds in (0.001, 10.0):
+        for _ in range(20):
+            assert budget.tokens(is_decoding=True) == beside and budget.tokens(is_decoding=False) == alone
+            budget.observe(Step(0.01, 0, True))
+            budget.observe(Step(0.01, 0, True))
+            budget.observe(Step(seconds, beside, True))
+            budget.observe(Step(seconds, beside, True))
+            budget.observe(Step(seconds, alone, False))
+            budget.observe(Step(seconds, alone, False))
+
+
+def test_where_any_length_will_do_an_idle_engine_reads_up_to_eight_chunks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shapes, "is_new_length_dear", lambda: False)
+    budget = make_budget(128)
+    for _ in range(40):
+        budget.observe(Step(1e-5, 0, True))
+        budget.observe(Step(1e-5, 0, True))
+        for is_decoding in (True, False):
+            num_read = budget.tokens(is_decoding=is_decoding)
+            budget.observe(Step(1e-5, num_read, is_decoding))
+            budget.observe(Step(1e-5, num_read, is_decoding))
+    assert (budget.tokens(is_decoding=True), budget.tokens(is_decoding=False)) == (128, 1024)
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma3_text", "qwen3_moe"])
