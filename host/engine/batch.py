@@ -1,4 +1,4 @@
-"""The engine: what the worker's loop drives. It ties calls, prefill and lanes together, step by step."""
+"""The engine: what the worker's loop drives. It ties roster, prefill and lanes together, step by step."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ from mlxbridge.host.engine.memory import cache_budgets, device_bytes, is_out_of_
 from mlxbridge.host.engine.prefill import MAX_GROUP_ROWS, Prefill
 from mlxbridge.host.engine.prefix_cache import PrefixCache
 from mlxbridge.host.engine.prompt import encode_prompt, token_limit
-from mlxbridge.host.engine.queue import Queue, Ticket
+from mlxbridge.host.engine.queue import Queue
+from mlxbridge.host.engine.roster import Roster
 from mlxbridge.host.engine.rows import Job
 from mlxbridge.host.engine.settings import eos_ids, settings_of
 from mlxbridge.host.engine.shapes import make_budget
@@ -58,6 +59,7 @@ class BatchEngine:
             ModelLoadFailed: the memory that calls may take holds none.
         """
         self._loaded = loaded
+        self._limits = limits
         self._footprint = measure_footprint(loaded.model)
         self._facts = facts(loaded, self._footprint)
         attention.install(loaded.model)
@@ -69,21 +71,10 @@ class BatchEngine:
         self._prefix_bytes = prefix_bytes
         self._admission = Admission(self._footprint, kv_bytes, expected_tokens=limits.expected_tokens)
         self._admission.check_budget(loaded.name)
-        self._max_batch = limits.max_batch
-        self._prefill_chunk = limits.prefill_chunk
-        # Every open call waits or runs, the latter by job from its prefill on.
-        self._open: dict[int, Call] = {}
-        self._queue: Queue[Call] = Queue(loaded.name, max_waiting=limits.max_waiting)
-        self._tickets: dict[Call, Ticket[Call]] = {}
-        self._running: dict[Job, Call] = {}
-        # Of the running jobs those that are in no lane yet.
-        self._reading: dict[Job, None] = {}
-        # Whether memory, not places, keeps the next call waiting, as of the latest step.
-        self._is_short = False
+        queue: Queue[Call] = Queue(loaded.name, max_waiting=limits.max_waiting)
+        self._roster = Roster(queue, self._admission, bytes_per_token=self._footprint.token_bytes)
         # Rows whose prompts have been read, and which join in the next step.
         self._held: list[Ready] = []
-        # No deadline of an open call is before this, on the clock of ``time.monotonic``.
-        self._first_deadline = inf
         self._suspicion: Suspicion[Call] = Suspicion(limits.max_batch)
         self.start_afresh()
 
@@ -95,7 +86,7 @@ class BatchEngine:
         self._num_expired = 0
         # What can be learnt from the step that is being taken; None: nothing, since rows join in it.
         self._lesson: Callable[[float], Step] | None = None
-        self._budget = make_budget(self._prefill_chunk)
+        self._budget = make_budget(self._limits.prefill_chunk)
         self._prefixes = PrefixCache(self._loaded.model, self._prefix_bytes)
         self._reset()
 
@@ -108,10 +99,10 @@ class BatchEngine:
             Overloaded: too much waits, in all or of this guest's.
             ValueError: a call of that number is open.
         """
-        if call in self._open:
+        if call in self._roster:
             raise ValueError(f"call {call} is open")
-        now, num_free = monotonic(), self._num_free()
-        self._queue.check_room(guest=origin.guest, num_free=num_free, now=now)
+        limit, now = self._suspicion.limit, monotonic()
+        self._roster.check_room(origin.guest, limit=limit, now=now)
         check_request(request)
         prompt = encode_prompt(self._loaded, request)
         most = token_limit(self._loaded, len(prompt), request.max_tokens)
@@ -127,16 +118,7 @@ class BatchEngine:
             stops=StopMatcher(request.stop),
             deadline_at=inf if origin.deadline_at is None else origin.deadline_at,
         )
-        self._tickets[new] = self._queue.add(
-            new,
-            guest=origin.guest,
-            priority=request.priority,
-            num_tokens=len(prompt),
-            num_free=num_free,
-            now=now,
-        )
-        self._open[call] = new
-        self._first_deadline = min(self._first_deadline, new.deadline_at)
+        self._roster.add(new, guest=origin.guest, priority=request.priority, limit=limit, now=now)
 
     def cancel(self, call: int) -> Row | None:
         """Drop a call; the next ``step`` spends nothing on it and can give its place to another.
@@ -144,7 +126,7 @@ class BatchEngine:
         Returns:
             Its last row, with the text that was held back; None if no such call is open.
         """
-        if (dropped := self._open.get(call)) is None:
+        if (dropped := self._roster.get(call)) is None:
             return None
         row = dropped.cancel()
         self._close([row])
@@ -160,7 +142,8 @@ class BatchEngine:
         """
         started = perf_counter()
         self._num_steps += 1
-        expired = self._expire()
+        expired = self._roster.expire(monotonic())
+        self._num_expired += len(expired)
         self._close(expired)
         try:
             self._admit()
@@ -177,7 +160,7 @@ class BatchEngine:
     @property
     def has_work(self) -> bool:
         """Whether ``step`` would do anything."""
-        return bool(self._open)
+        return len(self._roster) > 0
 
     def describe(self) -> dict[str, Any]:
         """Facts about the model, see ``facts.facts``; ``max_batch``; ``batched``, false if calls take turns;
@@ -185,7 +168,7 @@ class BatchEngine:
         """
         return {
             **self._facts,
-            "max_batch": self._max_batch,
+            "max_batch": self._limits.max_batch,
             "batched": self._is_batched,
             "kv_bytes_budget": self._admission.budget,
             "device_bytes": device_bytes(),
@@ -200,81 +183,24 @@ class BatchEngine:
         For prefixes see ``PrefixCache.stats``.
         """
         return {
-            "running": len(self._running),
-            "waiting": len(self._queue),
-            **{f"waiting_{priority}": count for priority, count in self._queue.count().items()},
+            **self._roster.stats(),
             "steps_total": self._num_steps,
             "tokens_total": self._num_tokens,
             "preemptions_total": self._num_preempted,
             "expired_total": self._num_expired,
             "kv_bytes_used": self._lanes.num_bytes + self._prefill.num_bytes,
-            "kv_bytes_projected": self._kv_bytes(),
+            "kv_bytes_projected": self._roster.projected_bytes(self._lanes),
             **self._prefixes.stats(),
         }
 
-    def _expire(self) -> list[Row]:
-        now = monotonic()
-        if now < self._first_deadline:
-            return []
-        late = [call for call in self._open.values() if call.deadline_at <= now]
-        self._first_deadline = min(
-            (call.deadline_at for call in self._open.values() if call.deadline_at > now), default=inf
-        )
-        self._num_expired += len(late)
-        return [call.expire() for call in late]
-
-    def _num_free(self) -> int:
-        """Calls that can begin beside those that run; what cannot for want of memory is no room for others."""
-        if self._is_short and len(self._queue):
-            return 0
-        return max(0, self._suspicion.limit - len(self._running))
-
     def _admit(self) -> None:
-        self._is_short = False
-        while len(self._running) < self._suspicion.limit and (ticket := self._queue.next()) is not None:
-            call = ticket.item
-            if self._running and not self._fits(call.job):
-                self._is_short = True
-                break
-            self._queue.take(ticket)
-            call.admit()
-            self._running[call.job] = call
-            self._reading[call.job] = None
-            self._prefill.add(call.job)
-
-    def _fits(self, job: Job) -> bool:
-        length = len(job.context)
-        lane = self._lanes.preview(length - 1, self._footprint.token_bytes)
-        more = self._admission.joining_bytes(length, job.num_left, lane)
-        return self._kv_bytes() + more <= self._admission.budget
-
-    def _kv_bytes(self, num_more: int | None = None) -> int:
-        reading = ((len(job.context), job.num_left) for job in self._reading)
-        return self._admission.projected_bytes(self._lanes.sizes(), reading, num_more=num_more)
-
-    def _preempt(self) -> None:
-        """Let calls wait again, the newest of the lowest priority first, until the next tokens of the rest have room."""
-        if self._kv_bytes(1) <= self._admission.budget:
-            return
-        self._lanes.compact()
-        while self._kv_bytes(1) > self._admission.budget and len(self._running) > 1:
-            call = max(self._running.values(), key=lambda call: self._tickets[call].seniority)
-            self._wait_again(call)
-            self._is_short = True
-            self._lanes.compact()
-            self._num_preempted += 1
-
-    def _wait_again(self, call: Call) -> None:
-        """Make a running call's caches anew, when it is its turn again; its text goes on as if nothing had happened."""
-        del self._running[call.job]
-        self._reading.pop(call.job, None)
-        call.job = call.job.again()
-        self._queue.put_back(self._tickets[call])
+        while (job := self._roster.admit(self._lanes, limit=self._suspicion.limit)) is not None:
+            self._prefill.add(job)
 
     def _run(self) -> list[Row]:
-        self._preempt()
+        self._num_preempted += self._roster.preempt(self._lanes)
         is_decoding = self._lanes.num_lanes > 0
-        held = [ready for ready in self._held if ready.job in self._running]
+        held = [ready for ready in self._held if self._roster.is_running(ready.job)]
         budget = 0 if held else self._budget.tokens(is_decoding=is_decoding)
         progress = self._prefill.step(budget, is_alone=not is_decoding)
         arrived = held + progress.ready
@@ -288,8 +214,8 @@ class BatchEngine:
         for ready in arrived:
             if ready in self._held:
                 continue
-            del self._reading[ready.job]
-            if self._running[ready.job] in self._suspicion:
+            self._roster.join(ready.job)
+            if self._roster.call_of(ready.job) in self._suspicion:
                 rows += self._try_alone(ready, joining)
             else:
                 joining.append(ready)
@@ -308,8 +234,7 @@ class BatchEngine:
 
     def _feed(self, job: Job, token: int, likelihoods: Likelihoods | None) -> Row:
         self._num_tokens += 1
-        call = self._running[job]
-        self._tickets[call].charge()
+        call = self._roster.charge(job)
         try:
             return call.feed(token, likelihoods)
         except Exception as exc:  # a tokenizer's own fault must not end the other calls
@@ -317,7 +242,7 @@ class BatchEngine:
 
     def _try_alone(self, ready: Ready, joining: list[Ready]) -> list[Row]:
         """Let a suspect draw a token by itself; if that goes well, it may join the others."""
-        call = self._running[ready.job]
+        call = self._roster.call_of(ready.job)
         try:
             drawn, source = self._lanes.try_alone(ready)
         except Exception as exc:
@@ -325,23 +250,21 @@ class BatchEngine:
         self._suspicion.acquit(call)
         row = self._feed(*drawn)
         if not call.job.ended:
-            del self._running[call.job]
-            call.job = call.job.again()
-            self._running[call.job] = call
+            self._roster.begin_again(call)
             joining.append(Ready(call.job, source))
         return [row]
 
     def _recover(self, jobs: list[Job], exc: Exception) -> list[Row]:
         """Go on after jobs failed together: one that was alone is to blame, unless only memory was short."""
-        calls = [self._running[job] for job in jobs if not job.ended]
+        calls = [self._roster.call_of(job) for job in jobs if not job.ended]
         is_memory = is_out_of_memory(exc)
         if is_memory:
             self._prefixes.clear()
             mx.clear_cache()
-        if len(calls) > 1 or (is_memory and len(self._running) > 1):
-            self._suspicion.failed(calls, num_running=len(self._running), is_memory=is_memory)
+        if len(calls) > 1 or (is_memory and self._roster.num_running > 1):
+            self._suspicion.failed(calls, num_running=self._roster.num_running, is_memory=is_memory)
             for call in calls:
-                self._wait_again(call)
+                self._roster.wait_again(call)
             return []
         for call in calls:
             self._suspicion.blame(call)
@@ -350,16 +273,10 @@ class BatchEngine:
     def _close(self, rows: Iterable[Row]) -> None:
         now = monotonic()
         for row in rows:
-            if (row.usage is not None or row.error is not None) and row.call in self._open:
-                call = self._open.pop(row.call)
-                self._running.pop(call.job, None)
-                self._reading.pop(call.job, None)
+            is_last = row.usage is not None or row.error is not None
+            if is_last and (call := self._roster.close(row.call, now)) is not None:
                 self._suspicion.acquit(call)
-                self._queue.close(self._tickets.pop(call), now)
-        self._give_back()
-
-    def _give_back(self) -> None:
-        if not self._running:
+        if not self._roster.num_running:
             self._lanes.drop_idle()
             self._prefill.clear()
             self._held.clear()
@@ -367,7 +284,7 @@ class BatchEngine:
 
     def _fail_running(self, exc: Exception) -> list[Row]:
         message = f"a step of {self._loaded.name} failed: {type(exc).__name__}: {exc}"
-        rows = [call.fail(message) for call in self._running.values()]
+        rows = [call.fail(message) for call in self._roster.running()]
         self._reset()
         return rows
 

@@ -77,7 +77,7 @@ def test_row_that_takes_others_with_it_is_found(monkeypatch: pytest.MonkeyPatch)
     """The model cannot read one token; were a whole lane to fail for it, the others would have errors that are not theirs."""
 
     def fail_all(self: BatchEngine, jobs: Any, exc: Exception) -> Any:
-        return [self._running[job].fail("together") for job in jobs if not job.ended]
+        return [self._roster.call_of(job).fail("together") for job in jobs if not job.ended]
 
     monkeypatch.setattr(BatchEngine, "_recover", fail_all)
     report = short(num_requests=100)

@@ -13,6 +13,7 @@ from mlx_lm.models import llama
 
 from mlxbridge.errors import ContextTooLong, InternalError, InvalidArgument, Overloaded
 from mlxbridge.host.engine.batch import BatchEngine
+from mlxbridge.host.engine.detokenize import Detokenizer, Vocabulary
 from mlxbridge.host.engine.interface import Engine, GenerateRequest
 from mlxbridge.host.engine.loader import LoadedModel, load
 from tests.host.engine.tiny import TEXTS, Answers, byte_level_tokenizer, save_model, save_tokenizer
@@ -285,9 +286,17 @@ def test_prompt_that_fails_ends_its_row_alone(
 
 
 def test_detokenizer_failure_ends_its_row_alone(free: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
-    free.submit(1, prompt=TEXTS[0], max_tokens=10)
+    real = Vocabulary.detokenizer
+
+    def broken(self: Vocabulary) -> Detokenizer:
+        detokenizer = real(self)
+        monkeypatch.setattr(detokenizer, "push", lambda token: 1 / 0)
+        return detokenizer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Vocabulary, "detokenizer", broken)
+        free.submit(1, prompt=TEXTS[0], max_tokens=10)
     free.submit(2, prompt=TEXTS[1], max_tokens=10)
-    monkeypatch.setattr(free.engine._open[1]._detokenizer, "push", lambda token: 1 / 0)
     free.finish()
     assert isinstance(free.last[1].error, InternalError)
     assert len(free.tokens[2]) == 10

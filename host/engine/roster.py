@@ -1,0 +1,207 @@
+"""Open calls: who waits, who runs, and whether memory lets one more begin; plain bookkeeping."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Protocol
+
+from mlxbridge.host.engine.admission import Admission, LaneSize
+from mlxbridge.host.engine.call import Call
+from mlxbridge.host.engine.interface import Row
+from mlxbridge.host.engine.queue import Queue, Ticket
+from mlxbridge.host.engine.rows import Job
+from mlxbridge.types import Priority
+
+
+class Lanes(Protocol):
+    """What a roster asks of the rows that are being decoded; ``lanes.Lanes`` is one."""
+
+    def sizes(self) -> list[LaneSize]:
+        """What the lanes hold."""
+
+    def preview(self, length: int, bytes_per_token: int) -> LaneSize | None:
+        """The lane that a row of so many tokens would join now; None if it would open one."""
+
+    def compact(self) -> None:
+        """Give all memory back that no row needs."""
+
+
+class Roster:
+    """Owns the calls from submit to end. Each waits, or runs as one job after another; a running job is read, then decoded.
+
+    How many may run is the caller's to say (``limit``), and so is what time it is (``now``, of ``time.monotonic``).
+    """
+
+    def __init__(self, queue: Queue[Call], admission: Admission, *, bytes_per_token: int) -> None:
+        """Begin with no calls.
+
+        Args:
+            queue: who waits; empty.
+            admission: counts memory.
+            bytes_per_token: of keys and values, over all layers.
+        """
+        self._queue = queue
+        self._admission = admission
+        self._bytes_per_token = bytes_per_token
+        self._open: dict[int, Ticket[Call]] = {}
+        self._running: dict[Job, Ticket[Call]] = {}
+        # Of the running jobs those that are in no lane yet.
+        self._reading: dict[Job, None] = {}
+        # Whether memory, not places, keeps the next call waiting, as of the latest step.
+        self._is_short = False
+        # No deadline of an open call is before this.
+        self._first_deadline = inf
+
+    def __len__(self) -> int:
+        """Open calls."""
+        return len(self._open)
+
+    def __contains__(self, number: int) -> bool:
+        """Whether a call of that number is open."""
+        return number in self._open
+
+    def get(self, number: int) -> Call | None:
+        """The open call of that number."""
+        ticket = self._open.get(number)
+        return None if ticket is None else ticket.item
+
+    @property
+    def num_running(self) -> int:
+        """Calls whose prompts are being read, or answers drawn."""
+        return len(self._running)
+
+    def running(self) -> list[Call]:
+        """The calls that run, in the order in which they began."""
+        return [ticket.item for ticket in self._running.values()]
+
+    def is_running(self, job: Job) -> bool:
+        """Whether a job is a running call's; once its call waits again or has ended, it is nobody's."""
+        return job in self._running
+
+    def call_of(self, job: Job) -> Call:
+        """Whose a running job is."""
+        return self._running[job].item
+
+    def check_room(self, guest: str, *, limit: int, now: float) -> None:
+        """Refuse what ``add`` would refuse, before the prompt's length is known.
+
+        Raises:
+            Overloaded: see ``Queue.add``.
+        """
+        self._queue.check_room(guest=guest, num_free=self._num_free(limit), now=now)
+
+    def add(self, call: Call, *, guest: str, priority: Priority, limit: int, now: float) -> None:
+        """Let a call wait; none of its number is open.
+
+        Raises:
+            Overloaded: see ``Queue.add``.
+        """
+        self._open[call.number] = self._queue.add(
+            call,
+            guest=guest,
+            priority=priority,
+            num_tokens=len(call.job.prompt),
+            num_free=self._num_free(limit),
+            now=now,
+        )
+        self._first_deadline = min(self._first_deadline, call.deadline_at)
+
+    def expire(self, now: float) -> list[Row]:
+        """The last rows of calls whose deadline has passed; the calls are still to be closed."""
+        if now < self._first_deadline:
+            return []
+        calls = [ticket.item for ticket in self._open.values()]
+        self._first_deadline = min(
+            (call.deadline_at for call in calls if call.deadline_at > now), default=inf
+        )
+        return [call.expire() for call in calls if call.deadline_at <= now]
+
+    def admit(self, lanes: Lanes, *, limit: int) -> Job | None:
+        """Let the next call run, if there are a place and memory for it; its job, to be read."""
+        self._is_short = False
+        if len(self._running) >= limit or (ticket := self._queue.next()) is None:
+            return None
+        call = ticket.item
+        if self._running and not self._fits(call.job, lanes):
+            self._is_short = True
+            return None
+        self._queue.take(ticket)
+        call.admit()
+        self._running[call.job] = ticket
+        self._reading[call.job] = None
+        return call.job
+
+    def join(self, job: Job) -> None:
+        """A job's prompt has been read: from now on its row counts with its lane."""
+        del self._reading[job]
+
+    def charge(self, job: Job) -> Call:
+        """A token was drawn for a running job; whose it is."""
+        ticket = self._running[job]
+        ticket.charge()
+        return ticket.item
+
+    def preempt(self, lanes: Lanes) -> int:
+        """Let calls wait again, the newest of the lowest priority first, until the next tokens of the rest have room.
+
+        Returns:
+            How many calls.
+        """
+        budget, num_preempted = self._admission.budget, 0
+        if self.projected_bytes(lanes, num_more=1) <= budget:
+            return 0
+        lanes.compact()
+        while self.projected_bytes(lanes, num_more=1) > budget and len(self._running) > 1:
+            self.wait_again(max(self._running.values(), key=lambda ticket: ticket.seniority).item)
+            self._is_short = True
+            lanes.compact()
+            num_preempted += 1
+        return num_preempted
+
+    def wait_again(self, call: Call) -> None:
+        """Make a running call's caches anew, when it is its turn again; its text goes on as if nothing had happened."""
+        ticket = self._running.pop(call.job)
+        self._reading.pop(call.job, None)
+        call.job = call.job.again()
+        self._queue.put_back(ticket)
+
+    def begin_again(self, call: Call) -> None:
+        """Let a running call go on at once as another job, whose caches are there."""
+        ticket = self._running.pop(call.job)
+        call.job = call.job.again()
+        self._running[call.job] = ticket
+
+    def close(self, number: int, now: float) -> Call | None:
+        """The call of that number is over; None if it was before."""
+        ticket = self._open.pop(number, None)
+        if ticket is None:
+            return None
+        self._running.pop(ticket.item.job, None)
+        self._reading.pop(ticket.item.job, None)
+        self._queue.close(ticket, now)
+        return ticket.item
+
+    def projected_bytes(self, lanes: Lanes, *, num_more: int | None = None) -> int:
+        """What running calls will take; see ``Admission.projected_bytes``."""
+        reading = ((len(job.context), job.num_left) for job in self._reading)
+        return self._admission.projected_bytes(lanes.sizes(), reading, num_more=num_more)
+
+    def stats(self) -> dict[str, int]:
+        """``running`` and ``waiting`` calls, the latter also by priority."""
+        return {
+            "running": len(self._running),
+            "waiting": len(self._queue),
+            **{f"waiting_{priority}": count for priority, count in self._queue.count().items()},
+        }
+
+    def _num_free(self, limit: int) -> int:
+        """Calls that can begin beside those that run; what cannot for want of memory is no room for others."""
+        if self._is_short and len(self._queue):
+            return 0
+        return max(0, limit - len(self._running))
+
+    def _fits(self, job: Job, lanes: Lanes) -> bool:
+        length = len(job.context)
+        lane = lanes.preview(length - 1, self._bytes_per_token)
+        more = self._admission.joining_bytes(length, job.num_left, lane)
+        return self.projected_bytes(lanes) + more <= self._admission.budget
