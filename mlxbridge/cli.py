@@ -12,8 +12,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, cast, get_args
 
 from mlxbridge import __version__
+from mlxbridge.answers import describe, plain, print_answers, print_logprobs, print_stream
 from mlxbridge.errors import BridgeError, UsageError
-from mlxbridge.types import Options, Priority
+from mlxbridge.types import GenerateOptions, Options, Priority
 
 if TYPE_CHECKING:
     from mlxbridge.guest.blocking import Client
@@ -70,7 +71,17 @@ def _parser() -> argparse.ArgumentParser:
         "--raw", action="store_true", help="no chat template: the model goes on with the text as it is"
     )
     generate.add_argument("--system", metavar="TEXT", help="a system message before the question")
-    generate.add_argument("--json", action="store_true", help="print the whole result as JSON, at the end")
+    generate.add_argument(
+        "--n", type=int, metavar="COUNT", help="give so many answers, at the end, each with a seed of its own"
+    )
+    generate.add_argument(
+        "--logprobs", type=int, metavar="COUNT", help="print each token's logprob, and so many likeliest ones"
+    )
+    generate.add_argument(
+        "--json",
+        action="store_true",
+        help="print the whole result as JSON, at the end; with --n a list of them",
+    )
     generate.set_defaults(command=_generate)
 
     chat = commands.add_parser("chat", parents=[host, sampling], help="talk with a model")
@@ -147,19 +158,33 @@ def _generate(options: argparse.Namespace) -> None:
     text = sys.stdin.read() if options.prompt == "-" else options.prompt
     if options.raw and options.system:
         raise UsageError("--system needs the chat template, which --raw leaves out")
+    turns: list[Message] = [*_system(options), {"role": "user", "content": text}]
+    prompt = text if options.raw else None
+    given: GenerateOptions = {**_sampling(options), "messages": None if options.raw else turns}
     with _client(options) as client:
-        if options.raw:
-            stream = client.stream(text, **_sampling(options))
+        if options.n is not None:
+            answers = client.generate(prompt, n=options.n, **given)
+            if options.json:
+                print(json.dumps([plain(answer) for answer in answers], ensure_ascii=False))
+            else:
+                print_answers(answers)
         else:
-            stream = client.chat(
-                [*_system(options), {"role": "user", "content": text}], stream=True, **_sampling(options)
-            )
-        if options.json:
-            print(json.dumps(asdict(stream.read()), ensure_ascii=False))
-        else:
-            _print_stream(stream)
-        if options.stats:
-            print(describe(stream.generation), file=sys.stderr)
+            stream = client.stream(prompt, **given)
+            answers = [_answer(stream, options)]
+    if options.stats:
+        for answer in answers:
+            print(describe(answer), file=sys.stderr)
+
+
+def _answer(stream: TokenStream, options: argparse.Namespace) -> Generation:
+    """Print one answer, as it comes if it is text."""
+    if options.json:
+        print(json.dumps(plain(stream.read()), ensure_ascii=False))
+        return stream.generation
+    print_stream(stream)
+    if options.logprobs is not None:
+        print_logprobs(stream.generation)
+    return stream.generation
 
 
 def _chat(options: argparse.Namespace) -> None:
@@ -194,7 +219,7 @@ def _chat(options: argparse.Namespace) -> None:
 def _chat_turn(client: Client, messages: list[Message], options: argparse.Namespace) -> str:
     stream: TokenStream = client.chat(messages, stream=True, **_sampling(options))
     try:
-        _print_stream(stream)
+        print_stream(stream)
         if options.stats:
             print(describe(stream.generation), file=sys.stderr)
     except KeyboardInterrupt:
@@ -212,24 +237,6 @@ def _ask() -> str | None:
 
 def _system(options: argparse.Namespace) -> list[Message]:
     return [{"role": "system", "content": options.system}] if options.system else []
-
-
-def _print_stream(stream: TokenStream) -> None:
-    try:
-        with stream:
-            for chunk in stream:
-                print(chunk, end="", flush=True)
-    finally:
-        print(flush=True)
-
-
-def describe(generation: Generation) -> str:
-    """One line about an answer's cost."""
-    speed = f"{generation.tokens_per_second:.0f} tokens/s" if generation.tokens_per_second else "one step"
-    return (
-        f"{generation.completion_tokens} tokens, {speed}, first token after "
-        f"{generation.time_to_first_token * 1000:.0f} ms, ended by {generation.finish_reason}"
-    )
 
 
 def _models(options: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from mlxbridge.cli import describe
+from mlxbridge.answers import describe
 from mlxbridge.errors import TransportError, UsageError
 from mlxbridge.guest.blocking import Client
 

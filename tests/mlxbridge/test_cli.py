@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -71,6 +72,53 @@ def test_every_flag_for_the_answer_reaches_the_host(host: HostProcess) -> None:
         assert ask(*random, f"--{name}-penalty", "9")["text"] != drawn["text"]
 
 
+RANDOM = ("generate", "The ", "--temperature", "2", "--seed", "7", "--max-tokens", "8")
+
+
+def test_several_answers_say_which_one_each_is(host: HostProcess) -> None:
+    alone = [run(host, *RANDOM, "--seed", str(seed)).stdout for seed in (7, 8, 9)]
+    assert len(set(alone)) == 3, "else the order shows nothing"
+    several = run(host, *RANDOM, "--n", "3", "--stats")
+    assert several.stdout == "".join(f"--- {i} of 3\n{text}" for i, text in enumerate(alone, 1))
+    assert several.stderr.count("tokens/s, first token after") == 3
+    assert run(host, *RANDOM, "--n", "1").stdout == alone[0]
+    answers = json.loads(run(host, *RANDOM, "--n", "3", "--json").stdout)
+    assert [f"{answer['text']}\n" for answer in answers] == alone
+    assert isinstance(json.loads(run(host, *RANDOM, "--n", "1", "--json").stdout), list)
+
+
+def test_logprobs_have_a_line_for_each_token(host: HostProcess) -> None:
+    question = ("generate", "What is 27 + 15?", "--max-tokens", "3")
+    text, empty, *lines = run(host, *question, "--logprobs", "2").stdout.splitlines()
+    assert "27 + 15 = 42.".startswith(text) and empty == ""
+    assert len(lines) == 3
+    for line in lines:
+        assert re.fullmatch(r'(".+" -?\d+\.\d\d) of \1, ".+" -\d+\.\d\d', line), line
+    lines = run(host, *question, "--logprobs", "0").stdout.splitlines()[2:]
+    assert len(lines) == 3 and not any(" of " in line for line in lines)
+    both = run(host, *question, "--logprobs", "0", "--n", "2").stdout.splitlines()
+    assert both == ["--- 1 of 2", text, "", *lines, "--- 2 of 2", text, "", *lines]
+
+
+def test_logprobs_as_json_are_named_values(host: HostProcess) -> None:
+    done = run(host, "generate", "What is 27 + 15?", "--max-tokens", "3", "--logprobs", "1", "--json")
+    answer = json.loads(done.stdout)
+    tokens = answer["logprobs"]
+    assert [token["token_id"] for token in tokens] == answer["token_ids"]
+    assert "".join(token["text"] for token in tokens) == answer["text"]
+    for token in tokens:
+        assert token["logprob"] <= 0 and bytes(token["bytes"]).decode() == token["text"]
+        assert token["top"] == [{name: token[name] for name in ("token_id", "logprob", "text", "bytes")}]
+    assert json.loads(run(host, "generate", "Hello", "--json").stdout)["logprobs"] is None
+
+
+def test_chat_gives_one_answer_and_no_logprobs() -> None:
+    for flag in ("--n", "--logprobs"):
+        done = run(None, "chat", flag, "2")
+        assert f"unrecognized arguments: {flag} 2" in done.stderr
+        assert done.returncode == 2
+
+
 def test_chat_keeps_the_conversation_until_reset(host: HostProcess) -> None:
     done = run(host, "chat", stdin="My name is Ada.\nWhat is my name?\n/reset\n")
     assert "Nice to meet you, Ada!" in done.stdout
@@ -101,6 +149,8 @@ def test_ping_counts_round_trips(host: HostProcess) -> None:
         (("generate", "x", "--presence-penalty", "nan"), "InvalidArgument: presence_penalty"),
         (("generate", "x", "--frequency-penalty", "99"), "InvalidArgument: frequency_penalty"),
         (("generate", "x", "--model", "demi"), "did you mean 'demo'"),
+        (("generate", "x", "--n", "0"), "UsageError: n: must be a whole number from 1"),
+        (("generate", "x", "--logprobs", "21"), "InvalidArgument: logprobs"),
         (("generate", "x", "--raw", "--system", "y"), "--system needs the chat template"),
         (("ping", "-c", "0"), "--count must be at least 1"),
         (("models", "--url", "ftp://x"), "unknown scheme 'ftp'"),

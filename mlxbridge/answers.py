@@ -1,0 +1,86 @@
+"""Answers as the command line shows them: text and figures for people, plain values for JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlxbridge.guest.streams import TokenStream
+    from mlxbridge.types import Generation, TokenLogprob, TokenLogprobs
+
+
+def print_stream(stream: TokenStream) -> None:
+    """Print an answer as it comes, to its end or until that fails."""
+    try:
+        with stream:
+            for chunk in stream:
+                print(chunk, end="", flush=True)
+    finally:
+        print(flush=True)
+
+
+def print_logprobs(generation: Generation) -> None:
+    """A line for each token, below an empty one: what it is, its logprob, and the likeliest as many as were asked for.
+
+    A token without text is shown as its number.
+    """
+    print()
+    for token in generation.logprobs or ():
+        line = _describe_token(token.chosen)
+        if token.top:
+            line += " of " + ", ".join(map(_describe_token, token.top))
+        print(line)
+
+
+def print_answers(answers: list[Generation]) -> None:
+    """Print several answers, each below a line that says which one it is."""
+    for number, answer in enumerate(answers, 1):
+        if len(answers) > 1:
+            print(f"--- {number} of {len(answers)}")
+        print(answer)
+        if answer.logprobs is not None:
+            print_logprobs(answer)
+
+
+def describe(generation: Generation) -> str:
+    """One line about an answer's cost."""
+    speed = f"{generation.tokens_per_second:.0f} tokens/s" if generation.tokens_per_second else "one step"
+    return (
+        f"{generation.completion_tokens} tokens, {speed}, first token after "
+        f"{generation.time_to_first_token * 1000:.0f} ms, ended by {generation.finish_reason}"
+    )
+
+
+def plain(generation: Generation) -> dict[str, Any]:
+    """A ``Generation`` for JSON, by the names of its fields.
+
+    A token in ``logprobs`` is ``{"token_id", "logprob", "text", "bytes"}``, since its text may be a part of a character;
+    the one that was chosen has ``top`` besides.
+    """
+    logprobs = generation.logprobs
+    return {
+        **asdict(generation),
+        "logprobs": None if logprobs is None else [_plain_choice(token) for token in logprobs],
+    }
+
+
+def _plain_choice(token: TokenLogprobs) -> dict[str, Any]:
+    return {**_plain_token(token.chosen), "top": [_plain_token(other) for other in token.top]}
+
+
+def _plain_token(token: TokenLogprob) -> dict[str, Any]:
+    return {
+        "token_id": token.token_id,
+        "logprob": token.logprob,
+        "text": token.data.decode(errors="replace"),
+        "bytes": list(token.data),
+    }
+
+
+def _describe_token(token: TokenLogprob) -> str:
+    text = (
+        json.dumps(token.data.decode(errors="replace"), ensure_ascii=False) if token.data else token.token_id
+    )
+    return f"{text} {token.logprob:.2f}"
