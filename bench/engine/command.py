@@ -59,6 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure, or read what was measured; print the table, draw if asked."""
+    # As our worker does: MLX reads it as soon as it is imported. Here both sides have it.
+    prepare_environment()
     from bench.engine.report import render
 
     if arguments.plot and find_spec("matplotlib") is None:
@@ -107,8 +109,6 @@ class Case:
 
 def measure(arguments: argparse.Namespace, path: Path) -> dict[str, Any]:
     """Run all cases round by round; the file is written after each round, the results are its contents."""
-    # As our worker does, which is before MLX attends for the first time; here both sides have it.
-    prepare_environment()
     import mlx.core as mx
 
     from bench.engine import models

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import argparse
 import struct
+import subprocess
+import sys
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -144,6 +146,19 @@ def test_samplers_that_were_warmed_up_are_those_that_are_used(monkeypatch: pytes
     assert (shared, ran) == ([[1, 2, 3]], [0, 0, 1, 2, 3])
     monkeypatch.undo()
     warmup.run_samplers([0, 63], dtype="float32", vocabulary=512)
+
+
+def test_mlx_is_not_imported_before_it_is_told_how_much_to_keep() -> None:
+    code = """
+import argparse, sys
+from bench.engine import command
+command.prepare_environment = lambda: sys.exit(3 if "mlx.core" in sys.modules else 0)
+parser = argparse.ArgumentParser()
+command.add_arguments(parser)
+command.run(parser.parse_args(["--quick"]))
+sys.exit(4)
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
 
 
 def test_mlx_lm_runs_with_its_own_attention(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
