@@ -10,7 +10,7 @@ import pytest
 from mlxbridge.errors import UsageError
 from mlxbridge.host.engine.interface import EngineLimits
 
-NUMBERS = [field.name for field in fields(EngineLimits)]
+NUMBERS = [field.name for field in fields(EngineLimits) if str(field.type).startswith("int")]
 
 
 @pytest.mark.parametrize("name", NUMBERS)
