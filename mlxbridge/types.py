@@ -4,17 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
 FinishReason = Literal["stop", "length", "cancelled"]
 Priority = Literal["high", "normal", "low"]
 
 
+class TextPart(TypedDict):
+    """A part of a message's content: ``{"type": "text", "text": "…"}``; parts are joined as they are."""
+
+    type: Literal["text"]
+    text: str
+
+
 class Message(TypedDict):
-    """One turn of a chat: ``{"role": "user", "content": "…"}``."""
+    """One turn of a chat: ``{"role": "user", "content": "…"}``.
+
+    An assistant's turn may have ``tool_calls`` as OpenAI's have them (``{"function": {"name": …, "arguments": …}}``, the
+    arguments as a map or as JSON of one) beside its content or in place of it; a tool's turn may say what it answers.
+    """
 
     role: str
-    content: str
+    content: NotRequired[str | Sequence[TextPart] | None]
+    tool_calls: NotRequired[Sequence[Mapping[str, Any]]]
+    tool_call_id: NotRequired[str]
+    name: NotRequired[str]
 
 
 Progress = Callable[[Mapping[str, Any]], None]

@@ -10,8 +10,7 @@ from mlxbridge.errors import ContextTooLong, InvalidArgument, Unsupported
 from mlxbridge.host.engine.checks import invalid
 from mlxbridge.host.engine.interface import DEFAULT_MAX_TOKENS, GenerateRequest
 from mlxbridge.host.engine.loader import LoadedModel
-
-_MESSAGE_KEYS = ("role", "content")
+from mlxbridge.host.engine.messages import check_messages, count_chars
 
 
 def encode_prompt(loaded: LoadedModel, request: GenerateRequest) -> list[int]:
@@ -22,7 +21,7 @@ def encode_prompt(loaded: LoadedModel, request: GenerateRequest) -> list[int]:
 
     Raises:
         InvalidArgument: empty, of a wrong shape, or refused by the chat template.
-        Unsupported: a message has a key that the engine cannot honour.
+        Unsupported: a message has what the engine, or the model's chat template, cannot honour.
         ContextTooLong: the text cannot fit, however well it is encoded; encoding it would stop other calls for long.
     """
     if request.messages is not None:
@@ -75,9 +74,10 @@ def _encode_messages(loaded: LoadedModel, messages: Sequence[Mapping[str, Any]])
         raise invalid(
             "messages", f"cannot be used: {loaded.name} has no chat template; send a prompt instead"
         )
-    turns = _check_messages(messages)
+    turns = check_messages(messages)
+    _check_tool_calls(loaded, turns)
     try:
-        if sum(len(turn["content"]) for turn in turns) > _most_chars(loaded):
+        if sum(map(count_chars, turns)) > _most_chars(loaded):
             # A template may leave parts out, so only what it makes of them counts.
             _check_length(
                 loaded, tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
@@ -89,25 +89,18 @@ def _encode_messages(loaded: LoadedModel, messages: Sequence[Mapping[str, Any]])
         raise invalid("messages", f"were refused by the chat template of {loaded.name}: {exc}") from exc
 
 
-def _check_messages(messages: Any) -> list[dict[str, str]]:
-    if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Sequence) or not messages:
-        raise invalid("messages", "must be a non-empty list of maps with role and content")
-    return [_check_message(f"messages[{index}]", message) for index, message in enumerate(messages)]
-
-
-def _check_message(field: str, message: Any) -> dict[str, str]:
-    if not isinstance(message, Mapping):
-        raise invalid(field, f"must be a map with role and content, not {type(message).__name__}")
-    for key in _MESSAGE_KEYS:
-        if not isinstance(message.get(key), str):
-            raise invalid(f"{field}.{key}", "must be a string")
-    for key in message:
-        if key not in _MESSAGE_KEYS:
-            name = f"{field}.{key}"
+def _check_tool_calls(loaded: LoadedModel, turns: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse tool calls that the template would leave out without a word."""
+    template: Any = loaded.tokenizer.chat_template
+    if not isinstance(template, str) or "tool_calls" in template:
+        return
+    for index, turn in enumerate(turns):
+        if "tool_calls" in turn:
+            field = f"messages[{index}].tool_calls"
             raise Unsupported(
-                f"{name} is not supported; a message has role and content", details={"field": name}
+                f"{field} cannot be used: the chat template of {loaded.name} has no place for them",
+                details={"field": field},
             )
-    return {key: message[key] for key in _MESSAGE_KEYS}
 
 
 def _most_chars(loaded: LoadedModel) -> float:

@@ -20,7 +20,7 @@ from mlxbridge.errors import (
     UnknownMethod,
     UsageError,
 )
-from mlxbridge.types import Chunk, Options, Priority
+from mlxbridge.types import Chunk, Options, Priority, TextPart
 from tests.integration.hosts import HostProcess
 
 LONG = "Count from 1 to 90."
@@ -52,6 +52,12 @@ def test_chat_answers_rightly_and_tells_what_it_cost(client: Client) -> None:
     assert answer.tokens_per_second > 0
     assert 0 < answer.time_to_first_token < 60
     assert str(answer) == answer.text
+
+
+def test_content_in_parts_is_the_text_that_they_make(client: Client) -> None:
+    parts: list[TextPart] = [{"type": "text", "text": "What is 27 "}, {"type": "text", "text": "+ 15?"}]
+    answer, whole = client.chat([{"role": "user", "content": parts}]), client.chat("What is 27 + 15?")
+    assert (answer.text, answer.prompt_tokens) == (whole.text, whole.prompt_tokens)
 
 
 def test_stream_gives_the_same_answer_in_pieces(client: Client) -> None:

@@ -81,6 +81,56 @@ def test_message_with_another_key_is_unsupported(loaded: LoadedModel) -> None:
     assert error.details == {"field": "messages[0].name"}
 
 
+TOOL_TEMPLATE = (
+    "{% for m in messages %}<s>{{ m.role }}:{% if m.content %} {{ m.content }}{% endif %}"
+    "{% for call in m.tool_calls %} {{ call.function.name }}({{ call.function.arguments.items() | list }})"
+    "{% endfor %}</s>{% endfor %}{% if add_generation_prompt %}<s>assistant:{% endif %}"
+)
+TOOL_CALL = {"function": {"name": "add", "arguments": '{"a": 27, "b": 15}'}}
+TOOL_CHAT = [
+    {"role": "user", "content": [{"type": "text", "text": "27 "}, {"type": "text", "text": "+ 15"}]},
+    {"role": "assistant", "content": None, "tool_calls": [TOOL_CALL]},
+    {"role": "tool", "content": "42"},
+]
+
+
+@pytest.fixture(scope="module")
+def knows_tools(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    folder = tmp_path_factory.mktemp("tools")
+    save_model(folder)
+    save_tokenizer(byte_level_tokenizer(), folder)
+    (folder / "chat_template.jinja").write_text(TOOL_TEMPLATE)
+    return load(folder, "tools")
+
+
+def test_parts_tool_calls_and_their_results_go_through_the_template(knows_tools: LoadedModel) -> None:
+    assert knows_tools.tokenizer.decode(encode(knows_tools, messages=TOOL_CHAT)) == (
+        "<s>user: 27 + 15</s><s>assistant: add([('a', 27), ('b', 15)])</s><s>tool: 42</s><s>assistant:"
+    )
+
+
+def test_tool_calls_that_the_template_would_leave_out_are_refused(loaded: LoadedModel) -> None:
+    error = refusal(loaded, messages=TOOL_CHAT[:2])
+    assert isinstance(error, Unsupported)
+    assert error.details == {"field": "messages[1].tool_calls"}
+    assert "the chat template of tiny has no place for them" in error.message
+
+
+def test_tool_calls_that_cannot_fit_are_refused_unread(
+    knows_tools: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert knows_tools.context_length is not None
+    most = knows_tools.context_length * knows_tools.longest_token
+    call = {"function": {"name": "add", "arguments": {"a": "a" * most}}}
+
+    def read(*args: Any, **kwargs: Any) -> list[int]:
+        raise AssertionError("the tokenizer was given the text")
+
+    monkeypatch.setattr(type(knows_tools.tokenizer._tokenizer), "_encode_plus", read)
+    error = refusal(knows_tools, messages=[{"role": "assistant", "content": None, "tool_calls": [call]}])
+    assert isinstance(error, ContextTooLong)
+
+
 def test_messages_without_a_template_are_refused(tmp_path: Path) -> None:
     save_model(tmp_path / "plain")
     save_tokenizer(byte_level_tokenizer(), tmp_path / "plain", chat=False)
