@@ -88,7 +88,7 @@ class Options(TypedDict, total=False):
     logprobs: int | None
     """Give each token's log-probability, and those of so many likeliest, 0 to 20."""
     priority: Priority | None
-    """Whose turn it is first when calls wait for the model; "normal" if left out."""
+    """Whose turn it is first when calls wait for the model; a "low" one that runs makes way for others; "normal" if left out."""
     timeout: float | None
     """Seconds for the whole call; the client's own if left out."""
 

@@ -28,7 +28,7 @@ from mlxbridge.host.engine.memory import cache_budgets, device_bytes, is_out_of_
 from mlxbridge.host.engine.prefill import MAX_GROUP_ROWS, Prefill
 from mlxbridge.host.engine.prefix_cache import PrefixCache
 from mlxbridge.host.engine.prompt import encode_prompt, token_limit
-from mlxbridge.host.engine.queue import Queue
+from mlxbridge.host.engine.queue import PRIORITIES, Queue
 from mlxbridge.host.engine.roster import Roster
 from mlxbridge.host.engine.rows import Job
 from mlxbridge.host.engine.settings import eos_ids, settings_of
@@ -71,8 +71,6 @@ class BatchEngine:
         self._prefix_bytes = prefix_bytes
         self._admission = Admission(self._footprint, kv_bytes, expected_tokens=limits.expected_tokens)
         self._admission.check_budget(loaded.name)
-        queue: Queue[Call] = Queue(loaded.name, max_waiting=limits.max_waiting)
-        self._roster = Roster(queue, self._admission, bytes_per_token=self._footprint.token_bytes)
         # Rows whose prompts have been read, and which join in the next step.
         self._held: list[Ready] = []
         self._suspicion: Suspicion[Call] = Suspicion(limits.max_batch)
@@ -82,11 +80,12 @@ class BatchEngine:
         """Count from zero, and forget what steps have taken and all cached prefixes; no call is open."""
         self._num_steps = 0
         self._num_tokens = 0
-        self._num_preempted = 0
         self._num_expired = 0
         # What can be learnt from the step that is being taken; None: nothing, since rows join in it.
         self._lesson: Callable[[float], Step] | None = None
         self._budget = make_budget(self._limits.prefill_chunk)
+        queue: Queue[Call] = Queue(self._loaded.name, max_waiting=self._limits.max_waiting)
+        self._roster = Roster(queue, self._admission, bytes_per_token=self._footprint.token_bytes)
         self._prefixes = PrefixCache(self._loaded.model, self._prefix_bytes)
         self._reset()
 
@@ -102,13 +101,19 @@ class BatchEngine:
         if call in self._roster:
             raise ValueError(f"call {call} is open")
         limit, now = self._suspicion.limit, monotonic()
-        self._roster.check_room(origin.guest, limit=limit, now=now)
         check_request(request)
+        self._roster.check_room(origin.guest, priority=request.priority, limit=limit, now=now)
         prompt = encode_prompt(self._loaded, request)
         most = token_limit(self._loaded, len(prompt), request.max_tokens)
         max_tokens = self._admission.token_limit(self._loaded.name, len(prompt), request.max_tokens, most)
         settings = settings_of(request, self._loaded, max_tokens=max_tokens)
-        job = Job(prompt=prompt, max_tokens=max_tokens, settings=settings, scope=origin.cache_scope)
+        job = Job(
+            prompt=prompt,
+            max_tokens=max_tokens,
+            settings=settings,
+            scope=origin.cache_scope,
+            rank=PRIORITIES.index(request.priority),
+        )
         new = Call(
             call,
             job=job,
@@ -177,16 +182,15 @@ class BatchEngine:
     def stats(self) -> dict[str, int]:
         """Counters.
 
-        Now: ``running`` and ``waiting`` calls, the latter also by priority; ``kv_bytes_used`` by caches, and
+        For calls see ``Roster.stats``. Now: ``kv_bytes_used`` by caches, and
         ``kv_bytes_projected`` for the answers going on. Since the start: ``steps_total``, ``tokens_total`` (generated),
-        ``preemptions_total`` (calls that had to wait again, for want of memory), ``expired_total`` (deadlines passed).
+        ``expired_total`` (deadlines passed).
         For prefixes see ``PrefixCache.stats``.
         """
         return {
             **self._roster.stats(),
             "steps_total": self._num_steps,
             "tokens_total": self._num_tokens,
-            "preemptions_total": self._num_preempted,
             "expired_total": self._num_expired,
             "kv_bytes_used": self._lanes.num_bytes + self._prefill.num_bytes,
             "kv_bytes_projected": self._roster.projected_bytes(self._lanes),
@@ -198,7 +202,7 @@ class BatchEngine:
             self._prefill.add(job)
 
     def _run(self) -> list[Row]:
-        self._num_preempted += self._roster.preempt(self._lanes)
+        self._roster.preempt(self._lanes)
         is_decoding = self._lanes.num_lanes > 0
         held = [ready for ready in self._held if self._roster.is_running(ready.job)]
         budget = 0 if held else self._budget.tokens(is_decoding=is_decoding)

@@ -20,6 +20,7 @@ from mlxbridge.host.engine.decode import Ready
 from mlxbridge.host.engine.grouping import group_of
 from mlxbridge.host.engine.prefix_cache import PrefixCache
 from mlxbridge.host.engine.prefix_tree import pack
+from mlxbridge.host.engine.queue import TURN
 from mlxbridge.host.engine.reading import Group, Reading
 from mlxbridge.host.engine.rows import Job
 from mlxbridge.host.engine.shapes import is_new_length_dear, round_rows
@@ -58,7 +59,7 @@ class Prefill:
         self._fresh: list[Reading] = []
         self._groups: list[Group] = []
         self._in_flight: Group | None = None
-        self._oldest_is_next = True
+        self._num_picks = 0
         self._num_readings = 0
 
     @property
@@ -73,13 +74,14 @@ class Prefill:
         for reading in (*self._fresh, *begun):
             if reading.tokens == tokens and reading.scope == job.scope:
                 reading.jobs.append(job)
+                reading.rank = min(reading.rank, job.rank)
                 if reading in begun:
                     job.reuse(reading.length)
                 return
         prefix = self._prefixes.find(job.scope, tokens)
         self._num_readings += 1
         self._fresh.append(
-            Reading(job.context[:-1], job.scope, tokens, prefix, [job], number=self._num_readings)
+            Reading(job.context[:-1], job.scope, tokens, prefix, [job], job.rank, number=self._num_readings)
         )
 
     def clear(self) -> None:
@@ -115,19 +117,38 @@ class Prefill:
                 reading.prefix = self._prefixes.find(reading.scope, reading.tokens)
 
     def _next_group(self, budget: int, progress: Progress) -> Group | None:
-        """The oldest prompt and the shortest take turns, so that neither waits for the other for long."""
-        oldest, self._oldest_is_next = self._oldest_is_next, not self._oldest_is_next
+        """The oldest prompt of the highest class and the shortest of it take turns, so that neither waits for long.
 
-        def rank(each: Group | Reading) -> int:
-            return each.number if oldest else each.num_left
+        At every ``TURN``-th the oldest of all is next.
+        """
+        turn, self._num_picks = self._num_picks % TURN, self._num_picks + 1
 
-        free = [reading for reading in self._fresh if not self._will_be_helped(reading)]
-        begun, lead = min(self._groups, key=rank, default=None), min(free, key=rank, default=None)
-        if lead is None or (begun is not None and rank(begun) <= rank(lead)):
+        def order(each: Group | Reading) -> tuple[int, int]:
+            rank = 0 if turn == TURN - 2 else each.rank
+            return rank, each.num_left if turn % 2 else each.number
+
+        free = self._free()
+        begun, lead = min(self._groups, key=order, default=None), min(free, key=order, default=None)
+        if lead is None or (begun is not None and order(begun) <= order(lead)):
             return begun
         group = self._begin(free, lead, budget)
         progress.num_copied += sum(reading.prefix.num_tokens for reading in group.readings)
         return group
+
+    def _free(self) -> list[Reading]:
+        """Prompts that need not wait for what another is just reading; what is read for a lower class may take long."""
+        trails = [(0, trail) for trail in self._prefixes.pending]
+        for group in self._groups:
+            rank = group.rank
+            trails += [(rank, trail) for trail in group.trails]
+        return [
+            reading
+            for reading in self._fresh
+            if not any(
+                rank <= reading.rank and self._prefixes.is_help(trail, reading.prefix, reading.tokens)
+                for rank, trail in trails
+            )
+        ]
 
     def _begin(self, free: list[Reading], lead: Reading, budget: int) -> Group:
         mates = self._mates(free, lead)
@@ -150,23 +171,19 @@ class Prefill:
         return group
 
     def _mates(self, free: list[Reading], lead: Reading) -> list[Reading]:
-        """The lead, and all that may be read beside it: from the same length on, and none that could use another's."""
-        mates = [lead]
+        """The lead, and all that may be read beside it.
+
+        Those of its class, from the same length on, and none that could use another's.
+        """
+        mates, begin = [lead], (lead.rank, lead.prefix.num_tokens)
         trails = [self._prefixes.trail(lead.prefix, lead.tokens)]
         for reading in free:
-            if reading is lead or reading.prefix.num_tokens != lead.prefix.num_tokens:
+            if reading is lead or (reading.rank, reading.prefix.num_tokens) != begin:
                 continue
             if not any(self._prefixes.is_help(trail, reading.prefix, reading.tokens) for trail in trails):
                 mates.append(reading)
                 trails.append(self._prefixes.trail(reading.prefix, reading.tokens))
         return mates
-
-    def _will_be_helped(self, reading: Reading) -> bool:
-        trails = (trail for group in self._groups for trail in group.trails)
-        return any(
-            self._prefixes.is_help(trail, reading.prefix, reading.tokens)
-            for trail in (*trails, *self._prefixes.pending)
-        )
 
     def _advance(self, group: Group, budget: int, progress: Progress) -> None:
         try:

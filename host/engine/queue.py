@@ -1,7 +1,9 @@
 """The calls that wait for a place in the batch, and which of them is next; plain bookkeeping, no arrays, no clock.
 
 - Classes of priority: high before normal before low, but every ``TURN``-th place that a class could have goes to those
-  below it, so that none starves.
+  below it, so that none starves. While they have as many of the places that are taken, nothing is due to them.
+- The lowest class has what the others leave: a running call of it gives its place up to a waiting one of a higher class,
+  unless the place was its due.
 - Within a class, guests take turns by what they have been served: the next one is whoever has got the fewest tokens. A
   guest that comes back is set level with the one that was served last, so that idling earns no credit. That is the
   virtual token counter of Sheng et al., "Fairness in Serving Large Language Models" (OSDI 2024); its levelling is the
@@ -11,12 +13,12 @@
 
 What waits is bounded in calls and in prompt tokens, and a guest may have at most ``GUEST_SHARE`` times as much waiting as is
 still free (Choudhury and Hahne, "Dynamic Queue Length Thresholds", 1998): one guest alone can fill three quarters, and
-there is always room for another.
+there is always room for another. Calls of lower classes take no room from a call that is to wait, but their tokens do.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -25,6 +27,7 @@ from mlxbridge.host.engine.interface import GUEST_SHARE
 from mlxbridge.types import Priority
 
 PRIORITIES: tuple[Priority, ...] = ("high", "normal", "low")
+LOWEST = len(PRIORITIES) - 1
 TURN = 8
 # A token takes about 36 bytes here: 75 MB.
 MAX_WAITING_TOKENS = 2**21
@@ -62,6 +65,7 @@ class Ticket(Generic[T]):
         number: of arrival.
         num_tokens: of its prompt.
         rank: its class, 0 is served first.
+        gives_way: it runs, and gives its place up to a waiting call of a higher class.
     """
 
     item: T
@@ -70,6 +74,7 @@ class Ticket(Generic[T]):
     number: int
     num_tokens: int
     account: Account[T]
+    gives_way: bool = False
 
     @property
     def seniority(self) -> tuple[int, int]:
@@ -92,6 +97,14 @@ class _Class(Generic[T]):
         self.num_in_a_row = 0
         # What the guest that was last given a place had been served by then; never falls.
         self._level = 0
+
+    @property
+    def num_running(self) -> int:
+        return self.num_open - self.num_waiting
+
+    def waiting_of(self, guest: str) -> int:
+        account = self.accounts.get(guest)
+        return 0 if account is None else len(account.waiting)
 
     def account(self, guest: str) -> Account[T]:
         account = self.accounts.setdefault(guest, Account())
@@ -126,7 +139,11 @@ class _Class(Generic[T]):
 
 
 class Queue(Generic[T]):
-    """Owns who waits. Every ticket ends in ``close``, whether it waits or not."""
+    """Owns who waits. Every ticket ends in ``close``, whether it waits or not.
+
+    Attributes:
+        num_yielding: running calls that give way, see ``Ticket``.
+    """
 
     def __init__(self, name: str, *, max_waiting: int, max_tokens: int = MAX_WAITING_TOKENS) -> None:
         """Start empty.
@@ -140,10 +157,11 @@ class Queue(Generic[T]):
         self._max_waiting = max_waiting
         self._max_tokens = max_tokens
         self._classes: tuple[_Class[T], ...] = tuple(_Class() for _ in PRIORITIES)
+        # Prompt tokens that wait, by guest.
+        self._tokens: Counter[str] = Counter()
         self._num_tokens = 0
-        # Calls and prompt tokens that wait, by guest.
-        self._held: dict[str, tuple[int, int]] = {}
         self._num_tickets = 0
+        self.num_yielding = 0
         self._ends: deque[float] = deque(maxlen=64)
 
     def __len__(self) -> int:
@@ -163,14 +181,14 @@ class Queue(Generic[T]):
             guest: whose it is.
             priority: its class.
             num_tokens: of its prompt.
-            num_free: calls that can begin at once, and do not count as waiting.
+            num_free: calls of its class that can begin at once, and do not count as waiting.
             now: seconds.
 
         Raises:
             Overloaded: too much waits, in all or of this guest's; the message names the bound that was met, the details
                 have it as ``limit`` and what waits as ``waiting``; ``retry_after`` is from how fast calls end now.
         """
-        self.check_room(guest=guest, num_tokens=num_tokens, num_free=num_free, now=now)
+        self.check_room(guest=guest, priority=priority, num_tokens=num_tokens, num_free=num_free, now=now)
         rank = PRIORITIES.index(priority)
         account = self._classes[rank].account(guest)
         self._num_tickets += 1
@@ -182,15 +200,22 @@ class Queue(Generic[T]):
         self._hold(ticket, 1)
         return ticket
 
-    def check_room(self, *, guest: str, num_free: int, now: float, num_tokens: int = 0) -> None:
+    def check_room(
+        self, *, guest: str, priority: Priority, num_free: int, now: float, num_tokens: int = 0
+    ) -> None:
         """Refuse what ``add`` would refuse, maybe before the prompt's length is known.
 
         Raises:
             Overloaded: see ``add``.
         """
-        waiting, free = len(self), self._max_waiting + num_free - len(self)
-        free_tokens = self._max_tokens - self._num_tokens
-        calls, tokens = self._held.get(guest, (0, 0))
+        # Those that would be served before it, or with it.
+        lines = self._classes[: PRIORITIES.index(priority) + 1]
+        waiting, calls = (
+            sum(line.num_waiting for line in lines),
+            sum(line.waiting_of(guest) for line in lines),
+        )
+        free = self._max_waiting + num_free - waiting
+        free_tokens, tokens = self._max_tokens - self._num_tokens, self._tokens[guest]
         if free <= 0:
             beside = f" beside {num_free} that can begin" if num_free else ""
             raise self._overloaded(
@@ -199,7 +224,7 @@ class Queue(Generic[T]):
                 limit=self._max_waiting,
                 now=now,
             )
-        if waiting and num_tokens > free_tokens:
+        if self._num_tokens and num_tokens > free_tokens:
             raise self._overloaded(
                 f"{self._num_tokens} prompt tokens wait, and {num_tokens} more would be over {self._max_tokens}",
                 waiting=self._num_tokens,
@@ -224,13 +249,18 @@ class Queue(Generic[T]):
 
     def next(self) -> Ticket[T] | None:
         """The call that gets the next place; it stays until it is taken."""
-        waiting = [line for line in self._classes if line.num_waiting]
+        waiting = [rank for rank, line in enumerate(self._classes) if line.num_waiting]
         if not waiting:
             return None
-        return next((line for line in waiting[:-1] if line.num_in_a_row < TURN - 1), waiting[-1]).next()
+        rank = next((rank for rank in waiting[:-1] if not self._owes(rank)), waiting[-1])
+        return self._classes[rank].next()
 
     def take(self, ticket: Ticket[T]) -> None:
         """The call that ``next`` gave leaves the queue and runs."""
+        # A place that it has though others wait is its due.
+        if ticket.rank == LOWEST and not any(line.num_waiting for line in self._classes[:LOWEST]):
+            ticket.gives_way = True
+            self.num_yielding += 1
         self._classes[ticket.rank].take(ticket)
         self._hold(ticket, -1)
         ticket.account.num_served += ticket.num_tokens
@@ -241,6 +271,7 @@ class Queue(Generic[T]):
 
     def put_back(self, ticket: Ticket[T]) -> None:
         """A call that ran has to wait again, in its old place among its guest's; the bounds do not hold for it."""
+        self._vacate(ticket)
         waiting = ticket.account.waiting
         place = next((i for i, other in enumerate(waiting) if other.number > ticket.number), len(waiting))
         waiting.insert(place, ticket)
@@ -255,8 +286,20 @@ class Queue(Generic[T]):
             self._classes[ticket.rank].num_waiting -= 1
             self._hold(ticket, -1)
         else:
+            self._vacate(ticket)
             self._ends.append(now)
         self._classes[ticket.rank].close(ticket)
+
+    def _owes(self, rank: int) -> bool:
+        """Whether the next place is for those below a class."""
+        if self._classes[rank].num_in_a_row < TURN - 1:
+            return False
+        running = [line.num_running for line in self._classes]
+        return not 0 < sum(running) <= TURN * sum(running[rank + 1 :])
+
+    def _vacate(self, ticket: Ticket[T]) -> None:
+        self.num_yielding -= ticket.gives_way
+        ticket.gives_way = False
 
     def retry_after(self, now: float) -> float:
         """Seconds until an eighth of what waits now has begun, if calls go on ending as fast as lately."""
@@ -275,7 +318,6 @@ class Queue(Generic[T]):
 
     def _hold(self, ticket: Ticket[T], sign: int) -> None:
         self._num_tokens += sign * ticket.num_tokens
-        calls, tokens = self._held.pop(ticket.guest, (0, 0))
-        calls, tokens = calls + sign, tokens + sign * ticket.num_tokens
-        if calls:
-            self._held[ticket.guest] = calls, tokens
+        self._tokens[ticket.guest] += sign * ticket.num_tokens
+        if not self._tokens[ticket.guest]:
+            del self._tokens[ticket.guest]

@@ -23,6 +23,7 @@ class Reading:
         token_ids: what is to be in the caches.
         tokens: the same, packed.
         prefix: what need not be read.
+        rank: the highest class of those who have waited for it.
         number: of arrival.
     """
 
@@ -31,6 +32,7 @@ class Reading:
     tokens: bytes
     prefix: Prefix
     jobs: list[Job]
+    rank: int = 0
     number: int = 0
 
     @property
@@ -77,6 +79,11 @@ class Group:
         self.number = min(reading.number for reading in readings)
         for reading in readings:
             reading.begin()
+
+    @property
+    def rank(self) -> int:
+        """The highest class of those who have waited for one of the prompts."""
+        return min(reading.rank for reading in self.readings)
 
     @property
     def num_left(self) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import inf
 from typing import Protocol
 
 from mlxbridge.host.engine.admission import Admission, LaneSize
 from mlxbridge.host.engine.call import Call
 from mlxbridge.host.engine.interface import Row
-from mlxbridge.host.engine.queue import Queue, Ticket
+from mlxbridge.host.engine.queue import LOWEST, PRIORITIES, Queue, Ticket
 from mlxbridge.host.engine.rows import Job
 from mlxbridge.types import Priority
 
@@ -51,6 +52,7 @@ class Roster:
         self._is_short = False
         # No deadline of an open call is before this.
         self._first_deadline = inf
+        self._num_preempted = 0
 
     def __len__(self) -> int:
         """Open calls."""
@@ -82,13 +84,14 @@ class Roster:
         """Whose a running job is."""
         return self._running[job].item
 
-    def check_room(self, guest: str, *, limit: int, now: float) -> None:
+    def check_room(self, guest: str, *, priority: Priority, limit: int, now: float) -> None:
         """Refuse what ``add`` would refuse, before the prompt's length is known.
 
         Raises:
             Overloaded: see ``Queue.add``.
         """
-        self._queue.check_room(guest=guest, num_free=self._num_free(limit), now=now)
+        num_free = self._num_free(limit, priority)
+        self._queue.check_room(guest=guest, priority=priority, num_free=num_free, now=now)
 
     def add(self, call: Call, *, guest: str, priority: Priority, limit: int, now: float) -> None:
         """Let a call wait; none of its number is open.
@@ -101,7 +104,7 @@ class Roster:
             guest=guest,
             priority=priority,
             num_tokens=len(call.job.prompt),
-            num_free=self._num_free(limit),
+            num_free=self._num_free(limit, priority),
             now=now,
         )
         self._first_deadline = min(self._first_deadline, call.deadline_at)
@@ -117,9 +120,14 @@ class Roster:
         return [call.expire() for call in calls if call.deadline_at <= now]
 
     def admit(self, lanes: Lanes, *, limit: int) -> Job | None:
-        """Let the next call run, if there are a place and memory for it; its job, to be read."""
+        """Let the next call run, if there are a place and memory for it, or are once others wait; its job, to be read."""
         self._is_short = False
-        if len(self._running) >= limit or (ticket := self._queue.next()) is None:
+        if len(self._running) >= limit and not self._queue.num_yielding:
+            return None
+        if (ticket := self._queue.next()) is None:
+            return None
+        self._make_way(ticket, lanes, limit)
+        if len(self._running) >= limit:
             return None
         call = ticket.item
         if self._running and not self._fits(call.job, lanes):
@@ -141,22 +149,16 @@ class Roster:
         ticket.charge()
         return ticket.item
 
-    def preempt(self, lanes: Lanes) -> int:
-        """Let calls wait again, the newest of the lowest priority first, until the next tokens of the rest have room.
-
-        Returns:
-            How many calls.
-        """
-        budget, num_preempted = self._admission.budget, 0
+    def preempt(self, lanes: Lanes) -> None:
+        """Let calls wait again, the newest of the lowest priority first, until the next tokens of the rest have room."""
+        budget = self._admission.budget
         if self.projected_bytes(lanes, num_more=1) <= budget:
-            return 0
+            return
         lanes.compact()
         while self.projected_bytes(lanes, num_more=1) > budget and len(self._running) > 1:
-            self.wait_again(max(self._running.values(), key=lambda ticket: ticket.seniority).item)
+            self._preempt_newest(self._running.values())
             self._is_short = True
             lanes.compact()
-            num_preempted += 1
-        return num_preempted
 
     def wait_again(self, call: Call) -> None:
         """Make a running call's caches anew, when it is its turn again; its text goes on as if nothing had happened."""
@@ -187,18 +189,39 @@ class Roster:
         return self._admission.projected_bytes(lanes.sizes(), reading, num_more=num_more)
 
     def stats(self) -> dict[str, int]:
-        """``running`` and ``waiting`` calls, the latter also by priority."""
+        """``running`` and ``waiting`` calls, the latter also by priority; ``preemptions_total``, calls that had to wait
+        again for want of memory or of a place."""
         return {
             "running": len(self._running),
             "waiting": len(self._queue),
             **{f"waiting_{priority}": count for priority, count in self._queue.count().items()},
+            "preemptions_total": self._num_preempted,
         }
 
-    def _num_free(self, limit: int) -> int:
-        """Calls that can begin beside those that run; what cannot for want of memory is no room for others."""
-        if self._is_short and len(self._queue):
-            return 0
-        return max(0, limit - len(self._running))
+    def _num_free(self, limit: int, priority: Priority) -> int:
+        """Calls that can begin beside those that run, or in the place of some of them.
+
+        What cannot for want of memory is no room for others.
+        """
+        num_free = self._queue.num_yielding if PRIORITIES.index(priority) < LOWEST else 0
+        if not (self._is_short and len(self._queue)):
+            num_free += max(0, limit - len(self._running))
+        return num_free
+
+    def _make_way(self, ticket: Ticket[Call], lanes: Lanes, limit: int) -> None:
+        """Let calls wait again that give way to one, the newest first, until it has a place and memory."""
+        while self._queue.num_yielding and ticket.rank < LOWEST:
+            if len(self._running) < limit:
+                if self._fits(ticket.item.job, lanes):
+                    return
+                lanes.compact()
+                if self._fits(ticket.item.job, lanes):
+                    return
+            self._preempt_newest(other for other in self._running.values() if other.gives_way)
+
+    def _preempt_newest(self, tickets: Iterable[Ticket[Call]]) -> None:
+        self.wait_again(max(tickets, key=lambda ticket: ticket.seniority).item)
+        self._num_preempted += 1
 
     def _fits(self, job: Job, lanes: Lanes) -> bool:
         length = len(job.context)

@@ -15,6 +15,7 @@ class Job:
         prompt: token ids, at least one.
         max_tokens: tokens that may be drawn.
         scope: whose cached prefixes it may use.
+        rank: the class of its priority; 0 is read first.
         num_drawn: tokens whose computation was queued; the last one may not have been read.
         num_reused: tokens of the prompt that were not read for it; None until it begins to be read.
         answer: tokens that have been read.
@@ -27,6 +28,7 @@ class Job:
     max_tokens: int
     settings: Settings = GREEDY
     scope: str = ""
+    rank: int = 0
     num_drawn: int = 0
     num_reused: int | None = None
     answer: list[int] = field(default_factory=list)

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from mlxbridge.errors import Overloaded
 from mlxbridge.host.engine.interface import GUEST_SHARE
-from mlxbridge.host.engine.queue import DRAWN_WEIGHT, PRIORITIES, TURN, Queue, Ticket
+from mlxbridge.host.engine.queue import DRAWN_WEIGHT, LOWEST, PRIORITIES, TURN, Queue, Ticket
 from mlxbridge.types import Priority
 
 
@@ -74,6 +74,35 @@ def test_places_given_while_nobody_else_waited_do_not_count() -> None:
         serve(queue)
     add(queue, "low", priority="low")
     assert [serve(queue) for _ in range(TURN)] == ["high"] * (TURN - 1) + ["low"]
+
+
+def test_lower_classes_are_due_no_place_while_they_have_an_eighth() -> None:
+    queue = make()
+    low = [add(queue, "low", priority="low") for _ in range(4)]
+    for _ in range(2):
+        take(queue)
+    for _ in range(4 * TURN):
+        add(queue, "normal")
+    # Beside fourteen normal ones two are an eighth.
+    assert [take(queue).item for _ in range(2 * TURN)] == ["normal"] * (2 * TURN - 1) + ["low"]
+    assert [take(queue).item for _ in range(TURN - 1)] == ["normal"] * (TURN - 1)
+    queue.close(low[0], 0)
+    assert take(queue).item == "low"
+
+
+def test_only_low_calls_in_places_that_nobody_else_waited_for_give_way() -> None:
+    queue = make()
+    for priority in PRIORITIES:
+        add(queue, priority, priority=priority)
+    high, normal, low = (take(queue) for _ in PRIORITIES)
+    assert [ticket.gives_way for ticket in (high, normal, low)] == [False, False, True]
+    queue.put_back(low)
+    assert not low.gives_way and queue.num_yielding == 0
+    for _ in range(TURN):
+        add(queue, "normal")
+    while take(queue) is not low:
+        pass
+    assert not low.gives_way, "its place was its due"
 
 
 def test_guest_with_few_calls_does_not_wait_for_one_with_many() -> None:
@@ -174,6 +203,22 @@ def test_one_guest_cannot_fill_the_queue() -> None:
         add(queue, "x", guest=f"modest {number}")
 
 
+def test_calls_of_lower_classes_take_no_room() -> None:
+    queue = make(4)
+    for number in range(4):
+        add(queue, "low", guest=str(number % 2), priority="low")
+    with pytest.raises(Overloaded, match="4 calls wait, and 4 may"):
+        add(queue, "low", guest="new", priority="low")
+    for _ in range(3):
+        add(queue, "normal", guest="0")
+    with pytest.raises(Overloaded, match="3 calls of this guest's wait"):
+        add(queue, "normal", guest="0")
+    add(queue, "normal", guest="new")
+    with pytest.raises(Overloaded, match="4 calls wait, and 4 may"):
+        add(queue, "normal", guest="1")
+    add(queue, "high", guest="1", priority="high")
+
+
 def test_prompt_tokens_are_bounded_but_one_call_may_have_any_number() -> None:
     queue: Queue[str] = Queue("tiny", max_waiting=100, max_tokens=1000)
     big = add(queue, "big", num_tokens=5000)
@@ -216,15 +261,17 @@ class Machine(RuleBasedStateMachine):
 
     @rule(guest=st.sampled_from("abc"), priority=st.sampled_from(PRIORITIES), num_tokens=st.integers(1, 40))
     def add(self, guest: str, priority: Priority, num_tokens: int) -> None:
-        held = [ticket for ticket in self.waiting.values() if ticket.guest == guest]
-        free = self.max_waiting - len(self.waiting)
+        rank = PRIORITIES.index(priority)
+        above = [ticket for ticket in self.waiting.values() if ticket.rank <= rank]
+        held = [ticket for ticket in above if ticket.guest == guest]
+        free = self.max_waiting - len(above)
         try:
             ticket = self.queue.add(
                 self.number, guest=guest, priority=priority, num_tokens=num_tokens, num_free=0, now=0
             )
         except Overloaded:
             tokens = sum(ticket.num_tokens for ticket in self.waiting.values())
-            own = sum(ticket.num_tokens for ticket in held)
+            own = sum(ticket.num_tokens for ticket in self.waiting.values() if ticket.guest == guest)
             assert (
                 free <= 0
                 or len(held) >= GUEST_SHARE * free
@@ -247,6 +294,8 @@ class Machine(RuleBasedStateMachine):
         assert all(ticket.account.num_served <= other.account.num_served for other in same_class)
         self.queue.take(ticket)
         self.running[ticket.item] = ticket
+        others = [t for t in self.waiting.values() if t.rank < ticket.rank]
+        assert ticket.gives_way == (ticket.rank == LOWEST and not others)
 
     @precondition(lambda self: self.running)
     @rule(data=st.data(), num_drawn=st.integers(1, 20))
@@ -276,6 +325,8 @@ class Machine(RuleBasedStateMachine):
     def counts_are_right(self) -> None:
         assert len(self.queue) == len(self.waiting)
         assert (self.queue.next() is None) == (not self.waiting)
+        assert self.queue.num_yielding == sum(t.gives_way for t in self.running.values())
+        assert not any(t.gives_way for t in self.waiting.values())
         for rank, priority in enumerate(PRIORITIES):
             assert self.queue.count()[priority] == sum(t.rank == rank for t in self.waiting.values())
 

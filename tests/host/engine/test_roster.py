@@ -13,7 +13,7 @@ from mlxbridge.host.engine.admission import Admission, LaneSize
 from mlxbridge.host.engine.call import Call
 from mlxbridge.host.engine.detokenize import Vocabulary
 from mlxbridge.host.engine.footprint import Footprint
-from mlxbridge.host.engine.queue import DRAWN_WEIGHT, Queue
+from mlxbridge.host.engine.queue import DRAWN_WEIGHT, TURN, Queue
 from mlxbridge.host.engine.roster import Roster
 from mlxbridge.host.engine.rows import Job
 from mlxbridge.host.engine.stops import StopMatcher
@@ -85,6 +85,15 @@ class Driver:
         )
         self.roster.add(call, guest=guest, priority=priority, limit=self.limit, now=0)
         return call
+
+    def check_room(self, guest: str, *, priority: Priority = "normal") -> None:
+        self.roster.check_room(guest, priority=priority, limit=self.limit, now=0)
+
+    def preempt(self) -> int:
+        """How many that were."""
+        before = self.roster.stats()["preemptions_total"]
+        self.roster.preempt(self.lanes)
+        return self.roster.stats()["preemptions_total"] - before
 
     def admit(self) -> list[int]:
         """The numbers of those that begin."""
@@ -159,6 +168,7 @@ def test_admits_up_to_the_limit_in_the_order_of_the_queue(ample: Driver) -> None
         "waiting_high": 1,
         "waiting_normal": 1,
         "waiting_low": 1,
+        "preemptions_total": 0,
     }
     assert ample.admit() == [3, 2]
     assert ample.admit() == []
@@ -206,7 +216,7 @@ def test_places_without_memory_are_no_room(vocabulary: Vocabulary) -> None:
     assert driver.admit() == [1]
     driver.add(9, guest="9")
     with pytest.raises(Overloaded, match="8 calls wait, and 8 may \\("):
-        driver.roster.check_room("10", limit=driver.limit, now=0)
+        driver.check_room("10")
     with pytest.raises(Overloaded):
         driver.add(10, guest="10")
     assert 10 not in driver.roster and len(driver.roster) == 9
@@ -225,18 +235,18 @@ def test_places_are_room_again_once_there_is_memory(vocabulary: Vocabulary) -> N
     for number in range(5, 13):
         driver.add(number, guest=str(number))
     with pytest.raises(Overloaded, match="9 calls wait, and 8 may beside 1 that can begin"):
-        driver.roster.check_room("13", limit=driver.limit, now=0)
+        driver.check_room("13")
 
 
 def test_free_places_are_room_beside_those_that_may_wait(ample: Driver) -> None:
     for number in range(12):  # eight may wait, four can begin
-        ample.roster.check_room(str(number), limit=ample.limit, now=0)
+        ample.check_room(str(number))
         ample.add(number, guest=str(number))
     with pytest.raises(Overloaded, match="8 may beside 4 that can begin"):
-        ample.roster.check_room("12", limit=ample.limit, now=0)
+        ample.check_room("12")
     assert len(ample.admit()) == 4
     with pytest.raises(Overloaded, match="8 may \\("):
-        ample.roster.check_room("12", limit=ample.limit, now=0)
+        ample.check_room("12")
 
 
 def test_prompt_counts_with_its_lane_once_it_has_been_read(ample: Driver) -> None:
@@ -256,7 +266,7 @@ def test_preempts_nobody_while_the_next_tokens_have_room(vocabulary: Vocabulary)
     driver.admit()
     driver.join(*calls)
     driver.lanes.jobs.append(Job(prompt=[5], max_tokens=1, ended=True))
-    assert driver.roster.preempt(driver.lanes) == 0
+    assert driver.preempt() == 0
     assert driver.roster.num_running == 2
     assert len(driver.lanes.jobs) == 3, "nothing is copied for memory that is not needed"
 
@@ -273,7 +283,7 @@ def test_preempts_the_newest_of_the_lowest_priority_first(vocabulary: Vocabulary
     for call in calls:
         driver.draw(call, 20)
     before = [call.job for call in calls]
-    assert driver.roster.preempt(driver.lanes) == 2
+    assert driver.preempt() == 2
     assert {call.number for call in driver.roster.running()} == {1, 3}
     assert [driver.roster.is_running(job) for job in before] == [True, False, True, False]
     assert [job.ended for job in before] == [False, True, False, True]
@@ -290,7 +300,7 @@ def test_the_last_that_runs_is_not_preempted(vocabulary: Vocabulary) -> None:
     call = driver.add(1, num_prompt=PAGE, max_tokens=100)
     driver.admit()
     driver.join(call)
-    assert driver.roster.preempt(driver.lanes) == 0
+    assert driver.preempt() == 0
     assert driver.roster.is_running(call.job)
 
 
@@ -301,7 +311,7 @@ def test_preempts_nobody_where_giving_back_is_enough(vocabulary: Vocabulary) -> 
     driver.join(*calls)
     driver.lanes.jobs.append(Job(prompt=[5], max_tokens=1, ended=True))
     assert driver.pages() == 3
-    assert driver.roster.preempt(driver.lanes) == 0
+    assert driver.preempt() == 0
     assert driver.pages() == 2
 
 
@@ -314,10 +324,89 @@ def test_preemption_leaves_no_room_for_others(vocabulary: Vocabulary) -> None:
         driver.draw(call, 20)
     for number in range(3, 10):
         driver.add(number, guest=str(number))
-    driver.roster.check_room("10", limit=driver.limit, now=0)
-    assert driver.roster.preempt(driver.lanes) == 1
+    driver.check_room("10")
+    assert driver.preempt() == 1
     with pytest.raises(Overloaded, match="8 calls wait, and 8 may \\("):
-        driver.roster.check_room("10", limit=driver.limit, now=0)
+        driver.check_room("10")
+
+
+def test_waiting_calls_take_the_places_of_low_ones_the_newest_first(ample: Driver) -> None:
+    low = [ample.add(number, priority="low", max_tokens=100) for number in range(4)]
+    assert ample.admit() == [0, 1, 2, 3]
+    ample.join(*low)
+    ample.draw(low[3], 5)
+    ample.add(4)
+    ample.add(5, priority="high")
+    before = low[3].job
+    assert ample.admit() == [5, 4]
+    assert [call.number for call in ample.roster.running()] == [0, 1, 5, 4]
+    assert ample.roster.stats()["preemptions_total"] == 2
+    assert before.ended and low[3].job.context == [5] * 10 + [6] * 5, "its text goes on later"
+    assert ample.admit() == [], "low ones do not take places from each other"
+    ample.roster.close(4, now=0)
+    assert ample.admit() == [2]
+
+
+def test_no_other_call_gives_its_place_up(ample: Driver) -> None:
+    ample.limit = 2
+    ample.add(1)
+    ample.add(2, priority="high")
+    assert ample.admit() == [2, 1]
+    ample.add(3, priority="high")
+    assert ample.admit() == []
+
+
+def test_low_call_keeps_a_place_that_was_its_due(ample: Driver) -> None:
+    ample.limit = 1
+    ample.add(1, priority="low", guest="low")
+    for number in range(2, 11):
+        ample.add(number, guest=str(number))
+    order = ample.admit()
+    while order[-1] != 1:
+        ample.roster.close(order[-1], now=0)
+        order += ample.admit()
+    assert len(order) == TURN and ample.waiting() == 2
+    assert ample.admit() == [], "or it would never come to an end"
+
+
+def test_waiting_call_takes_the_memory_of_low_ones(vocabulary: Vocabulary) -> None:
+    driver = Driver(vocabulary, pages=4)
+    low = [driver.add(number, priority="low") for number in range(4)]
+    assert driver.admit() == [0, 1, 2, 3]
+    driver.join(*low)
+    driver.limit = 5
+    driver.add(4, num_prompt=PAGE)
+    assert driver.admit() == [4]
+    assert [call.number for call in driver.roster.running()] == [0, 1, 4]
+    assert driver.pages() == 4
+
+
+def test_waiting_call_takes_no_place_where_giving_back_is_enough(vocabulary: Vocabulary) -> None:
+    driver = Driver(vocabulary, pages=2)
+    low = driver.add(0, priority="low")
+    driver.admit()
+    driver.join(low)
+    driver.lanes.jobs.append(Job(prompt=[5], max_tokens=1, ended=True))
+    driver.add(1)
+    assert driver.admit() == [1]
+    assert driver.roster.num_running == 2
+
+
+def test_places_of_low_calls_are_room_for_others(vocabulary: Vocabulary) -> None:
+    driver = Driver(vocabulary, pages=100)
+    for number in range(12):
+        driver.add(number, guest=str(number), priority="low")
+    assert len(driver.admit()) == 4
+    with pytest.raises(Overloaded, match="8 calls wait, and 8 may \\("):
+        driver.check_room("12", priority="low")
+    for number in range(12, 24):
+        driver.add(number, guest=str(number))
+    with pytest.raises(Overloaded, match="12 calls wait, and 8 may beside 4 that can begin"):
+        driver.check_room("24")
+    assert len(driver.admit()) == 4
+    with pytest.raises(Overloaded, match="8 calls wait, and 8 may \\("):
+        driver.check_room("24")
+    driver.check_room("24", priority="high")
 
 
 def test_call_that_waits_again_comes_before_later_ones_of_its_guest(ample: Driver) -> None:

@@ -12,8 +12,10 @@ import pytest
 
 from mlxbridge.errors import ContextTooLong, DeadlineExceeded, ModelLoadFailed, Overloaded
 from mlxbridge.host.engine.batch import BatchEngine
+from mlxbridge.host.engine.budget import PrefillBudget
 from mlxbridge.host.engine.interface import Origin
 from mlxbridge.host.engine.loader import LoadedModel
+from mlxbridge.host.engine.queue import TURN
 from tests.host.engine.tiny import TEXTS, Answers
 
 MakeEngine = Callable[..., BatchEngine]
@@ -46,6 +48,45 @@ def test_high_before_normal_before_low(narrow: Answers) -> None:
     counts = {"waiting": 4, "waiting_high": 1, "waiting_normal": 2, "waiting_low": 1}
     assert narrow.engine.stats().items() >= counts.items()
     assert order_of_ends(narrow) == [0, 3, 2, 4, 1]
+
+
+def steps_to_first_token(answers: Answers, call: int, **request: object) -> int:
+    answers.submit(call, **request)
+    for count in range(1, 1000):
+        answers.step()
+        if answers.tokens.get(call):
+            return count
+    raise AssertionError("no token came")
+
+
+@pytest.mark.parametrize("num_prompt", [1, 40, 300])
+def test_low_calls_that_fill_the_batch_keep_nobody_waiting(
+    make_engine: MakeEngine, endless: LoadedModel, num_prompt: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Else it is steered by the clock, and steps cannot be compared.
+    monkeypatch.setattr(PrefillBudget, "tokens", lambda self, *, is_decoding: 16)
+    idle, busy = (Answers(make_engine(endless, max_batch=4)) for _ in range(2))
+    prompt = [7, *range(20, 20 + num_prompt)]
+    for call in range(12):
+        given = {"prompt": [5 + call] * (100 + call), "max_tokens": 60, "seed": call, "temperature": 0.9}
+        busy.submit(call, priority="low", **given)
+        idle.submit(call, **given)
+    idle.finish()
+    # One long answer beside, so that prompts are read in pieces here too.
+    idle.submit(30, prompt=[5, 6], max_tokens=400, seed=1, temperature=0.9)
+    idle.step(4)
+    alone = steps_to_first_token(idle, 31, prompt=prompt, max_tokens=5)
+    idle.cancel(30)
+    idle.finish()
+    amid = []
+    for call in range(31, 36):
+        busy.step(13)  # first while all are being read
+        amid.append(steps_to_first_token(busy, call, prompt=[*prompt, call], max_tokens=5))
+    # A piece that was begun, and one in eight that is for those below.
+    assert max(amid) <= alone + 1 + alone // (TURN - 1)
+    assert busy.engine.stats()["preemptions_total"] > 1
+    busy.finish()
+    assert all(busy.tokens[call] == idle.tokens[call] for call in range(12))
 
 
 def test_guests_take_turns(narrow: Answers) -> None:
