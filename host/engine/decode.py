@@ -21,6 +21,9 @@ _MAX_GIVEN_UP = 1 / 8
 # Told of a job that has ended, while its row is still at this place.
 Leave = Callable[[Job, RowCaches, int], None]
 
+# A token that has been read, with what is known of it if its request asked.
+Draw = tuple[Job, int, Likelihoods | None]
+
 
 @dataclass(slots=True)
 class Ready:
@@ -125,16 +128,9 @@ class Lane:
             return
         if self._chooser is None:
             self._chooser = Chooser(self._jobs)
-        logits = self._model(self._tokens[:, None], cache=self._caches.layers)
-        self._caches.advance()
-        drawn = self._chooser.choose(logits[:, -1, :], self._tokens)
-        drawn.start()
-        self._tokens, self._unread = drawn.tokens, (drawn, list(self._jobs))
-        for job in self._jobs:
-            if job is not None:
-                job.num_drawn += 1
+        self._choose(self._chooser, self._forward())
 
-    def read(self) -> list[tuple[Job, int, Likelihoods | None]]:
+    def read(self) -> list[Draw]:
         """Wait for the tokens that the ``queue`` before the last one started; one copy for all rows."""
         read, self._read_next = self._read_next, None
         if read is None:
@@ -149,12 +145,27 @@ class Lane:
             if job is not None and not job.ended
         ]
 
-    def take_out(self) -> tuple[tuple[Job, int, Likelihoods | None], Source]:
+    def take_out(self) -> tuple[Draw, Source]:
         """Wait for the token that the first ``queue`` started in a lane that cannot grow; it, and the row's caches."""
         assert not self._can_grow and self._read_next is None
         self._read_next, self._unread = self._unread, None
         (drawn,) = self.read()
         return drawn, Source(self._caches.row(0), 0, self._caches.length(0))
+
+    def _forward(self) -> mx.array:
+        """Every row's next logits (places, vocabulary size), not evaluated."""
+        logits: mx.array = self._model(self._tokens[:, None], cache=self._caches.layers)
+        self._caches.advance()
+        return logits[:, -1, :]
+
+    def _choose(self, chooser: Chooser, logits: mx.array) -> None:
+        """Start the choice of every row's next token."""
+        drawn = chooser.choose(logits, self._tokens)
+        drawn.start()
+        self._tokens, self._unread = drawn.tokens, (drawn, list(self._jobs))
+        for job in self._jobs:
+            if job is not None:
+                job.num_drawn += 1
 
     def _take(self, places: list[int]) -> None:
         self._caches.take(places)

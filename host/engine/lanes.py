@@ -9,8 +9,7 @@ from typing import Any
 
 from mlxbridge.host.engine.admission import LaneSize
 from mlxbridge.host.engine.caches import Source, kv_bytes
-from mlxbridge.host.engine.decode import Lane, Leave, Ready
-from mlxbridge.host.engine.logprobs import Likelihoods
+from mlxbridge.host.engine.decode import Draw, Lane, Leave, Ready
 from mlxbridge.host.engine.rows import Job
 
 MAX_LANES = 4
@@ -40,7 +39,7 @@ class Decoded:
         failed: jobs that were computed together, and why none of them got further.
     """
 
-    drawn: list[tuple[Job, int, Likelihoods | None]]
+    drawn: list[Draw]
     failed: list[tuple[list[Job], Exception]]
 
 
@@ -105,7 +104,7 @@ class Lanes:
                 self._give_up(lane, [], exc, decoded)
         return decoded
 
-    def try_alone(self, row: Ready) -> tuple[tuple[Job, int, Likelihoods | None], Source]:
+    def try_alone(self, row: Ready) -> tuple[Draw, Source]:
         """Draw one token for a row by itself, and wait for it; the token, and the row's caches then.
 
         Raises:
