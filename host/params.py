@@ -9,8 +9,9 @@ from difflib import get_close_matches
 from typing import Any
 
 from mlxbridge.errors import InvalidArgument
-from mlxbridge.host.engine.checks import check_request, invalid, shown
+from mlxbridge.host.engine.checks import check_request
 from mlxbridge.host.engine.interface import GenerateRequest
+from mlxbridge.host.engine.refusal import invalid, shown
 
 _PLAIN = (
     "max_tokens",

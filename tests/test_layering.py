@@ -93,7 +93,7 @@ ALLOWED = {
         ERRORS,
     ],
     f"{HOST}.waiting": [f"{ENGINE}.interface"],
-    f"{HOST}.params": [f"{ENGINE}.interface", f"{ENGINE}.checks", TYPES, ERRORS],
+    f"{HOST}.params": [f"{ENGINE}.interface", f"{ENGINE}.checks", f"{ENGINE}.refusal", TYPES, ERRORS],
 }
 
 

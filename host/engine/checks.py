@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any, get_args
 
-from mlxbridge.errors import InvalidArgument
 from mlxbridge.host.engine.interface import MAX_TOP_LOGPROBS, GenerateRequest
+from mlxbridge.host.engine.refusal import invalid, shown
 from mlxbridge.types import Priority
 
-MAX_MESSAGE_CHARS = 300
 MAX_STOPS = 64
 MAX_STOP_CHARS = 4096  # all stop strings of a call together; matching takes a table row for each character
 MAX_STOP_TOKEN_IDS = 64
@@ -24,16 +22,6 @@ MAX_LOGIT_BIAS = 10_000.0
 MAX_PENALTY = 10.0
 MAX_REPETITION_PENALTY = 100.0
 MAX_XTC_THRESHOLD = 0.5  # mlx_lm's; the likeliest token alone can be above it
-
-
-def invalid(field: str, message: str) -> InvalidArgument:
-    """The error for a wrong value; the message starts with the field's name, and repeats at most so much of the value."""
-    return InvalidArgument(f"{field} {message}"[:MAX_MESSAGE_CHARS], details={"field": field})
-
-
-def shown(value: Any) -> str:
-    """A value for a message: short, however large or deeply nested it is."""
-    return reprlib.repr(value)
 
 
 def check_request(request: GenerateRequest) -> None:

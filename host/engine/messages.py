@@ -6,8 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mlxbridge.errors import Unsupported
-from mlxbridge.host.engine.checks import invalid, shown
+from mlxbridge.host.engine.refusal import invalid, shown, unsupported
 
 _KEYS = ("role", "content")
 _MORE_KEYS = {"assistant": ("tool_calls",), "tool": ("tool_call_id", "name")}
@@ -69,9 +68,7 @@ def _check_part(field: str, part: Any) -> str:
         raise invalid(field, f"must be a map with type and text, not {shown(part)}")
     kind = _check_text(f"{field}.type", part.get("type"))
     if kind != "text":
-        raise _unsupported(
-            f"{field}.type", f"{shown(kind)} is not supported; the parts of a content are text"
-        )
+        raise unsupported(f"{field}.type", f"{shown(kind)} is not supported; the parts of a content are text")
     _check_keys(field, part, ("type", "text"), "a part has type and text")
     return _check_text(f"{field}.text", part.get("text"))
 
@@ -91,7 +88,7 @@ def _check_call(field: str, call: Any) -> dict[str, Any]:
         if key in checked:
             _check_text(f"{field}.{key}", checked[key])
     if checked.get("type", "function") != "function":
-        raise _unsupported(f"{field}.type", f"{shown(checked['type'])} is not supported; tools are functions")
+        raise unsupported(f"{field}.type", f"{shown(checked['type'])} is not supported; tools are functions")
     return {**checked, "function": _check_function(f"{field}.function", checked.get("function"))}
 
 
@@ -123,8 +120,4 @@ def _check_text(field: str, value: Any) -> str:
 def _check_keys(field: str, value: Mapping[Any, Any], known: Sequence[str], advice: str) -> None:
     for key in value:
         if key not in known:
-            raise _unsupported(f"{field}.{str(key)[:_MOST_KEY_CHARS]}", f"is not supported; {advice}")
-
-
-def _unsupported(field: str, message: str) -> Unsupported:
-    return Unsupported(f"{field} {message}", details={"field": field})
+            raise unsupported(f"{field}.{str(key)[:_MOST_KEY_CHARS]}", f"is not supported; {advice}")

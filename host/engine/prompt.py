@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from math import inf
 from typing import Any
 
-from mlxbridge.errors import ContextTooLong, InvalidArgument, Unsupported
-from mlxbridge.host.engine.checks import invalid
+from mlxbridge.errors import ContextTooLong, InvalidArgument
 from mlxbridge.host.engine.interface import DEFAULT_MAX_TOKENS, GenerateRequest
 from mlxbridge.host.engine.loader import LoadedModel
 from mlxbridge.host.engine.messages import check_messages, count_chars
+from mlxbridge.host.engine.refusal import invalid, unsupported
 
 
 def encode_prompt(loaded: LoadedModel, request: GenerateRequest) -> list[int]:
@@ -97,9 +97,8 @@ def _check_tool_calls(loaded: LoadedModel, turns: Sequence[Mapping[str, Any]]) -
     for index, turn in enumerate(turns):
         if "tool_calls" in turn:
             field = f"messages[{index}].tool_calls"
-            raise Unsupported(
-                f"{field} cannot be used: the chat template of {loaded.name} has no place for them",
-                details={"field": field},
+            raise unsupported(
+                field, f"cannot be used: the chat template of {loaded.name} has no place for them"
             )
 
 

@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from mlxbridge.host.engine.checks import invalid
 from mlxbridge.host.engine.interface import DEFAULT_CONTEXT_SIZE, GenerateRequest
 from mlxbridge.host.engine.loader import LoadedModel
+from mlxbridge.host.engine.refusal import invalid
 
 # Below this, 1/temperature overflows float32 arithmetic and the choice is the greedy one anyway.
 MIN_TEMPERATURE = 1e-5
