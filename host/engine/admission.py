@@ -98,38 +98,16 @@ class Admission:
             },
         )
 
-    def projected_bytes(
-        self,
-        lanes: Iterable[LaneSize],
-        reading: Iterable[tuple[int, int]],
-        *,
-        num_more: int | None = None,
-    ) -> int:
-        """What running calls take once each has drawn ``num_more`` tokens, or has ended for want of more.
+    def projected_bytes(self, lanes: Iterable[LaneSize], *, num_more: int | None = None) -> int:
+        """What calls take once each has drawn ``num_more`` tokens, or has ended for want of more.
 
         Args:
-            lanes: rows that are being decoded.
-            reading: of each call whose prompt is being read: its tokens, and those that may be drawn.
+            lanes: as they will be when the prompts that are being read have joined them.
             num_more: tokens; None: as many as are expected.
         """
-        row_bytes = self._footprint.row_bytes
         if num_more is None:
             num_more = self._expected_tokens
         return sum(
-            lane.num_places * row_bytes(lane.end + min(lane.num_left, num_more)) for lane in lanes
-        ) + sum(row_bytes(length + min(num_left, num_more)) for length, num_left in reading)
-
-    def joining_bytes(self, length: int, num_left: int, lane: LaneSize | None) -> int:
-        """What one more row adds: to the lane that it would join, it and the others being as long as the longest.
-
-        Args:
-            length: tokens to read.
-            num_left: tokens that may be drawn.
-            lane: None for one of its own.
-        """
-        row_bytes = self._footprint.row_bytes
-        own = length + min(num_left, self._expected_tokens)
-        if lane is None:
-            return row_bytes(own)
-        end = lane.end + min(lane.num_left, self._expected_tokens)
-        return (lane.num_places + 1) * row_bytes(max(own, end)) - lane.num_places * row_bytes(end)
+            lane.num_places * self._footprint.row_bytes(lane.end + min(lane.num_left, num_more))
+            for lane in lanes
+        )

@@ -234,7 +234,7 @@ class BatchEngine:
         return rows
 
     def _opens_lane(self, ready: Ready) -> bool:
-        return self._lanes.preview(ready.source.length, self._footprint.token_bytes) is None
+        return self._lanes.opens_lane(ready.source.length, self._footprint.token_bytes)
 
     def _feed(self, job: Job, token: int, likelihoods: Likelihoods | None) -> Row:
         self._num_tokens += 1

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from mlxbridge.host.engine.admission import LaneSize
 from mlxbridge.host.engine.caches import Source, kv_bytes
@@ -15,6 +15,8 @@ from mlxbridge.host.engine.rows import Job
 MAX_LANES = 4
 # A further lane costs about as much as reading so many bytes, whatever the model's size.
 _LEAST_LANE_BYTES = 64 << 20
+
+L = TypeVar("L")
 
 
 def padding_bytes(lane: tuple[int, int], num_cached: int, bytes_per_token: int) -> int:
@@ -72,12 +74,29 @@ class Lanes:
         """What the lanes hold."""
         return [LaneSize(lane.num_places, lane.end, lane.num_left) for lane in self._lanes]
 
-    def preview(self, length: int, bytes_per_token: int) -> LaneSize | None:
-        """The lane that a row of so many tokens would join now; None if it would open one."""
-        lane = self._best_for(
-            length, bytes_per_token, {lane: (lane.num_rows, lane.end) for lane in self._lanes}
-        )
-        return None if lane is None else LaneSize(lane.num_places, lane.end, lane.num_left)
+    def preview(self, joining: Iterable[tuple[int, int]], bytes_per_token: int) -> list[LaneSize]:
+        """What the lanes hold once rows have joined.
+
+        Args:
+            joining: of each such row its length in tokens, and those that may still be drawn.
+            bytes_per_token: of keys and values, over all layers.
+        """
+        planned: dict[object, LaneSize] = dict(zip(self._lanes, self.sizes(), strict=True))
+        rows: dict[object, tuple[int, int]] = {lane: (lane.num_rows, lane.end) for lane in self._lanes}
+        for length, num_left in sorted(joining, reverse=True):
+            lane = self._best_for(length, bytes_per_token, rows) or object()
+            num_rows, end = rows.get(lane, (0, 0))
+            rows[lane] = (num_rows + 1, max(end, length))
+            num_places, _, most_left = planned.get(lane, (0, 0, 0))
+            planned[lane] = LaneSize(
+                max(num_places, num_rows + 1), max(end, length), max(most_left, num_left)
+            )
+        return list(planned.values())
+
+    def opens_lane(self, length: int, bytes_per_token: int) -> bool:
+        """Whether a row of so many tokens would open a lane, if it joined now."""
+        rows = {lane: (lane.num_rows, lane.end) for lane in self._lanes}
+        return self._best_for(length, bytes_per_token, rows) is None
 
     def step(self, joining: Sequence[Ready]) -> Decoded:
         """Let rows join, start every row's next token, and read those that the step before started.
@@ -152,7 +171,7 @@ class Lanes:
         self._lanes.append(lane)
         return lane
 
-    def _best_for(self, length: int, bytes_per_token: int, sizes: dict[Lane, tuple[int, int]]) -> Lane | None:
+    def _best_for(self, length: int, bytes_per_token: int, sizes: dict[L, tuple[int, int]]) -> L | None:
         if not self._is_batched or not sizes:
             return None
         costs = {lane: padding_bytes(size, length, bytes_per_token) for lane, size in sizes.items()}

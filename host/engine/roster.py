@@ -17,11 +17,8 @@ from mlxbridge.types import Priority
 class Lanes(Protocol):
     """What a roster asks of the rows that are being decoded; ``lanes.Lanes`` is one."""
 
-    def sizes(self) -> list[LaneSize]:
-        """What the lanes hold."""
-
-    def preview(self, length: int, bytes_per_token: int) -> LaneSize | None:
-        """The lane that a row of so many tokens would join now; None if it would open one."""
+    def preview(self, joining: Iterable[tuple[int, int]], bytes_per_token: int) -> list[LaneSize]:
+        """What the lanes hold once rows have joined, of so many tokens each, and so many that may still be drawn."""
 
     def compact(self) -> None:
         """Give all memory back that no row needs."""
@@ -185,8 +182,7 @@ class Roster:
 
     def projected_bytes(self, lanes: Lanes, *, num_more: int | None = None) -> int:
         """What running calls will take; see ``Admission.projected_bytes``."""
-        reading = ((len(job.context), job.num_left) for job in self._reading)
-        return self._admission.projected_bytes(lanes.sizes(), reading, num_more=num_more)
+        return self._projected_bytes(self._reading, lanes, num_more)
 
     def stats(self) -> dict[str, int]:
         """``running`` and ``waiting`` calls, the latter also by priority; ``preemptions_total``, calls that had to wait
@@ -224,7 +220,11 @@ class Roster:
         self._num_preempted += 1
 
     def _fits(self, job: Job, lanes: Lanes) -> bool:
-        length = len(job.context)
-        lane = lanes.preview(length - 1, self._bytes_per_token)
-        more = self._admission.joining_bytes(length, job.num_left, lane)
-        return self.projected_bytes(lanes) + more <= self._admission.budget
+        return self._projected_bytes((*self._reading, job), lanes) <= self._admission.budget
+
+    def _projected_bytes(self, reading: Iterable[Job], lanes: Lanes, num_more: int | None = None) -> int:
+        """Prompts count as the lanes would lay them out, one beside the other: what joins a longer row is padded."""
+        joining = ((len(job.context), job.num_left) for job in reading)
+        return self._admission.projected_bytes(
+            lanes.preview(joining, self._bytes_per_token), num_more=num_more
+        )

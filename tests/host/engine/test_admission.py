@@ -65,14 +65,6 @@ def test_prompt_that_alone_is_too_long_is_told_how_long_it_may_be(max_tokens: in
 def test_projection_looks_a_little_ahead_and_no_further_than_calls_go() -> None:
     admission = with_budget(10**6)
     lanes = [LaneSize(num_places=3, end=700, num_left=4000), LaneSize(num_places=1, end=5000, num_left=2)]
-    assert admission.projected_bytes(lanes, []) == 3 * rows(700 + EXPECTED_TOKENS) + rows(5002)
-    assert admission.projected_bytes([], [(100, 8), (100, 4000)]) == rows(108) + rows(612)
-    assert admission.projected_bytes(lanes, [(100, 8)], num_more=1) == 3 * rows(701) + rows(5001) + rows(101)
-
-
-def test_row_that_joins_longer_ones_is_padded_and_a_longer_one_pads_the_others() -> None:
-    admission = with_budget(10**6)
-    lane = LaneSize(num_places=3, end=5000, num_left=0)
-    assert admission.joining_bytes(100, 10, None) == rows(110)
-    assert admission.joining_bytes(100, 10, lane) == rows(5000)
-    assert admission.joining_bytes(9000, 10, lane) == 4 * rows(9010) - 3 * rows(5000)
+    assert admission.projected_bytes(lanes) == 3 * rows(700 + EXPECTED_TOKENS) + rows(5002)
+    assert admission.projected_bytes(lanes, num_more=1) == 3 * rows(701) + rows(5001)
+    assert admission.projected_bytes([]) == 0

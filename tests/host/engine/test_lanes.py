@@ -14,6 +14,7 @@ from mlx_lm.generate import generate_step
 from mlx_lm.models.cache import make_prompt_cache
 
 from mlxbridge.host.engine import lanes as module
+from mlxbridge.host.engine.admission import LaneSize
 from mlxbridge.host.engine.caches import Source
 from mlxbridge.host.engine.decode import Ready
 from mlxbridge.host.engine.lanes import MAX_LANES, Lanes, padding_bytes
@@ -115,12 +116,10 @@ def test_row_joins_the_lane_where_it_pads_least(model: Any, monkeypatch: pytest.
     run = Run(model, weight_bytes=12 * TOKEN_BYTES)
     run.step([ready(model, prompt) for prompt in prompts(8, 40)])
     assert run.sizes() == [(1, 8), (1, 40)]
-    assert run.lanes.preview(36, TOKEN_BYTES) is not None
-    (preview,) = [size for size in run.lanes.sizes() if size == run.lanes.preview(36, TOKEN_BYTES)]
-    assert preview.end == 40
+    assert not run.lanes.opens_lane(36, TOKEN_BYTES)
     run.step([ready(model, prompt) for prompt in prompts(10, 36, 39)])
     assert run.sizes() == [(2, 10), (3, 41)]
-    assert run.lanes.preview(25, TOKEN_BYTES) is None, "too far from both"
+    assert run.lanes.opens_lane(25, TOKEN_BYTES), "too far from both"
 
 
 def test_there_are_never_more_than_so_many_lanes(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,9 +140,38 @@ def test_model_that_is_not_exact_in_batches_gets_a_lane_for_each_row(model: Any)
     asked = prompts(*[9] * (MAX_LANES + 2))
     run.step([ready(model, prompt) for prompt in asked])
     assert run.lanes.num_lanes == len(asked)
-    assert run.lanes.preview(9, TOKEN_BYTES) is None
+    assert run.lanes.opens_lane(9, TOKEN_BYTES)
     run.finish()
     assert list(run.tokens.values()) == [alone(model, prompt) for prompt in asked]
+
+
+@pytest.mark.parametrize("is_batched", [True, False])
+@pytest.mark.parametrize("weight_bytes", [0, 15 * TOKEN_BYTES, 1 << 30])
+def test_preview_is_what_comes(
+    model: Any, monkeypatch: pytest.MonkeyPatch, weight_bytes: int, is_batched: bool
+) -> None:
+    monkeypatch.setattr(module, "_LEAST_LANE_BYTES", 0)
+    run = Run(model, is_batched=is_batched, weight_bytes=weight_bytes)
+    for lengths in ((8, 40), (10, 25, 7, 36), (60,), ()):
+        rows = [ready(model, prompt, max_tokens=9 + len(prompt)) for prompt in prompts(*lengths)]
+        joining = [(row.source.length, row.job.num_left) for row in rows]
+        preview = run.lanes.preview(joining, TOKEN_BYTES)
+        run.step(rows)
+        # All have drawn one token since.
+        expected = [LaneSize(size.num_places, size.end + 1, size.num_left - 1) for size in preview]
+        assert sorted(run.lanes.sizes()) == sorted(expected)
+
+
+def test_preview_takes_the_places_that_were_given_up_first(model: Any) -> None:
+    run = Run(model)
+    run.step(
+        [ready(model, prompt, max_tokens=2 + 20 * (i > 0)) for i, prompt in enumerate(prompts(*[9] * 9))]
+    )
+    for _ in range(4):
+        run.step()
+    assert [size.num_places for size in run.lanes.sizes()] == [9]
+    assert [size.num_places for size in run.lanes.preview([(9, 1)], TOKEN_BYTES)] == [9]
+    assert [size.num_places for size in run.lanes.preview([(9, 1)] * 3, TOKEN_BYTES)] == [11]
 
 
 @pytest.mark.parametrize("weight_bytes", [0, 15 * TOKEN_BYTES, 1 << 30])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import inf
 
@@ -39,17 +40,15 @@ class Decoding:
     is_shared: bool = False
     jobs: list[Job] = field(default_factory=list)
 
-    def sizes(self) -> list[LaneSize]:
-        sizes = [LaneSize(1, len(job.context) + len(job.answer), job.num_left) for job in self.jobs]
+    def preview(self, joining: Iterable[tuple[int, int]], bytes_per_token: int) -> list[LaneSize]:
+        assert bytes_per_token == 1
+        rows = [(len(job.context) + len(job.answer), job.num_left) for job in self.jobs]
+        sizes = [LaneSize(1, *row) for row in (*rows, *joining)]
         if self.is_shared and sizes:
             return [
                 LaneSize(len(sizes), max(size.end for size in sizes), max(size.num_left for size in sizes))
             ]
         return sizes
-
-    def preview(self, length: int, bytes_per_token: int) -> LaneSize | None:
-        assert bytes_per_token == 1
-        return self.sizes()[0] if self.is_shared and self.jobs else None
 
     def compact(self) -> None:
         self.jobs = [job for job in self.jobs if not job.ended]
@@ -207,6 +206,40 @@ def test_row_that_would_pad_others_counts_with_the_padding(vocabulary: Vocabular
     driver.roster.close(3, now=0)
     driver.add(4)
     assert driver.admit() == [4]
+
+
+def test_prompts_that_are_read_side_by_side_pad_each_other(vocabulary: Vocabulary) -> None:
+    driver = Driver(vocabulary, pages=5, is_shared=True)
+    long = driver.add(1, num_prompt=2 * PAGE)
+    driver.add(2, priority="low")  # a page by itself, but three once it has joined
+    assert driver.admit() == [1]
+    assert driver.pages() == 3
+    driver.join(long)
+    assert driver.pages() == 3
+    assert driver.admit() == []
+    driver.roster.close(1, now=0)
+    driver.lanes.jobs.clear()
+    assert driver.admit() == [2]
+
+
+def test_call_whose_turn_it_is_gets_on_though_longer_ones_keep_coming(vocabulary: Vocabulary) -> None:
+    driver = Driver(vocabulary, pages=5, is_shared=True)
+    low = driver.add(0, priority="low", guest="low", max_tokens=3)
+    driver.add(1, num_prompt=2 * PAGE)
+    for number in range(2, 4 * TURN):
+        driver.add(number, num_prompt=2 * PAGE)  # there is always one that waits
+        driver.admit()
+        driver.join(*(call for call in driver.roster.running() if call.job not in driver.lanes.jobs))
+        assert driver.preempt() == 0
+        for call in driver.roster.running():
+            driver.draw(call, 1)
+            if call is not low or call.job.ended:
+                call.job.ended = True
+                driver.roster.close(call.number, now=0)
+        driver.lanes.compact()
+        if 0 not in driver.roster:
+            break
+    assert len(low.job.answer) == 3 and number < 2 * TURN
 
 
 def test_places_without_memory_are_no_room(vocabulary: Vocabulary) -> None:

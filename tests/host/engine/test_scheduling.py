@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import random
 import time
 import weakref
 from collections.abc import Callable
@@ -260,6 +261,26 @@ def test_answers_that_outgrow_the_memory_are_read_again_and_go_on_unchanged(
         assert usage is not None
         assert (usage.prompt_tokens, usage.completion_tokens) == (200 + call, 120)
         assert len(little.logprobs[call] or []) == 120
+
+
+def test_steady_load_on_little_memory_reads_no_prompt_twice(
+    make_engine: MakeEngine, endless: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Else it is steered by the clock, and runs differ.
+    monkeypatch.setattr(PrefillBudget, "tokens", lambda self, *, is_decoding: 64)
+    chance = random.Random(1)
+    answers = Answers(make_engine(endless, kv_bytes=5 * PAGE, expected_tokens=64))
+    number = 0
+    while number < 24 or answers.engine.has_work:
+        if number < 24 and answers.engine.stats()["waiting"] < 4:
+            num_prompt = chance.choice((chance.randrange(5, 60), chance.randrange(260, 380)))
+            priority = "high" if chance.random() < 0.3 else "normal"
+            max_tokens = chance.randrange(10, 130)
+            answers.submit(number, prompt=[5 + number] * num_prompt, max_tokens=max_tokens, priority=priority)
+            number += 1
+        answers.step()
+    assert all(row.usage is not None for row in answers.last.values()) and len(answers.last) == 24
+    assert answers.engine.stats()["preemptions_total"] == 0
 
 
 def test_cancel_of_a_call_that_waits_again(make_engine: MakeEngine, endless: LoadedModel) -> None:
