@@ -1,0 +1,118 @@
+"""Steps that raise at random: every answer is what it would have been alone, or its beginning."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from mlxbridge.host.engine.batch import BatchEngine
+from mlxbridge.host.engine.chooser import Chooser, Drawn
+from mlxbridge.host.engine.decode import Lane
+from mlxbridge.host.engine.loader import LoadedModel
+from mlxbridge.host.engine.reading import Group
+from tests.host.engine.tiny import Answers
+
+MakeEngine = Callable[..., BatchEngine]
+
+SPOTS: list[tuple[type, str]] = [
+    *((Lane, method) for method in ("settle", "join", "queue", "read")),
+    *((Drawn, method) for method in ("start", "read")),
+    *((Group, method) for method in ("read", "states", "finish")),
+    (Chooser, "choose"),
+]
+
+
+class Gremlin:
+    """Lets steps raise now and then, before or after they have done what they do."""
+
+    def __init__(self, seed: int, share: float) -> None:
+        self._chance = random.Random(seed)
+        self._share = share
+        self.num_raised = 0
+
+    def infest(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for owner, method in SPOTS:
+            monkeypatch.setattr(owner, method, self._worsen(getattr(owner, method)))
+
+    def _worsen(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        def worse(*arguments: Any, **options: Any) -> Any:
+            raises, is_late = self._chance.random() < self._share, self._chance.random() < 0.5
+            if raises and not is_late:
+                self._raise()
+            result = real(*arguments, **options)
+            if raises:
+                self._raise()
+            return result
+
+        return worse
+
+    def _raise(self) -> None:
+        self.num_raised += 1
+        raise RuntimeError("[malloc] no memory" if self._chance.random() < 0.2 else "odd")
+
+
+def mixed_requests(seed: int, count: int) -> list[dict[str, Any]]:
+    chance = random.Random(seed)
+    return [
+        {
+            "prompt": [chance.randrange(3, 380) for _ in range(chance.choice((3, 20, 90)))],
+            "max_tokens": chance.randrange(1, 60),
+            "temperature": chance.choice((0.0, 0.9)),
+            "top_p": chance.choice((1.0, 0.9)),
+            "seed": chance.randrange(1 << 32),
+            "repetition_penalty": chance.choice((1.0, 1.3)),
+            "logprobs": chance.choice((None, 1)),
+            "stop": chance.choice(((), ("o", "the"))),
+            "priority": chance.choice(("low", "normal", "high")),
+        }
+        for _ in range(count)
+    ]
+
+
+@pytest.fixture
+def endless(loaded: LoadedModel) -> LoadedModel:
+    return replace(loaded, eos_ids=frozenset())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_fails_and_when_no_answer_loses_or_repeats_a_token(
+    make_engine: MakeEngine, endless: LoadedModel, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """What was drawn but not read when a lane failed is drawn once more, and is the same."""
+    requests = mixed_requests(seed, 25)
+    alone = Answers(make_engine(endless))
+    for call, request in enumerate(requests):
+        alone.submit(call, **request)
+        alone.finish()
+    gremlin = Gremlin(seed, share=0.01)
+    gremlin.infest(monkeypatch)
+    answers = Answers(make_engine(endless, max_batch=12, prefill_chunk=32))
+    chance = random.Random(seed)
+    for call, request in enumerate(requests):
+        answers.submit(call, **request)
+        answers.step(chance.randrange(3))
+    answers.finish()
+    num_whole = 0
+    for call in range(len(requests)):
+        tokens, num_tokens = answers.tokens[call], len(answers.tokens[call])
+        logprobs = answers.logprobs[call]
+        assert logprobs is None or [token.chosen.token_id for token in logprobs] == tokens
+        assert tokens == alone.tokens[call][:num_tokens]
+        if answers.last[call].error is None:
+            num_whole += 1
+            assert num_tokens == len(alone.tokens[call])
+            assert answers.texts[call] == alone.texts[call]
+            usage, expected = answers.last[call].usage, alone.last[call].usage
+            assert usage is not None and expected is not None
+            assert (usage.completion_tokens, usage.finish_reason, usage.stop_string) == (
+                expected.completion_tokens,
+                expected.finish_reason,
+                expected.stop_string,
+            )
+        else:
+            assert alone.texts[call].startswith(answers.texts[call])
+    assert gremlin.num_raised >= 5 and num_whole >= 10
