@@ -36,6 +36,7 @@ _PLAIN = (
 """Params that are on the wire as they are in a request."""
 
 GENERATE_PARAMS = frozenset({"model", "prompt", "messages", "stop", "stop_token_ids", "logit_bias", *_PLAIN})
+MANY_PARAMS = GENERATE_PARAMS - {"prompt", "messages"} | {"requests"}
 
 
 _MOST_NAME_CHARS = 100
@@ -107,6 +108,39 @@ def parse_generate(params: Mapping[str, Any]) -> GenerateRequest:
     )
     check_request(request)
     return request
+
+
+def parse_many(params: Mapping[str, Any]) -> tuple[dict[str, Any], list[Any]]:
+    """What the requests of a ``generate_many`` call have in common, checked; and the requests, unchecked.
+
+    Raises:
+        InvalidArgument: see ``parse_generate``; or there is no list of requests.
+    """
+    check_names("generate_many", params, MANY_PARAMS)
+    requests = params.get("requests")
+    if not isinstance(requests, list):
+        raise invalid("requests", f"must be a list of maps, not {shown(requests)}")
+    given = {name: value for name, value in params.items() if name != "requests" and value is not None}
+    common = {"priority": "low", **given}
+    parse_generate({**common, "messages": []})
+    return common, requests
+
+
+def parse_one_of_many(common: Mapping[str, Any], request: Any, index: int) -> GenerateRequest:
+    """One request of a ``generate_many`` call: its own params before the common ones, and its own seed.
+
+    Raises:
+        InvalidArgument: see ``parse_generate``; or a param is one of the whole call.
+    """
+    if not isinstance(request, Mapping):
+        raise invalid("requests", f"must have maps, not {shown(request)}")
+    for name in ("model", "priority"):
+        if name in request:
+            raise invalid(name, "is for all requests of a call, not for one of them")
+    params = {**common, **request}
+    if request.get("seed") is None and "seed" in common:
+        params["seed"] = (common["seed"] + index) % 2**64
+    return parse_generate(params)
 
 
 def _prompt(value: Any) -> str | list[int] | None:

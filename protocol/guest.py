@@ -173,6 +173,13 @@ class GuestConnection(Connection):
         if flow is not None and flow.consume(items, num_bytes) and not flow.cancelled:
             self._credit_due[call] = None
 
+    def grant(self, call: int, *, items: int) -> None:
+        """Raise the call's credit for items to this total: for one who passes another's credit on, in place of ``consume``."""
+        flow = self._calls.get(call)
+        if flow is not None and items > flow.items_granted and not flow.cancelled:
+            flow.items_granted = items
+            self._credit_due[call] = None
+
     def _why_not_open(self) -> str:
         if self._state is not _OPEN or self.peer is None:
             return f"the connection is {self._state.value}"

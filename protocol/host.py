@@ -88,6 +88,11 @@ class HostConnection(Connection):
         flow = self._calls.get(call)
         return flow is not None and flow.final is None
 
+    def items_granted(self, call: int) -> int:
+        """The guest's credit for items of a call, in all since it began; 0 once nothing more is wanted of it."""
+        flow = self._calls.get(call)
+        return 0 if flow is None or flow.cancelled or flow.final is not None else flow.items_total
+
     def send_tokens(
         self,
         calls: Sequence[int],

@@ -12,6 +12,9 @@ from mlxbridge.host.engine.interface import NOBODY, Origin
 class Sink(Protocol):
     """Where answers go: a guest's session. Calls are numbered as the guest numbered them."""
 
+    def send_item(self, call: int, value: Any) -> None:
+        """One item of the call's stream."""
+
     def send_tokens(
         self,
         calls: Sequence[int],
@@ -32,18 +35,31 @@ class Sink(Protocol):
 
 
 class Job:
-    """A call that a guest made of a model. ``worker_call`` is its number at the worker, None while it waits for one."""
+    """A call that a guest made of a model.
 
-    __slots__ = ("call", "ended", "method", "origin", "params", "sink", "worker_call")
+    Attributes:
+        items: the guest's credit for items, in all so far; None for a call that is answered with tokens.
+        worker_call: its number at the worker, None while it waits for one.
+    """
+
+    __slots__ = ("call", "ended", "items", "method", "origin", "params", "sink", "worker_call")
 
     def __init__(
-        self, sink: Sink, call: int, method: str, params: Mapping[str, Any], origin: Origin = NOBODY
+        self,
+        sink: Sink,
+        call: int,
+        method: str,
+        params: Mapping[str, Any],
+        origin: Origin = NOBODY,
+        *,
+        items: int | None = None,
     ) -> None:
         self.sink = sink
         self.call = call
         self.method = method
         self.params = params
         self.origin = origin
+        self.items = items
         self.worker_call: int | None = None
         self.ended = False
 

@@ -138,6 +138,13 @@ class Model:
             else:
                 self.start()
 
+    def grant(self, job: Job, items: int) -> None:
+        """The guest's credit for items of a job is so much, in all."""
+        if job.items is not None and items > job.items:
+            job.items = items
+            if self._worker is not None:
+                self._worker.grant(job)
+
     def cancel(self, job: Job) -> None:
         """Nobody waits for the job any more."""
         if self._backlog.remove(job):

@@ -125,7 +125,10 @@ class Worker:
             return
         try:
             number = self._connection.open_call(
-                job.method, _for_worker(job), deadline_ms=_time_left_ms(job.origin)
+                job.method,
+                _for_worker(job),
+                deadline_ms=_time_left_ms(job.origin),
+                windows=None if job.items is None else Windows(items=job.items, bytes=0),
             )
         except BridgeError as error:
             job.fail(error)
@@ -134,6 +137,12 @@ class Worker:
         job.params = {}  # maybe megabytes, and the worker has them now
         self._jobs[number] = job
         self._driver.flush_soon()
+
+    def grant(self, job: Job) -> None:
+        """Pass the guest's credit for items on."""
+        if job.items is not None and job.worker_call is not None:
+            self._connection.grant(job.worker_call, items=job.items)
+            self._driver.flush_soon()
 
     def cancel(self, job: Job) -> None:
         """Nobody waits for the job any more; its slot is free before the worker's next step."""
@@ -225,6 +234,10 @@ class Worker:
             sink.flush()
 
     def _on_item(self, event: ItemReceived) -> None:
+        job = self._jobs.get(event.call)
+        if job is not None:
+            job.sink.send_item(job.call, event.value)
+            return
         self._connection.consume(event.call, items=1)
         listener = self._listeners.get(event.call)
         if listener is not None:

@@ -10,7 +10,7 @@ from mlxbridge.errors import InvalidArgument, UnknownMethod
 from mlxbridge.host.models.catalogue import Catalogue
 from mlxbridge.host.models.job import Job
 from mlxbridge.host.models.model import Model
-from mlxbridge.host.params import check_names, nearest, parse_generate, parse_model
+from mlxbridge.host.params import check_names, nearest, parse_generate, parse_many, parse_model
 from mlxbridge.host.server.session import SOFTWARE, Session
 from mlxbridge.protocol.events import CallOpened
 
@@ -35,6 +35,7 @@ class GuestMethods:
         self._started_at = time.monotonic()
         self._table: dict[str, Callable[[Session, CallOpened], Cancel]] = {
             "generate": self._generate,
+            "generate_many": self._generate_many,
             "models": self._models,
             "load": self._load,
             "unload": self._unload,
@@ -59,6 +60,20 @@ class GuestMethods:
         parse_generate(event.params)
         model = self._catalogue.find(parse_model(event.params))
         job = Job(session, event.call, "generate", event.params, session.origin(event.deadline_ms))
+        model.submit(job)
+        return lambda: model.cancel(job)
+
+    def _generate_many(self, session: Session, event: CallOpened) -> Cancel:
+        parse_many(event.params)  # but for the requests, each of which is answered with its own error
+        model = self._catalogue.find(parse_model(event.params))
+        job = Job(
+            session,
+            event.call,
+            "generate_many",
+            event.params,
+            session.origin(event.deadline_ms),
+            items=session.items_granted(event.call, lambda items: model.grant(job, items)),
+        )
         model.submit(job)
         return lambda: model.cancel(job)
 

@@ -11,7 +11,15 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
 from mlxbridge import __version__
-from mlxbridge.errors import BridgeError, DeadlineExceeded, HandshakeTimeout, InternalError, Unavailable
+from mlxbridge.errors import (
+    BridgeError,
+    DeadlineExceeded,
+    HandshakeTimeout,
+    InternalError,
+    LimitExceeded,
+    LocalProtocolError,
+    Unavailable,
+)
 from mlxbridge.host.engine.interface import Origin
 from mlxbridge.protocol.events import CallCancelled, CallOpened, Closed, Ready
 from mlxbridge.protocol.handshake import NONCE_BYTES
@@ -68,6 +76,7 @@ class Session:
         self.driver = Driver(self._connection, self._on_events, self._on_connection_lost)
         self._loop = asyncio.get_running_loop()
         self._cancels: dict[int, Callable[[], object]] = {}
+        self._credit_listeners: dict[int, Callable[[int], object]] = {}
         self._deadlines: dict[int, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer = self._loop.call_later(HANDSHAKE_TIMEOUT_S, self._on_handshake_timeout)
@@ -115,6 +124,11 @@ class Session:
         deadline_at = None if deadline_ms is None else time.monotonic() + deadline_ms / 1000
         return Origin(guest=self._guest, cache_scope=self._identity or "", deadline_at=deadline_at)
 
+    def items_granted(self, call: int, tell: Callable[[int], object]) -> int:
+        """The guest's credit for items of a call so far, in all; ``tell`` is called with every later total."""
+        self._credit_listeners[call] = tell
+        return self._connection.items_granted(call)
+
     # -- models.job.Sink ---------------------------------------------------------------------------------------
 
     def send_tokens(
@@ -132,8 +146,13 @@ class Session:
                     self._cancel(call)
 
     def send_item(self, call: int, value: Any) -> None:
-        """One item of a call's stream, at once."""
-        self._connection.send_item(call, value)
+        """One item of a call's stream, at once; a call whose items the guest does not take fails."""
+        try:
+            self._connection.send_item(call, value)
+        except LocalProtocolError as error:
+            self._connection.fail(call, LimitExceeded(error.message))
+        if not self._connection.is_open(call):
+            self._cancel(call)
         self.flush()
 
     def finish(self, call: int, result: Mapping[str, Any]) -> None:
@@ -166,6 +185,8 @@ class Session:
                 self._on_ready(event)
             elif isinstance(event, Closed):
                 self._on_closed(event)
+        for call, tell in self._credit_listeners.items():
+            tell(self._connection.items_granted(call))
         if self._closes_when_idle:
             self._loop.call_soon(self.flush)
 
@@ -197,6 +218,7 @@ class Session:
 
     def _forget(self, call: int) -> None:
         self._cancels.pop(call, None)
+        self._credit_listeners.pop(call, None)
         timer = self._deadlines.pop(call, None)
         if timer is not None:
             timer.cancel()

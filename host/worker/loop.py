@@ -16,7 +16,9 @@ from mlxbridge import __version__
 from mlxbridge.errors import BridgeError, InternalError, ModelLoadFailed, UnknownMethod
 from mlxbridge.host.engine.interface import Engine, Origin, Row
 from mlxbridge.host.params import parse_generate
-from mlxbridge.host.worker.backlog import Backlog
+from mlxbridge.host.worker.backlog import CALLS_A_TURN, Backlog
+from mlxbridge.host.worker.feeder import Feeder
+from mlxbridge.host.worker.results import usage_to_wire
 from mlxbridge.protocol.events import CallCancelled, CallOpened
 from mlxbridge.protocol.handshake import NONCE_BYTES
 from mlxbridge.protocol.host import HostConnection
@@ -49,6 +51,7 @@ class WorkerLoop:
             limits=Limits(max_calls=MAX_CALLS, max_head_bytes=Limits().max_head_bytes + _ORIGIN_BYTES),
         )
         self._backlog = Backlog()
+        self._feeder: Feeder | None = None
         self._model_name = ""
         self._failed_to_load = False
 
@@ -59,14 +62,15 @@ class WorkerLoop:
 
     def run_once(self) -> bool:
         """One turn; False once there is nothing left to do."""
-        engine = self._engine
-        busy = self._backlog or (engine is not None and engine.has_work)
+        engine, feeder = self._engine, self._feeder
+        busy = self._backlog or (engine is not None and engine.has_work) or (feeder and feeder.is_ready)
         try:
             self._read(wait=not busy)
             self._handle_events()
             self._submit_some()
             if engine is not None and engine.has_work:
-                self._answer(engine.step())
+                rows = engine.step()
+                self._answer(feeder.take(rows) if feeder else rows)
             self._write()
         except (BrokenPipeError, ConnectionResetError):
             return False  # the front is gone, and with it everyone who waited
@@ -113,20 +117,27 @@ class WorkerLoop:
             raise InternalError(f"{event.method} before a model was loaded")
         elif event.method == "generate":
             self._backlog.add(event.call, event.params["request"], _origin(event))
+        elif event.method == "generate_many":
+            assert self._feeder is not None
+            self._feeder.add(event.call, event.params["request"], _origin(event))
         elif event.method == "stats":
             stats = self._engine.stats()
             stats["waiting"] += len(self._backlog)
+            stats["requests_waiting"] = self._feeder.num_waiting if self._feeder else 0
             self._connection.finish(event.call, stats)
         else:
             raise UnknownMethod(f"a worker has no method {event.method!r}")
 
     def _submit_some(self) -> None:
-        for call, params, origin in self._backlog.take_some():
+        some = self._backlog.take_some()
+        for call, params, origin in some:
             try:
                 assert self._engine is not None
                 self._engine.submit(call, parse_generate(params), origin)
             except BridgeError as error:
                 self._connection.fail(call, error)
+        if self._feeder:
+            self._feeder.feed(CALLS_A_TURN - len(some))
 
     def _load(self, event: CallOpened) -> None:
         if self._engine is not None:
@@ -145,9 +156,12 @@ class WorkerLoop:
             self._failed_to_load = True
             raise ModelLoadFailed(f"loading failed: {type(error).__name__}: {error}") from error
         self._model_name = str(event.params.get("name", ""))
+        self._feeder = Feeder(self._engine, self._connection, model=self._model_name)
         self._connection.finish(event.call, self._engine.describe())
 
     def _cancel(self, call: int) -> None:
+        if self._feeder and self._feeder.cancel(call):
+            return
         if self._backlog.remove(call):
             usage = Usage(finish_reason="cancelled", prompt_tokens=0, completion_tokens=0)
             self._answer([Row(call, [], "", usage=usage)])
@@ -200,21 +214,3 @@ def _origin(event: CallOpened) -> Origin:
         cache_scope=event.params["cache_scope"],
         deadline_at=None if left_ms is None else time.monotonic() + left_ms / 1000,
     )
-
-
-def usage_to_wire(usage: Usage) -> dict[str, Any]:
-    """A generate call's RESULT (SPEC.md §10)."""
-    result: dict[str, Any] = {
-        "finish_reason": usage.finish_reason,
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "cached_tokens": usage.cached_tokens,
-        "queue_ms": usage.queue_seconds * 1000,
-        "prefill_ms": usage.prefill_seconds * 1000,
-        "decode_ms": usage.decode_seconds * 1000,
-    }
-    if usage.stop_string is not None:
-        result["stop_string"] = usage.stop_string
-    if usage.stop_token_id is not None:
-        result["stop_token_id"] = usage.stop_token_id
-    return result

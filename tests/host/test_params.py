@@ -8,19 +8,22 @@ from typing import Any
 import pytest
 
 import mlxbridge.protocol
-from mlxbridge.errors import InvalidArgument
+from mlxbridge.errors import InternalError, InvalidArgument
 from mlxbridge.host.engine import checks
-from mlxbridge.host.engine.interface import DEFAULT_CONTEXT_SIZE, MAX_TOP_LOGPROBS
+from mlxbridge.host.engine.interface import DEFAULT_CONTEXT_SIZE, MAX_TOP_LOGPROBS, NOBODY, Row
 from mlxbridge.host.params import (
     GENERATE_PARAMS,
     check_names,
     estimate_bytes,
     nearest,
     parse_generate,
+    parse_many,
     parse_model,
+    parse_one_of_many,
 )
-from mlxbridge.host.worker.loop import usage_to_wire
-from mlxbridge.types import Usage
+from mlxbridge.host.worker.bundle import Answer, Bundle
+from mlxbridge.host.worker.results import usage_to_wire
+from mlxbridge.types import TokenLogprob, TokenLogprobs, Usage
 
 
 def test_generate_takes_defaults_for_what_is_left_out() -> None:
@@ -122,9 +125,71 @@ def test_generate_takes_every_param_there_is() -> None:
 
 def test_spec_lists_every_param() -> None:
     text = Path(mlxbridge.protocol.__file__).with_name("SPEC.md").read_text()
-    section = text[text.index("### generate") : text.index("### models")]
+    section = text[text.index("### generate\n") : text.index("### generate_many")]
     table = re.findall(r"^\| (`.*?) \|", section[: section.index("Answer:")], re.M)
     assert {name for cell in table for name in re.findall(r"`(\w+)`", cell)} == GENERATE_PARAMS
+
+
+def test_requests_share_what_the_call_has_and_have_seeds_of_their_own() -> None:
+    common, requests = parse_many(
+        {"seed": 2**64 - 1, "top_k": 3, "temperature": None, "requests": [{"prompt": "a"}, {"prompt": "b"}]}
+    )
+    parsed = [parse_one_of_many(common, request, index) for index, request in enumerate(requests)]
+    assert [request.prompt for request in parsed] == ["a", "b"]
+    assert [request.seed for request in parsed] == [2**64 - 1, 0]
+    assert all((request.top_k, request.priority) == (3, "low") for request in parsed)
+    own = parse_one_of_many(common, {"messages": [], "seed": 5, "top_k": None, "stop": "x"}, 7)
+    assert (own.seed, own.top_k, own.stop) == (5, 0, ("x",))
+    assert parse_one_of_many({"priority": "high"}, {"prompt": "a"}, 7).seed is None
+
+
+@pytest.mark.parametrize(
+    ("params", "field"),
+    [
+        ({}, "requests"),
+        ({"requests": {}}, "requests"),
+        ({"requests": [], "prompt": "x"}, "prompt"),
+        ({"requests": [], "messages": []}, "messages"),
+        ({"requests": [], "top_p": 0}, "top_p"),
+        ({"requests": [], "priority": "lowest"}, "priority"),
+    ],
+)
+def test_many_refuses_by_name(params: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        parse_many(params)
+    assert caught.value.details == {"field": field}
+
+
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [
+        ("x", "requests"),
+        ({}, "prompt"),
+        ({"prompt": "x", "model": "m"}, "model"),
+        ({"prompt": "x", "priority": None}, "priority"),
+        ({"prompt": "x", "requests": []}, "requests"),
+        ({"prompt": "x", "min_tokens": 5}, "min_tokens"),
+    ],
+)
+def test_one_of_many_refuses_by_name(request_: Any, field: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        parse_one_of_many({"max_tokens": 3}, request_, 0)
+    assert caught.value.details == {"field": field}
+
+
+def test_spec_lists_every_key_of_an_item() -> None:
+    text = Path(mlxbridge.protocol.__file__).with_name("SPEC.md").read_text()
+    section = text[text.index("| key of an ITEM") : text.index("| key of the RESULT")]
+    usage = Usage(finish_reason="stop", prompt_tokens=1, completion_tokens=1)
+    answer = Answer(3)
+    answer.add(Row(1, [5], "a", logprobs=[TokenLogprobs(TokenLogprob(5, -1.0, b"a"), ())]))
+    told = {*answer.item(usage), *answer.item(InternalError("x"))} - usage_to_wire(usage).keys()
+    named = set(re.findall(r"^\| `(\w+)` \|", section, re.M))
+    assert named == told
+    result = text[text.index("| key of the RESULT") : text.index("### models")]
+    cells = re.findall(r"^\| (`.*?) \|", result, re.M)
+    bundle = Bundle(1, {"requests": []}, NOBODY)
+    assert {name for cell in cells for name in re.findall(r"`(\w+)`", cell)} == {"model", *bundle.result()}
 
 
 def test_spec_tells_this_hosts_bounds() -> None:
@@ -146,7 +211,7 @@ def test_spec_tells_this_hosts_bounds() -> None:
 
 def test_spec_lists_every_key_of_a_result() -> None:
     text = Path(mlxbridge.protocol.__file__).with_name("SPEC.md").read_text()
-    section = text[text.index("Answer: TOKENS") : text.index("### models")]
+    section = text[text.index("Answer: TOKENS") : text.index("### generate_many")]
     table = re.findall(r"^\| (`.*?) \|", section, re.M)
     usage = Usage(
         finish_reason="stop", prompt_tokens=1, completion_tokens=1, stop_string="a", stop_token_id=1

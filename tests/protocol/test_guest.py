@@ -417,6 +417,28 @@ def test_credit_is_given_back_by_half_windows_and_merged() -> None:
     ]
 
 
+def test_credit_that_is_passed_on_goes_out_at_once_and_never_falls() -> None:
+    guest, host = make_pair()
+    (call,) = open_calls(guest, host, windows=Windows(items=4))
+    assert host.items_granted(call) == 4
+    for items in (5, 3, 5):
+        guest.grant(call, items=items)
+        pump(guest, host)
+        assert host.items_granted(call) == 5
+    for number in range(6):
+        host.send_item(call, number)
+    pump(guest, host)
+    assert len(guest.events()) == 5
+    guest.grant(call, items=6)
+    pump(guest, host)
+    assert len(guest.events()) == 1
+    guest.grant(99, items=6)
+    guest.cancel(call)
+    guest.grant(call, items=9)
+    pump(guest, host)
+    assert host.items_granted(call) == 0, "nothing more is wanted"
+
+
 def test_credit_that_is_due_is_dropped_with_its_call() -> None:
     guest, host = make_pair()
     (call,) = open_calls(guest, host, windows=Windows(items=1))

@@ -367,6 +367,13 @@ def test_what_a_call_sends_keeps_its_order_while_it_is_held_back() -> None:
     assert order[2] == TokensReceived([call], [[1, 2]], ["ab"])
 
 
+def test_call_that_has_ended_or_was_never_there_has_no_credit() -> None:
+    _, host, call = open_one(Windows(items=3))
+    assert host.items_granted(call) == 3 and host.items_granted(call + 1) == 0
+    host.finish(call, {})
+    assert host.items_granted(call) == 0
+
+
 def test_end_waits_behind_tokens_without_credit() -> None:
     guest, host, call = open_one(Windows(items=1))
     host.send_tokens([call, call], [[1], [2]], ["a", "b"])

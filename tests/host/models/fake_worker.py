@@ -21,6 +21,7 @@ class FakeWorker:
         self.process = SimpleNamespace(pid=len(self.started) + 1000)
         self.alive = True
         self.jobs: list[Job] = []
+        self.granted: list[int | None] = []
         self.num_expired = 0
         self.tell: Callable[[Any], object] = lambda value: None
         self.may_stop = asyncio.Event()
@@ -76,6 +77,9 @@ class FakeWorker:
 
     def submit(self, job: Job) -> None:
         self.jobs.append(job)
+
+    def grant(self, job: Job) -> None:
+        self.granted.append(job.items)
 
     def cancel(self, job: Job) -> None:
         self.jobs.remove(job)

@@ -28,6 +28,7 @@ class Sink:
 
     def __init__(self) -> None:
         self.tokens: dict[int, list[int]] = {}
+        self.items: dict[int, list[Any]] = {}
         self.ends: dict[int, Mapping[str, Any] | BridgeError] = {}
         self.changed = asyncio.Event()
 
@@ -41,6 +42,10 @@ class Sink:
         for call, ids in zip(calls, token_ids, strict=True):
             self.tokens.setdefault(call, []).extend(ids)
 
+    def send_item(self, call: int, value: Any) -> None:
+        self.items.setdefault(call, []).append(value)
+        self.changed.set()
+
     def finish(self, call: int, result: Mapping[str, Any]) -> None:
         self.ends[call] = result
 
@@ -52,8 +57,11 @@ class Sink:
 
     async def until(self, *calls: int) -> None:
         while not all(call in self.ends for call in calls):
-            await asyncio.wait_for(self.changed.wait(), 30)
-            self.changed.clear()
+            await self.until_changed()
+
+    async def until_changed(self) -> None:
+        await asyncio.wait_for(self.changed.wait(), 30)
+        self.changed.clear()
 
 
 @pytest.fixture(scope="module")
@@ -213,6 +221,29 @@ async def test_unload_fails_what_runs_and_ends_the_process(
     assert model.state == "unloaded"
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+async def test_worker_keeps_to_the_credit_that_is_passed_on_and_its_death_takes_no_item_back(
+    model: Model,
+) -> None:
+    sink = Sink()
+    params = {"requests": [{"prompt": "hello"}] * 50, "max_tokens": 4, "ignore_eos": True}
+    many = Job(sink, 1, "generate_many", params, items=2)
+    model.submit(many)
+    while len(sink.items.get(1, [])) < 2:
+        await sink.until_changed()
+    entry = await model.report()
+    assert (entry["running"], entry["requests_waiting"]) == (0, 48)
+    model.grant(many, 7)
+    while len(sink.items[1]) < 7:
+        await sink.until_changed()
+    entry = await model.report()
+    assert (entry["running"], entry["requests_waiting"]) == (0, 43)
+    os.kill(entry["pid"], signal.SIGKILL)
+    await sink.until(1)
+    error = sink.ends[1]
+    assert isinstance(error, WorkerLost) and error.retryable
+    assert sorted(item["index"] for item in sink.items[1]) == list(range(7))
 
 
 async def test_job_is_told_its_end_once(model: Model) -> None:

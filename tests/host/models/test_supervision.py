@@ -29,6 +29,8 @@ class Sink:
         logprobs: Sequence[list[bytes] | None] | None = None,
     ) -> None: ...
 
+    def send_item(self, call: int, value: Any) -> None: ...
+
     def finish(self, call: int, result: Mapping[str, Any]) -> None:
         self.ends[call] = result
 

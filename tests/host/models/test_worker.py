@@ -35,6 +35,8 @@ class Sink:
     def send_tokens(self, calls: Any, token_ids: Any, texts: Any, logprobs: Any = None) -> None:
         self.frames.append([calls, token_ids, texts, logprobs])
 
+    def send_item(self, call: int, value: Any) -> None: ...
+
     def finish(self, call: int, result: Any) -> None:
         self.ends[call] = result
 

@@ -24,9 +24,14 @@ class FakeSession:
     def __init__(self) -> None:
         self.items: list[tuple[int, Any]] = []
         self.work: Callable[[], Awaitable[Mapping[str, Any]]] | None = None
+        self.tell: Callable[[int], object] = lambda items: None
 
     def send_item(self, call: int, value: Any) -> None:
         self.items.append((call, value))
+
+    def items_granted(self, call: int, tell: Callable[[int], object]) -> int:
+        self.tell = tell
+        return 5
 
     def origin(self, deadline_ms: int | None) -> Origin:
         return Origin(guest="tester", deadline_at=None if deadline_ms is None else 1e9)
@@ -102,3 +107,34 @@ async def test_call_goes_to_the_model_with_its_origin(monkeypatch: pytest.Monkey
     job = worker.jobs.pop()
     assert job.origin == Origin(guest="tester", deadline_at=1e9)
     await catalogue.close()
+
+
+async def test_job_of_many_requests_keeps_to_the_guests_credit(monkeypatch: pytest.MonkeyPatch) -> None:
+    FakeWorker.started = []
+    monkeypatch.setattr(model_module, "Worker", FakeWorker)
+    catalogue, session = Catalogue(["demo"]), FakeSession()
+    params = {"requests": [{"prompt": "a"}, "no request, but that is between it and the worker"]}
+    open_call(GuestMethods(catalogue, Nobody()), "generate_many", params, session)
+    worker = await FakeWorker.number(1)
+    session.tell(6)  # while the model is loaded
+    worker.become_ready()
+    while not worker.jobs:
+        await asyncio.sleep(0)
+    job = worker.jobs.pop()
+    assert (job.method, job.params, job.items) == ("generate_many", params, 6)
+    for items in (6, 8, 7):
+        session.tell(items)
+    assert worker.granted == [6, 8]
+    await catalogue.close()
+
+
+@pytest.mark.parametrize(
+    ("params", "field"),
+    [({}, "requests"), ({"requests": [], "top_p": 2}, "top_p"), ({"requests": [], "prompt": "a"}, "prompt")],
+)
+def test_many_requests_with_a_wrong_param_in_common_are_refused_by_the_front(
+    params: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        open_call(GuestMethods(Catalogue(["demo"]), Nobody()), "generate_many", params)
+    assert caught.value.details["field"] == field

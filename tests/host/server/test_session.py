@@ -29,7 +29,8 @@ from mlxbridge.host.server import listener as listener_module
 from mlxbridge.host.server import session as session_module
 from mlxbridge.host.server.listener import Listener
 from mlxbridge.host.server.session import Session
-from mlxbridge.protocol import GuestConnection, HostConnection, Token, Windows
+from mlxbridge.protocol import GuestConnection, HostConnection, Limits, Token, Windows
+from mlxbridge.protocol import host as host_module
 from mlxbridge.protocol.events import (
     CallOpened,
     Closed,
@@ -356,6 +357,47 @@ async def test_items_reach_the_guest_before_the_end() -> None:
         assert made.methods.session is not None
         made.methods.session.send_item(call, {"stage": "loading"})
         assert await guest.until(ItemReceived) == ItemReceived(call, {"stage": "loading"})
+
+
+async def test_credit_for_items_is_told_to_who_asked() -> None:
+    async with rig() as made:
+        guest = await made.guest()
+        await guest.handshake()
+        call = guest.connection.open_call("hang", {}, windows=Windows(items=4))
+        await ask(guest, "finish")
+        session = made.methods.session
+        assert session is not None
+        told: list[int] = []
+        assert session.items_granted(call, told.append) == 4
+        guest.connection.grant(call, items=9)
+        await ask(guest, "finish")
+        assert max(told) == told[-1] == 9
+        session.finish(call, {})
+        await ask(guest, "finish")
+        count = len(told)
+        await ask(guest, "finish")
+        assert len(told) == count, "the call has ended"
+
+
+async def test_call_whose_items_the_guest_does_not_take_fails_and_stops_its_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(host_module, "MAX_QUEUED_ITEMS", 3)
+    async with rig() as made:
+        guest = await made.guest(limits=Limits(max_head_bytes=65_536))
+        await guest.handshake()
+        piles_up = guest.connection.open_call("hang", {}, windows=Windows(items=0))
+        too_large = guest.connection.open_call("hang", {})
+        await ask(guest, "finish")
+        session = made.methods.session
+        assert session is not None
+        for number in range(5):
+            session.send_item(piles_up, number)
+        session.send_item(too_large, "x" * 70_000)
+        assert made.methods.cancelled == [piles_up, too_large]
+        guest.connection.grant(piles_up, items=3)
+        ends = [await guest.until(ErrorReceived) for _ in range(2)]
+        assert all(isinstance(end, ErrorReceived) and isinstance(end.error, LimitExceeded) for end in ends)
 
 
 async def test_what_a_guest_calls_itself_cannot_forge_log_lines(caplog: pytest.LogCaptureFixture) -> None:

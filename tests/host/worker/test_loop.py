@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import socket
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -19,98 +17,15 @@ from mlxbridge.errors import (
     UnknownMethod,
 )
 from mlxbridge.host.engine.batch import BatchEngine
-from mlxbridge.host.engine.interface import Engine, EngineLimits, GenerateRequest, Origin
-from mlxbridge.host.engine.loader import LoadedModel, load
+from mlxbridge.host.engine.interface import Engine, GenerateRequest, Origin
+from mlxbridge.host.engine.loader import LoadedModel
 from mlxbridge.host.worker import backlog as backlog_module
 from mlxbridge.host.worker.loop import Tell, WorkerLoop
-from mlxbridge.protocol import GuestConnection, Windows
+from mlxbridge.protocol import Windows
 from mlxbridge.protocol import host as host_module
 from mlxbridge.protocol.events import ErrorReceived, Event, ItemReceived, ResultReceived, TokensReceived
 from mlxbridge.protocol.logprobs import decode_logprobs
-from tests.host.engine.tiny import byte_level_tokenizer, save_model, save_tokenizer
-
-Front = tuple[WorkerLoop, "FrontEnd"]
-
-
-class FrontEnd:
-    """The other end of a worker's socket."""
-
-    def __init__(self, sock: socket.socket, loop: WorkerLoop) -> None:
-        self.sock = sock
-        self.loop = loop
-        self.connection = GuestConnection(
-            software="test", nonce=os.urandom(32), windows=Windows(items=1 << 40, bytes=1 << 40)
-        )
-        sock.setblocking(False)
-        self.events: list[Event] = []
-
-    def turn(self) -> bool:
-        """Send what there is, let the worker take one turn, read its answer."""
-        for data in self.connection.data_to_send():
-            self.sock.sendall(data)
-        alive = self.loop.run_once()
-        try:
-            while True:
-                self.connection.receive_data(self.sock.recv(1 << 16))
-        except BlockingIOError:
-            pass
-        self.events += self.connection.events()
-        return alive
-
-    def tokens(self, call: int) -> int:
-        """Rows of a call that have come."""
-        return sum(event.calls.count(call) for event in self.events if isinstance(event, TokensReceived))
-
-    def end(self, call: int) -> ResultReceived | ErrorReceived | None:
-        for event in self.events:
-            if isinstance(event, ResultReceived | ErrorReceived) and event.call == call:
-                return event
-        return None
-
-
-@pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
-    folder: Path = tmp_path_factory.mktemp("model")
-    save_model(folder)
-    save_tokenizer(byte_level_tokenizer(), folder)
-    return load(folder, "tiny")
-
-
-@pytest.fixture
-def front(loaded: LoadedModel) -> Iterator[FrontEnd]:
-    def load_engine(params: Mapping[str, Any], tell: Tell) -> Engine:
-        tell("loading")
-        if params.get("name") == "bad":
-            raise ModelLoadFailed("no such weights")
-        return BatchEngine(loaded, EngineLimits(max_batch=4))
-
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        end = FrontEnd(ours, WorkerLoop(theirs, load_engine))
-        end.turn()
-        assert end.connection.ready
-        yield end
-
-
-@pytest.fixture
-def ready(front: FrontEnd) -> FrontEnd:
-    call = front.connection.open_call("load", {"name": "tiny"})
-    front.turn()
-    end = front.end(call)
-    assert isinstance(end, ResultReceived)
-    assert end.result["architecture"] == "LlamaForCausalLM"
-    return front
-
-
-def generate(front: FrontEnd, **params: Any) -> int:
-    return generate_for(front, "someone", **params)
-
-
-def generate_for(front: FrontEnd, guest: str, *, deadline_ms: int | None = None, **params: Any) -> int:
-    request = {"prompt": "hello there", "seed": 1, "temperature": 5.0, **params}
-    return front.connection.open_call(
-        "generate", {"request": request, "guest": guest, "cache_scope": ""}, deadline_ms=deadline_ms
-    )
+from tests.host.worker.front_end import FrontEnd, generate, generate_for
 
 
 def long_calls(front: FrontEnd) -> list[int]:

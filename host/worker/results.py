@@ -1,0 +1,36 @@
+"""How an engine's answers are told on the wire (SPEC.md §10)."""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Iterable
+from typing import Any
+
+from mlxbridge.types import Usage
+
+
+def pack_token_ids(token_ids: Iterable[int]) -> bytes:
+    """Token ids as u32, little-endian."""
+    packed = array("I", token_ids)
+    if sys.byteorder == "big":
+        packed.byteswap()
+    return packed.tobytes()
+
+
+def usage_to_wire(usage: Usage) -> dict[str, Any]:
+    """A generate call's RESULT (SPEC.md §10)."""
+    result: dict[str, Any] = {
+        "finish_reason": usage.finish_reason,
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "cached_tokens": usage.cached_tokens,
+        "queue_ms": usage.queue_seconds * 1000,
+        "prefill_ms": usage.prefill_seconds * 1000,
+        "decode_ms": usage.decode_seconds * 1000,
+    }
+    if usage.stop_string is not None:
+        result["stop_string"] = usage.stop_string
+    if usage.stop_token_id is not None:
+        result["stop_token_id"] = usage.stop_token_id
+    return result
