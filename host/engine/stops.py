@@ -8,50 +8,9 @@ Aho-Corasick automaton that is exactly as many characters as the automaton's sta
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 
-
-class _Automaton:
-    """Aho-Corasick over characters; states are numbers, 0 is the root."""
-
-    def __init__(self, stops: Sequence[str]) -> None:
-        self._next: list[dict[str, int]] = [{}]
-        self._fail: list[int] = [0]
-        self.depth: list[int] = [0]
-        # The longest stop string that ends in a state.
-        self.match: list[str | None] = [None]
-        for stop in stops:
-            self._add(stop)
-        self._link()
-
-    def _add(self, stop: str) -> None:
-        state = 0
-        for char in stop:
-            if char not in self._next[state]:
-                self._next[state][char] = len(self._next)
-                self._next.append({})
-                self._fail.append(0)
-                self.depth.append(self.depth[state] + 1)
-                self.match.append(None)
-            state = self._next[state][char]
-        self.match[state] = stop
-
-    def _link(self) -> None:
-        queue = deque(self._next[0].values())
-        while queue:
-            state = queue.popleft()
-            for char, child in self._next[state].items():
-                self._fail[child] = self.step(self._fail[state], char)
-                self.match[child] = self.match[child] or self.match[self._fail[child]]
-                queue.append(child)
-
-    def step(self, state: int, char: str) -> int:
-        while char not in self._next[state]:
-            if not state:
-                return 0
-            state = self._fail[state]
-        return self._next[state][char]
+from mlxbridge.host.engine.automaton import Automaton
 
 
 class StopMatcher:
@@ -63,7 +22,7 @@ class StopMatcher:
 
     def __init__(self, stops: Sequence[str]) -> None:
         self.matched: str | None = None
-        self._automaton = _Automaton(stops) if stops else None
+        self._automaton = Automaton(stops) if stops else None
         self._state = 0
         self._held = ""
 
