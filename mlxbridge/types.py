@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
-FinishReason = Literal["stop", "length", "cancelled"]
+FinishReason = Literal["stop", "length", "tool_calls", "cancelled"]
 Priority = Literal["high", "normal", "low"]
 
 
@@ -22,6 +22,7 @@ class Message(TypedDict):
 
     An assistant's turn may have ``tool_calls`` as OpenAI's have them (``{"function": {"name": …, "arguments": …}}``, the
     arguments as a map or as JSON of one) beside its content or in place of it; a tool's turn may say what it answers.
+    ``Generation.message`` is such a turn. Of ``reasoning`` the template decides how much the model reads again.
     """
 
     role: str
@@ -29,6 +30,16 @@ class Message(TypedDict):
     tool_calls: NotRequired[Sequence[Mapping[str, Any]]]
     tool_call_id: NotRequired[str]
     name: NotRequired[str]
+    reasoning: NotRequired[str]
+
+
+class NamedTool(TypedDict):
+    """A ``tool_choice`` of one tool."""
+
+    name: str
+
+
+ToolChoice = Literal["auto", "none", "required"] | NamedTool
 
 
 Progress = Callable[[Mapping[str, Any]], None]
@@ -87,6 +98,22 @@ class Options(TypedDict, total=False):
     """Go on after EOS, to ``max_tokens`` or a stop."""
     logprobs: int | None
     """Give each token's log-probability, and those of so many likeliest, 0 to 20."""
+    tools: Sequence[Mapping[str, Any]] | None
+    """What the model may call: ``{"type": "function", "function": {"name": …, "description": …, "parameters": …}}``, the
+    last a JSON schema. Calls come as ``tool_calls``, not as text. Needs a chat, as all that follows up to
+    ``chat_template_kwargs``."""
+    tool_choice: ToolChoice | None
+    """"auto" (default): the model may call tools; "none": it is not told of them; "required", or ``{"name": …}``: it must
+    call one, or that one."""
+    parallel_tool_calls: bool | None
+    """False ends the answer with its first tool call."""
+    reasoning: bool | None
+    """Whether the model is to think before it answers; what it thinks comes as ``reasoning``, not as text. Left out: what
+    the template does by itself."""
+    max_reasoning_tokens: int | None
+    """After so many tokens the reasoning is closed, and the answer begins."""
+    chat_template_kwargs: Mapping[str, Any] | None
+    """More variables for the model's chat template; one that it does not have is refused."""
     priority: Priority | None
     """Whose turn it is first when calls wait for the model; a "low" one that runs makes way for others; "normal" if left out."""
     timeout: float | None
@@ -121,17 +148,40 @@ class TokenLogprobs(NamedTuple):
     top: tuple[TokenLogprob, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCall:
+    """A call of a tool, whole.
+
+    Attributes:
+        index: its number in the answer, from 0.
+        id: what the tool's answer names as ``tool_call_id``; empty if ``malformed``.
+        name: the tool's; the model may have made it up. Empty if ``malformed``.
+        arguments: a JSON object, decoded; None if ``malformed``.
+        text: the arguments as JSON text; of a malformed call all that the model wrote, markers included.
+        malformed: the model began a call, but what it wrote is none, or was cut off.
+    """
+
+    index: int
+    id: str
+    name: str
+    arguments: Mapping[str, Any] | None
+    text: str
+    malformed: bool = False
+
+
 class Chunk(NamedTuple):
     """What one engine step, or several merged ones, added to a stream; prints as its text.
 
     ``text`` is whole UTF-8 and may be empty while a character or a possible stop string is held back;
     ``token_ids`` are the tokens that were generated meanwhile, and ``logprobs`` has one entry for each of them where
-    the call asked for it, else it is None.
+    the call asked for it, else it is None. Where the call asked for ``tools`` or ``reasoning``, what is neither is text.
     """
 
     text: str
     token_ids: list[int]
     logprobs: list[TokenLogprobs] | None = None
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
 
     def __str__(self) -> str:
         return self.text
@@ -141,14 +191,16 @@ class Chunk(NamedTuple):
 class Usage:
     """How a call ended and what it cost; times are seconds as the host's engine measured them.
 
-    ``cached_tokens`` of the prompt were not read anew. Of ``stop_string`` and ``stop_token_id`` at most one is set: what
-    ended the answer, if it was not EOS.
+    ``cached_tokens`` of the prompt were not read anew; ``reasoning_tokens`` of the completion were reasoning, None if that
+    was not told apart. Of ``stop_string`` and ``stop_token_id`` at most one is set: what ended the answer, if it was
+    not EOS.
     """
 
     finish_reason: FinishReason
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
+    reasoning_tokens: int | None = None
     stop_string: str | None = None
     stop_token_id: int | None = None
     queue_seconds: float = 0.0
@@ -163,6 +215,7 @@ class Generation:
     ``time_to_first_token`` is seconds from the call to its first token, and ``tokens_per_second`` the tokens after the
     first over the time after the first: both as the *caller* saw them, with the way there and back. ``usage`` has the
     host's own times. ``logprobs`` has one entry for each of ``token_ids`` where the call asked for it, else it is None.
+    ``reasoning`` and ``tool_calls`` are not in ``text`` where the call asked for ``tools`` or ``reasoning``.
     """
 
     text: str
@@ -175,9 +228,22 @@ class Generation:
     time_to_first_token: float
     usage: Usage
     logprobs: list[TokenLogprobs] | None = None
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
 
     def __str__(self) -> str:
         return self.text
+
+    @property
+    def message(self) -> Message:
+        """The answer as a turn of the chat, for what is asked next; without reasoning, and without malformed calls."""
+        message: Message = {"role": "assistant", "content": self.text}
+        calls = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.text}}
+            for call in self.tool_calls
+            if not call.malformed
+        ]
+        return {**message, "tool_calls": calls} if calls else message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

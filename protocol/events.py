@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from mlxbridge.errors import BridgeError
 from mlxbridge.protocol.limits import Limits
+from mlxbridge.protocol.parts import Part
 
 
 class Ready(NamedTuple):
@@ -44,13 +45,15 @@ class CallCancelled(NamedTuple):
 class TokensReceived(NamedTuple):
     """Guest side: a step's tokens in columns of equal length, one row a call.
 
-    ``logprobs`` is None, or has for each row None or one byte string a token (``protocol.logprobs``).
+    ``logprobs`` is None, or has for each row None or one byte string a token (``protocol.logprobs``); ``parts`` is None,
+    or has for each row None or what of the answer is not text (``protocol.parts``).
     """
 
     calls: list[int]
     token_ids: list[list[int]]
     texts: list[str]
     logprobs: list[list[bytes] | None] | None = None
+    parts: list[list[Part] | None] | None = None
 
 
 class ItemReceived(NamedTuple):

@@ -8,8 +8,10 @@ of it leaves in order when credit comes.
 from __future__ import annotations
 
 from collections import deque
+from typing import NamedTuple
 
 from mlxbridge.protocol.limits import MAX_ARRAY_ITEMS, Windows
+from mlxbridge.protocol.parts import Part, max_bytes, melt, split
 
 MAX_SLIVER_BYTES = 4096
 """A payload waits for this much byte credit, or its own rest, so that pieces do not dwindle; for half the window if
@@ -24,8 +26,14 @@ _CHAR_BYTES = 4
 _STRING_BYTES = 5
 """What an id, a character, and a byte string beside its bytes take at most."""
 
-HeldRow = tuple[list[int], str, list[bytes] | None]
-"""A row that was held back: token ids, text, and each token's logprobs if there are any."""
+
+class HeldRow(NamedTuple):
+    """A row that was held back: token ids, text, each token's logprobs if there are any, and parts if there are."""
+
+    ids: list[int]
+    text: str
+    logprobs: list[bytes] | None = None
+    parts: list[Part] | None = None
 
 
 class Payload:
@@ -42,18 +50,27 @@ class Payload:
 class Delta:
     """Tokens that wait, merged; they cost one item of credit. All of its tokens have logprobs, or none has."""
 
-    __slots__ = ("ids", "logprobs", "texts")
+    __slots__ = ("ids", "logprobs", "parts", "texts")
 
-    def __init__(self, ids: list[int], texts: list[str], logprobs: list[bytes] | None) -> None:
+    def __init__(
+        self,
+        ids: list[int],
+        texts: list[str],
+        logprobs: list[bytes] | None = None,
+        parts: list[Part] | None = None,
+    ) -> None:
         self.ids = ids
         self.texts = texts
         self.logprobs = logprobs
+        self.parts = parts
 
     def max_bytes(self) -> int:
         """The most that a row of these tokens can take in a TOKENS head."""
         size = _ID_BYTES * len(self.ids) + _CHAR_BYTES * sum(map(len, self.texts)) + _ROW_BYTES
         if self.logprobs is not None:
             size += _STRING_BYTES * len(self.logprobs) + sum(map(len, self.logprobs))
+        if self.parts is not None:
+            size += sum(map(max_bytes, self.parts))
         return size
 
     def count_ids(self, most_bytes: int) -> tuple[int, int]:
@@ -99,13 +116,19 @@ class Outflow:
         self.final: bytes | None = None  # the encoded RESULT or ERROR, once there is one
         self.cancelled = False
 
-    def merge(self, ids: list[int], text: str, logprobs: list[bytes] | None = None) -> None:
+    def merge(
+        self,
+        ids: list[int],
+        text: str,
+        logprobs: list[bytes] | None = None,
+        parts: list[Part] | None = None,
+    ) -> None:
         """Hold tokens back, in the last delta if nothing was queued behind it."""
-        if not (ids or text):
+        if not (ids or text or parts):
             return
         last = self.queue[-1] if self.queue else None
         if not isinstance(last, Delta) or (ids and last.ids and bool(logprobs) is not bool(last.logprobs)):
-            last = Delta([], [], None)
+            last = Delta([], [])
             self.queue.append(last)
         last.ids += ids
         if text:
@@ -114,6 +137,9 @@ class Outflow:
             last.logprobs = last.logprobs or []
             last.logprobs += logprobs
             self.logprob_bytes += sum(map(len, logprobs))
+        if parts:
+            last.parts = last.parts or []
+            last.parts += parts
 
     def first_delta(self) -> Delta | None:
         """The delta that is first in line, if there is credit for it."""
@@ -123,28 +149,41 @@ class Outflow:
     def take(self, delta: Delta, most_bytes: int) -> HeldRow:
         """The first delta, or as much of it as surely fits; that costs one item of credit.
 
-        One token whose logprobs alone do not fit is given all the same: nothing else of the call could ever leave.
+        One token whose logprobs alone do not fit, or one tool call, is given all the same: nothing else of the call could
+        ever leave. Parts that do not fit beside the tokens leave before them.
         """
         self.items_sent += 1
         text, logprobs = "".join(delta.texts), delta.logprobs
-        if delta.max_bytes() <= most_bytes and len(delta.ids) <= MAX_ARRAY_ITEMS:
+        if delta.parts is not None:
+            delta.parts = melt(delta.parts)
+        if (
+            delta.max_bytes() <= most_bytes
+            and len(delta.ids) <= MAX_ARRAY_ITEMS
+            and len(delta.parts or ()) <= MAX_ARRAY_ITEMS
+        ):
             self.queue.popleft()
-            row = delta.ids, text, logprobs
+            row = HeldRow(delta.ids, text, logprobs, delta.parts)
+        elif delta.parts:
+            parts, rest = split(delta.parts, most_bytes - _ROW_BYTES)
+            row = HeldRow([], "", None, parts)
+            delta.texts, delta.parts = [text], rest
+            if not (delta.ids or text or rest):
+                self.queue.popleft()
         else:
             room = most_bytes - _ROW_BYTES
             num_ids, id_bytes = delta.count_ids(room - min(room // 2, _CHAR_BYTES * len(text)))
             num_chars = max(0, room - id_bytes) // _CHAR_BYTES
-            row = delta.ids[:num_ids], text[:num_chars], logprobs and logprobs[:num_ids]
+            row = HeldRow(delta.ids[:num_ids], text[:num_chars], logprobs and logprobs[:num_ids])
             self.queue[0] = Delta(delta.ids[num_ids:], [text[num_chars:]], logprobs and logprobs[num_ids:])
-        if row[2]:
-            self.logprob_bytes -= sum(map(len, row[2]))
+        if row.logprobs:
+            self.logprob_bytes -= sum(map(len, row.logprobs))
         return row
 
-    def put_back(self, ids: list[int], text: str, logprobs: list[bytes] | None) -> None:
+    def put_back(self, row: HeldRow) -> None:
         """Undo a ``take``."""
         self.items_sent -= 1
-        self.queue.appendleft(Delta(ids, [text], logprobs))
-        self.logprob_bytes += sum(map(len, logprobs or ()))
+        self.queue.appendleft(Delta(row.ids, [row.text], row.logprobs, row.parts))
+        self.logprob_bytes += sum(map(len, row.logprobs or ()))
 
     def clear(self) -> None:
         """Forget everything held back."""

@@ -37,6 +37,7 @@ from mlxbridge.protocol.handshake import (
     peer_info,
 )
 from mlxbridge.protocol.limits import MAX_CALL_ID, MAX_TOTAL, Limits, Windows
+from mlxbridge.protocol.parts import check_parts
 from mlxbridge.protocol.state import Role, State
 
 _MORE = int(Flag.MORE)
@@ -302,11 +303,15 @@ class GuestConnection(Connection):
             flow.items_received += 1
             if flow.items_received > flow.items_granted:
                 raise RemoteProtocolError(f"TOKENS: call {number} has no credit left")
-        if len(head) == 3 or head[3] is None:
+        if len(head) == 3:
             self._events.append(TokensReceived(calls, token_ids, texts))
         else:
-            _check_logprobs(head[3], token_ids)
-            self._events.append(TokensReceived(calls, token_ids, texts, head[3]))
+            logprobs, parts = head[3], head[4] if len(head) > 4 else None
+            if logprobs is not None:
+                _check_logprobs(logprobs, token_ids)
+            if parts is not None:
+                check_parts(parts, len(calls))
+            self._events.append(TokensReceived(calls, token_ids, texts, logprobs, parts))
 
     def _on_item(self, call: int, flags: int, head: Any, payload: bytes) -> None:
         flow = self._flow("ITEM", call)

@@ -41,6 +41,7 @@ from mlxbridge.protocol.limits import (
     MAX_TOTAL,
     Limits,
 )
+from mlxbridge.protocol.parts import Part, max_bytes
 from mlxbridge.protocol.state import Role, State
 
 _MORE = int(Flag.MORE)
@@ -99,6 +100,7 @@ class HostConnection(Connection):
         token_ids: Sequence[list[int]],
         texts: Sequence[str],
         logprobs: Sequence[list[bytes] | None] | None = None,
+        parts: Sequence[list[Part] | None] | None = None,
     ) -> None:
         """A step's tokens, one row a call; rows of calls that have ended or were cancelled are dropped.
 
@@ -106,32 +108,38 @@ class HostConnection(Connection):
 
         Args:
             logprobs: for each row None, or one byte string a token (``protocol.logprobs``); None if no row has any.
+            parts: for each row None, or what of the answer is not text (``protocol.parts``); None if no row has any.
         """
         if logprobs is not None:
-            self._hold_rows(calls, token_ids, texts, logprobs)
+            self._hold_rows(calls, token_ids, texts, logprobs, parts or [None] * len(calls))
             return
         flows = self._calls
         blocked = self._blocked
-        out_calls: list[int] = []
-        out_ids: list[list[int]] = []
-        out_texts: list[str] = []
-        for call, ids, text in zip(calls, token_ids, texts, strict=True):
+        sent: list[int] = []  # places in the columns
+        for place, (call, ids, text) in enumerate(zip(calls, token_ids, texts, strict=True)):
             flow = flows.get(call)
             if flow is None or flow.cancelled or flow.final is not None:
                 continue
             if blocked or flow.queue or flow.items_sent >= flow.items_total:
-                flow.merge(ids, text)
+                flow.merge(ids, text, None, parts[place] if parts else None)
                 self._hold(call, flow)
             else:
                 flow.items_sent += 1
-                out_calls.append(call)
-                out_ids.append(ids)
-                out_texts.append(text)
-        if out_calls and not self._emit_tokens(out_calls, out_ids, out_texts):
-            for call, ids, text in zip(out_calls, out_ids, out_texts, strict=True):
+                sent.append(place)
+        if not sent:
+            return
+        if len(sent) < len(calls):
+            calls, token_ids, texts = (
+                [calls[place] for place in sent],
+                [token_ids[place] for place in sent],
+                [texts[place] for place in sent],
+            )
+            parts = parts and [parts[place] for place in sent]
+        if not self._emit_tokens(calls, token_ids, texts, None, parts):
+            for place, call in enumerate(calls):
                 flow = flows[call]  # _release cuts the rows to size
                 flow.items_sent -= 1
-                flow.merge(ids, text)
+                flow.merge(token_ids[place], texts[place], None, parts[place] if parts else None)
                 self._hold(call, flow)
 
     def send_item(self, call: int, value: Any) -> None:
@@ -222,10 +230,11 @@ class HostConnection(Connection):
         token_ids: Sequence[list[int]],
         texts: Sequence[str],
         logprobs: Sequence[list[bytes] | None],
+        parts: Sequence[list[Part] | None],
     ) -> None:
         """Rows of which some have logprobs. They are rare and large: all wait for ``_release``, which knows sizes."""
         held = sum(flow.logprob_bytes for flow in self._calls.values())
-        for call, ids, text, data in zip(calls, token_ids, texts, logprobs, strict=True):
+        for call, ids, text, data, others in zip(calls, token_ids, texts, logprobs, parts, strict=True):
             flow = self._calls.get(call)
             if flow is None or flow.cancelled or flow.final is not None:
                 continue
@@ -238,27 +247,34 @@ class HostConnection(Connection):
                 self.fail(call, LimitExceeded(f"{held} bytes of logprobs wait unread on this connection"))
                 continue
             held += size
-            flow.merge(ids, text, data)
+            flow.merge(ids, text, data, others)
             if flow.logprob_bytes > MAX_HELD_LOGPROB_BYTES:
                 self.fail(call, LimitExceeded(f"{flow.logprob_bytes} bytes of logprobs wait unread"))
             self._hold(call, flow)
 
     def _emit_tokens(
         self,
-        calls: list[int],
-        token_ids: list[list[int]],
-        texts: list[str],
-        logprobs: list[list[bytes] | None] | None = None,
+        calls: Sequence[int],
+        token_ids: Sequence[list[int]],
+        texts: Sequence[str],
+        logprobs: Sequence[list[bytes] | None] | None = None,
+        parts: Sequence[list[Part] | None] | None = None,
     ) -> bool:
         """One TOKENS frame; False if the guest would not take it, or if a row cannot be encoded."""
-        columns = (calls, token_ids, texts) if logprobs is None else (calls, token_ids, texts, logprobs)
+        columns: tuple[Any, ...] = (calls, token_ids, texts)
+        if parts is not None:
+            columns = (*columns, logprobs, parts)
+        elif logprobs is not None:
+            columns = (*columns, logprobs)
         try:
             head = self._encode(columns)
         except (TypeError, ValueError, OverflowError):
             return False
         # A collection over the bound takes a head over the bound: the common case is one comparison.
         if len(head) > MAX_ARRAY_ITEMS and (
-            len(head) > self._max_peer_head or max(len(calls), *map(len, token_ids)) > MAX_ARRAY_ITEMS
+            len(head) > self._max_peer_head
+            or max(len(calls), *map(len, token_ids), *(len(row or ()) for row in parts or ()))
+            > MAX_ARRAY_ITEMS
         ):
             return False
         self._emit(encode_frame(_TOKENS, 0, head))
@@ -331,19 +347,29 @@ class HostConnection(Connection):
         for row in rows:
             call, held = row
             if self._blocked:
-                self._calls[call].put_back(*held)
+                self._calls[call].put_back(held)
             elif not self._emit_held([row]):
                 self._calls[call].clear()
-                self.fail(call, InternalError("the tokens cannot be encoded"))
+                self.fail(call, self._why_not_emitted(held))
 
     def _emit_held(self, rows: list[tuple[int, HeldRow]]) -> bool:
-        logprobs = [held[2] for _, held in rows]
+        held = [row for _, row in rows]
+        logprobs = [row.logprobs for row in held]
+        parts = [row.parts for row in held]
         return self._emit_tokens(
             [call for call, _ in rows],
-            [held[0] for _, held in rows],
-            [held[1] for _, held in rows],
+            [row.ids for row in held],
+            [row.text for row in held],
             logprobs if any(logprobs) else None,
+            parts if any(parts) else None,
         )
+
+    def _why_not_emitted(self, row: HeldRow) -> BridgeError:
+        if row.parts and max(map(max_bytes, row.parts)) > self._max_peer_head:
+            return LimitExceeded(
+                f"a tool call may take more than the {self._max_peer_head} bytes that the guest accepts"
+            )
+        return InternalError("the tokens cannot be encoded")
 
     def _release_piece(self, call: int, flow: Outflow, payload: Payload) -> None:
         rest = len(payload.data) - payload.sent

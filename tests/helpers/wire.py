@@ -178,8 +178,8 @@ def plain_event(event: Event) -> dict[str, Any]:
     if isinstance(event, DataReceived):
         return {**shown, "call": event.call, "meta": plain(event.meta), "data": plain(event.data)}
     fields = event._asdict()
-    if isinstance(event, TokensReceived) and event.logprobs is None:
-        del fields["logprobs"]
+    if isinstance(event, TokensReceived):
+        fields = {name: column for name, column in fields.items() if column is not None}
     return {**shown, **plain(fields)}
 
 

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlxbridge.protocol.flow import Delta, Inflow, Outflow, Payload
+from mlxbridge.protocol.flow import Delta, HeldRow, Inflow, Outflow, Payload
 from mlxbridge.protocol.limits import MAX_ARRAY_ITEMS, Windows
+from mlxbridge.protocol.parts import MALFORMED_CALL, REASONING, TOOL_CALL, Part, melt
 from tests.helpers.wire import pack
 
 
@@ -16,7 +17,7 @@ def test_tokens_that_follow_tokens_melt() -> None:
     flow.merge([2, 3], "")
     flow.merge([], "bc")
     delta = flow.first_delta()
-    assert delta is not None and flow.take(delta, 1000) == ([1, 2, 3], "abc", None)
+    assert delta is not None and flow.take(delta, 1000) == HeldRow([1, 2, 3], "abc")
     assert not flow.queue and flow.items_sent == 1
 
 
@@ -28,7 +29,9 @@ def test_logprobs_melt_with_their_tokens_and_with_text_alone() -> None:
     flow.merge([2, 3], "", [b"two", b"three"])
     assert flow.logprob_bytes == 11
     delta = flow.first_delta()
-    assert delta is not None and flow.take(delta, 1000) == ([1, 2, 3], "ab", [b"one", b"two", b"three"])
+    assert delta is not None and flow.take(delta, 1000) == HeldRow(
+        [1, 2, 3], "ab", [b"one", b"two", b"three"]
+    )
     assert not flow.queue and flow.logprob_bytes == 0
 
 
@@ -40,7 +43,27 @@ def test_tokens_with_logprobs_and_tokens_without_do_not_melt() -> None:
     rows = []
     while (delta := flow.first_delta()) is not None:
         rows.append(flow.take(delta, 1000))
-    assert rows == [([1], "", [b"one"]), ([2], "", None), ([3], "", [b"three"])]
+    assert rows == [HeldRow([1], "", [b"one"]), HeldRow([2], ""), HeldRow([3], "", [b"three"])]
+
+
+def test_parts_melt_in_their_order_and_reasoning_with_reasoning() -> None:
+    flow = Outflow(1, 0)
+    flow.merge([1], "", None, [[REASONING, "a"]])
+    flow.merge([2], "x")
+    flow.merge([3], "", None, [[REASONING, "b"], [MALFORMED_CALL, 0, "<"], [REASONING, "c"]])
+    flow.merge([], "y", None, [[REASONING, "d"]])
+    delta = flow.first_delta()
+    assert delta is not None and flow.take(delta, 1000) == HeldRow(
+        [1, 2, 3], "xy", None, [[REASONING, "ab"], [MALFORMED_CALL, 0, "<"], [REASONING, "cd"]]
+    )
+    assert not flow.queue
+
+
+def test_parts_alone_are_held_back() -> None:
+    flow = Outflow(1, 0)
+    flow.merge([], "", None, [[REASONING, "a"]])
+    delta = flow.first_delta()
+    assert delta is not None and flow.take(delta, 1000) == HeldRow([], "", None, [[REASONING, "a"]])
 
 
 def test_nothing_is_not_held_back() -> None:
@@ -59,9 +82,10 @@ def test_tokens_do_not_melt_across_an_item() -> None:
 
 def test_merge_leaves_the_engines_list_alone() -> None:
     flow, ids, logprobs = Outflow(0, 0), [1], [b"one"]
-    flow.merge(ids, "", logprobs)
-    flow.merge([2], "", [b"two"])
-    assert ids == [1] and logprobs == [b"one"]
+    parts: list[Part] = [[REASONING, "a"]]
+    flow.merge(ids, "", logprobs, parts)
+    flow.merge([2], "", [b"two"], [[REASONING, "b"]])
+    assert ids == [1] and logprobs == [b"one"] and parts == [[REASONING, "a"]]
 
 
 def test_delta_without_credit_stays() -> None:
@@ -72,43 +96,80 @@ def test_delta_without_credit_stays() -> None:
     assert flow.first_delta() is not None and flow.can_send()
 
 
+parts_of_answers = st.one_of(
+    st.tuples(st.just(REASONING), st.text(max_size=400)),
+    st.tuples(st.just(TOOL_CALL), st.integers(0, 9), st.just("id"), st.just("name"), st.text(max_size=25)),
+    st.tuples(st.just(MALFORMED_CALL), st.integers(0, 9), st.text(max_size=30)),
+).map(list)
+
+
 @given(
     ids=st.lists(st.integers(0, (1 << 64) - 1), max_size=200),
     texts=st.lists(st.text(max_size=50), max_size=10),
     sizes=st.lists(st.integers(0, 150), min_size=200, max_size=200) | st.none(),
-    room=st.integers(200, 2000),
+    parts=st.lists(parts_of_answers, max_size=12),
+    room=st.integers(250, 2000),
 )
 def test_delta_is_cut_to_size_and_loses_nothing(
-    ids: list[int], texts: list[str], sizes: list[int] | None, room: int
+    ids: list[int], texts: list[str], sizes: list[int] | None, parts: list[Part], room: int
 ) -> None:
     flow = Outflow(1 << 30, 0)
     logprobs = [bytes(size) for size in sizes[: len(ids)]] if sizes and ids else None
     for text in texts:
         flow.merge([], text)
+    for part in parts:
+        flow.merge([], "", None, [part])
     flow.merge(ids, "", logprobs)
     got_ids: list[int] = []
     got_text = ""
     got_logprobs: list[bytes] = []
+    got_parts: list[Part] = []
     while (delta := flow.first_delta()) is not None:
-        some_ids, some_text, some_logprobs = flow.take(delta, room)
-        assert some_ids or some_text
-        assert len(pack([[0x7FFF_FFFF], [some_ids], [some_text], [some_logprobs]])) <= room
-        assert some_logprobs is None or len(some_logprobs) == len(some_ids)
-        got_ids += some_ids
-        got_text += some_text
-        got_logprobs += some_logprobs or []
+        row = flow.take(delta, room)
+        assert row.ids or row.text or row.parts
+        assert len(pack([[0x7FFF_FFFF], [row.ids], [row.text], [row.logprobs], [row.parts]])) <= room
+        assert row.logprobs is None or len(row.logprobs) == len(row.ids)
+        got_ids += row.ids
+        got_text += row.text
+        got_logprobs += row.logprobs or []
+        got_parts += row.parts or []
         held = [part for part in flow.queue if isinstance(part, Delta)]
         assert flow.logprob_bytes == sum(len(data) for part in held for data in part.logprobs or ())
     assert got_ids == ids and got_text == "".join(texts) and got_logprobs == (logprobs or [])
+    assert melt(got_parts) == melt(parts)
+
+
+def test_tool_call_that_does_not_fit_is_given_alone() -> None:
+    flow = Outflow(9, 0)
+    call: Part = [TOOL_CALL, 0, "id", "name", "x" * 5000]
+    flow.merge([1, 2], "text", None, [[REASONING, "a"], call, [REASONING, "b"]])
+    rows = []
+    while (delta := flow.first_delta()) is not None:
+        rows.append(flow.take(delta, 1000))
+    assert rows == [
+        HeldRow([], "", None, [[REASONING, "a"]]),
+        HeldRow([], "", None, [call]),
+        HeldRow([1, 2], "text", None, [[REASONING, "b"]]),
+    ]
+
+
+def test_parts_are_cut_to_what_a_list_may_hold() -> None:
+    flow = Outflow(9, 0)
+    calls: list[Part] = [[MALFORMED_CALL, 0, ""]] * (MAX_ARRAY_ITEMS + 1)
+    flow.merge([1], "", None, calls)
+    delta = flow.first_delta()
+    assert delta is not None and flow.take(delta, 1 << 30) == HeldRow([], "", None, calls[1:])
+    delta = flow.first_delta()
+    assert delta is not None and flow.take(delta, 1 << 30) == HeldRow([1], "", None, calls[:1])
 
 
 def test_token_whose_logprobs_do_not_fit_is_given_alone() -> None:
     flow = Outflow(9, 0)
     flow.merge([1, 2], "text", [bytes(5000), b"x"])
     delta = flow.first_delta()
-    assert delta is not None and flow.take(delta, 1000) == ([1], "", [bytes(5000)])
+    assert delta is not None and flow.take(delta, 1000) == HeldRow([1], "", [bytes(5000)])
     delta = flow.first_delta()
-    assert delta is not None and flow.take(delta, 1000) == ([2], "text", [b"x"])
+    assert delta is not None and flow.take(delta, 1000) == HeldRow([2], "text", [b"x"])
 
 
 def test_delta_is_cut_to_what_a_list_may_hold() -> None:
@@ -118,7 +179,7 @@ def test_delta_is_cut_to_what_a_list_may_hold() -> None:
     assert delta is not None
     assert len(flow.take(delta, 1 << 30)[0]) == MAX_ARRAY_ITEMS
     delta = flow.first_delta()
-    assert delta is not None and flow.take(delta, 1 << 30) == ([1], "", None)
+    assert delta is not None and flow.take(delta, 1 << 30) == HeldRow([1], "")
 
 
 def test_put_back_undoes_take() -> None:
@@ -126,10 +187,10 @@ def test_put_back_undoes_take() -> None:
     flow.merge([1], "a", [b"one"])
     delta = flow.first_delta()
     assert delta is not None
-    flow.put_back(*flow.take(delta, 1000))
+    flow.put_back(flow.take(delta, 1000))
     assert flow.logprob_bytes == 3
     delta = flow.first_delta()
-    assert delta is not None and flow.take(delta, 1000) == ([1], "a", [b"one"])
+    assert delta is not None and flow.take(delta, 1000) == HeldRow([1], "a", [b"one"])
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from mlxbridge.protocol.events import (
     TokensReceived,
 )
 from mlxbridge.protocol.frames import FrameType
+from mlxbridge.protocol.parts import REASONING, TOOL_CALL, Part, melt
 from tests.helpers.wire import frame, frames_in, kinds_in, make_pair, open_calls, pump, unsent
 
 NUMBER_KEYS: dict[Any, Any] = {1: 2}
@@ -304,6 +305,109 @@ def test_call_with_credit_is_none_the_worse_for_those_that_hold_logprobs_back() 
     host.pause()
     host.send_tokens([call], [[1]], ["a"], [[b"x"]])
     assert not host.is_open(call)
+
+
+# -- parts
+
+THOUGHT: Part = [REASONING, "hm"]
+CALLED: Part = [TOOL_CALL, 0, "id", "name", "{}"]
+
+
+def parts_in(events: list[Any]) -> list[tuple[int, list[int], str, list[Part] | None]]:
+    return [
+        row
+        for event in events
+        if isinstance(event, TokensReceived)
+        for row in zip(
+            event.calls, event.token_ids, event.texts, event.parts or [None] * len(event.calls), strict=True
+        )
+    ]
+
+
+def test_parts_share_the_frame_of_a_step_with_rows_that_have_none() -> None:
+    guest, host = make_pair()
+    calls = open_calls(guest, host, 3)
+    columns = [calls, [[1], [2], []], ["", "b", ""], None, [[THOUGHT], None, [CALLED]]]
+    host.send_tokens(*columns)  # type: ignore[arg-type]
+    assert tokens_in(deliver(host, guest)) == [columns]
+    assert guest.events() == [TokensReceived(*columns)]  # type: ignore[arg-type]
+
+
+def test_parts_and_logprobs_share_a_frame() -> None:
+    guest, host = make_pair()
+    calls = open_calls(guest, host, 2)
+    host.send_tokens(calls, [[1], [2]], ["", "b"], [[b"one"], None], [[THOUGHT], None])
+    pump(guest, host)
+    assert guest.events() == [
+        TokensReceived(calls, [[1], [2]], ["", "b"], [[b"one"], None], [[THOUGHT], None])
+    ]
+
+
+def test_frame_after_the_parts_is_what_it_always_was() -> None:
+    guest, host, call = open_one()
+    host.send_tokens([call], [[1]], [""], None, [[THOUGHT]])
+    host.send_tokens([call], [[2]], ["b"])
+    assert [len(columns) for columns in tokens_in(deliver(host, guest))] == [5, 3]
+
+
+def test_call_without_credit_melts_its_parts_too_and_its_neighbour_does_not_wait() -> None:
+    guest, host = make_pair()
+    (call,) = open_calls(guest, host, 1, Windows(items=1))
+    (other,) = open_calls(guest, host, 1)
+    for number in range(4):
+        host.send_tokens([call, other], [[number], [9]], ["", "o"], None, [[THOUGHT], None])
+        pump(guest, host)
+    host.send_tokens([call], [[7]], ["text"], None, [[CALLED]])
+    guest.consume(call, items=1)
+    pump(guest, host)
+    rows = parts_in(guest.events())
+    assert [row for row in rows if row[0] == call] == [
+        (call, [0], "", [THOUGHT]),
+        (call, [1, 2, 3, 7], "text", [[REASONING, "hmhmhm"], CALLED]),
+    ]
+    assert [row for row in rows if row[0] == other] == [(other, [9], "o", None)] * 4
+
+
+@pytest.mark.parametrize("paused", [True, False])
+def test_parts_over_the_guests_limit_are_cut(paused: bool) -> None:
+    guest, host, call = open_one(limits=SMALL)
+    parts: list[Part] = [[REASONING, "né" * 50_000], [TOOL_CALL, 0, "id", "name", "x" * 15_000], THOUGHT]
+    if paused:
+        host.pause()
+    host.send_tokens([call], [list(range(3000))], ["né" * 50_000], None, [parts])
+    host.finish(call, {})
+    host.resume()
+    pump(guest, host)
+    *tokens, result = guest.events()
+    assert isinstance(result, ResultReceived)
+    got = parts_in(tokens)
+    assert melt([part for row in got for part in row[3] or ()]) == parts
+    assert [token for row in got for token in row[1]] == list(range(3000))
+    assert "".join(row[2] for row in got) == "né" * 50_000
+
+
+def test_tool_call_over_the_guests_limit_ends_its_call_only() -> None:
+    guest, host = make_pair(guest={"limits": SMALL})
+    calls = open_calls(guest, host, 2)
+    too_large: Part = [TOOL_CALL, 0, "id", "name", "x" * 70_000]
+    host.send_tokens(calls, [[1], [2]], ["a", "b"], None, [[too_large], [THOUGHT]])
+    pump(guest, host)
+    events = guest.events()
+    (end,) = [event for event in events if isinstance(event, ErrorReceived)]
+    assert end.call == calls[0] and isinstance(end.error, LimitExceeded)
+    assert parts_in(events) == [(calls[1], [2], "b", [THOUGHT])]
+    assert host.is_open(calls[1])
+
+
+def test_part_that_cannot_be_encoded_ends_its_call_only() -> None:
+    guest, host = make_pair()
+    calls = open_calls(guest, host, 2)
+    host.send_tokens(calls, [[1], [2]], ["a", "b"], None, [[[REASONING, "\ud800"]], [THOUGHT]])
+    pump(guest, host)
+    events = guest.events()
+    (end,) = [event for event in events if isinstance(event, ErrorReceived)]
+    assert end.call == calls[0] and isinstance(end.error, InternalError)
+    assert parts_in(events) == [(calls[1], [2], "b", [THOUGHT])]
 
 
 @pytest.mark.parametrize("bad", ["\ud800", np.str_("x") + "\ud800"])

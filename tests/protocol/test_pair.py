@@ -22,6 +22,7 @@ from mlxbridge.protocol.events import (
     TokensReceived,
 )
 from mlxbridge.protocol.flow import Delta, Payload
+from mlxbridge.protocol.parts import REASONING, TOOL_CALL, Part, melt
 from tests.helpers.wire import make_guest, make_host, pump, unsent
 
 GUEST_LIMITS = Limits(max_head_bytes=65_536, max_piece_bytes=4096, max_unacked_frames=8)
@@ -54,6 +55,8 @@ class PairMachine(RuleBasedStateMachine):
         self.num_logprobs: dict[int, int] = defaultdict(int)
         self.num_got: dict[int, int] = defaultdict(int)
         self.num_chars: dict[int, int] = defaultdict(int)
+        self.sent_parts: dict[int, list[Part]] = defaultdict(list)
+        self.got_parts: dict[int, list[Part]] = defaultdict(list)
         self.said_end: dict[int, str] = {}
         self.got_end: dict[int, str] = {}
         self.items: dict[int, int] = defaultdict(int)  # received and not yet taken
@@ -97,14 +100,18 @@ class PairMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.at_host)
     @rule(
         rows=st.lists(
-            st.tuples(picks, st.integers(0, 3), st.text(max_size=3), st.booleans()), min_size=1, max_size=5
+            st.tuples(picks, st.integers(0, 3), st.text(max_size=3), st.booleans(), st.integers(0, 3)),
+            min_size=1,
+            max_size=5,
         ),
         has_logprobs=st.booleans(),
+        has_parts=st.booleans(),
     )
-    def step(self, rows: list[tuple[int, int, str, bool]], has_logprobs: bool) -> None:
+    def step(self, rows: list[tuple[int, int, str, bool, int]], has_logprobs: bool, has_parts: bool) -> None:
         calls, token_ids, texts = [], [], []
         logprobs: list[list[bytes] | None] = []
-        for pick, count, text, wants_logprobs in rows:
+        parts: list[list[Part] | None] = []
+        for pick, count, text, wants_logprobs, num_parts in rows:
             call = list(self.at_host)[pick % len(self.at_host)]
             ids = list(range(self.next_token, self.next_token + count))
             self.next_token += count
@@ -113,23 +120,43 @@ class PairMachine(RuleBasedStateMachine):
             texts.append(text)
             data = [b"%d" % token for token in ids] if has_logprobs and wants_logprobs else None
             logprobs.append(data)
+            some = [self.make_part(number) for number in range(num_parts)] if has_parts else []
+            parts.append(some or None)
             if not self.at_host[call]:
+                self.sent_parts[call] += some
                 self.sent[call] += ids
                 self.sent_text[call] += text
                 self.sent_logprobs[call] += data or [None] * count
-        self.host.send_tokens(calls, token_ids, texts, logprobs if has_logprobs else None)
+        self.host.send_tokens(
+            calls, token_ids, texts, logprobs if has_logprobs else None, parts if has_parts else None
+        )
+
+    def make_part(self, number: int) -> Part:
+        self.next_token += 1
+        if number % 2:
+            return [TOOL_CALL, number, "id", f"tool {self.next_token}", "{}"]
+        return [REASONING, f"thought {self.next_token} "]
 
     @precondition(lambda self: self.at_host)
-    @rule(pick=picks, count=st.sampled_from([2000, 70_000]), data_bytes=st.sampled_from([0, 40]))
-    def large_step(self, pick: int, count: int, data_bytes: int) -> None:
+    @rule(
+        pick=picks,
+        count=st.sampled_from([2000, 70_000]),
+        data_bytes=st.sampled_from([0, 40]),
+        has_parts=st.booleans(),
+    )
+    def large_step(self, pick: int, count: int, data_bytes: int, has_parts: bool) -> None:
         call = list(self.at_host)[pick % len(self.at_host)]
         text = "né" * count
         data = [bytes(data_bytes)] * count if data_bytes and count == 2000 else None
+        parts: list[Part] = [[REASONING, "né" * count], self.make_part(1)] if has_parts else []
         if not self.at_host[call]:
+            self.sent_parts[call] += parts
             self.sent[call] += [7] * count
             self.sent_text[call] += text
             self.sent_logprobs[call] += data or [None] * count
-        self.host.send_tokens([call], [[7] * count], [text], None if data is None else [data])
+        self.host.send_tokens(
+            [call], [[7] * count], [text], None if data is None else [data], [parts] if parts else None
+        )
 
     @precondition(lambda self: self.at_host)
     @rule(pick=picks)
@@ -240,6 +267,8 @@ class PairMachine(RuleBasedStateMachine):
                 assert self.sent_text[call].startswith(text, self.num_chars[call])
                 self.num_chars[call] += len(text)
                 self.items[call] += 1
+            for call, parts in zip(event.calls, event.parts or [], strict=bool(event.parts)):
+                self.got_parts[call] += parts or []
         elif isinstance(event, ItemReceived):
             self.compare(event.call, [event.value])
             self.items[event.call] += 1
@@ -253,6 +282,7 @@ class PairMachine(RuleBasedStateMachine):
             if event.call not in self.cancelled:
                 assert self.num_got[event.call] == len(self.sent[event.call])
                 assert self.num_chars[event.call] == len(self.sent_text[event.call])
+                assert melt(self.got_parts[event.call]) == melt(self.sent_parts[event.call])
         else:
             assert not isinstance(event, Closed), event
 

@@ -13,7 +13,8 @@ from mlxbridge.protocol.connection import Connection
 from mlxbridge.protocol.events import Closed
 from mlxbridge.protocol.frames import MAGIC, FrameType, encode_frame
 from mlxbridge.protocol.logprobs import decode_logprobs, encode_logprobs
-from mlxbridge.types import TokenLogprob, TokenLogprobs
+from mlxbridge.protocol.parts import decode_part, encode_part
+from mlxbridge.types import TokenLogprob, TokenLogprobs, ToolCall
 from tests.helpers.wire import feed, frame, frames_in, make_guest, make_host, pack, plain, unplain, unsent
 from tests.protocol.vector_ends import end_in_state
 
@@ -31,6 +32,7 @@ def test_folder_holds_nothing_that_is_not_tested() -> None:
     assert names == {
         "frames.json",
         "logprobs.json",
+        "parts.json",
         "handshakes.json",
         "conversations.json",
         "malformed.json",
@@ -104,6 +106,15 @@ def test_logprobs_are_encoded_and_decoded_as_written(vector: dict[str, Any]) -> 
     token = TokenLogprobs(first, tuple(rest))
     assert encode_logprobs(token).hex() == vector["hex"]
     assert decode_logprobs(bytes.fromhex(vector["hex"])) == token
+
+
+@pytest.mark.parametrize("vector", load("parts.json"))
+def test_part_is_encoded_and_decoded_as_written(vector: dict[str, Any]) -> None:
+    says = vector["says"]
+    meant = says["reasoning"] if "reasoning" in says else ToolCall(**says)
+    assert encode_part(meant) == vector["part"]
+    assert pack(vector["part"]).hex() == vector["hex"]
+    assert decode_part(unpack(bytes.fromhex(vector["hex"]))) == meant
 
 
 @pytest.mark.parametrize("size", SIZES)
