@@ -31,6 +31,12 @@ _PLAIN = (
     "ignore_eos",
     "min_tokens",
     "logprobs",
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+    "reasoning",
+    "max_reasoning_tokens",
+    "chat_template_kwargs",
     "priority",
 )
 """Params that are on the wire as they are in a request."""

@@ -35,6 +35,7 @@ from mlxbridge.host.engine.settings import eos_ids, settings_of
 from mlxbridge.host.engine.shapes import make_budget
 from mlxbridge.host.engine.stops import StopMatcher
 from mlxbridge.host.engine.suspicion import Suspicion
+from mlxbridge.host.engine.told_answer import ToldAnswers
 
 # Buffers that MLX keeps for reuse are of last minute's sizes; mlx_lm gives them back as often.
 _TIDY_EVERY_STEPS = 256
@@ -65,6 +66,7 @@ class BatchEngine:
         attention.install(loaded.model)
         self._is_batched = is_exact_in_batches(loaded.model, loaded.vocabulary_size)
         self._vocabulary = Vocabulary(loaded.tokenizer)
+        self._told_answers = ToldAnswers(loaded)
         kv_bytes, prefix_bytes = cache_budgets(limits, self._facts["bytes"])
         if prefix_bytes and not is_exact_with_prefixes(loaded.model, loaded.vocabulary_size):
             prefix_bytes = 0
@@ -103,6 +105,7 @@ class BatchEngine:
         limit, now = self._suspicion.limit, monotonic()
         check_request(request)
         self._roster.check_room(origin.guest, priority=request.priority, limit=limit, now=now)
+        told = self._told_answers.begin(request)
         prompt = encode_prompt(self._loaded, request)
         most = token_limit(self._loaded, len(prompt), request.max_tokens)
         max_tokens = self._admission.token_limit(self._loaded.name, len(prompt), request.max_tokens, most)
@@ -113,6 +116,7 @@ class BatchEngine:
             settings=settings,
             scope=origin.cache_scope,
             rank=PRIORITIES.index(request.priority),
+            closes_at=None if told is None else told.closes_at,
         )
         new = Call(
             call,
@@ -121,6 +125,7 @@ class BatchEngine:
             stop_token_ids=frozenset(request.stop_token_ids),
             vocabulary=self._vocabulary,
             stops=StopMatcher(request.stop),
+            told=told,
             deadline_at=inf if origin.deadline_at is None else origin.deadline_at,
         )
         self._roster.add(new, guest=origin.guest, priority=request.priority, limit=limit, now=now)

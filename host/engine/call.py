@@ -11,6 +11,7 @@ from mlxbridge.host.engine.interface import Row
 from mlxbridge.host.engine.logprobs import Likelihoods
 from mlxbridge.host.engine.rows import Job
 from mlxbridge.host.engine.stops import StopMatcher
+from mlxbridge.host.engine.told_answer import ToldAnswer
 from mlxbridge.types import FinishReason, TokenLogprob, TokenLogprobs, Usage
 
 
@@ -20,7 +21,7 @@ class Call:
     The token that ends an answer (EOS, or a stop token) is counted in ``completion_tokens`` and against
     ``max_tokens``, as mlx_lm's ``generation_tokens`` does, but is not among the ``token_ids`` and has no text. The
     tokens of a stop string are ordinary ones: all that were generated up to its end are in ``token_ids``, though
-    their text is cut.
+    their text is cut. Stop strings are looked for before anything is told apart.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class Call:
         stop_token_ids: frozenset[int] = frozenset(),
         vocabulary: Vocabulary,
         stops: StopMatcher,
+        told: ToldAnswer | None = None,
         deadline_at: float = inf,
     ) -> None:
         self.number = number
@@ -41,8 +43,9 @@ class Call:
         self._stop_token_ids = stop_token_ids
         self._stop_token_id: int | None = None
         self._vocabulary = vocabulary
-        self._detokenizer = vocabulary.detokenizer()
+        self._detokenizer = vocabulary.detokenizer() if told is None else told.detokenizer
         self._stops = stops
+        self._told = told
         self._submitted_at = perf_counter()
         self._admitted_at: float | None = None
         self._first_token_at: float | None = None
@@ -64,11 +67,16 @@ class Call:
         if token in self._stop_token_ids:
             self._stop_token_id = token
             return self._finish("stop")
-        text = self._stops.push(self._detokenizer.push(token))
-        row = Row(self.number, [token], text)
+        text = self._detokenizer.push(token)
+        if self._told is not None:
+            self._told.note(token, text)
+        row = Row(self.number, [token], self._stops.push(text))
+        if self._told is not None:
+            self._told.tell(row, num_answer=len(self.job.answer))
+            self.job.closes_at = self._told.closes_at
         if likelihoods is not None:
             row.logprobs = [self._logprobs(token, likelihoods)]
-        if self._stops.matched is not None:
+        if self._stops.matched is not None or (self._told is not None and self._told.is_over):
             return self._finish("stop", row)
         if len(self.job.answer) >= self.job.max_tokens:
             return self._finish("length", row)
@@ -104,9 +112,15 @@ class Call:
     def _finish(self, reason: FinishReason, row: Row | None = None) -> Row:
         self.job.ended = True
         row = row or self._empty()
-        row.text += self._stops.push(self._detokenizer.flush()) + self._stops.flush()
+        rest = self._stops.push(self._detokenizer.flush()) + self._stops.flush()
+        if self._told is None:
+            row.text += rest
+        else:
+            self._told.finish(row, rest)
         if reason == "length" and self._stops.matched is not None:
             reason = "stop"
+        if reason == "stop" and self._told is not None and self._told.has_calls:
+            reason = "tool_calls"
         row.usage = self._usage(reason)
         return row
 
@@ -119,6 +133,7 @@ class Call:
             prompt_tokens=len(self.job.prompt),
             completion_tokens=len(self.job.answer),
             cached_tokens=self.job.num_reused or 0,
+            reasoning_tokens=None if self._told is None else self._told.num_reasoning_tokens,
             stop_string=self._stops.matched,
             stop_token_id=self._stop_token_id if self._stops.matched is None else None,
             queue_seconds=admitted_at - self._submitted_at,

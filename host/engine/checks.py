@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any, get_args
 
+from mlxbridge.host.engine.chat_checks import check_chat
 from mlxbridge.host.engine.interface import MAX_TOP_LOGPROBS, GenerateRequest
 from mlxbridge.host.engine.refusal import invalid, shown
 from mlxbridge.types import Priority
@@ -29,6 +30,7 @@ def check_request(request: GenerateRequest) -> None:
 
     Raises:
         InvalidArgument: a field has a wrong type or value; ``details["field"]`` names it.
+        Unsupported: it asks for what no engine can do.
     """
     if (request.prompt is None) == (request.messages is None):
         raise invalid("prompt", "or messages must be given, and not both")
@@ -38,6 +40,7 @@ def check_request(request: GenerateRequest) -> None:
     _check_penalties(request)
     _check_stop(request.stop)
     _check_end(request)
+    check_chat(request)
     if request.logprobs is not None:
         _check_int("logprobs", request.logprobs, low=0, high=MAX_TOP_LOGPROBS)
     if request.priority not in get_args(Priority):

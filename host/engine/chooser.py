@@ -10,6 +10,7 @@ import mlx.core as mx
 
 from mlxbridge.host.engine.logprobs import Likelihoods, Logprobs
 from mlxbridge.host.engine.penalties import Bias, LateEnd, Penalties
+from mlxbridge.host.engine.reasoning_end import ReasoningEnd
 from mlxbridge.host.engine.rows import Job
 from mlxbridge.host.engine.sampler import Sampler
 from mlxbridge.host.engine.settings import GREEDY
@@ -59,6 +60,7 @@ class Chooser:
         self._penalties = Penalties(rows, recent) if any(map(Penalties.is_used, rows)) else None
         self._late_end = LateEnd(rows, positions) if any(map(LateEnd.is_used, rows, positions)) else None
         self._sampler = Sampler(rows, positions)
+        self._reasoning_end = ReasoningEnd(jobs) if any(map(ReasoningEnd.is_used, rows)) else None
         self._logprobs = Logprobs(rows) if any(map(Logprobs.is_used, rows)) else None
 
     def choose(self, logits: mx.array, last: mx.array) -> Drawn:
@@ -77,5 +79,7 @@ class Chooser:
             if self._late_end.is_over:
                 self._late_end = None
         tokens = self._sampler.draw(logits)
+        if self._reasoning_end is not None:
+            tokens = self._reasoning_end.apply(tokens, last)
         packed = None if self._logprobs is None else self._logprobs.pack(logits, tokens)
         return Drawn(tokens, packed, self._logprobs)

@@ -35,11 +35,24 @@ class Detokenizer(Protocol):
 
 
 class Vocabulary:
-    """Makes detokenizers for one tokenizer, and keeps what they share."""
+    """Makes detokenizers for one tokenizer, and keeps what they share.
 
-    def __init__(self, tokenizer: Any) -> None:
+    Attributes:
+        special: token ids that are no text of an answer: special ones, but for EOS and for what marks reasoning and tool
+            calls.
+    """
+
+    def __init__(self, tokenizer: Any, *, shows_special: bool = False) -> None:
+        """Take a tokenizer.
+
+        Args:
+            tokenizer: mlx_lm's ``TokenizerWrapper``.
+            shows_special: let ``special`` tokens be text, for who reads more than an answer.
+        """
         self._tokenizer = tokenizer
-        self._hidden = _hidden_ids(tokenizer)
+        ends = frozenset(tokenizer.eos_token_ids)
+        self.special = _special_ids(tokenizer) - ends
+        self._hidden = ends if shows_special else ends | self.special
         self._bytes: dict[int, bytes] = {}
         # mlx_lm has recognised the family from tokenizer.json; its verdict is the class it chose.
         chosen = tokenizer.detokenizer
@@ -60,6 +73,10 @@ class Vocabulary:
         if known is None:
             known = self._bytes[token] = self._look_up(token)
         return known
+
+    def name_of(self, token: int) -> str:
+        """What the tokenizer calls a token, which is the text of a special one; empty for an unknown one."""
+        return str(self._tokenizer.convert_ids_to_tokens(token) or "")
 
     def decode(self, tokens: list[int]) -> str:
         """The tokenizer's own text for these tokens, special ones left out."""
@@ -137,7 +154,7 @@ class WindowDetokenizer:
         return new
 
 
-def _hidden_ids(tokenizer: Any) -> frozenset[int]:
+def _special_ids(tokenizer: Any) -> frozenset[int]:
     added = getattr(tokenizer, "added_tokens_decoder", {})
     special = {token for token, entry in added.items() if entry.special}.union(tokenizer.all_special_ids)
     # Some models mark reasoning and tool calls with special tokens; whoever parses the text must still see
@@ -149,7 +166,7 @@ def _hidden_ids(tokenizer: Any) -> frozenset[int]:
         tokenizer.tool_call_end_tokens,
     )
     special.difference_update(*(marker for marker in markers if marker))
-    return frozenset(special.union(tokenizer.eos_token_ids))
+    return frozenset(special)
 
 
 def _spm_bytes(name: str) -> bytes:

@@ -8,6 +8,7 @@ import mlx.core as mx
 from mlx.utils import tree_flatten
 from mlx_lm.utils import get_total_parameters
 
+from mlxbridge.host.engine.answer_format import knows_reasoning, parser_name
 from mlxbridge.host.engine.footprint import Footprint
 from mlxbridge.host.engine.loader import LoadedModel, text_config
 
@@ -19,7 +20,8 @@ def facts(loaded: LoadedModel, footprint: Footprint) -> dict[str, Any]:
         architecture, model_type, parameters (a quantized weight counts as the weight it stands for), bytes
         (of the weights), dtype (of the unquantized ones), quantization (bits and group_size, or None),
         context_length (tokens or None), vocabulary_size, layers, kv_bytes_per_token (that a token adds to
-        the caches that grow without end), kv_bytes_fixed (that a row's full sliding windows and recurrent states take).
+        the caches that grow without end), kv_bytes_fixed (that a row's full sliding windows and recurrent states take),
+        tool_parser (mlx_lm's name for how the model calls tools, or None), reasoning (whether it has known markers).
     """
     config = loaded.config
     flat: Any = tree_flatten(loaded.model.parameters())
@@ -36,6 +38,8 @@ def facts(loaded: LoadedModel, footprint: Footprint) -> dict[str, Any]:
         "layers": _num_layers(loaded),
         "kv_bytes_per_token": footprint.token_bytes,
         "kv_bytes_fixed": footprint.most_fixed_bytes,
+        "tool_parser": parser_name(loaded.tokenizer),
+        "reasoning": knows_reasoning(loaded.tokenizer),
     }
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from mlxbridge.errors import BridgeError, UsageError
-from mlxbridge.types import Priority, TokenLogprobs, Usage
+from mlxbridge.types import Priority, TokenLogprobs, ToolCall, ToolChoice, Usage
 
 DEFAULT_MAX_TOKENS = 4096
 MAX_TOP_LOGPROBS = 20
@@ -95,6 +95,9 @@ class GenerateRequest:
     and the end of a line, as in mlx_lm's server, and needs a temperature above 0. ``stop`` strings match on text.
     ``logprobs`` None asks for none, a number for each token's own and those of so many likeliest.
     Before ``min_tokens`` neither EOS nor ``stop_token_ids`` can be drawn; ``ignore_eos`` makes EOS an ordinary token.
+    ``tools`` (OpenAI's function tools), ``reasoning`` (the template's switch; None: as it has it) and
+    ``max_reasoning_tokens`` let reasoning and tool calls be told apart from the answer's text; they, ``tool_choice``,
+    ``parallel_tool_calls`` and ``chat_template_kwargs`` need ``messages``.
     """
 
     prompt: str | Sequence[int] | None = None
@@ -119,7 +122,18 @@ class GenerateRequest:
     frequency_context_size: int = DEFAULT_CONTEXT_SIZE
     xtc_probability: float = 0.0
     xtc_threshold: float = 0.1
+    tools: Sequence[Mapping[str, Any]] = ()
+    tool_choice: ToolChoice = "auto"
+    parallel_tool_calls: bool = True
+    reasoning: bool | None = None
+    max_reasoning_tokens: int | None = None
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     priority: Priority = "normal"
+
+    @property
+    def is_told_apart(self) -> bool:
+        """Whether reasoning and tool calls are parts of the answer, and not of its text."""
+        return bool(self.tools) or self.reasoning is not None or self.max_reasoning_tokens is not None
 
 
 @dataclass(slots=True)
@@ -127,7 +141,8 @@ class Row:
     """What one engine step did for one call: new tokens, their whole-UTF-8 text, and the end if it came.
 
     Exactly one of ``usage`` (finished) and ``error`` (failed) is set on a call's last row, neither before.
-    ``logprobs`` has one entry for each of ``token_ids`` where the request asked for them, else it is None.
+    ``logprobs`` has one entry for each of ``token_ids`` where the request asked for them, else it is None; ``parts`` has
+    what is not text where that is told apart, in order, and a text in it is reasoning.
     """
 
     call: int
@@ -136,6 +151,7 @@ class Row:
     usage: Usage | None = None
     error: BridgeError | None = None
     logprobs: list[TokenLogprobs] | None = None
+    parts: list[str | ToolCall] | None = None
 
 
 class Engine(Protocol):

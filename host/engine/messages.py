@@ -9,7 +9,7 @@ from typing import Any
 from mlxbridge.host.engine.refusal import invalid, shown, unsupported
 
 _KEYS = ("role", "content")
-_MORE_KEYS = {"assistant": ("tool_calls",), "tool": ("tool_call_id", "name")}
+_MORE_KEYS = {"assistant": ("tool_calls", "reasoning"), "tool": ("tool_call_id", "name")}
 _CALL_KEYS = ("id", "type", "function")
 _FUNCTION_KEYS = ("name", "arguments")
 _MOST_KEY_CHARS = 100
@@ -33,7 +33,8 @@ def check_messages(messages: Any) -> list[dict[str, Any]]:
 def count_chars(message: Mapping[str, Any]) -> int:
     """Characters of a checked message, about as many as a template writes."""
     calls = message.get("tool_calls")
-    return len(message.get("content") or "") + (len(json.dumps(calls)) if calls else 0)
+    texts = sum(len(message.get(key) or "") for key in ("content", "reasoning"))
+    return texts + (len(json.dumps(calls)) if calls else 0)
 
 
 def _check_message(field: str, message: Any) -> dict[str, Any]:
@@ -49,7 +50,7 @@ def _check_message(field: str, message: Any) -> dict[str, Any]:
         checked["content"] = _check_content(f"{field}.content", checked.get("content"))
     elif "content" in message:
         checked["content"] = None
-    for key in _MORE_KEYS["tool"]:
+    for key in ("reasoning", *_MORE_KEYS["tool"]):
         if key in checked:
             _check_text(f"{field}.{key}", checked[key])
     return checked

@@ -7,10 +7,10 @@ from math import inf
 from typing import Any
 
 from mlxbridge.errors import ContextTooLong, InvalidArgument
+from mlxbridge.host.engine.chat import Chat
 from mlxbridge.host.engine.interface import DEFAULT_MAX_TOKENS, GenerateRequest
 from mlxbridge.host.engine.loader import LoadedModel
-from mlxbridge.host.engine.messages import check_messages, count_chars
-from mlxbridge.host.engine.refusal import invalid, unsupported
+from mlxbridge.host.engine.refusal import invalid
 
 
 def encode_prompt(loaded: LoadedModel, request: GenerateRequest) -> list[int]:
@@ -21,11 +21,11 @@ def encode_prompt(loaded: LoadedModel, request: GenerateRequest) -> list[int]:
 
     Raises:
         InvalidArgument: empty, of a wrong shape, or refused by the chat template.
-        Unsupported: a message has what the engine, or the model's chat template, cannot honour.
+        Unsupported: a message, or what goes to the chat template beside it, is what that cannot honour.
         ContextTooLong: the text cannot fit, however well it is encoded; encoding it would stop other calls for long.
     """
     if request.messages is not None:
-        return _in_vocabulary(_encode_messages(loaded, request.messages), loaded, "messages")
+        return _in_vocabulary(_encode_chat(loaded, request), loaded, "messages")
     prompt: Any = request.prompt
     ids = _encode_text(loaded, prompt) if isinstance(prompt, str) else _check_ids(prompt)
     return _in_vocabulary(ids, loaded, "prompt")
@@ -68,38 +68,12 @@ def _too_long(loaded: LoadedModel, num_prompt: int, max_tokens: int | None, why:
     )
 
 
-def _encode_messages(loaded: LoadedModel, messages: Sequence[Mapping[str, Any]]) -> list[int]:
-    tokenizer = loaded.tokenizer
-    if not tokenizer.has_chat_template:
-        raise invalid(
-            "messages", f"cannot be used: {loaded.name} has no chat template; send a prompt instead"
-        )
-    turns = check_messages(messages)
-    _check_tool_calls(loaded, turns)
-    try:
-        if sum(map(count_chars, turns)) > _most_chars(loaded):
-            # A template may leave parts out, so only what it makes of them counts.
-            _check_length(
-                loaded, tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-            )
-        return list(tokenizer.apply_chat_template(turns, add_generation_prompt=True))
-    except ContextTooLong:
-        raise
-    except Exception as exc:  # templates raise what they like
-        raise invalid("messages", f"were refused by the chat template of {loaded.name}: {exc}") from exc
-
-
-def _check_tool_calls(loaded: LoadedModel, turns: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse tool calls that the template would leave out without a word."""
-    template: Any = loaded.tokenizer.chat_template
-    if not isinstance(template, str) or "tool_calls" in template:
-        return
-    for index, turn in enumerate(turns):
-        if "tool_calls" in turn:
-            field = f"messages[{index}].tool_calls"
-            raise unsupported(
-                field, f"cannot be used: the chat template of {loaded.name} has no place for them"
-            )
+def _encode_chat(loaded: LoadedModel, request: GenerateRequest) -> list[int]:
+    chat = Chat(loaded, request)
+    if chat.num_chars > _most_chars(loaded):
+        # A template may leave parts out, so only what it makes of them counts.
+        _check_length(loaded, chat.render())
+    return chat.encode()
 
 
 def _most_chars(loaded: LoadedModel) -> float:

@@ -19,6 +19,7 @@ class Job:
         num_drawn: tokens whose computation was queued; the last one may not have been read.
         num_reused: tokens of the prompt that were not read for it; None until it begins to be read.
         answer: tokens that have been read.
+        closes_at: position in the answer from which reasoning is closed; None while it may go on, or is closed.
         context: tokens that its caches are made from, at the beginning: the prompt, and of a job that begins again
             the answer so far.
         ended: no more tokens are wanted; its place is given up at the start of the next step.
@@ -32,6 +33,7 @@ class Job:
     num_drawn: int = 0
     num_reused: int | None = None
     answer: list[int] = field(default_factory=list)
+    closes_at: int | None = None
     ended: bool = False
     context: list[int] = field(init=False)
 

@@ -27,6 +27,7 @@ class Settings:
     Attributes:
         xtc_spared: token ids that xtc never takes away.
         end_ids: token ids that cannot be drawn before ``min_tokens`` have been.
+        reasoning_end: the tokens that close reasoning, for a row whose reasoning is bounded.
         logprobs: of how many likeliest tokens the probabilities are wanted beside the drawn one's; None: of none.
     """
 
@@ -47,6 +48,7 @@ class Settings:
     frequency_context_size: int = DEFAULT_CONTEXT_SIZE
     min_tokens: int = 0
     end_ids: tuple[int, ...] = ()
+    reasoning_end: tuple[int, ...] = ()
     logprobs: int | None = None
 
 
@@ -89,6 +91,7 @@ def settings_of(request: GenerateRequest, loaded: LoadedModel, *, max_tokens: in
         frequency_context_size=request.frequency_context_size,
         min_tokens=request.min_tokens,
         end_ids=end_ids,
+        reasoning_end=() if request.max_reasoning_tokens is None else loaded.tokenizer.think_end_tokens,
         logprobs=request.logprobs,
     )
 

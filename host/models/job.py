@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from mlxbridge.errors import BridgeError
 from mlxbridge.host.engine.interface import NOBODY, Origin
+from mlxbridge.protocol.parts import Part
 
 
 class Sink(Protocol):
@@ -21,6 +22,7 @@ class Sink(Protocol):
         token_ids: Sequence[list[int]],
         texts: Sequence[str],
         logprobs: Sequence[list[bytes] | None] | None = None,
+        parts: Sequence[list[Part] | None] | None = None,
     ) -> None:
         """Tokens of one step for this guest's calls (``HostConnection.send_tokens``)."""
 

@@ -34,6 +34,7 @@ from mlxbridge.protocol.events import (
 from mlxbridge.protocol.guest import GuestConnection
 from mlxbridge.protocol.handshake import NONCE_BYTES
 from mlxbridge.protocol.limits import MAX_TOTAL, Limits, Windows
+from mlxbridge.protocol.parts import Part
 from mlxbridge.transport.driver import Driver
 
 # The front passes everything on at once and holds back, if need be, towards the guest: no credit is needed here.
@@ -190,10 +191,10 @@ class Worker:
     def _on_events(self) -> None:
         for event in self._connection.events():
             if type(event) is TokensReceived:
-                if event.logprobs is None:
+                if event.logprobs is None and event.parts is None:
                     self._route(event)
                 else:
-                    self._route_logprobs(event, event.logprobs)
+                    self._route_all(event)
             elif isinstance(event, ResultReceived | ErrorReceived):
                 self._end(event)
             elif isinstance(event, Ready):
@@ -221,16 +222,26 @@ class Worker:
             sink.send_tokens(*columns)
             sink.flush()
 
-    def _route_logprobs(self, event: TokensReceived, logprobs: list[list[bytes] | None]) -> None:
-        """As ``_route``; only guests that asked for logprobs get that column."""
-        groups: dict[Sink, list[tuple[int, list[int], str, list[bytes] | None]]] = {}
-        for number, ids, text, data in zip(event.calls, event.token_ids, event.texts, logprobs, strict=True):
+    def _route_all(self, event: TokensReceived) -> None:
+        """As ``_route``, with logprobs and parts; a guest whose rows have none does not get that column."""
+        none = [None] * len(event.calls)
+        groups: dict[Sink, list[tuple[int, list[int], str, list[bytes] | None, list[Part] | None]]] = {}
+        for number, ids, text, data, some in zip(
+            event.calls,
+            event.token_ids,
+            event.texts,
+            event.logprobs or none,
+            event.parts or none,
+            strict=True,
+        ):
             job = self._jobs.get(number)
             if job is not None:
-                groups.setdefault(job.sink, []).append((job.call, ids, text, data))
+                groups.setdefault(job.sink, []).append((job.call, ids, text, data, some))
         for sink, rows in groups.items():
-            calls, token_ids, texts, column = map(list, zip(*rows, strict=True))
-            sink.send_tokens(calls, token_ids, texts, column if any(column) else None)
+            calls, token_ids, texts, logprobs, parts = map(list, zip(*rows, strict=True))
+            sink.send_tokens(
+                calls, token_ids, texts, logprobs if any(logprobs) else None, parts if any(parts) else None
+            )
             sink.flush()
 
     def _on_item(self, event: ItemReceived) -> None:

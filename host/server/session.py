@@ -25,6 +25,7 @@ from mlxbridge.protocol.events import CallCancelled, CallOpened, Closed, Ready
 from mlxbridge.protocol.handshake import NONCE_BYTES
 from mlxbridge.protocol.host import HostConnection
 from mlxbridge.protocol.limits import HANDSHAKE_TIMEOUT_S, KEEPALIVE_INTERVAL_S
+from mlxbridge.protocol.parts import Part
 from mlxbridge.transport.driver import Driver
 
 log = logging.getLogger(__name__)
@@ -137,9 +138,10 @@ class Session:
         token_ids: Sequence[list[int]],
         texts: Sequence[str],
         logprobs: Sequence[list[bytes] | None] | None = None,
+        parts: Sequence[list[Part] | None] | None = None,
     ) -> None:
         """Tokens of one step, one row a call; a call that holds too many logprobs back fails, and stops its model."""
-        self._connection.send_tokens(calls, token_ids, texts, logprobs)
+        self._connection.send_tokens(calls, token_ids, texts, logprobs, parts)
         if logprobs is not None:
             for call in calls:
                 if not self._connection.is_open(call):

@@ -12,6 +12,7 @@ from mlxbridge.host.params import estimate_bytes, parse_many, parse_one_of_many
 from mlxbridge.host.worker.results import pack_token_ids, usage_to_wire
 from mlxbridge.protocol.limits import MAX_ARRAY_ITEMS, MAX_HELD_LOGPROB_BYTES
 from mlxbridge.protocol.logprobs import encode_logprobs
+from mlxbridge.protocol.parts import Part, encode_part, melt
 from mlxbridge.types import Priority, Usage
 
 _TOTALS = ("prompt_tokens", "completion_tokens", "cached_tokens")
@@ -27,7 +28,7 @@ class Answer:
         has_begun: whether a token has come, or the end.
     """
 
-    __slots__ = ("_logprobs", "_num_logprob_bytes", "_texts", "_token_ids", "has_begun", "index")
+    __slots__ = ("_logprobs", "_num_logprob_bytes", "_parts", "_texts", "_token_ids", "has_begun", "index")
 
     def __init__(self, index: int) -> None:
         self.index = index
@@ -36,6 +37,7 @@ class Answer:
         self._texts: list[str] = []
         self._logprobs: list[bytes] | None = None
         self._num_logprob_bytes = 0
+        self._parts: list[Part] | None = None
 
     def add(self, row: Row) -> None:
         """Take what a step has added.
@@ -48,6 +50,9 @@ class Answer:
         self._texts.append(row.text)
         if row.logprobs is not None:
             self._add_logprobs([encode_logprobs(logprobs) for logprobs in row.logprobs])
+        if row.parts is not None:
+            self._parts = self._parts or []
+            self._parts += map(encode_part, row.parts)
 
     def _add_logprobs(self, logprobs: list[bytes]) -> None:
         self._logprobs = self._logprobs or []
@@ -71,6 +76,8 @@ class Answer:
         }
         if self._logprobs is not None:
             item["logprobs"] = self._logprobs
+        if self._parts is not None:
+            item["parts"] = melt(self._parts)
         return item
 
 

@@ -24,6 +24,7 @@ from mlxbridge.protocol.handshake import NONCE_BYTES
 from mlxbridge.protocol.host import HostConnection
 from mlxbridge.protocol.limits import Limits
 from mlxbridge.protocol.logprobs import encode_logprobs
+from mlxbridge.protocol.parts import Part, encode_part
 from mlxbridge.types import Usage
 
 MAX_CALLS = 8_192
@@ -174,13 +175,14 @@ class WorkerLoop:
 
     def _answer(self, rows: Sequence[Row]) -> None:
         connection = self._connection
-        moved = [row for row in rows if row.token_ids or row.text]
+        moved = [row for row in rows if row.token_ids or row.text or row.parts]
         if moved:
             connection.send_tokens(
                 [row.call for row in moved],
                 [row.token_ids for row in moved],
                 [row.text for row in moved],
                 _logprobs(moved),
+                _parts(moved),
             )
             self._drop_refused(moved)
         for row in rows:
@@ -204,6 +206,13 @@ def _logprobs(rows: Sequence[Row]) -> list[list[bytes] | None] | None:
     for row in rows:
         if row.logprobs is not None:
             return [None if row.logprobs is None else [*map(encode_logprobs, row.logprobs)] for row in rows]
+    return None
+
+
+def _parts(rows: Sequence[Row]) -> list[list[Part] | None] | None:
+    for row in rows:
+        if row.parts:
+            return [[*map(encode_part, row.parts)] if row.parts else None for row in rows]
     return None
 
 

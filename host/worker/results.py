@@ -29,6 +29,8 @@ def usage_to_wire(usage: Usage) -> dict[str, Any]:
         "prefill_ms": usage.prefill_seconds * 1000,
         "decode_ms": usage.decode_seconds * 1000,
     }
+    if usage.reasoning_tokens is not None:
+        result["reasoning_tokens"] = usage.reasoning_tokens
     if usage.stop_string is not None:
         result["stop_string"] = usage.stop_string
     if usage.stop_token_id is not None:

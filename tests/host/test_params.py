@@ -83,6 +83,12 @@ def test_generate_takes_one_stop_or_several() -> None:
         ({"prompt": "x", "min_tokens": 5, "max_tokens": 4}, "min_tokens"),
         ({"prompt": "x", "logprobs": 21}, "logprobs"),
         ({"prompt": "x", "logprobs": True}, "logprobs"),
+        ({"prompt": "x", "tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
+        ({"prompt": "x", "reasoning": True}, "reasoning"),
+        ({"messages": [], "tools": {}}, "tools"),
+        ({"messages": [], "tool_choice": 7}, "tool_choice"),
+        ({"messages": [], "max_reasoning_tokens": "9"}, "max_reasoning_tokens"),
+        ({"messages": [], "chat_template_kwargs": "a"}, "chat_template_kwargs"),
         ({"prompt": "x", "priority": "urgent"}, "priority"),
         ({"prompt": "x", "priority": 1}, "priority"),
         ({"prompt": "x", "priority": ["high"]}, "priority"),
@@ -115,12 +121,22 @@ def test_generate_takes_every_param_there_is() -> None:
         "logprobs": 5,
         "priority": "high",
     }
+    chat = {
+        "tools": [{"type": "function", "function": {"name": "now"}}],
+        "tool_choice": {"name": "now"},
+        "parallel_tool_calls": False,
+        "reasoning": True,
+        "max_reasoning_tokens": 5,
+        "chat_template_kwargs": {"a": 1},
+    }
     listed = {"stop": ["a"], "stop_token_ids": [5, 6], "logit_bias": [[5, -1], [7, 2.5]]}
     request = parse_generate({"model": "m", "prompt": "x", **given, **listed})
     assert {name: getattr(request, name) for name in given} == given
     assert (request.stop, request.stop_token_ids) == (("a",), (5, 6))
     assert request.logit_bias == {5: -1, 7: 2.5}
-    assert {*given, *listed, "model", "prompt", "messages"} == GENERATE_PARAMS
+    asked = parse_generate({"messages": [{"role": "user", "content": "x"}], **chat})
+    assert {name: getattr(asked, name) for name in chat} == chat
+    assert {*given, *chat, *listed, "model", "prompt", "messages"} == GENERATE_PARAMS
 
 
 def test_spec_lists_every_param() -> None:
@@ -182,7 +198,7 @@ def test_spec_lists_every_key_of_an_item() -> None:
     section = text[text.index("| key of an ITEM") : text.index("| key of the RESULT")]
     usage = Usage(finish_reason="stop", prompt_tokens=1, completion_tokens=1)
     answer = Answer(3)
-    answer.add(Row(1, [5], "a", logprobs=[TokenLogprobs(TokenLogprob(5, -1.0, b"a"), ())]))
+    answer.add(Row(1, [5], "a", logprobs=[TokenLogprobs(TokenLogprob(5, -1.0, b"a"), ())], parts=["b"]))
     told = {*answer.item(usage), *answer.item(InternalError("x"))} - usage_to_wire(usage).keys()
     named = set(re.findall(r"^\| `(\w+)` \|", section, re.M))
     assert named == told
@@ -214,7 +230,12 @@ def test_spec_lists_every_key_of_a_result() -> None:
     section = text[text.index("Answer: TOKENS") : text.index("### generate_many")]
     table = re.findall(r"^\| (`.*?) \|", section, re.M)
     usage = Usage(
-        finish_reason="stop", prompt_tokens=1, completion_tokens=1, stop_string="a", stop_token_id=1
+        finish_reason="stop",
+        prompt_tokens=1,
+        completion_tokens=1,
+        reasoning_tokens=1,
+        stop_string="a",
+        stop_token_id=1,
     )
     named = {name for cell in table for name in re.findall(r"`(\w+)`", cell)}
     assert named == {"model", *usage_to_wire(usage)}

@@ -28,6 +28,8 @@ def test_facts_of_a_float_model(loaded: LoadedModel) -> None:
         "layers": 2,
         "kv_bytes_per_token": 2 * 2 * 2 * 16 * 4,
         "kv_bytes_fixed": 0,
+        "tool_parser": None,
+        "reasoning": False,
     }
 
 

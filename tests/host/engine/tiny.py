@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from mlxbridge.host.engine.batch import BatchEngine
 from mlxbridge.host.engine.interface import NOBODY, GenerateRequest, Origin, Row
-from mlxbridge.types import TokenLogprobs
+from mlxbridge.types import TokenLogprobs, ToolCall
 
 TEXTS = [
     "The quick brown fox jumps over the lazy dog.",
@@ -72,10 +72,12 @@ def metaspace_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def save_tokenizer(tokenizer: Tokenizer, folder: Path, *, chat: bool = True) -> None:
+def save_tokenizer(
+    tokenizer: Tokenizer, folder: Path, *, chat: bool = True, template: str = CHAT_TEMPLATE
+) -> None:
     make: Any = PreTrainedTokenizerFast
     fast = make(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
-    fast.chat_template = CHAT_TEMPLATE if chat else None
+    fast.chat_template = template if chat else None
     fast.save_pretrained(folder)
 
 
@@ -128,6 +130,7 @@ class Answers:
         self.tokens: dict[int, list[int]] = {}
         self.texts: dict[int, str] = {}
         self.logprobs: dict[int, list[TokenLogprobs] | None] = {}
+        self.parts: dict[int, list[str | ToolCall]] = {}
         self.last: dict[int, Row] = {}
 
     def submit(self, call: int, **request: Any) -> None:
@@ -141,6 +144,7 @@ class Answers:
         assert row.call not in self.last, "a row after the last one"
         self.tokens.setdefault(row.call, []).extend(row.token_ids)
         self.texts[row.call] = self.texts.get(row.call, "") + row.text
+        self.parts.setdefault(row.call, []).extend(row.parts or [])
         if row.logprobs is None:
             assert self.logprobs.setdefault(row.call) is None
         else:
@@ -148,6 +152,12 @@ class Answers:
             self.logprobs[row.call] = [*(self.logprobs.get(row.call) or []), *row.logprobs]
         if row.usage is not None or row.error is not None:
             self.last[row.call] = row
+
+    def reasoning(self, call: int) -> str:
+        return "".join(part for part in self.parts[call] if isinstance(part, str))
+
+    def tool_calls(self, call: int) -> list[ToolCall]:
+        return [part for part in self.parts[call] if isinstance(part, ToolCall)]
 
     def step(self, times: int = 1) -> None:
         for _ in range(times):

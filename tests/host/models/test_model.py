@@ -20,6 +20,7 @@ from mlxbridge.host.models import worker as worker_module
 from mlxbridge.host.models.job import Job
 from mlxbridge.host.models.model import Model
 from mlxbridge.host.models.store import classify
+from mlxbridge.protocol.parts import Part
 from tests.host.engine.tiny import byte_level_tokenizer, save_model, save_tokenizer
 
 
@@ -38,6 +39,7 @@ class Sink:
         token_ids: Sequence[list[int]],
         texts: Sequence[str],
         logprobs: Sequence[list[bytes] | None] | None = None,
+        parts: Sequence[list[Part] | None] | None = None,
     ) -> None:
         for call, ids in zip(calls, token_ids, strict=True):
             self.tokens.setdefault(call, []).extend(ids)

@@ -14,6 +14,7 @@ from mlxbridge.host.models import model as model_module
 from mlxbridge.host.models.job import Job
 from mlxbridge.host.models.model import Model
 from mlxbridge.host.models.store import classify
+from mlxbridge.protocol.parts import Part
 from tests.host.models.fake_worker import FakeWorker
 
 
@@ -27,6 +28,7 @@ class Sink:
         token_ids: Sequence[list[int]],
         texts: Sequence[str],
         logprobs: Sequence[list[bytes] | None] | None = None,
+        parts: Sequence[list[Part] | None] | None = None,
     ) -> None: ...
 
     def send_item(self, call: int, value: Any) -> None: ...

@@ -24,6 +24,7 @@ from mlxbridge.host.models.job import Job
 from mlxbridge.host.models.worker import Worker
 from mlxbridge.protocol.events import TokensReceived
 from mlxbridge.protocol.limits import MAX_TOTAL
+from mlxbridge.protocol.parts import Part
 from tests.host.engine.tiny import byte_level_tokenizer, save_model, save_tokenizer
 
 
@@ -32,8 +33,10 @@ class Sink:
         self.ends: dict[int, Any] = {}
         self.frames: list[Any] = []
 
-    def send_tokens(self, calls: Any, token_ids: Any, texts: Any, logprobs: Any = None) -> None:
-        self.frames.append([calls, token_ids, texts, logprobs])
+    def send_tokens(
+        self, calls: Any, token_ids: Any, texts: Any, logprobs: Any = None, parts: Any = None
+    ) -> None:
+        self.frames.append([calls, token_ids, texts, logprobs, parts])
 
     def send_item(self, call: int, value: Any) -> None: ...
 
@@ -149,18 +152,23 @@ async def test_stop_before_the_handshake_warns_nobody() -> None:
     assert told == []
 
 
-async def test_step_is_regrouped_by_guest_and_logprobs_go_to_who_asked(worker: Worker) -> None:
-    one, other = Sink(), Sink()
-    for number, (sink, call) in enumerate([(one, 7), (other, 7), (one, 8)], start=1):
+async def test_step_is_regrouped_by_guest_and_each_gets_the_columns_it_asked_for(worker: Worker) -> None:
+    one, other, third = Sink(), Sink(), Sink()
+    for number, (sink, call) in enumerate([(one, 7), (other, 7), (one, 8), (third, 1)], start=1):
         worker._jobs[number] = Job(sink, call, "generate", {})
-    worker._route(TokensReceived([1, 2, 3, 4], [[1], [2], [3], [4]], ["a", "b", "c", "d"]))
-    logprobs = [None, None, [b"x"], [b"of a call that is gone"]]
-    worker._route_logprobs(TokensReceived([1, 2, 3, 4], [[1], [2], [3], [4]], ["a", "b", "c", "d"]), logprobs)
-    assert one.frames == [
-        [[7, 8], [[1], [3]], ["a", "c"], None],
-        [[7, 8], [[1], [3]], ["a", "c"], [None, [b"x"]]],
-    ]
-    assert other.frames == [[[7], [[2]], ["b"], None]] * 2
+    columns = [1, 2, 3, 4, 5], [[1], [2], [3], [4], [5]], ["a", "b", "c", "d", "e"]
+    worker._route(TokensReceived(*columns))
+    logprobs = [None, None, [b"x"], None, [b"of a call that is gone"]]
+    worker._route_all(TokensReceived(*columns, logprobs))
+    parts: list[list[Part] | None] = [None, None, None, [[1, "hm"]], [[1, "of a call that is gone"]]]
+    worker._route_all(TokensReceived(*columns, None, parts))
+    worker._route_all(TokensReceived(*columns, logprobs, parts))
+    plain = [[7, 8], [[1], [3]], ["a", "c"], None, None]
+    with_logprobs = [*plain[:3], [None, [b"x"]], None]
+    assert one.frames == [plain, with_logprobs, plain, with_logprobs]
+    assert other.frames == [[[7], [[2]], ["b"], None, None]] * 4
+    row = [[1], [[4]], ["d"], None]
+    assert third.frames == [[*row, None], [*row, None], [*row, [[[1, "hm"]]]], [*row, [[[1, "hm"]]]]]
 
 
 def test_what_the_guest_wrote_cannot_say_whose_call_it_is() -> None:

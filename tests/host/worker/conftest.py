@@ -13,6 +13,7 @@ from mlxbridge.host.engine.interface import Engine, EngineLimits
 from mlxbridge.host.engine.loader import LoadedModel, load
 from mlxbridge.host.worker.loop import Tell, WorkerLoop
 from mlxbridge.protocol.events import ResultReceived
+from tests.host.engine.scripted import save_scripted_model
 from tests.host.engine.tiny import byte_level_tokenizer, save_model, save_tokenizer
 from tests.host.worker.front_end import FrontEnd
 
@@ -49,3 +50,11 @@ def ready(front: FrontEnd) -> FrontEnd:
     assert isinstance(end, ResultReceived)
     assert end.result["architecture"] == "LlamaForCausalLM"
     return front
+
+
+@pytest.fixture(scope="module")
+def thinking(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    """A model whose reasoning ends in what might become a marker."""
+    folder = tmp_path_factory.mktemp("thinking")
+    save_scripted_model(folder, {"<think>": ["hm ", "so", "<", "/think", "</s>"], "</think>": ["x"]})
+    return load(folder, "thinking")

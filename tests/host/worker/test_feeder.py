@@ -11,6 +11,7 @@ import pytest
 from mlxbridge.errors import DeadlineExceeded, InvalidArgument, LimitExceeded, Overloaded
 from mlxbridge.host.engine.batch import BatchEngine
 from mlxbridge.host.engine.interface import GenerateRequest, Origin
+from mlxbridge.host.engine.loader import LoadedModel
 from mlxbridge.host.worker import bundle as bundle_module
 from mlxbridge.host.worker import feeder as feeder_module
 from mlxbridge.protocol import Windows
@@ -52,6 +53,19 @@ def finish(front: FrontEnd, call: int) -> dict[str, Any]:
     end = front.end(call)
     assert isinstance(end, ResultReceived), end
     return dict(end.result)
+
+
+def test_requests_that_ask_have_their_parts_in_their_items(ready: FrontEnd, thinking: LoadedModel) -> None:
+    engine = BatchEngine(thinking)
+    ready.loop._engine = engine
+    ready.loop._feeder = feeder_module.Feeder(engine, ready.loop._connection, model="thinking")
+    chat = {"messages": [{"role": "user", "content": "x"}], "temperature": 0}
+    call = generate_many(ready, [{**chat, "reasoning": True}, "hello", {**chat, "max_reasoning_tokens": 1}])
+    assert finish(ready, call)["completed"] == 3
+    told, plain, bounded = sorted(items(ready, call), key=lambda item: int(item["index"]))
+    assert (told["parts"], told["text"], told["reasoning_tokens"]) == ([[1, "hm so</think"]], "", 4)
+    assert "parts" not in plain and "reasoning_tokens" not in plain
+    assert bounded["parts"] == [[1, "hm "]] and bounded["text"].startswith("x")
 
 
 def turn_until_idle(front: FrontEnd) -> None:

@@ -141,6 +141,24 @@ def test_logprobs_are_sent_for_the_calls_that_ask(ready: FrontEnd) -> None:
     assert num_tokens == 6
 
 
+def test_parts_are_sent_for_the_calls_that_ask(ready: FrontEnd, thinking: LoadedModel) -> None:
+    ready.loop._engine = BatchEngine(thinking)
+    messages = [{"role": "user", "content": "x"}]
+    asks = generate(ready, prompt=None, messages=messages, reasoning=True, temperature=0)
+    plain = generate(ready, max_tokens=5)
+    while not (ready.end(asks) and ready.end(plain)):
+        assert ready.turn()
+    told: dict[int, list[Any]] = {asks: [], plain: []}
+    for event in ready.events:
+        if isinstance(event, TokensReceived):
+            for call, parts in zip(event.calls, event.parts or [None] * len(event.calls), strict=True):
+                told[call] += parts or []
+    assert not told[plain]
+    assert told[asks] == [[1, "hm "], [1, "so"], [1, "</think"]]  # the last one without a token
+    end = ready.end(asks)
+    assert isinstance(end, ResultReceived) and end.result["reasoning_tokens"] == 4
+
+
 def test_call_whose_logprobs_nobody_takes_is_stopped(
     ready: FrontEnd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
