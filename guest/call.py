@@ -12,15 +12,16 @@ from typing import Any, cast
 from mlxbridge.errors import BridgeError, DeadlineExceeded, RemoteProtocolError
 from mlxbridge.protocol.events import DataReceived
 from mlxbridge.protocol.logprobs import decode_logprobs
-from mlxbridge.types import Chunk, FinishReason, Generation, TokenLogprobs, Usage
+from mlxbridge.protocol.parts import Part, decode_part
+from mlxbridge.types import Chunk, FinishReason, Generation, TokenLogprobs, ToolCall, Usage
 
 TAKE_BATCH = 64
 """Chunks taken between two words to the connection about it; well under half of the smallest sensible window."""
 
 # As Chunk._make, but without a Python function in between: every token comes by here.
-_make_chunk: Callable[[tuple[str, list[int], list[TokenLogprobs] | None]], Chunk] = partial(
-    tuple.__new__, Chunk
-)
+_make_chunk: Callable[
+    [tuple[str, list[int], list[TokenLogprobs] | None, str, tuple[ToolCall, ...]]], Chunk
+] = partial(tuple.__new__, Chunk)
 
 
 class Call:
@@ -38,6 +39,7 @@ class Call:
         "method",
         "news",
         "number",
+        "parts",
         "payloads",
         "result",
         "started_at",
@@ -49,7 +51,13 @@ class Call:
     )
 
     def __init__(
-        self, number: int, method: str, *, wants_logprobs: bool = False, timeout_s: float | None = None
+        self,
+        number: int,
+        method: str,
+        *,
+        wants_logprobs: bool = False,
+        wants_parts: bool = False,
+        timeout_s: float | None = None,
     ) -> None:
         self.number = number
         self.timeout_s = timeout_s
@@ -62,6 +70,8 @@ class Call:
         self.texts: deque[str] = deque()  # filled last, so that a thread that sees a text finds its ids
         # One for each token, so that rows without tokens need none; None if nobody asked.
         self.logprobs: deque[bytes] | None = deque() if wants_logprobs else None
+        # One for each chunk, None where it has none; None if nobody asked.
+        self.parts: deque[list[Part] | None] | None = deque() if wants_parts else None
         self.items: deque[Any] = deque()
         self.payloads: deque[DataReceived] = deque()
         self.result: Mapping[str, Any] | None = None
@@ -99,13 +109,15 @@ class Call:
 class Collector:
     """Takes a stream's chunks, and puts them together into a ``Generation``."""
 
-    __slots__ = ("_call", "_logprobs", "_texts", "_token_ids")
+    __slots__ = ("_call", "_logprobs", "_reasoning", "_texts", "_token_ids", "_tool_calls")
 
     def __init__(self, call: Call) -> None:
         self._call = call
         self._texts: list[str] = []
         self._token_ids: list[int] = []
         self._logprobs: list[TokenLogprobs] | None = None if call.logprobs is None else []
+        self._reasoning: list[str] = []
+        self._tool_calls: list[ToolCall] = []
 
     def take(self) -> Chunk:
         """The next chunk of a call that has one.
@@ -120,9 +132,10 @@ class Collector:
         self._texts.append(text)
         self._token_ids += token_ids
         call.taken += 1
-        return _make_chunk(
-            (text, token_ids, None if call.logprobs is None else self._take_logprobs(token_ids))
-        )
+        logprobs = None if call.logprobs is None else self._take_logprobs(token_ids)
+        if call.parts is None or (parts := call.parts.popleft()) is None:
+            return _make_chunk((text, token_ids, logprobs, "", ()))
+        return _make_chunk((text, token_ids, logprobs, *self._take_parts(parts)))
 
     def _take_logprobs(self, token_ids: list[int]) -> list[TokenLogprobs]:
         waiting = self._call.logprobs
@@ -132,6 +145,14 @@ class Collector:
         logprobs = [decode_logprobs(waiting.popleft()) for _ in token_ids]
         self._logprobs += logprobs
         return logprobs
+
+    def _take_parts(self, parts: list[Part]) -> tuple[str, tuple[ToolCall, ...]]:
+        decoded = [decode_part(part) for part in parts]
+        reasoning = "".join(part for part in decoded if isinstance(part, str))
+        tool_calls = tuple(part for part in decoded if isinstance(part, ToolCall))
+        self._reasoning.append(reasoning)
+        self._tool_calls += tool_calls
+        return reasoning, tool_calls
 
     @property
     def text(self) -> str:
@@ -155,17 +176,21 @@ class Collector:
             time_to_first_token=call.first_at - call.started_at if call.first_at else 0.0,
             usage=usage,
             logprobs=self._logprobs,
+            reasoning="".join(self._reasoning),
+            tool_calls=tuple(self._tool_calls),
         )
 
 
 def read_usage(result: Mapping[str, Any]) -> Usage:
     """The ``Usage`` in a generate call's RESULT; what has a wrong type counts as missing."""
     stop_string, stop_token_id = result.get("stop_string"), result.get("stop_token_id")
+    reasoning_tokens = result.get("reasoning_tokens")
     return Usage(
         finish_reason=cast(FinishReason, result.get("finish_reason", "stop")),
         prompt_tokens=int(read_number(result, "prompt_tokens")),
         completion_tokens=int(read_number(result, "completion_tokens")),
         cached_tokens=int(read_number(result, "cached_tokens")),
+        reasoning_tokens=reasoning_tokens if type(reasoning_tokens) is int else None,
         stop_string=stop_string if isinstance(stop_string, str) else None,
         stop_token_id=stop_token_id if isinstance(stop_token_id, int) else None,
         queue_seconds=read_number(result, "queue_ms") / 1000,

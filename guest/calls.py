@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import repeat
 from time import perf_counter
 from typing import Any
 
@@ -21,9 +22,13 @@ from mlxbridge.protocol.events import (
 )
 from mlxbridge.protocol.guest import GuestConnection
 from mlxbridge.protocol.limits import Windows
+from mlxbridge.protocol.parts import Part
 
 NO_PAYLOADS = Windows(bytes=0)
 """For calls whose answer has none: a payload that comes all the same ends the connection before it takes memory."""
+
+_TELL_APART = frozenset({"tools", "reasoning", "max_reasoning_tokens"})
+"""Params of generate that let a row have parts (SPEC.md §10)."""
 
 _ENDS = (ResultReceived, ErrorReceived)
 _PARTS = (ItemReceived, DataReceived)
@@ -40,6 +45,7 @@ class Calls:
         self.goaway: BridgeError | None = None  # why the host takes no more calls
         self.pings: dict[bytes, bool] = {}  # bodies that were sent, and whether they have come back
         self._open: dict[int, Call] = {}
+        self._told_apart: dict[int, Call] = {}  # of the open calls those whose rows may have parts
 
     @property
     def usable(self) -> bool:
@@ -63,13 +69,16 @@ class Calls:
             number,
             method,
             wants_logprobs=method == "generate" and params.get("logprobs") is not None,
+            wants_parts=method == "generate" and not _TELL_APART.isdisjoint(params),
             timeout_s=None if deadline_ms is None else deadline_ms / 1000,
         )
+        if call.parts is not None:
+            self._told_apart[number] = call
         return call
 
     def give_up(self, call: Call, error: BridgeError) -> None:
         """End a call from this side, and tell the host to stop."""
-        if self._open.pop(call.number, None) is not None:
+        if self._remove(call.number) is not None:
             self.connection.cancel(call.number)
         call.fail(error)
 
@@ -93,6 +102,8 @@ class Calls:
         calls = self._open
         if event.logprobs is not None:
             self._dispatch_logprobs(event.calls, event.logprobs)
+        if self._told_apart:
+            self._dispatch_parts(event.calls, event.parts or repeat(None))
         for call, ids, text in zip(map(calls.get, event.calls), event.token_ids, event.texts, strict=True):
             if call is None or not call.wants_tokens:  # given up a moment ago, or not for anybody to take
                 continue
@@ -110,9 +121,18 @@ class Calls:
             if call is not None and call.logprobs is not None and logprobs is not None:
                 call.logprobs += logprobs
 
+    def _dispatch_parts(self, numbers: list[int], column: Iterable[list[Part] | None]) -> None:
+        for call, parts in zip(map(self._told_apart.get, numbers), column, strict=False):
+            if call is not None and call.parts is not None:
+                call.parts.append(parts)
+
+    def _remove(self, number: int) -> Call | None:
+        self._told_apart.pop(number, None)
+        return self._open.pop(number, None)
+
     def _dispatch_rare(self, event: object) -> None:
         if isinstance(event, _ENDS):
-            call = self._open.pop(event.call, None)
+            call = self._remove(event.call)
             if call is None:
                 return
             if isinstance(event, ResultReceived):
@@ -148,7 +168,7 @@ class Calls:
         """The connection is gone: so are its calls."""
         if self.closed is None:
             self.closed = error
-        calls, self._open = self._open, {}
+        calls, self._open, self._told_apart = self._open, {}, {}
         for call in calls.values():
             lost = error
             if isinstance(error, TransportError):

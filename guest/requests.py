@@ -128,6 +128,15 @@ def _encode_messages(messages: Any) -> list[dict[str, Any]]:
         raise wrong("messages", f"must be a list of maps with role and content ({error})") from error
 
 
+def _encode_tools(tools: Any) -> list[dict[str, Any]]:
+    try:
+        if isinstance(tools, str | bytes | Mapping):
+            raise TypeError(f"not {type(tools).__name__}")
+        return [dict(tool) for tool in tools]
+    except (TypeError, ValueError) as error:
+        raise wrong("tools", f"must be a list of maps with type and function ({error})") from error
+
+
 def _encode_stops(stop: Any) -> list[str]:
     if isinstance(stop, str):
         return [stop]
@@ -152,6 +161,7 @@ def _encode_prompt(prompt: Prompt) -> str | bytes:
 
 _ENCODERS: dict[str, Callable[[Any], Any]] = {
     "messages": _encode_messages,
+    "tools": _encode_tools,
     "stop": _encode_stops,
     "stop_token_ids": _encode_stop_token_ids,
     "logit_bias": _encode_logit_bias,

@@ -65,6 +65,7 @@ if TYPE_CHECKING:
         Status,
         TokenLogprob,
         TokenLogprobs,
+        ToolCall,
         Usage,
     )
 
@@ -99,6 +100,7 @@ _HOME = {
     "TokenLogprob": "mlxbridge.types",
     "TokenLogprobs": "mlxbridge.types",
     "TokenStream": "mlxbridge.guest.streams",
+    "ToolCall": "mlxbridge.types",
     "TransportError": "mlxbridge.errors",
     "Unavailable": "mlxbridge.errors",
     "UnknownMethod": "mlxbridge.errors",
@@ -148,6 +150,7 @@ __all__ = [
     "TokenLogprob",
     "TokenLogprobs",
     "TokenStream",
+    "ToolCall",
     "TransportError",
     "Unavailable",
     "UnknownMethod",

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from mlxbridge.types import GenerateOptions
+from tests.host.engine.scripted import save_scripted_model
 from tests.integration.hosts import run_host
 
 ROOT = Path(__file__).parents[1]
@@ -37,25 +38,50 @@ def test_readme_example_prints_what_the_readme_says() -> None:
 GUEST_README = (ROOT / "guest/README.md").read_text()
 
 
+BLOCKS = re.findall(r"^```python\n(.*?)^```", GUEST_README, re.DOTALL | re.MULTILINE)
+
+
+def run_block(code: str, url: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env={**os.environ, "MLXBRIDGE_URL": url},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stderr) == (0, ""), code
+    return done.stdout
+
+
 def test_guest_readme_blocks_run() -> None:
-    blocks = re.findall(r"^```python\n(.*?)^```", GUEST_README, re.DOTALL | re.MULTILINE)
+    blocks = [code for code in BLOCKS if "tools=" not in code]
     assert len(blocks) >= 4
-    said = []
     with run_host("unix") as host:
-        for code in blocks:
-            done = subprocess.run(
-                [sys.executable, "-W", "error", "-c", code],
-                env={**os.environ, "MLXBRIDGE_URL": host.url},
-                capture_output=True,
-                text=True,
-                timeout=120,
-            )
-            assert (done.returncode, done.stderr) == (0, ""), code
-            said.append(done.stdout)
+        said = [run_block(code, host.url) for code in blocks]
     assert said[0].startswith("27 + 15 = 42. stop ")
     assert "1, 2, 3" in said[0]
     assert said[1].startswith("b'27' ") or "b'2' " in said[1]
     assert said[2].count("length") + said[2].count("stop") == 3
+
+
+def test_guest_readme_block_that_calls_a_tool_runs(tmp_path: Path) -> None:
+    (code,) = (code for code in BLOCKS if "tools=" in code)
+    scripts = {
+        "<think>": [
+            "I look it up.",
+            "</think>",
+            "<tool_call>",
+            '{"name": "get_weather", "arguments": ',
+            '{"city": "Tokyo"}}',
+            "</tool_call>",
+            "</s>",
+        ],
+        "<scene:result>": ["It rains ", "in Tokyo.", "</s>"],
+    }
+    save_scripted_model(tmp_path / "caller", scripts)
+    with run_host("unix", models=(str(tmp_path / "caller"),)) as host:
+        said = run_block(code, host.url)
+    assert said == 'I look it up. -> get_weather({"city": "Tokyo"})\nIt rains in Tokyo.\n'
 
 
 def test_guest_readme_explains_every_option() -> None:

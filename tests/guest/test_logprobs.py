@@ -113,4 +113,4 @@ async def test_host_that_sends_none_or_nonsense_fails_the_async_call(host: Scrip
 
 def test_chunk_prints_as_its_text() -> None:
     assert f"{Chunk('a', [1])} {Chunk('b', [2], [token(2)])}" == "a b"
-    assert Chunk("a", [1]) == ("a", [1], None)
+    assert Chunk("a", [1]) == ("a", [1], None, "", ())

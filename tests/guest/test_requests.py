@@ -38,7 +38,7 @@ def test_wrong_name_is_refused_with_the_nearest(name: str, hint: str) -> None:
 
 
 def test_name_like_none_is_refused_with_all_there_are() -> None:
-    with pytest.raises(UsageError, match="there are frequency_context_size, .*xtc_threshold"):
+    with pytest.raises(UsageError, match="there are chat_template_kwargs, .*xtc_threshold"):
         params(prompt="x", qqq=1)
 
 
