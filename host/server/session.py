@@ -140,9 +140,12 @@ class Session:
         logprobs: Sequence[list[bytes] | None] | None = None,
         parts: Sequence[list[Part] | None] | None = None,
     ) -> None:
-        """Tokens of one step, one row a call; a call that holds too many logprobs back fails, and stops its model."""
+        """Tokens of one step, one row a call.
+
+        A call fails, and stops its model, if it holds too many logprobs back, or had a part that the guest cannot take.
+        """
         self._connection.send_tokens(calls, token_ids, texts, logprobs, parts)
-        if logprobs is not None:
+        if logprobs is not None or parts is not None:
             for call in calls:
                 if not self._connection.is_open(call):
                     self._cancel(call)

@@ -192,10 +192,10 @@ class WorkerLoop:
                 connection.fail(row.call, row.error)
 
     def _drop_refused(self, rows: Sequence[Row]) -> None:
-        """Stop what the connection has ended: a call whose logprobs the front does not take (SPEC.md §7)."""
+        """Stop what the connection has ended: a call whose logprobs or parts the front does not take (SPEC.md §7)."""
         for row in rows:
             if (
-                row.logprobs is not None
+                (row.logprobs is not None or row.parts)
                 and self._engine is not None
                 and not self._connection.is_open(row.call)
             ):

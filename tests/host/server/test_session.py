@@ -249,6 +249,21 @@ async def test_call_that_holds_too_many_logprobs_back_fails_and_stops_its_model(
         assert isinstance(end, ErrorReceived) and (end.call, type(end.error)) == (full, LimitExceeded)
 
 
+async def test_call_with_a_part_that_the_guest_cannot_take_fails_and_stops_its_model() -> None:
+    async with rig() as made:
+        guest = await made.guest(limits=Limits(max_head_bytes=65_536))
+        await guest.handshake()
+        full, other = (guest.connection.open_call("hang", {}) for _ in range(2))
+        await ask(guest, "finish")
+        assert made.methods.session is not None
+        for part in ([2, 0, "id", "name", "x" * 70_000], [1, "hm"]):
+            made.methods.session.send_tokens([full, other], [[1], [1]], ["", ""], None, [[part], [[1, "a"]]])
+            made.methods.session.flush()
+        assert made.methods.cancelled == [full]
+        end = await guest.until(ErrorReceived)
+        assert isinstance(end, ErrorReceived) and (end.call, type(end.error)) == (full, LimitExceeded)
+
+
 async def test_lost_guest_cancels_its_calls() -> None:
     async with rig() as made:
         guest = await made.guest()
