@@ -47,6 +47,11 @@ class AsyncLink:
         return self._calls.usable
 
     @property
+    def max_head_bytes(self) -> int:
+        """How large the arguments of a call may be, with what goes beside them."""
+        return self._calls.max_head_bytes
+
+    @property
     def goaway(self) -> BridgeError | None:
         """Why the host takes no more calls, if it has said so."""
         return self._calls.goaway

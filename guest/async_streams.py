@@ -23,27 +23,24 @@ async def read_all(link: AsyncLink, calls: list[Call], timeout: float | None) ->
 
 
 class Waiter:
-    """Wakes the one task that waits for a call, at most once for each time it sleeps."""
+    """Wakes the one task that waits for news of calls, at most once for each time it sleeps."""
 
-    __slots__ = ("_call", "_future", "_loop")
+    __slots__ = ("_future", "_loop")
 
-    def __init__(self, call: Call, loop: asyncio.AbstractEventLoop) -> None:
-        self._call = call
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._future: asyncio.Future[None] | None = None
-        call.news = self._wake
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """There is news; harmless if nobody sleeps."""
         future = self._future
         if future is not None:
             self._future = None
             if not future.done():
                 future.set_result(None)
 
-    async def wait(self) -> None:
-        """Return when the call has something to take. Safe to cancel."""
-        if self._call.readable:
-            return
+    async def sleep(self) -> None:
+        """Return at the next ``wake``. Safe to cancel."""
         if self._future is not None:
             raise UsageError("a stream can be read by one task at a time")
         self._future = self._loop.create_future()
@@ -63,7 +60,8 @@ class AsyncTokenStream(AsyncIterator[Chunk]):
     def __init__(self, link: AsyncLink, call: Call, timeout: float | None) -> None:
         self._link = link
         self._call = call
-        self._waiter = Waiter(call, link.loop)
+        self._waiter = Waiter(link.loop)
+        call.news = self._waiter.wake
         self._collector = Collector(call)
         self._generation: Generation | None = None
         self._finished = False
@@ -97,7 +95,8 @@ class AsyncTokenStream(AsyncIterator[Chunk]):
             raise StopAsyncIteration
         call = self._call
         try:
-            await self._waiter.wait()
+            if not call.readable:
+                await self._waiter.sleep()
         except UsageError:
             raise
         except BaseException:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from time import monotonic, perf_counter
 from types import TracebackType
 from typing import Any, Literal, Unpack, overload
@@ -14,6 +14,8 @@ from mlxbridge.guest.blocking_link import BlockingLink, connect
 from mlxbridge.guest.call import Call
 from mlxbridge.guest.calls import NO_PAYLOADS
 from mlxbridge.guest.discovery import find_addresses, find_token, nothing_answered
+from mlxbridge.guest.many import Many
+from mlxbridge.guest.outcomes import Outcomes
 from mlxbridge.guest.requests import (
     chat_options,
     choices,
@@ -29,6 +31,7 @@ from mlxbridge.protocol.limits import Windows
 from mlxbridge.types import (
     GenerateOptions,
     Generation,
+    ManyPrompt,
     Message,
     ModelInfo,
     Options,
@@ -168,6 +171,29 @@ class Client:
         link, (call,), deadline = self._open("generate", [params], timeout)
         answer = TokenStream(link, call, deadline)
         return answer if stream else answer.read()
+
+    def generate_many(self, prompts: Iterable[ManyPrompt], **options: Unpack[Options]) -> Outcomes:
+        """Answer many prompts, for work that can wait: they fill what is idle of the host, and make way for other calls.
+
+        The input is read as it is needed, some hundred prompts ahead, and so may be a generator of any length.
+
+        Args:
+            prompts: each is raw text or token ids, a chat, or a ``mlxbridge.Request`` with options of its own.
+            options: for all of them. ``priority`` is "low" if left out; with a ``seed``, prompt i has ``seed + i``;
+                ``timeout`` is for all of it.
+
+        Returns:
+            An iterator of how each ended, in the order in which they do; one that fails ends no other.
+
+        Raises:
+            UsageError: an option has a wrong name, or the prompts are none.
+            DeadlineExceeded, TransportError
+        """
+        many, timeout = Many(prompts, options), options.get("timeout")
+        timeout = self._timeout if timeout is None else timeout
+        deadline_ms(timeout)  # refuses what is no timeout
+        deadline = deadline_after(timeout)
+        return Outcomes(self._connected(deadline), many, timeout=timeout, deadline=deadline)
 
     def list_models(self, *, timeout: float | None = None) -> list[ModelInfo]:
         """The models this host serves."""

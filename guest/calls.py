@@ -52,6 +52,12 @@ class Calls:
         """Whether new calls may still go over this connection."""
         return self.closed is None and not self.connection.draining
 
+    @property
+    def max_head_bytes(self) -> int:
+        """How large the arguments of a call may be, with what goes beside them."""
+        peer = self.connection.peer
+        return 0 if peer is None else peer.limits.max_head_bytes
+
     def check_count(self, count: int) -> None:
         """Refuse what could never be opened at once.
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Literal, Unpack, overload
 
-from mlxbridge.errors import Cancelled, DeadlineExceeded, TransportError, UsageError
+from mlxbridge.errors import BridgeError, Cancelled, DeadlineExceeded, TransportError, UsageError
 from mlxbridge.guest.async_link import AsyncLink
+from mlxbridge.guest.async_outcomes import AsyncOutcomes
 from mlxbridge.guest.async_streams import AsyncTokenStream, Waiter, expire, read_all
 from mlxbridge.guest.call import Call
 from mlxbridge.guest.calls import NO_PAYLOADS
 from mlxbridge.guest.discovery import find_addresses, find_token, nothing_answered
+from mlxbridge.guest.many import Many
 from mlxbridge.guest.requests import (
     chat_options,
     choices,
@@ -28,6 +30,7 @@ from mlxbridge.protocol.limits import Windows
 from mlxbridge.types import (
     GenerateOptions,
     Generation,
+    ManyPrompt,
     Message,
     ModelInfo,
     Options,
@@ -151,6 +154,23 @@ class AsyncClient:
         answer = AsyncTokenStream(link, call, left)
         return answer if stream else await answer.read()
 
+    async def generate_many(self, prompts: Iterable[ManyPrompt], **options: Unpack[Options]) -> AsyncOutcomes:
+        """Answer many prompts, for work that can wait; arguments and errors as for ``Client.generate_many``."""
+        many, timeout = Many(prompts, options), options.get("timeout")
+        timeout = self._timeout if timeout is None else timeout
+        deadline_ms(timeout)  # refuses what is no timeout
+        deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
+        try:
+            async with asyncio.timeout_at(deadline):
+                link = await self._connected()
+        except TimeoutError as error:
+            if isinstance(error, BridgeError):
+                raise
+            raise DeadlineExceeded(f"generate_many: no connection to the host within {timeout:g} s") from None
+        outcomes = AsyncOutcomes(link, many, timeout=timeout, deadline=deadline)
+        await outcomes.open_calls()
+        return outcomes
+
     async def list_models(self, *, timeout: float | None = None) -> list[ModelInfo]:
         """The models this host serves."""
         return read_models(await self._ask("models", {}, timeout))
@@ -263,11 +283,13 @@ class AsyncClient:
         self, method: str, params: Mapping[str, Any], timeout: float | None, progress: Progress | None = None
     ) -> Mapping[str, Any]:
         link, (call,), left = await self._open(method, [params], timeout)
-        waiter = Waiter(call, link.loop)
+        waiter = Waiter(link.loop)
+        call.news = waiter.wake
         timer = None if left is None else link.loop.call_later(left, expire, link, call)
         try:
             while not call.ended or call.items:
-                await waiter.wait()
+                if not call.readable:
+                    await waiter.sleep()
                 if call.items:
                     item = link.take_item(call)
                     if progress is not None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, Unpack, overload
 
 from mlxbridge.guest.blocking import Client
+from mlxbridge.guest.outcomes import Outcomes
 from mlxbridge.guest.requests import chat_options
 from mlxbridge.guest.streams import TokenStream
 from mlxbridge.types import (
     GenerateOptions,
     Generation,
+    ManyPrompt,
     Message,
     ModelInfo,
     Options,
@@ -111,6 +113,11 @@ def chat(
 ) -> Generation | list[Generation] | TokenStream:
     """``Client.chat`` on the default client."""
     return default_client().answer(None, chat_options(messages, options), stream=stream, n=n)
+
+
+def generate_many(prompts: Iterable[ManyPrompt], **options: Unpack[Options]) -> Outcomes:
+    """``Client.generate_many`` on the default client."""
+    return default_client().generate_many(prompts, **options)
 
 
 def list_models(*, timeout: float | None = None) -> list[ModelInfo]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from mlxbridge.errors import UsageError
 from mlxbridge.guest.call import read_number
 from mlxbridge.protocol.limits import Limits
-from mlxbridge.types import GenerateOptions, Message, ModelInfo, Options, Prompt, Status
+from mlxbridge.types import GenerateOptions, ManyPrompt, Message, ModelInfo, Options, Prompt, Status
 
 MAX_TOKEN_ID = 0xFFFF_FFFF
 MIN_INTEGER, MAX_INTEGER = -(1 << 63), (1 << 64) - 1
@@ -34,13 +34,48 @@ def generate_params(prompt: Prompt | None, options: GenerateOptions) -> dict[str
     _check_names(given)
     if (prompt is None) is (given.get("messages") is None):
         raise wrong("prompt", "give either prompt (raw text or token ids) or messages (a chat)")
-    given.pop("timeout", None)
+    params = _encode_options(given)
     if prompt is not None:
-        given["prompt"] = _encode_prompt(prompt)
+        params["prompt"] = _encode_prompt(prompt)
+    return params
+
+
+def common_params(options: Options) -> dict[str, Any]:
+    """Params that all requests of ``generate_many`` share.
+
+    Raises:
+        UsageError: a name that is none, or a value that cannot be sent.
+    """
+    given = dict(options)
+    _check_names(given)
+    if "messages" in given:
+        raise wrong("messages", "a chat is one of the prompts")
+    return _encode_options(given)
+
+
+def request_params(given: ManyPrompt) -> dict[str, Any]:
+    """One request of ``generate_many``.
+
+    Raises:
+        UsageError: see ``generate_params``; or an option is for all of them.
+    """
+    if isinstance(given, Mapping):
+        options = dict(given)
+        for name in ("model", "priority", "timeout"):
+            if options.get(name) is not None:
+                raise wrong(name, "is for all prompts, not for one of them")
+        prompt = options.pop("prompt", None)
+        return generate_params(cast(Prompt | None, prompt), cast(GenerateOptions, options))
+    if isinstance(given, Sequence) and not isinstance(given, str) and given and isinstance(given[0], Mapping):
+        return generate_params(None, {"messages": cast(Sequence[Message], given)})
+    return generate_params(cast(Prompt, given), {})
+
+
+def _encode_options(given: Mapping[str, Any]) -> dict[str, Any]:
     params = {
         name: _ENCODERS[name](value) if name in _ENCODERS else value
         for name, value in given.items()
-        if value is not None
+        if value is not None and name != "timeout"
     }
     for name, value in params.items():
         if isinstance(value, int) and not MIN_INTEGER <= value <= MAX_INTEGER:

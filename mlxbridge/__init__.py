@@ -41,12 +41,14 @@ if TYPE_CHECKING:
         VersionMismatch,
         WorkerLost,
     )
+    from mlxbridge.guest.async_outcomes import AsyncOutcomes
     from mlxbridge.guest.async_streams import AsyncTokenStream
     from mlxbridge.guest.blocking import Client
     from mlxbridge.guest.client import AsyncClient
     from mlxbridge.guest.default import (
         chat,
         generate,
+        generate_many,
         list_models,
         load_model,
         ping,
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
         stream,
         unload_model,
     )
+    from mlxbridge.guest.outcomes import Outcomes
     from mlxbridge.guest.streams import TokenStream
     from mlxbridge.types import (
         Chunk,
@@ -62,6 +65,8 @@ if TYPE_CHECKING:
         Message,
         ModelInfo,
         Options,
+        Outcome,
+        Request,
         Status,
         TokenLogprob,
         TokenLogprobs,
@@ -71,6 +76,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "AsyncClient": "mlxbridge.guest.client",
+    "AsyncOutcomes": "mlxbridge.guest.async_outcomes",
     "AsyncTokenStream": "mlxbridge.guest.async_streams",
     "AuthenticationError": "mlxbridge.errors",
     "BridgeError": "mlxbridge.errors",
@@ -92,10 +98,13 @@ _HOME = {
     "ModelLoadFailed": "mlxbridge.errors",
     "ModelNotFound": "mlxbridge.errors",
     "Options": "mlxbridge.types",
+    "Outcome": "mlxbridge.types",
+    "Outcomes": "mlxbridge.guest.outcomes",
     "Overloaded": "mlxbridge.errors",
     "PermissionDenied": "mlxbridge.errors",
     "ProtocolError": "mlxbridge.errors",
     "RemoteError": "mlxbridge.errors",
+    "Request": "mlxbridge.types",
     "Status": "mlxbridge.types",
     "TokenLogprob": "mlxbridge.types",
     "TokenLogprobs": "mlxbridge.types",
@@ -111,6 +120,7 @@ _HOME = {
     "WorkerLost": "mlxbridge.errors",
     "chat": "mlxbridge.guest.default",
     "generate": "mlxbridge.guest.default",
+    "generate_many": "mlxbridge.guest.default",
     "list_models": "mlxbridge.guest.default",
     "load_model": "mlxbridge.guest.default",
     "ping": "mlxbridge.guest.default",
@@ -121,6 +131,7 @@ _HOME = {
 
 __all__ = [
     "AsyncClient",
+    "AsyncOutcomes",
     "AsyncTokenStream",
     "AuthenticationError",
     "BridgeError",
@@ -142,10 +153,13 @@ __all__ = [
     "ModelLoadFailed",
     "ModelNotFound",
     "Options",
+    "Outcome",
+    "Outcomes",
     "Overloaded",
     "PermissionDenied",
     "ProtocolError",
     "RemoteError",
+    "Request",
     "Status",
     "TokenLogprob",
     "TokenLogprobs",
@@ -163,6 +177,7 @@ __all__ = [
     "chat",
     "errors",
     "generate",
+    "generate_many",
     "list_models",
     "load_model",
     "ping",

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
+from mlxbridge.errors import BridgeError
+
 FinishReason = Literal["stop", "length", "tool_calls", "cancelled"]
 Priority = Literal["high", "normal", "low"]
 
@@ -127,6 +129,19 @@ class GenerateOptions(Options, total=False):
     """A chat, put through the model's template, in place of a prompt."""
 
 
+class Request(GenerateOptions, total=False):
+    """A prompt of ``generate_many`` with options of its own, which come before those of all.
+
+    It has ``prompt`` or ``messages``, and neither ``model``, ``priority`` nor ``timeout``, which are the same for all.
+    """
+
+    prompt: Prompt | None
+
+
+ManyPrompt = Prompt | Sequence[Message] | Request
+"""One of the prompts of ``generate_many``: raw text or token ids, a chat, or either with options of its own."""
+
+
 class TokenLogprob(NamedTuple):
     """A token that might have been chosen, and the natural logarithm of its probability.
 
@@ -244,6 +259,25 @@ class Generation:
             if not call.malformed
         ]
         return {**message, "tool_calls": calls} if calls else message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How one prompt of ``generate_many`` ended; prints as its text.
+
+    ``index`` is the prompt's place in the input, from 0. Either ``usage`` is set, as in ``Generation``, or ``error`` says
+    why there is no answer. ``logprobs`` has one entry for each of ``token_ids`` where the prompt asked for it, else it is None.
+    """
+
+    index: int
+    text: str = ""
+    token_ids: list[int] = field(default_factory=list)
+    usage: Usage | None = None
+    logprobs: list[TokenLogprobs] | None = None
+    error: BridgeError | None = None
+
+    def __str__(self) -> str:
+        return self.text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

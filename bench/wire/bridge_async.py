@@ -133,9 +133,11 @@ async def arrays(client: AsyncClient, num_bytes: int, count: int) -> AsyncIterat
     """Payloads as the link received them; clients have no method for them yet."""
     params = {"nbytes": num_bytes, "count": count}
     link, (call,), _ = await client._open("bulk", [params], None, Windows())
-    waiter = Waiter(call, link.loop)
+    waiter = Waiter(link.loop)
+    call.news = waiter.wake
     while True:
-        await waiter.wait()
+        if not call.readable:
+            await waiter.sleep()
         if not call.payloads:
             assert call.error is None, call.error
             return
