@@ -7,8 +7,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mlxbridge.errors import BridgeError
     from mlxbridge.guest.streams import TokenStream
-    from mlxbridge.types import Generation, TokenLogprob, TokenLogprobs
+    from mlxbridge.types import Generation, Outcome, TokenLogprob, TokenLogprobs
 
 
 def print_stream(stream: TokenStream) -> None:
@@ -63,6 +64,31 @@ def plain(generation: Generation) -> dict[str, Any]:
     return {
         **asdict(generation),
         "logprobs": None if logprobs is None else [_plain_choice(token) for token in logprobs],
+    }
+
+
+def plain_outcome(outcome: Outcome) -> dict[str, Any]:
+    """An ``Outcome`` for JSON, but for its index: the answer with its ``usage``, or the ``error``; logprobs as in ``plain``."""
+    if outcome.error is not None:
+        return {"error": plain_error(outcome.error)}
+    assert outcome.usage is not None
+    shown: dict[str, Any] = {
+        "text": outcome.text,
+        "token_ids": outcome.token_ids,
+        "usage": asdict(outcome.usage),
+    }
+    if outcome.logprobs is not None:
+        shown["logprobs"] = [_plain_choice(token) for token in outcome.logprobs]
+    return shown
+
+
+def plain_error(error: BridgeError) -> dict[str, Any]:
+    """An error for JSON."""
+    return {
+        "name": type(error).__name__,
+        "message": error.message,
+        "retryable": error.retryable,
+        "details": error.details,
     }
 
 

@@ -64,8 +64,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     host.add_argument("--timeout", type=float, metavar="SECONDS", help="for each call")
     sampling = _sampling_options()
+    stats = argparse.ArgumentParser(add_help=False)
+    stats.add_argument(
+        "--stats", action="store_true", help="print tokens/s and time to first token on stderr"
+    )
 
-    generate = commands.add_parser("generate", parents=[host, sampling], help="answer one prompt")
+    generate = commands.add_parser("generate", parents=[host, sampling, stats], help="answer one prompt")
     generate.add_argument("prompt", help="the question; - reads it from stdin")
     generate.add_argument(
         "--raw", action="store_true", help="no chat template: the model goes on with the text as it is"
@@ -84,7 +88,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     generate.set_defaults(command=_generate)
 
-    chat = commands.add_parser("chat", parents=[host, sampling], help="talk with a model")
+    batch = commands.add_parser(
+        "batch", parents=[host, sampling], help="answer the prompts of a file, when the host has time"
+    )
+    batch.add_argument(
+        "file",
+        help='one JSON object a line: {"prompt": "…"} or {"messages": […]}, options, "custom_id"; - reads stdin',
+    )
+    batch.add_argument(
+        "--logprobs", type=int, metavar="COUNT", help="give each token's logprob, and so many likeliest ones"
+    )
+    batch.set_defaults(command=_batch)
+
+    chat = commands.add_parser("chat", parents=[host, sampling, stats], help="talk with a model")
     chat.add_argument("--system", metavar="TEXT", help="a system message at the start")
     chat.set_defaults(command=_chat)
 
@@ -137,9 +153,6 @@ def _sampling_options() -> argparse.ArgumentParser:
     sampling.add_argument(
         "--priority", choices=get_args(Priority), help="whose turn it is first when calls wait for the model"
     )
-    sampling.add_argument(
-        "--stats", action="store_true", help="print tokens/s and time to first token on stderr"
-    )
     return sampling
 
 
@@ -185,6 +198,21 @@ def _answer(stream: TokenStream, options: argparse.Namespace) -> Generation:
     if options.logprobs is not None:
         print_logprobs(stream.generation)
     return stream.generation
+
+
+def _batch(options: argparse.Namespace) -> None:
+    from mlxbridge.batch import run
+
+    is_stdin = options.file == "-"
+    path = sys.stdin.fileno() if is_stdin else options.file
+    # What is no UTF-8 is the fault of its line alone.
+    with (
+        open(path, encoding="utf-8", errors="surrogateescape", closefd=not is_stdin) as file,
+        _client(options) as client,
+    ):
+        is_answered = run(client, file, _sampling(options))
+    if not is_answered:
+        sys.exit(EXIT_ERROR)
 
 
 def _chat(options: argparse.Namespace) -> None:

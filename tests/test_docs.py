@@ -62,6 +62,7 @@ def test_guest_readme_blocks_run() -> None:
     assert "1, 2, 3" in said[0]
     assert said[1].startswith("b'27' ") or "b'2' " in said[1]
     assert said[2].count("length") + said[2].count("stop") == 3
+    assert "40 of 40: " in said[3] and ": 7 27 + 15 = 42.\n" in said[3]
 
 
 def test_guest_readme_block_that_calls_a_tool_runs(tmp_path: Path) -> None:
@@ -93,13 +94,29 @@ def test_guest_readme_explains_every_option() -> None:
 
 def test_command_line_in_the_guest_readme_names_every_flag() -> None:
     flags: set[str] = set()
-    for command in ("generate", "chat"):
+    for command in ("generate", "chat", "batch"):
         done = subprocess.run(
             [sys.executable, "-m", "mlxbridge", command, "--help"], capture_output=True, text=True, timeout=60
         )
         flags.update(re.findall(r"^  (--[a-z-]+)", done.stdout, re.MULTILINE))
     section = GUEST_README[GUEST_README.index("## Command line") :]
     assert flags - {"--url", "--timeout", "--system"} == set(re.findall(r"(--[a-z-]+)", section))
+
+
+def test_batch_in_the_guest_readme_gives_what_the_readme_says() -> None:
+    section = GUEST_README[GUEST_README.index("`mlxbridge batch` reads") :]
+    given, shown = re.findall(r"^```\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+    with run_host("unix") as host:
+        done = subprocess.run(
+            [sys.executable, "-m", "mlxbridge", "batch", "-"],
+            env={**os.environ, "MLXBRIDGE_URL": host.url},
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    for line, expected in zip(done.stdout.splitlines(), shown.splitlines(), strict=True):
+        assert line.startswith(expected.partition("…")[0])
 
 
 def test_demo_command_answers_and_stops_cleanly() -> None:

@@ -55,7 +55,9 @@ def is_idle(found: dict[str, Any]) -> bool:
 
 def test_host_answers_over_each_transport(host: HostProcess) -> None:
     with host.client(timeout=60) as client:
-        chats: list[Any] = [[{"role": "user", "content": f"What is {number} + 15?"}] for number in range(20, 32)]
+        chats: list[Any] = [
+            [{"role": "user", "content": f"What is {number} + 15?"}] for number in range(20, 32)
+        ]
         found = {outcome.index: outcome.text for outcome in client.generate_many(chats)}
     assert all(str(number + 15) in found[index] for index, number in enumerate(range(20, 32)))
 

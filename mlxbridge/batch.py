@@ -1,0 +1,143 @@
+"""``mlxbridge batch``: prompts from a file, one JSON object a line, and how each of them ended, in the same form."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from time import monotonic
+from typing import TYPE_CHECKING, Any, TextIO, cast
+
+from mlxbridge.answers import plain_error, plain_outcome
+from mlxbridge.errors import BridgeError, UsageError
+
+if TYPE_CHECKING:
+    from mlxbridge.guest.blocking import Client
+    from mlxbridge.types import Options, Request
+
+SHOW_EVERY_S = 0.2
+
+
+def run(client: Client, file: TextIO, options: Options) -> bool:
+    """Print how each prompt of a file ended, as they do, and the progress on stderr.
+
+    Returns:
+        Whether none failed.
+
+    Raises:
+        BridgeError: what ended all of it; what has been printed is good.
+    """
+    progress = Progress(count_lines(file))
+
+    def refuse(number: int, error: BridgeError) -> None:
+        print_line({"line": number, "error": plain_error(error)})
+        progress.add(is_failed=True)
+
+    lines = Lines(file, refuse)
+    try:
+        with client.generate_many(lines, **options) as outcomes:
+            for outcome in outcomes:
+                print_line({**lines.origin_of(outcome.index), **plain_outcome(outcome)})
+                num_tokens = outcome.usage.completion_tokens if outcome.usage is not None else 0
+                progress.add(is_failed=outcome.error is not None, num_tokens=num_tokens)
+    finally:
+        progress.end()
+    return not progress.num_failed
+
+
+def print_line(value: dict[str, Any]) -> None:
+    """One line of output."""
+    print(json.dumps(value, ensure_ascii=False, default=str), flush=True)
+
+
+def count_lines(file: TextIO) -> int | None:
+    """How many prompts a file has; None for a pipe, which is not read twice."""
+    if not file.seekable():
+        return None
+    count = sum(1 for line in file if line.strip())
+    file.seek(0)
+    return count
+
+
+class Lines:
+    """The prompts of a file as ``generate_many`` takes them; knows where those come from that have no outcome yet.
+
+    Args:
+        file: one JSON object a line: a ``mlxbridge.Request``, and maybe a ``custom_id``. Empty lines are skipped.
+        refuse: takes the number, from 1, of each line that is none, and why.
+    """
+
+    def __init__(self, file: TextIO, refuse: Callable[[int, BridgeError], object]) -> None:
+        self._file = file
+        self._refuse = refuse
+        self._origins: dict[int, dict[str, Any]] = {}
+
+    def __iter__(self) -> Iterator[Request]:
+        index = 0
+        for number, line in enumerate(self._file, 1):
+            if not line.strip():
+                continue
+            try:
+                request = parse_line(line)
+            except UsageError as error:
+                self._refuse(number, error)
+                continue
+            origin: dict[str, Any] = {"line": number}
+            if "custom_id" in request:
+                origin["custom_id"] = request.pop("custom_id")
+            self._origins[index] = origin
+            index += 1
+            yield cast("Request", request)
+
+    def origin_of(self, index: int) -> dict[str, Any]:
+        """The line of a prompt, and its ``custom_id`` if it has one; once."""
+        return self._origins.pop(index)
+
+
+def parse_line(line: str) -> dict[str, Any]:
+    """The object on a line.
+
+    Raises:
+        UsageError: there is none.
+    """
+    try:
+        line.encode()  # bytes that are no UTF-8 were read as lone surrogates
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"the line is no JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise UsageError('the line must be an object such as {"prompt": "…"} or {"messages": […]}')
+    return value
+
+
+class Progress:
+    """Counts, and shows the count on stderr: now and then on a terminal, at the end anywhere."""
+
+    def __init__(self, num_total: int | None) -> None:
+        self._num_total = num_total
+        self._num_done = 0
+        self.num_failed = 0
+        self._num_tokens = 0
+        self._started_at = self._shown_at = monotonic()
+        self._is_terminal = sys.stderr is not None and sys.stderr.isatty()
+
+    def add(self, *, is_failed: bool, num_tokens: int = 0) -> None:
+        """One more prompt has ended."""
+        self._num_done += 1
+        self.num_failed += is_failed
+        self._num_tokens += num_tokens
+        if self._is_terminal and monotonic() - self._shown_at > SHOW_EVERY_S:
+            self._shown_at = monotonic()
+            print(f"\r{self}", end="\x1b[K", file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        """Show the last count."""
+        print(f"\r{self}\x1b[K" if self._is_terminal else self, file=sys.stderr)
+
+    def __str__(self) -> str:
+        seconds = monotonic() - self._started_at
+        of = "" if self._num_total is None else f" of {self._num_total}"
+        return (
+            f"{self._num_done}{of} done, {self.num_failed} failed; {self._num_tokens} tokens in {seconds:.1f} s, "
+            f"{self._num_tokens / seconds if seconds else 0:.0f} tokens/s"
+        )
