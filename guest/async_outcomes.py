@@ -67,12 +67,12 @@ class AsyncOutcomes(AsyncIterator[Outcome]):
 
     async def open_calls(self) -> None:
         """Send as many prompts as should be unanswered at a time."""
-        while (part := self._many.next_part(self._link.max_head_bytes)) is not None:
+        while (portion := self._many.next_portion(self._link.max_head_bytes)) is not None:
             left = None if self._deadline is None else max(0.001, self._deadline - self._link.loop.time())
             try:
                 async with asyncio.timeout(left):
                     (call,) = await self._link.open(
-                        "generate_many", [part.params], part.windows, deadline_ms(left)
+                        "generate_many", [portion.params], portion.windows, deadline_ms(left)
                     )
             except TimeoutError as error:
                 if isinstance(error, BridgeError):
@@ -82,7 +82,7 @@ class AsyncOutcomes(AsyncIterator[Outcome]):
                 ) from None
             call.timeout_s = self._timeout
             call.news = self._waiter.wake
-            self._many.begin(part, call)
+            self._many.begin(portion, call)
 
     @property
     def num_done(self) -> int:

@@ -147,9 +147,7 @@ class Collector:
         return logprobs
 
     def _take_parts(self, parts: list[Part]) -> tuple[str, tuple[ToolCall, ...]]:
-        decoded = [decode_part(part) for part in parts]
-        reasoning = "".join(part for part in decoded if isinstance(part, str))
-        tool_calls = tuple(part for part in decoded if isinstance(part, ToolCall))
+        reasoning, tool_calls = read_parts(parts)
         self._reasoning.append(reasoning)
         self._tool_calls += tool_calls
         return reasoning, tool_calls
@@ -179,6 +177,13 @@ class Collector:
             reasoning="".join(self._reasoning),
             tool_calls=tuple(self._tool_calls),
         )
+
+
+def read_parts(parts: list[Part]) -> tuple[str, tuple[ToolCall, ...]]:
+    """The reasoning and the tool calls in parts, as ``check_parts`` lets through."""
+    decoded = [decode_part(part) for part in parts]
+    reasoning = "".join(part for part in decoded if isinstance(part, str))
+    return reasoning, tuple(part for part in decoded if isinstance(part, ToolCall))
 
 
 def read_usage(result: Mapping[str, Any]) -> Usage:

@@ -1,8 +1,9 @@
 """The prompts of one ``generate_many``, as a run of calls of bounded size; does no I/O.
 
-A client opens a call for each part that ``next_part`` gives, and takes the outcomes as they come. A part's answers all
-have credit from the start: what bounds them is that few prompts are unanswered at a time, and that an answer counts as
-one until the application has taken it. So whoever reads slowly is sent no more, and the input is read as it is needed.
+A client opens a call for each portion that ``next_portion`` gives, and takes the outcomes as they come. A portion's
+answers all have credit from the start: what bounds them is that few prompts are unanswered at a time, and that an answer
+counts as one until the application has taken it. So whoever reads slowly is sent no more, and the input is read as it
+is needed.
 """
 
 from __future__ import annotations
@@ -14,33 +15,35 @@ from collections.abc import Iterable, Mapping, Sized
 from typing import Any
 
 from mlxbridge.errors import BridgeError, LimitExceeded, RemoteProtocolError, UsageError
-from mlxbridge.guest.call import Call, read_usage
+from mlxbridge.guest.call import Call, read_parts, read_usage
 from mlxbridge.guest.requests import common_params, request_params, wrong
 from mlxbridge.protocol.codec import EncodeError, encode_plain, make_encoder
 from mlxbridge.protocol.connection import read_error
 from mlxbridge.protocol.limits import MIB, Windows
 from mlxbridge.protocol.logprobs import decode_logprobs
-from mlxbridge.types import ManyPrompt, Options, Outcome
+from mlxbridge.protocol.parts import check_parts
+from mlxbridge.types import ManyPrompt, Options, Outcome, ToolCall
 
-MAX_PART_PROMPTS = 256
-MAX_PART_BYTES = 1 * MIB
+MAX_PORTION_PROMPTS = 256
+MAX_PORTION_BYTES = 1 * MIB
 MAX_UNANSWERED_BYTES = 16 * MIB
-"""Another part is sent while less is unanswered, and fewer than ``MAX_PART_PROMPTS``; a host's batch is never idle for want of prompts."""
+"""Another portion is sent while less is unanswered, and fewer than ``MAX_PORTION_PROMPTS``: one long answer keeps none of the
+later prompts waiting."""
 
 _HEAD_BYTES = 512
 """What a CALL's head has beside its params, at most."""
 
 
-class Part:
+class Portion:
     """Prompts that go in one call, numbered from ``first`` on without gaps."""
 
-    __slots__ = ("call", "first", "num_left", "params", "windows")
+    __slots__ = ("call", "first", "num_left", "num_prompts", "params", "windows")
 
     def __init__(self, first: int, params: Mapping[str, Any], num_prompts: int) -> None:
         self.first = first
         self.params = params
         self.windows = Windows(items=num_prompts, bytes=0)
-        self.num_left = num_prompts
+        self.num_left = self.num_prompts = num_prompts
         self.call: Call | None = None
 
 
@@ -71,7 +74,7 @@ class Many:
         self._held: tuple[dict[str, Any], int] | None = None
         self._is_exhausted = False
         self._refused: deque[Outcome] = deque()
-        self._parts: list[Part] = []
+        self._portions: list[Portion] = []
         # Bytes of those that are unanswered, by index.
         self._unanswered: dict[int, int] = {}
         self._num_bytes = 0
@@ -79,20 +82,20 @@ class Many:
     @property
     def calls(self) -> list[Call]:
         """Those that were begun and have not ended, or have outcomes to take."""
-        return [part.call for part in self._parts if part.call is not None]
+        return [portion.call for portion in self._portions if portion.call is not None]
 
     @property
     def is_done(self) -> bool:
         """Whether every prompt's outcome has been taken."""
-        return self._is_exhausted and not self._parts and not self._refused
+        return self._is_exhausted and not self._portions and not self._refused
 
-    def next_part(self, max_head_bytes: int) -> Part | None:
+    def next_portion(self, max_head_bytes: int) -> Portion | None:
         """What to send next; None if enough is unanswered, or nothing is left that can be sent.
 
         Args:
             max_head_bytes: what the host takes.
         """
-        if len(self._unanswered) >= MAX_PART_PROMPTS or self._num_bytes >= MAX_UNANSWERED_BYTES:
+        if len(self._unanswered) >= MAX_PORTION_PROMPTS or self._num_bytes >= MAX_UNANSWERED_BYTES:
             return None
         room = max_head_bytes - self._common_bytes - _HEAD_BYTES
         first, requests = self._next_index, self._read_requests(room)
@@ -101,13 +104,13 @@ class Many:
         params = {**self._common, "requests": requests}
         if type(seed := params.get("seed")) is int:
             params["seed"] = (seed + first) % (1 << 64)
-        part = Part(first, params, len(requests))
-        self._parts.append(part)
-        return part
+        portion = Portion(first, params, len(requests))
+        self._portions.append(portion)
+        return portion
 
-    def begin(self, part: Part, call: Call) -> None:
-        """A call was opened for a part."""
-        part.call, part.params = call, {}
+    def begin(self, portion: Portion, call: Call) -> None:
+        """A call was opened for a portion."""
+        portion.call, portion.params = call, {}
 
     def take(self) -> Outcome | None:
         """The next outcome that has come, None if none has.
@@ -119,14 +122,14 @@ class Many:
         if self._refused:
             self.num_done += 1
             return self._refused.popleft()
-        for part in self._parts:
-            if part.call is not None and part.call.items:
-                return self._read(part, part.call.items.popleft())
-        for part in list(self._parts):
+        for portion in self._portions:
+            if portion.call is not None and portion.call.items:
+                return self._read(portion, portion.call.items.popleft())
+        for portion in list(self._portions):
             # In this order: another thread may add an item, then the end.
-            if part.call is not None and part.call.ended and not part.call.items:
-                self._parts.remove(part)
-                self._check_end(part, part.call)
+            if portion.call is not None and portion.call.ended and not portion.call.items:
+                self._portions.remove(portion)
+                self._check_end(portion, portion.call)
         return None
 
     def explain(self, error: BridgeError) -> None:
@@ -142,7 +145,7 @@ class Many:
     def _read_requests(self, room: int) -> list[dict[str, Any]]:
         requests: list[dict[str, Any]] = []
         num_bytes = 0
-        while len(requests) < MAX_PART_PROMPTS and num_bytes < MAX_PART_BYTES:
+        while len(requests) < MAX_PORTION_PROMPTS and num_bytes < MAX_PORTION_BYTES:
             try:
                 if (read := self._held or self._read_next(room)) is None:
                     break
@@ -151,7 +154,7 @@ class Many:
                 self._next_index += 1
                 break
             request, size = read
-            if requests and num_bytes + size > min(room, MAX_PART_BYTES):
+            if requests and num_bytes + size > min(room, MAX_PORTION_BYTES):
                 self._held = read
                 break
             self._held = None
@@ -183,21 +186,22 @@ class Many:
 
     # -- receiving ---------------------------------------------------------------------------------------------
 
-    def _read(self, part: Part, item: Any) -> Outcome:
-        index = item.get("index") if isinstance(item, dict) else None
-        if type(index) is not int or index < 0 or part.first + index not in self._unanswered:
+    def _read(self, portion: Portion, item: Any) -> Outcome:
+        number = item.get("index") if isinstance(item, dict) else None
+        index = portion.first + number if type(number) is int and 0 <= number < portion.num_prompts else None
+        if index not in self._unanswered:
             raise RemoteProtocolError("ITEM: an outcome must have the index of a request that has none yet")
-        outcome = read_outcome(part.first + index, item)
-        part.num_left -= 1
+        outcome = read_outcome(index, item)
+        portion.num_left -= 1
         self._num_bytes -= self._unanswered.pop(outcome.index)
         self.num_done += 1
         return outcome
 
-    def _check_end(self, part: Part, call: Call) -> None:
+    def _check_end(self, portion: Portion, call: Call) -> None:
         if call.error is not None:
             raise call.error
-        if part.num_left:
-            raise RemoteProtocolError(f"RESULT: {part.num_left} requests have no outcome")
+        if portion.num_left:
+            raise RemoteProtocolError(f"RESULT: {portion.num_left} requests have no outcome")
 
 
 def read_outcome(index: int, item: Mapping[str, Any]) -> Outcome:
@@ -218,6 +222,7 @@ def read_outcome(index: int, item: Mapping[str, Any]) -> Outcome:
         and all(isinstance(data, bytes) for data in logprobs)
     ):
         raise RemoteProtocolError("ITEM: logprobs must be one byte string a token")
+    reasoning, tool_calls = _read_parts(item.get("parts"))
     ids = array("I", token_ids)
     if sys.byteorder == "big":
         ids.byteswap()
@@ -227,4 +232,16 @@ def read_outcome(index: int, item: Mapping[str, Any]) -> Outcome:
         token_ids=ids.tolist(),
         usage=read_usage(item),
         logprobs=None if logprobs is None else [decode_logprobs(data) for data in logprobs],
+        reasoning=reasoning,
+        tool_calls=tool_calls,
     )
+
+
+def _read_parts(parts: Any) -> tuple[str, tuple[ToolCall, ...]]:
+    if parts is None:
+        return "", ()
+    try:
+        check_parts([parts], 1)
+    except RemoteProtocolError as error:
+        raise RemoteProtocolError("ITEM: parts must be lists of a kind and its fields") from error
+    return read_parts(parts)

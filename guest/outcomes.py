@@ -65,13 +65,13 @@ class Outcomes(Iterator[Outcome]):
                 self._link.wait_any(calls, self._deadline)
 
     def _open_calls(self) -> None:
-        while (part := self._many.next_part(self._link.max_head_bytes)) is not None:
+        while (portion := self._many.next_portion(self._link.max_head_bytes)) is not None:
             left = None if self._deadline is None else max(0.001, self._deadline - monotonic())
             (call,) = self._link.open(
-                "generate_many", [part.params], part.windows, deadline_ms(left), self._deadline
+                "generate_many", [portion.params], portion.windows, deadline_ms(left), self._deadline
             )
             call.timeout_s = self._timeout
-            self._many.begin(part, call)
+            self._many.begin(portion, call)
 
     @property
     def num_done(self) -> int:

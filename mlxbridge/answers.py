@@ -77,6 +77,10 @@ def plain_outcome(outcome: Outcome) -> dict[str, Any]:
         "token_ids": outcome.token_ids,
         "usage": asdict(outcome.usage),
     }
+    if outcome.reasoning:
+        shown["reasoning"] = outcome.reasoning
+    if outcome.tool_calls:
+        shown["tool_calls"] = [asdict(call) for call in outcome.tool_calls]
     if outcome.logprobs is not None:
         shown["logprobs"] = [_plain_choice(token) for token in outcome.logprobs]
     return shown

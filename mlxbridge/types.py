@@ -266,7 +266,7 @@ class Outcome:
     """How one prompt of ``generate_many`` ended; prints as its text.
 
     ``index`` is the prompt's place in the input, from 0. Either ``usage`` is set, as in ``Generation``, or ``error`` says
-    why there is no answer. ``logprobs`` has one entry for each of ``token_ids`` where the prompt asked for it, else it is None.
+    why there is no answer. ``logprobs``, ``reasoning`` and ``tool_calls`` are as in ``Generation``.
     """
 
     index: int
@@ -274,6 +274,8 @@ class Outcome:
     token_ids: list[int] = field(default_factory=list)
     usage: Usage | None = None
     logprobs: list[TokenLogprobs] | None = None
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
     error: BridgeError | None = None
 
     def __str__(self) -> str:

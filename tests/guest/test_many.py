@@ -24,7 +24,7 @@ from mlxbridge.errors import (
     WorkerLost,
 )
 from mlxbridge.guest import many as many_module
-from mlxbridge.guest.many import MAX_PART_PROMPTS
+from mlxbridge.guest.many import MAX_PORTION_PROMPTS
 from mlxbridge.protocol import HostConnection, Limits
 from mlxbridge.protocol.events import CallCancelled, CallOpened, Event
 from tests.guest.script_host import ScriptHost, script_host
@@ -149,7 +149,7 @@ def test_every_prompt_has_one_outcome_with_its_index(ask: Many, answers: Answers
     assert (outcomes.num_done, outcomes.num_total) == (1000, 1000)
     assert sorted(found) == list(range(1000))
     assert all(f"'prompt': 'prompt {index}'" in outcome.text for index, outcome in found.items())
-    assert max(answers.sizes) == MAX_PART_PROMPTS and sum(answers.sizes) == 1000
+    assert max(answers.sizes) == MAX_PORTION_PROMPTS and sum(answers.sizes) == 1000
     assert all(params == {"max_tokens": 5} for params in answers.params)
     one = found[700]
     assert one.token_ids[1] == 70_000 and one.error is None and one.usage is not None
@@ -172,35 +172,35 @@ def test_ten_thousand_prompts_are_read_and_sent_as_they_are_needed(ask: Many, an
         taken += 1
         indices.add(outcome.index)
     assert indices == set(range(10_000))
-    assert most <= 2 * MAX_PART_PROMPTS
-    assert max(answers.sizes) <= MAX_PART_PROMPTS
+    assert most <= 2 * MAX_PORTION_PROMPTS
+    assert max(answers.sizes) <= MAX_PORTION_PROMPTS
 
 
 def test_who_does_not_read_is_sent_no_more(ask: Many, answers: Answers) -> None:
     outcomes = ask(f"{number}" for number in range(5000))
     next(outcomes)
     time.sleep(0.05)  # whatever is under way may come
-    assert sum(answers.sizes) <= 2 * MAX_PART_PROMPTS
+    assert sum(answers.sizes) <= 2 * MAX_PORTION_PROMPTS
     outcomes.close()
     assert list(outcomes) == []
 
 
 def test_one_long_answer_does_not_keep_later_prompts_waiting(ask: Many, answers: Answers) -> None:
-    prompts = ["fine"] * (3 * MAX_PART_PROMPTS)
-    prompts[MAX_PART_PROMPTS // 2] = "hang"  # and with it those before, in the order of this host
+    prompts = ["fine"] * (3 * MAX_PORTION_PROMPTS)
+    prompts[MAX_PORTION_PROMPTS // 2] = "hang"  # and with it those before, in the order of this host
     outcomes = ask(prompts)
     num_done = 0
     with pytest.raises(DeadlineExceeded):
         for _ in ask(prompts, timeout=0.3):
             num_done += 1
-    assert num_done == 3 * MAX_PART_PROMPTS - MAX_PART_PROMPTS // 2 - 1
+    assert num_done == 3 * MAX_PORTION_PROMPTS - MAX_PORTION_PROMPTS // 2 - 1
     outcomes.close()
 
 
-def test_parts_are_bounded_in_bytes_and_so_is_what_is_unanswered(
+def test_portions_are_bounded_in_bytes_and_so_is_what_is_unanswered(
     ask: Many, answers: Answers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(many_module, "MAX_PART_BYTES", 10_000)
+    monkeypatch.setattr(many_module, "MAX_PORTION_BYTES", 10_000)
     monkeypatch.setattr(many_module, "MAX_UNANSWERED_BYTES", 25_000)
     outcomes = ask("x" * 3000 for _ in range(20))
     next(outcomes)
@@ -228,9 +228,18 @@ def test_prompt_may_be_text_ids_a_chat_or_have_options_of_its_own(ask: Many) -> 
 def test_each_part_has_the_seed_of_its_first_prompt(ask: Many, answers: Answers) -> None:
     list(ask(["x"] * 600, seed=(1 << 64) - 200, priority="normal", timeout=9))
     assert answers.params == [
-        {"seed": seed, "priority": "normal"} for seed in ((1 << 64) - 200, 56, 56 + MAX_PART_PROMPTS)
+        {"seed": seed, "priority": "normal"} for seed in ((1 << 64) - 200, 56, 56 + MAX_PORTION_PROMPTS)
     ]
     assert all(deadline is not None and 0 < deadline <= 9000 for deadline in answers.deadlines)
+
+
+def test_reasoning_and_tool_calls_are_told_apart(ask: Many, answers: Answers) -> None:
+    answers.changes = {"parts": [[1, "Hm. "], [2, 0, "id", "add", '{"a": 1}'], [1, "So."], [9]]}
+    plain, apart = sorted(ask(["fine", "garbled"]), key=lambda outcome: outcome.index)
+    assert (plain.reasoning, plain.tool_calls) == ("", ())
+    assert apart.reasoning == "Hm. So."
+    (call,) = apart.tool_calls
+    assert (call.name, call.arguments) == ("add", {"a": 1})
 
 
 def test_bad_prompt_has_an_error_and_ends_no_other(ask: Many) -> None:
@@ -373,7 +382,7 @@ def test_error_that_ends_all_comes_after_what_came_before_and_says_what_is_missi
 def test_error_of_the_input_cancels_and_is_raised(ask: Many, answers: Answers) -> None:
     def prompts() -> Iterator[str]:
         yield "hang"
-        yield from ["fine"] * (MAX_PART_PROMPTS - 1)
+        yield from ["fine"] * (MAX_PORTION_PROMPTS - 1)
         raise KeyError("the file is gone")
 
     outcomes = ask(prompts())
@@ -394,6 +403,8 @@ def test_error_of_the_input_cancels_and_is_raised(ask: Many, answers: Answers) -
         {"token_ids": b"123"},
         {"logprobs": [b"1"]},
         {"logprobs": ["1", "2"]},
+        {"parts": "none"},
+        {"parts": [[1]]},
         {"text": None, "error": "none"},
     ],
 )

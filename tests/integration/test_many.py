@@ -13,7 +13,7 @@ import pytest
 
 from mlxbridge import Client, Outcome, Request
 from mlxbridge.errors import ContextTooLong, DeadlineExceeded, InvalidArgument, WorkerLost
-from mlxbridge.guest.many import MAX_PART_PROMPTS
+from mlxbridge.guest.many import MAX_PORTION_PROMPTS
 from tests.host.engine.tiny import byte_level_tokenizer, save_model, save_tokenizer
 from tests.integration.hosts import TRANSPORTS, HostProcess, run_host
 
@@ -95,7 +95,7 @@ def test_whoever_does_not_read_holds_the_work_back(client: Client) -> None:
     outcomes = client.generate_many((f"{number}" for number in range(2000)), max_tokens=1, ignore_eos=True)
     next(outcomes)
     found = until(client, is_idle)
-    assert found["tokens_total"] - before <= 2 * MAX_PART_PROMPTS
+    assert found["tokens_total"] - before <= 2 * MAX_PORTION_PROMPTS
     assert sum(1 for _ in outcomes) == 1999
     assert outcomes.num_done == 2000
 
@@ -131,7 +131,7 @@ def test_timeout_ends_all_of_it(client: Client) -> None:
     before = figures(client)["expired_total"]
     with pytest.raises(DeadlineExceeded) as caught:
         list(client.generate_many(["hello"] * 500, max_tokens=LONG, ignore_eos=True, timeout=0.3))
-    assert caught.value.details["next_index"] == MAX_PART_PROMPTS
+    assert caught.value.details["next_index"] == MAX_PORTION_PROMPTS
     found = until(client, is_idle)
     assert found["expired_total"] > before
 
