@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from bench.soak.answers import Answer
-from mlxbridge.errors import DeadlineExceeded
+from mlxbridge.errors import DeadlineExceeded, InternalError
 from mlxbridge.host.engine.interface import GenerateRequest
 from mlxbridge.types import TokenLogprob, TokenLogprobs
 
@@ -16,7 +16,8 @@ _FACTS = ("finish_reason", "prompt_tokens", "completion_tokens", "stop_string", 
 
 def differences(answer: Answer, alone: Answer, *, may_be_late: bool = False) -> Iterator[str]:
     """Between an answer in company and the same alone; one that was given up must be a beginning of it."""
-    if (may_be_late and isinstance(answer.error, DeadlineExceeded)) or _reason(answer) == "cancelled":
+    is_late = may_be_late and isinstance(answer.error, DeadlineExceeded)
+    if is_late or _reason(answer) == "cancelled" or _is_ended_by_unread_token(answer, alone):
         yield from _beginning(answer, alone)
     elif type(answer.error) is not type(alone.error):
         yield f"ended with {answer.error!r} after {len(answer.token_ids)}, alone with {alone.error!r}"
@@ -37,6 +38,12 @@ def differences(answer: Answer, alone: Answer, *, may_be_late: bool = False) -> 
     if len(answer.logprobs) not in (0, len(answer.token_ids)) or bool(answer.logprobs) > asked:
         yield f"{len(answer.logprobs)} logprobs for {len(answer.token_ids)} tokens"
     yield from _logprob_differences(answer.logprobs, alone.logprobs)
+
+
+def _is_ended_by_unread_token(answer: Answer, alone: Answer) -> bool:
+    """Whether a row failed alone by reading a token that in company, where it is drawn again, ends the answer."""
+    is_one_longer = len(answer.token_ids) == len(alone.token_ids) + 1
+    return isinstance(alone.error, InternalError) and _reason(answer) == "stop" and is_one_longer
 
 
 def _reason(answer: Answer) -> str | None:

@@ -145,6 +145,9 @@ def test_equal_answers_and_beginnings_are_right() -> None:
     assert list(differences(replace(fault, logprobs=[]), cut)) == []
     assert "failed after 2 tokens, alone after 3" in list(differences(cut, fault))
     assert "given up, tokens part at 1" in "".join(differences(replace(fault, token_ids=[1, 5, 3]), cut))
+    ended = replace(ALONE, usage=usage("stop", stop_string="c"))
+    assert list(differences(ended, replace(cut, logprobs=logprobs(-1, -2)))) == []
+    assert "given up, tokens part at 1" in "".join(differences(replace(ended, token_ids=[1, 5, 3]), cut))
     failed = Answer(error=InternalError("no"))
     assert list(differences(failed, Answer(error=InternalError("no")))) == []
 
