@@ -12,7 +12,7 @@ from mlxbridge import __version__
 from mlxbridge.errors import BridgeError
 from mlxbridge.host.config import DRAIN_TIMEOUT_S, Config, make_config, make_limits
 from mlxbridge.host.daemon import Daemon
-from mlxbridge.host.engine.interface import EngineLimits
+from mlxbridge.host.engine.interface import DEFAULT_SINKS, GROUP_SIZES, KV_BITS, EngineLimits
 
 _LIMITS = EngineLimits()
 
@@ -74,6 +74,29 @@ def cli() -> None:
     "has left, at most 2GB]",
 )
 @click.option(
+    "--kv-bits",
+    type=click.Choice([str(bits) for bits in KV_BITS]),
+    help="Keep each number of keys and values in so many bits. [default: as the model computes them]",
+)
+@click.option(
+    "--kv-group-size",
+    type=click.Choice([str(size) for size in GROUP_SIZES]),
+    help="Numbers that share a scale with --kv-bits. [default: 64, or 32 where 64 does not divide a head]",
+)
+@click.option(
+    "--kv-window",
+    type=click.IntRange(min=1),
+    metavar="TOKENS",
+    help="Let each token see so many, itself and the first ones among them, in answers and prompts of any length. "
+    "[default: all]",
+)
+@click.option(
+    "--kv-sinks",
+    type=click.IntRange(min=0),
+    metavar="TOKENS",
+    help=f"How many of --kv-window are the first ones of all. [default: {DEFAULT_SINKS}]",
+)
+@click.option(
     "--drain-timeout",
     type=click.FloatRange(min=0),
     default=DRAIN_TIMEOUT_S,
@@ -92,6 +115,10 @@ def serve(
     max_waiting: int,
     kv_memory: str | None,
     prefix_cache: str | None,
+    kv_bits: str | None,
+    kv_group_size: str | None,
+    kv_window: int | None,
+    kv_sinks: int | None,
     drain_timeout: float,
     log_level: str,
 ) -> None:
@@ -101,7 +128,14 @@ def serve(
     )
     try:
         limits = make_limits(
-            max_batch=max_batch, max_waiting=max_waiting, kv_memory=kv_memory, prefix_cache=prefix_cache
+            max_batch=max_batch,
+            max_waiting=max_waiting,
+            kv_memory=kv_memory,
+            prefix_cache=prefix_cache,
+            kv_bits=None if kv_bits is None else int(kv_bits),
+            kv_group_size=None if kv_group_size is None else int(kv_group_size),
+            kv_window=kv_window,
+            kv_sinks=kv_sinks,
         )
         config = make_config(
             listens=listens,

@@ -75,19 +75,34 @@ def make_config(
 
 
 def make_limits(
-    *, max_batch: int, max_waiting: int, kv_memory: str | None, prefix_cache: str | None
+    *,
+    max_batch: int,
+    max_waiting: int,
+    kv_memory: str | None,
+    prefix_cache: str | None,
+    kv_bits: int | None = None,
+    kv_group_size: int | None = None,
+    kv_window: int | None = None,
+    kv_sinks: int | None = None,
 ) -> EngineLimits:
     """The limits that the command line gives.
 
     Raises:
-        UsageError: a size is no good.
+        UsageError: a size is no good, or a setting does not go with another.
     """
     kv_bytes = None if kv_memory is None else parse_size("--kv-memory", kv_memory)
     if kv_bytes == 0:
         raise UsageError(f"--kv-memory: 0 leaves no room for any call; {_ADVICE}")
     prefix_bytes = None if prefix_cache is None else parse_size("--prefix-cache", prefix_cache)
     return EngineLimits(
-        max_batch=max_batch, max_waiting=max_waiting, kv_bytes=kv_bytes, prefix_cache_bytes=prefix_bytes
+        max_batch=max_batch,
+        max_waiting=max_waiting,
+        kv_bytes=kv_bytes,
+        prefix_cache_bytes=prefix_bytes,
+        kv_bits=kv_bits,
+        kv_group_size=kv_group_size,
+        kv_window=kv_window,
+        kv_sinks=kv_sinks,
     )
 
 

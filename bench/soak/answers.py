@@ -10,11 +10,11 @@ import mlx.core as mx
 from mlx_lm.generate import generate_step
 from mlx_lm.sample_utils import make_logits_processors
 
-from bench.soak.models import reading_all
+from bench.soak.models import mlx_lm_caches, reading_all
 from bench.soak.requests import Arrival
 from mlxbridge.errors import BridgeError
 from mlxbridge.host.engine.batch import BatchEngine
-from mlxbridge.host.engine.interface import GenerateRequest, Origin, Row
+from mlxbridge.host.engine.interface import EngineLimits, GenerateRequest, Origin, Row
 from mlxbridge.host.engine.loader import LoadedModel
 from mlxbridge.types import TokenLogprobs, Usage
 
@@ -83,7 +83,7 @@ def answer_alone(engine: BatchEngine, request: GenerateRequest) -> Answer:
     return answer
 
 
-def mlx_lm_tokens(loaded: LoadedModel, request: GenerateRequest) -> list[int]:
+def mlx_lm_tokens(loaded: LoadedModel, request: GenerateRequest, limits: EngineLimits) -> list[int]:
     """What mlx_lm's own loop draws for a greedy request, not knowing when to stop."""
     prompt = request.prompt
     ids = loaded.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt or ())
@@ -98,6 +98,12 @@ def mlx_lm_tokens(loaded: LoadedModel, request: GenerateRequest) -> list[int]:
     )
     with reading_all(loaded):  # it reads one token more than it gives
         steps = generate_step(
-            mx.array(ids), loaded.model, max_tokens=request.max_tokens or 1, logits_processors=processors
+            mx.array(ids),
+            loaded.model,
+            max_tokens=request.max_tokens or 1,
+            logits_processors=processors,
+            prompt_cache=mlx_lm_caches(loaded, limits),
+            # Its window hides the sinks from all tokens of a piece but the first.
+            prefill_step_size=2048 if limits.kv_window is None else 1,
         )
         return [int(token) for token, _ in steps]

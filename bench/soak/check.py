@@ -13,15 +13,16 @@ from mlxbridge.host.engine.loader import LoadedModel
 
 
 class Checker:
-    """Has an engine of its own, without a cache of prefixes, on which never more than one request runs.
+    """Has an engine of its own, on which never more than one request runs.
 
     Attributes:
         num_checked_by_mlx_lm: answers that were compared with mlx_lm's own too.
     """
 
-    def __init__(self, loaded: LoadedModel) -> None:
+    def __init__(self, loaded: LoadedModel, limits: EngineLimits) -> None:
         self._loaded = loaded
-        self._engine = BatchEngine(loaded, EngineLimits(prefix_cache_bytes=0))
+        self._limits = limits
+        self._engine = BatchEngine(loaded, limits)
         self.num_checked_by_mlx_lm = 0
 
     def __call__(self, arrival: Arrival, answer: Answer) -> list[str]:
@@ -32,7 +33,7 @@ class Checker:
         found += self._text_differences(request, alone)
         if alone.usage is not None and is_mlx_lm_like(request):
             self.num_checked_by_mlx_lm += 1
-            tokens = mlx_lm_tokens(self._loaded, request)
+            tokens = mlx_lm_tokens(self._loaded, request, self._limits)
             found += mlx_lm_differences(request, alone, tokens, self._loaded.eos_ids)
         return found
 

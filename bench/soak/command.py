@@ -12,7 +12,7 @@ from bench.stats import align
 from mlxbridge.errors import DeadlineExceeded, InternalError
 from mlxbridge.host.engine.interface import EngineLimits
 
-KINDS = ("llama", "gemma3_text", "mamba", "lfm2")
+KINDS = ("llama", "gemma3_text", "mamba", "lfm2", "llama-8-bits", "llama-window")
 # Memory is looked at after each, when nothing is running.
 NUM_WAVES = 8
 # From this wave on, memory in use must not grow.
@@ -109,15 +109,17 @@ def soak(kind: str, limits: EngineLimits, *, kv_rows: int, num_requests: int, se
 
     from bench.soak.answers import answer_together
     from bench.soak.check import Checker
-    from bench.soak.models import make
+    from bench.soak.models import KINDS, make
     from bench.soak.requests import arrivals
     from mlxbridge.host.engine.batch import BatchEngine
+    from mlxbridge.host.engine.cache_choice import choose_caches
     from mlxbridge.host.engine.footprint import measure_footprint
 
     loaded = make(kind)
-    kv_bytes = kv_rows * measure_footprint(loaded.model).row_bytes(1)
+    limits = replace(limits, **KINDS[kind].limits)
+    kv_bytes = kv_rows * measure_footprint(choose_caches(loaded, limits)).row_bytes(1)
     engine = BatchEngine(loaded, replace(limits, kv_bytes=kv_bytes, expected_tokens=EXPECTED_TOKENS))
-    check = Checker(loaded)
+    check = Checker(loaded, EngineLimits(prefix_cache_bytes=0, **KINDS[kind].limits))
     report = Report()
     planned = list(arrivals(num_requests, seed))
     for wave in range(NUM_WAVES):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from math import inf
 from time import monotonic, perf_counter
@@ -13,6 +14,7 @@ import mlx.core as mx
 from mlxbridge.host.engine import attention
 from mlxbridge.host.engine.admission import Admission
 from mlxbridge.host.engine.budget import Step
+from mlxbridge.host.engine.cache_choice import choose_caches
 from mlxbridge.host.engine.call import Call
 from mlxbridge.host.engine.checks import check_request
 from mlxbridge.host.engine.decode import Ready
@@ -47,6 +49,9 @@ class BatchEngine:
 
     Greedy answers equal mlx_lm's own, and a seed gives the same text, whatever else runs. Not thread-safe:
     the thread that made it owns it.
+
+    Attributes:
+        plan: the model, and what its prompts are read into.
     """
 
     def __init__(self, loaded: LoadedModel, limits: EngineLimits = _LIMITS) -> None:
@@ -57,18 +62,21 @@ class BatchEngine:
             limits: how much to take on.
 
         Raises:
-            ModelLoadFailed: the memory that calls may take holds none.
+            ModelLoadFailed: the memory that calls may take holds none, or the model cannot have the caches asked for.
         """
+        attention.install(loaded.model)
+        self.plan = choose_caches(loaded, limits)
+        if self.plan.window is not None:  # what lies before it is forgotten, so that there is always room
+            loaded = replace(loaded, context_length=None)
         self._loaded = loaded
         self._limits = limits
-        self._footprint = measure_footprint(loaded.model)
-        self._facts = facts(loaded, self._footprint)
-        attention.install(loaded.model)
-        self._is_batched = is_exact_in_batches(loaded.model, loaded.vocabulary_size)
+        self._footprint = measure_footprint(self.plan)
+        self._facts = {**facts(loaded, self._footprint), **self.plan.facts()}
+        self._is_batched = is_exact_in_batches(self.plan.small(), loaded.vocabulary_size)
         self._vocabulary = Vocabulary(loaded.tokenizer)
         self._told_answers = ToldAnswers(loaded)
         kv_bytes, prefix_bytes = cache_budgets(limits, self._facts["bytes"])
-        if prefix_bytes and not is_exact_with_prefixes(loaded.model, loaded.vocabulary_size):
+        if prefix_bytes and not is_exact_with_prefixes(self.plan.small(), loaded.vocabulary_size):
             prefix_bytes = 0
         self._prefix_bytes = prefix_bytes
         self._admission = Admission(self._footprint, kv_bytes, expected_tokens=limits.expected_tokens)
@@ -87,8 +95,8 @@ class BatchEngine:
         self._lesson: Callable[[float], Step] | None = None
         self._budget = make_budget(self._limits.prefill_chunk)
         queue: Queue[Call] = Queue(self._loaded.name, max_waiting=self._limits.max_waiting)
-        self._roster = Roster(queue, self._admission, bytes_per_token=self._footprint.token_bytes)
-        self._prefixes = PrefixCache(self._loaded.model, self._prefix_bytes)
+        self._roster = Roster(queue, self._admission)
+        self._prefixes = PrefixCache(self.plan, self._prefix_bytes)
         self._reset()
 
     def submit(self, call: int, request: GenerateRequest, origin: Origin = NOBODY) -> None:
@@ -173,7 +181,7 @@ class BatchEngine:
         return len(self._roster) > 0
 
     def describe(self) -> dict[str, Any]:
-        """Facts about the model, see ``facts.facts``; ``max_batch``; ``batched``, false if calls take turns;
+        """Facts about the model, see ``facts.facts``, and its caches, see ``CachePlan.facts``; ``max_batch``; ``batched``, false if calls take turns;
         ``kv_bytes_budget``, what all running calls' caches may take; ``device_bytes``, see ``memory.device_bytes``.
         """
         return {
@@ -239,7 +247,7 @@ class BatchEngine:
         return rows
 
     def _opens_lane(self, ready: Ready) -> bool:
-        return self._lanes.opens_lane(ready.source.length, self._footprint.token_bytes)
+        return self._lanes.opens_lane(ready.source.length)
 
     def _feed(self, job: Job, token: int, likelihoods: Likelihoods | None) -> Row:
         self._num_tokens += 1
@@ -300,6 +308,7 @@ class BatchEngine:
     def _reset(self) -> None:
         self._lanes = Lanes(
             self._loaded.model,
+            self._footprint,
             is_batched=self._is_batched,
             weight_bytes=self._facts["bytes"],
             leave=self._prefixes.leave,

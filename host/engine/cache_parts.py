@@ -9,11 +9,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.models.cache import make_prompt_cache
 
-from mlxbridge.host.engine.caches import KVCache, RotatingKVCache, leaves
+from mlxbridge.host.engine.cache_plan import CachePlan
+from mlxbridge.host.engine.caches import buffers, in_time, is_growing, is_window, leaves, set_buffers
 
-# Of a run: arrays (layers' keys and values, heads, tokens, head size), one for each kind of head. Of an end: a list of
+# Of a run: arrays (layers' keys and values, heads, tokens, size), one for each kind of buffer. Of an end: a list of
 # arrays for each cache that cannot be cut.
 Content = list[Any]
 
@@ -21,27 +21,26 @@ Content = list[Any]
 class CacheParts:
     """Cuts and builds a model's plain caches.
 
-    All layers' keys and values of a run lie in one array for each kind of head, so that a run is copied at once and
-    not layer by layer.
+    All layers' keys and values of a run lie in one array for each kind of buffer, so that a run is copied at once and
+    not layer by layer. Buffers are of a kind if they differ neither in heads nor size nor dtype.
     """
 
-    def __init__(self, model: Any) -> None:
-        self._model = model
-        # By kind of head: which keys and values its array has, as number of the cache and name of the attribute.
-        self._slots: list[list[tuple[int, str]]] = []
+    def __init__(self, plan: CachePlan) -> None:
+        self._plan = plan
+        # By kind: which buffers its array has, as number of the cache and number among its buffers.
+        self._slots: list[list[tuple[int, int]]] = []
 
     def slabs(self, caches: Sequence[Any], start: int, stop: int) -> list[mx.array]:
-        """Tokens ``start`` to ``stop`` of all rows: by kind of head (keys and values, rows, heads, tokens, head size)."""
-        items = list(leaves(caches))
-        kinds: dict[Any, list[tuple[int, str]]] = {}
-        for place, item in enumerate(items):
-            if type(item) is KVCache and item.keys is not None:
-                for name in ("keys", "values"):
-                    _, num_heads, _, size = (buffer := getattr(item, name)).shape
-                    kinds.setdefault((num_heads, size, buffer.dtype), []).append((place, name))
+        """Tokens ``start`` to ``stop`` of all rows: by kind of buffer (keys and values, rows, heads, tokens, size)."""
+        held = [buffers(item) if is_growing(item) else [] for item in leaves(caches)]
+        kinds: dict[Any, list[tuple[int, int]]] = {}
+        for place, arrays in enumerate(held):
+            for number, array in enumerate(arrays):
+                _, num_heads, _, size = array.shape
+                kinds.setdefault((num_heads, size, array.dtype), []).append((place, number))
         self._slots = list(kinds.values())
         return [
-            mx.stack([getattr(items[place], name)[:, :, start:stop] for place, name in slots])
+            mx.stack([held[place][number][:, :, start:stop] for place, number in slots])
             for slots in self._slots
         ]
 
@@ -49,20 +48,16 @@ class CacheParts:
         """A row's part of slabs, copied."""
         return [mx.contiguous(slab[:, index, :, start:stop]) for slab in slabs]
 
-    def end(self, caches: Sequence[Any], index: int, length: int) -> Content:
+    def end(self, caches: Sequence[Any], index: int) -> Content:
         """One row of the caches that cannot be cut, copied; sliding windows in the order of time."""
         states: Content = []
         # A gather, because a mere copy may keep a buffer that is little larger, and states are small.
         rows = mx.array([index])
         for item in leaves(caches):
-            if type(item) is KVCache:
+            if is_growing(item):
                 continue
-            if type(item) is RotatingKVCache:
-                num_kept = min(length, item.max_size)
-                buffers = [item._temporal_order(each)[:, :, -num_kept:] for each in (item.keys, item.values)]
-            else:
-                buffers = item.cache
-            states.append([None if each is None else mx.take(each, rows, axis=0) for each in buffers])
+            arrays = in_time(item) if is_window(item) else item.cache
+            states.append([None if each is None else mx.take(each, rows, axis=0) for each in arrays])
         return states
 
     def build(self, runs: Sequence[Sequence[Content]], ends: Sequence[Content], length: int) -> list[Any]:
@@ -73,14 +68,17 @@ class CacheParts:
             ends: each row's; none if all caches can be cut.
             length: tokens.
         """
-        caches: list[Any] = make_prompt_cache(self._model)
+        caches = self._plan.make()
         if not length:
             return caches
         items = list(leaves(caches))
+        held: dict[int, dict[int, mx.array]] = {}
         for slots, slab in zip(self._slots, _rows(runs), strict=True):
-            for index, (place, name) in enumerate(slots):
-                setattr(items[place], name, slab[index])
-                items[place].offset = length
+            for index, (place, number) in enumerate(slots):
+                held.setdefault(place, {})[number] = slab[index]
+        for place, arrays in held.items():
+            set_buffers(items[place], [arrays[number] for number in sorted(arrays)])
+            items[place].offset = length
         if ends:
             _restore(items, ends, length)
         return caches
@@ -110,13 +108,13 @@ def _joined(row: Sequence[Content]) -> list[mx.array]:
 
 def _restore(items: Iterable[Any], ends: Sequence[Content], length: int) -> None:
     """Put rows' states side by side into empty caches; as new arrays, since caches assign to parts of theirs."""
-    kept = (item for item in items if type(item) is not KVCache)
+    kept = (item for item in items if not is_growing(item))
     for item, *states in zip(kept, *ends, strict=True):
         merged = [
             None if parts[0] is None else mx.concatenate(list(parts), axis=0)
             for parts in zip(*states, strict=True)
         ]
-        if type(item) is RotatingKVCache:
+        if is_window(item):
             item.keys, item.values = merged
             item.offset, item._idx = length, item.keys.shape[2]
         else:

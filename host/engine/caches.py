@@ -1,4 +1,4 @@
-"""The caches that prompts are read into: mlx_lm's own, plain ones, of one row or of several that began together."""
+"""The caches that prompts are read into: plain ones, mlx_lm's or in their manner, of one row or of several that began together."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import mlx.core as mx
 from mlx_lm.models import cache as mlx_lm_cache
+
+from mlxbridge.host.engine.quantized_cache import QuantizedCache
+from mlxbridge.host.engine.window_cache import WindowCache
 
 # The stubs of mlx_lm know no types.
 _caches: Any = mlx_lm_cache
@@ -23,25 +27,57 @@ def leaves(caches: Iterable[Any]) -> Iterable[Any]:
         yield from leaves(item.caches) if isinstance(item, CacheList) else (item,)
 
 
+def is_growing(item: Any) -> bool:
+    """Whether a plain cache has keys and values over all tokens, so that any length of them can be cut off."""
+    return type(item) in (KVCache, QuantizedCache)
+
+
+def is_window(item: Any) -> bool:
+    """Whether a plain cache has a sliding window that shows each token what it would see alone."""
+    return type(item) is WindowCache or (type(item) is RotatingKVCache and item.keep == 0)
+
+
+def in_time(window: Any) -> list[mx.array]:
+    """Keys and values of a plain sliding window, oldest first: (rows, heads, ``max_size`` or fewer, size) each."""
+    kept = []
+    for buffer in buffers(window):
+        buffer = window._temporal_order(buffer)
+        if (surplus := buffer.shape[2] - window.max_size) > 0:
+            buffer = window._trim(surplus, buffer)
+        kept.append(buffer)
+    return kept
+
+
+def buffers(item: Any) -> list[mx.array]:
+    """The arrays that hold a cache's keys, then those of its values, (rows, heads, places, …) each; none while it is empty."""
+    if item.keys is None:
+        return []
+    return [*item.keys, *item.values] if isinstance(item.keys, tuple) else [item.keys, item.values]
+
+
+def set_buffers(item: Any, arrays: Sequence[mx.array]) -> None:
+    """Put such arrays in."""
+    half = len(arrays) // 2
+    item.keys, item.values = arrays if half == 1 else (tuple(arrays[:half]), tuple(arrays[half:]))
+
+
 def can_be_batched(caches: Sequence[Any]) -> bool:
     """Whether ``RowCaches`` knows what to do with a model's plain caches."""
-    return all(
-        type(item) in (KVCache, ArraysCache) or (type(item) is RotatingKVCache and item.keep == 0)
-        for item in leaves(caches)
-    )
+    return all(is_growing(item) or is_window(item) or type(item) is ArraysCache for item in leaves(caches))
 
 
 def can_be_padded(caches: Sequence[Any]) -> bool:
     """Whether prompts of unequal length can be read together: nothing after a prompt's end may change its cache."""
-    return all(type(item) is KVCache for item in leaves(caches))
+    return all(is_growing(item) for item in leaves(caches))
 
 
 def kv_bytes(caches: Sequence[Any]) -> int:
     """Bytes that a token takes in the buffers that grow with the length, for one row; 0 while they are empty."""
     return sum(
-        (item.keys.nbytes + item.values.nbytes) // (item.keys.shape[0] * item.keys.shape[2])
+        buffer.nbytes // (buffer.shape[0] * buffer.shape[2])
         for item in leaves(caches)
-        if isinstance(item, KVCache) and item.keys is not None
+        if is_growing(item)
+        for buffer in buffers(item)
     )
 
 
@@ -72,9 +108,9 @@ def row_of(item: Any, index: int, length: int) -> Any:
     if isinstance(item, ArraysCache):
         return item.extract(index) if not item.empty() else ArraysCache(len(item.cache))
     row = copy.copy(item)
-    if item.keys is not None:
-        row.keys, row.values = item.keys[index : index + 1], item.values[index : index + 1]
-    if type(item) is KVCache:
+    if not item.empty():
+        set_buffers(row, [buffer[index : index + 1] for buffer in buffers(item)])
+    if is_growing(item):
         row.offset = length
     return row
 
@@ -85,12 +121,12 @@ def reserve(caches: Sequence[Any], num_tokens: int, capacity: int) -> None:
     By themselves mlx_lm's grow by 256 tokens, and each time copy all there is.
     """
     for item in leaves(caches):
-        if type(item) is KVCache and (item.keys is None or item.keys.shape[2] < num_tokens):
+        if is_growing(item) and (item.empty() or buffers(item)[0].shape[2] < num_tokens):
             item.step = capacity - item.offset
 
 
 def unreserve(caches: Sequence[Any]) -> None:
     """Let buffers grow by themselves again."""
     for item in leaves(caches):
-        if type(item) is KVCache:
+        if is_growing(item):
             item.step = KVCache.step

@@ -7,12 +7,13 @@ because rounding alone changes them where two are nearly equally likely.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.models.cache import make_prompt_cache
 
-from mlxbridge.host.engine.caches import Source, can_be_batched, row_of
+from mlxbridge.host.engine.cache_plan import CachePlan
+from mlxbridge.host.engine.caches import KVCache, Source, can_be_batched, row_of
 from mlxbridge.host.engine.prefix_cache import BLOCK_TOKENS, PrefixCache
 from mlxbridge.host.engine.prefix_tree import pack
 from mlxbridge.host.engine.reading import Group, Reading
@@ -25,31 +26,33 @@ _TOLERANCE = {mx.float32: 1e-2}
 _LOW_PRECISION_TOLERANCE = 0.2
 
 _LENGTHS = (21, 2, 9, 12)
+_PIECES = (5, 1, 13, 6)
+_LATER = 37
 
 
-def is_exact_in_batches(model: Any, vocabulary_size: int) -> bool:
+def is_exact_in_batches(plan: CachePlan, vocabulary_size: int) -> bool:
     """Run the model on a few tokens, alone and in a batch that rows join and leave."""
-    if not can_be_batched(make_prompt_cache(model)):
+    if not can_be_batched(plan.make()):
         return False
     prompts = [[(7 * row + 3 * i + 1) % vocabulary_size for i in range(n)] for row, n in enumerate(_LENGTHS)]
     try:
         return all(
-            _is_close(alone, batched)
-            for alone, batched in zip(_alone(model, prompts), _batched(model, prompts), strict=True)
+            _is_close(alone, batched, is_rough=plan.quantization is not None)
+            for alone, batched in zip(_alone(plan, prompts), _batched(plan, prompts), strict=True)
         )
     except Exception:  # whatever a model stumbles over, it was not made for this
         return False
 
 
-def is_exact_with_prefixes(model: Any, vocabulary_size: int) -> bool:
+def is_exact_with_prefixes(plan: CachePlan, vocabulary_size: int) -> bool:
     """Read one prompt, and go on from what is cached of it with another; a state outside the caches would show."""
-    prefixes = PrefixCache(model, 1 << 40)
+    prefixes = PrefixCache(plan, 1 << 40)
     prompt = [(7 * i + 1) % vocabulary_size for i in range(2 * BLOCK_TOKENS - 9)]
 
     def read(length: int) -> tuple[int, list[Any]]:
         tokens = pack(prompt[:length])
         prefix = prefixes.find("", tokens)
-        group = Group(model, prefixes, [Reading(prompt[:length], "", tokens, prefix, [Job(prompt, 1)])])
+        group = Group(plan.model, prefixes, [Reading(prompt[:length], "", tokens, prefix, [Job(prompt, 1)])])
         while group.num_left:
             group.read(length)
         prefixes.commit()
@@ -58,32 +61,75 @@ def is_exact_with_prefixes(model: Any, vocabulary_size: int) -> bool:
 
     try:
         read(BLOCK_TOKENS + 5)
-        _read(model, prompt[:9])  # what a model keeps outside its caches is now another prompt's
+        _read(plan, prompt[:9])  # what a model keeps outside its caches is now another prompt's
         num_cached, caches = read(len(prompt) - 1)
-        cached = _forward(model, prompt[-1:], caches)
-        alone = _forward(model, prompt[-1:], _read(model, prompt))
-        return num_cached >= BLOCK_TOKENS and _is_close(alone, cached)
+        cached = _forward(plan, prompt[-1:], caches)
+        alone = _forward(plan, prompt[-1:], _read(plan, prompt))
+        return num_cached >= BLOCK_TOKENS and _is_close(alone, cached, is_rough=plan.quantization is not None)
     except Exception:  # as above
         return False
+
+
+def is_exact_in_pieces(plan: CachePlan, vocabulary_size: int) -> bool:
+    """Read one prompt in pieces, and another time token by token: what a window hides, it hides in both."""
+    prompt = [(7 * i + 1) % vocabulary_size for i in range(sum(_PIECES))]
+
+    def read(lengths: Iterable[int]) -> mx.array:
+        caches, start = plan.make(), 0
+        for length in lengths:
+            logits: mx.array = plan.model(mx.array([prompt[start : start + length]]), cache=caches)
+            start += length
+        return logits[:, -1, :]
+
+    try:
+        return _is_close(read([1] * len(prompt)), read(_PIECES))
+    except Exception:  # as above
+        return False
+
+
+def has_relative_positions(plan: CachePlan, vocabulary_size: int) -> bool:
+    """Whether a prompt means the same if all its tokens stand further on; those of a learned table, which ends, do not."""
+    prompt = mx.array([[(7 * i + 1) % vocabulary_size for i in range(_LENGTHS[0])]])
+    caches = plan.make()
+    try:
+        first = plan.model(prompt, cache=caches)
+        later = plan.model(prompt, cache=[_Later() for _ in caches])
+        return _is_close(first[:, -1, :], later[:, -1, :])
+    except Exception:  # as above
+        return False
+
+
+class _Later(KVCache):  # type: ignore[misc]
+    """A cache of one layer for one piece that does not begin at position 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.offset = _LATER
+
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+        return keys, values
+
+    def make_mask(self, num_tokens: int, **options: Any) -> Any:
+        return KVCache().make_mask(num_tokens, **options)
 
 
 # Four steps: rows 0 and 1 begin, 2 joins, 1 leaves and 3 takes its place, 0 leaves and the rest move together.
 _STEPS = ((0, 1), (0, 1, 2), (0, 3, 2), (3, 2))
 
 
-def _alone(model: Any, prompts: list[list[int]]) -> list[mx.array]:
-    caches = [_read(model, prompt) for prompt in prompts]
+def _alone(plan: CachePlan, prompts: list[list[int]]) -> list[mx.array]:
+    caches = [_read(plan, prompt) for prompt in prompts]
     logits = []
     for rows in _STEPS:
-        logits.append(mx.concatenate([_forward(model, [prompts[row][-1]], caches[row]) for row in rows]))
+        logits.append(mx.concatenate([_forward(plan, [prompts[row][-1]], caches[row]) for row in rows]))
     return logits
 
 
-def _batched(model: Any, prompts: list[list[int]]) -> list[mx.array]:
+def _batched(plan: CachePlan, prompts: list[list[int]]) -> list[mx.array]:
     caches, logits = RowCaches(), []
 
     def place(rows: list[int], places: list[int]) -> None:
-        caches.place([Source(_read(model, prompts[row]), 0, len(prompts[row]) - 1) for row in rows], places)
+        caches.place([Source(_read(plan, prompts[row]), 0, len(prompts[row]) - 1) for row in rows], places)
 
     place([0, 1], [0, 1])
     for step, rows in enumerate(_STEPS):
@@ -95,24 +141,26 @@ def _batched(model: Any, prompts: list[list[int]]) -> list[mx.array]:
         elif step == 3:
             caches.give_up(0)
             caches.take([1, 2])
-        logits.append(_forward(model, [prompts[row][-1] for row in rows], caches.layers))
+        logits.append(_forward(plan, [prompts[row][-1] for row in rows], caches.layers))
         caches.advance()
     return logits
 
 
-def _read(model: Any, prompt: list[int]) -> list[Any]:
-    caches: list[Any] = make_prompt_cache(model)
-    model(mx.array([prompt[:-1]]), cache=caches)
+def _read(plan: CachePlan, prompt: list[int]) -> list[Any]:
+    caches = plan.make()
+    plan.model(mx.array([prompt[:-1]]), cache=caches)
     return caches
 
 
-def _forward(model: Any, tokens: list[int], caches: list[Any]) -> mx.array:
-    logits: mx.array = model(mx.array(tokens)[:, None], cache=caches)[:, -1, :]
+def _forward(plan: CachePlan, tokens: list[int], caches: list[Any]) -> mx.array:
+    logits: mx.array = plan.model(mx.array(tokens)[:, None], cache=caches)[:, -1, :]
     return logits
 
 
-def _is_close(alone: mx.array, batched: mx.array) -> bool:
-    tolerance = _TOLERANCE.get(alone.dtype, _LOW_PRECISION_TOLERANCE)
-    alone, batched = alone.astype(mx.float32), batched.astype(mx.float32)
-    difference = mx.sqrt(mx.mean(mx.square(alone - batched), axis=-1))
+def _is_close(alone: mx.array, other: mx.array, *, is_rough: bool = False) -> bool:
+    tolerance = (
+        _LOW_PRECISION_TOLERANCE if is_rough else _TOLERANCE.get(alone.dtype, _LOW_PRECISION_TOLERANCE)
+    )
+    alone, other = alone.astype(mx.float32), other.astype(mx.float32)
+    difference = mx.sqrt(mx.mean(mx.square(alone - other), axis=-1))
     return bool(mx.all(difference <= tolerance * mx.std(alone, axis=-1)).item())

@@ -8,8 +8,8 @@ from typing import Any
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
-from mlx_lm.models.cache import make_prompt_cache
 
+from mlxbridge.host.engine.cache_plan import CachePlan
 from mlxbridge.host.engine.caches import ArraysCache, RotatingKVCache, leaves
 
 # Buffers grow by so many places at a time, ours as mlx_lm's.
@@ -36,24 +36,26 @@ class Footprint:
         """What does not grow any more once the windows are full."""
         return self.fixed_bytes + sum(size * per_token for size, per_token in self.windows)
 
+    def held_bytes(self, num_tokens: int) -> int:
+        """Bytes of keys and values that so many tokens of one row, or as many places, are seen with."""
+        return num_tokens * self.token_bytes + sum(
+            min(num_tokens, size) * per_token for size, per_token in self.windows
+        )
+
     def row_bytes(self, num_tokens: int) -> int:
         """Bytes of buffers that hold so many tokens of one row, or as many places; with the room to grow."""
         places = (num_tokens // _GROWTH + 1) * _GROWTH
-        return (
-            self.fixed_bytes
-            + places * self.token_bytes
-            + sum(min(places, size) * per_token for size, per_token in self.windows)
-        )
+        return self.fixed_bytes + self.held_bytes(places)
 
     def most_tokens(self, budget: int) -> int:
         """How many tokens one row may have for its buffers to stay within ``budget`` bytes; 0 if none fits."""
         return max(0, bisect_right(range(_ENDLESS), budget, key=self.row_bytes) - 1)
 
 
-def measure_footprint(model: Any) -> Footprint:
+def measure_footprint(plan: CachePlan) -> Footprint:
     """Run one token through a model, and look at its caches."""
-    caches = make_prompt_cache(model)
-    mx.eval(model(mx.zeros((1, 1), dtype=mx.int32), cache=caches))
+    caches = plan.make()
+    mx.eval(plan.model(mx.zeros((1, 1), dtype=mx.int32), cache=caches))
     growing, fixed = 0, 0
     windows: dict[int, int] = {}
     for cache in leaves(caches):

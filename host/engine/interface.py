@@ -14,6 +14,9 @@ MAX_TOP_LOGPROBS = 20
 DEFAULT_CONTEXT_SIZE = 20
 # Wherever calls wait, one guest may have so many times as much waiting as may still come.
 GUEST_SHARE = 3
+KV_BITS = (8, 4)
+GROUP_SIZES = (128, 64, 32)
+DEFAULT_SINKS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,9 +34,13 @@ class EngineLimits:
         prefill_chunk: prompt tokens read in one step while answers are running, at most; without running answers
             eight times as many. How many it is depends on what steps take; on CUDA pieces have sizes of their own, see
             ``shapes``.
+        kv_bits: of each number of keys and values over all tokens, 8 or 4; None: as the model computes them.
+        kv_group_size: numbers that share a scale and a bias, 128, 64 or 32; None: 64, or 32 where 64 does not divide a head.
+        kv_window: tokens that each token sees, itself and the first ones among them; None: all.
+        kv_sinks: how many of these are the first ones of all; None: ``DEFAULT_SINKS``.
 
     Raises:
-        UsageError: a number is none, or too small; ``details["field"]`` names it.
+        UsageError: a number is none, or too small, or does not go with another; ``details["field"]`` names it.
     """
 
     max_batch: int = 64
@@ -42,6 +49,10 @@ class EngineLimits:
     expected_tokens: int = 512
     prefix_cache_bytes: int | None = None
     prefill_chunk: int = 512
+    kv_bits: int | None = None
+    kv_group_size: int | None = None
+    kv_window: int | None = None
+    kv_sinks: int | None = None
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
@@ -52,6 +63,27 @@ class EngineLimits:
                 raise UsageError(
                     f"{name} must be a whole number from {least}, not {value!r}", details={"field": name}
                 )
+        self._check_kv()
+
+    def _check_kv(self) -> None:
+        def refuse(name: str, why: str) -> None:
+            raise UsageError(f"{name} {why}", details={"field": name})
+
+        if self.kv_bits not in (None, *KV_BITS):
+            refuse("kv_bits", f"must be 8 or 4, not {self.kv_bits}")
+        if self.kv_group_size not in (None, *GROUP_SIZES):
+            refuse("kv_group_size", f"must be 128, 64 or 32, not {self.kv_group_size}")
+        if self.kv_group_size is not None and self.kv_bits is None:
+            refuse("kv_group_size", "is for kv_bits, which is not given")
+        if self.kv_window is None:
+            if self.kv_sinks is not None:
+                refuse("kv_sinks", "is for kv_window, which is not given")
+            return
+        if self.kv_bits is not None:
+            refuse("kv_bits", "does not go with kv_window: a window is not quantized")
+        sinks = DEFAULT_SINKS if self.kv_sinks is None else self.kv_sinks
+        if 2 * sinks > self.kv_window:
+            refuse("kv_window", f"must be at least twice kv_sinks, {sinks}, not {self.kv_window}")
 
 
 _LEAST = {
@@ -61,8 +93,12 @@ _LEAST = {
     "expected_tokens": 1,
     "prefix_cache_bytes": 0,
     "prefill_chunk": 1,
+    "kv_bits": 1,
+    "kv_group_size": 1,
+    "kv_window": 1,
+    "kv_sinks": 0,
 }
-_MAY_BE_NONE = {"kv_bytes", "prefix_cache_bytes"}
+_MAY_BE_NONE = {"kv_bytes", "prefix_cache_bytes", "kv_bits", "kv_group_size", "kv_window", "kv_sinks"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

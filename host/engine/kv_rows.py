@@ -12,7 +12,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from mlxbridge.host.engine.caches import KVCache, Source
+from mlxbridge.host.engine.caches import KVCache, Source, buffers, set_buffers
 from mlxbridge.host.engine.layout import Layout
 
 # Buffers grow by so many places, as mlx_lm's do.
@@ -67,6 +67,13 @@ class Block:
                 found.append((index, place, 1))
         return found
 
+    def write(self, rows: mx.array, buffer: mx.array, start: int) -> None:
+        """Put aligned rows, or a part of them all, into their places in a buffer, from ``start`` on."""
+        stop = start + rows.shape[2]
+        for first, place, count in self.runs():
+            part = rows if count == rows.shape[0] else rows[first : first + count]
+            buffer[place : place + count, :, start:stop] = part
+
 
 def blocks_of(sources: Sequence[Source], places: Sequence[int]) -> list[Block]:
     """Newcomers by the caches they come from."""
@@ -92,7 +99,7 @@ class KVRows(KVCache):  # type: ignore[misc]
         self.keys: mx.array | None = None
         self.values: mx.array | None = None
         self.layout = layout
-        self.latest: tuple[mx.array, mx.array] | None = None
+        self.latest: tuple[Any, Any] | None = None
         self._end = layout.end
 
     @property
@@ -107,8 +114,8 @@ class KVRows(KVCache):  # type: ignore[misc]
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         """Append one step's keys and values; return all."""
         start, self._end = self._end, self._end + keys.shape[2]
-        self.keys = _reserve(self.keys, keys, start, self._end)
-        self.values = _reserve(self.values, values, start, self._end)
+        self.keys = self._reserve(self.keys, keys, start, self._end)
+        self.values = self._reserve(self.values, values, start, self._end)
         self.keys[..., start : self._end, :] = keys
         self.values[..., start : self._end, :] = values
         self.latest = self.keys[..., : self._end, :], self.values[..., : self._end, :]
@@ -125,6 +132,10 @@ class KVRows(KVCache):  # type: ignore[misc]
             return super().make_mask(num_tokens, return_array=return_array, window_size=window_size)
         return self.layout.mask(self._end, num_tokens, window_size)
 
+    def keys_and_values(self) -> tuple[Any, Any] | None:
+        """What ``update_and_fetch`` returned last; layers that share one layer's keys and values ask for it."""
+        return self.latest
+
     def place(self, newcomers: Sequence[tuple[Any, Block]]) -> None:
         """Write rows of this layer's plain caches into their places, new ones at the end among them.
 
@@ -132,64 +143,92 @@ class KVRows(KVCache):  # type: ignore[misc]
         """
         end, self._end = self._end, self.layout.end
         self.latest = None
-        filled = [(item, block) for item, block in newcomers if item.keys is not None and block.width]
+        filled = [
+            (self._arrays(item), block) for item, block in newcomers if not item.empty() and block.width
+        ]
         if filled:
-            self.keys = self._place(self.keys, [(item.keys, block) for item, block in filled], end)
-            self.values = self._place(self.values, [(item.values, block) for item, block in filled], end)
-        elif self.keys is not None and self.values is not None:
-            self.keys = self._make_room(self.keys, self.keys, end)
-            self.values = self._make_room(self.values, self.values, end)
+            old: Sequence[mx.array | None] = buffers(self) or [None] * len(filled[0][0])
+            rows = zip(*(arrays for arrays, _ in filled), strict=True)
+            blocks = [block for _, block in filled]
+            placed = (
+                self._place(buffer, arrays, blocks, end) for buffer, arrays in zip(old, rows, strict=True)
+            )
+            set_buffers(self, list(placed))
+        elif not self.empty():
+            set_buffers(self, [self._make_room(buffer, buffer, end) for buffer in buffers(self)])
 
     def take(self, places: Sequence[int], trim: int) -> None:
         """Keep these places, in this order, without the first ``trim`` of each row."""
         end, self._end = self._end, self.layout.end
         self.latest = None
-        if self.keys is not None and self.values is not None:
+        if not self.empty():
             index = mx.array(list(places))
-            self.keys = mx.take(self.keys[..., trim:end, :], index, axis=0)
-            self.values = mx.take(self.values[..., trim:end, :], index, axis=0)
+            set_buffers(self, [mx.take(buffer[..., trim:end, :], index, axis=0) for buffer in buffers(self)])
+
+    def row(self, place: int) -> Any:
+        """A row as a plain cache, to be read before the next step; it shares the buffers' memory."""
+        row = self._plain()
+        if not self.empty():
+            row.offset = self._end - self.layout.padding[place]
+            parts = [
+                buffer[place : place + 1, :, self._end - row.offset : self._end] for buffer in buffers(self)
+            ]
+            set_buffers(row, parts)
+        return row
+
+    def _plain(self) -> Any:
+        return KVCache()
+
+    def _arrays(self, item: Any) -> list[mx.array]:
+        """What a plain cache of this layer's kind holds, (rows, heads, tokens or more, size) each."""
+        return buffers(item)
 
     def _place(
-        self, buffer: mx.array | None, newcomers: Sequence[tuple[mx.array, Block]], end: int
+        self, buffer: mx.array | None, sources: Sequence[mx.array], blocks: Sequence[Block], end: int
     ) -> mx.array:
         layout = self.layout
-        if buffer is None and len(newcomers) == 1:
-            source, block = newcomers[0]
+        if buffer is None and len(blocks) == 1:
+            source, block = sources[0], blocks[0]
             if block.places == list(range(len(layout.padding))) and block.width == layout.end:
-                return _reserve(block.aligned(source), source, layout.end, layout.end + 1)
-        buffer = self._make_room(buffer, newcomers[0][0], end)
-        for source, block in newcomers:
-            rows, width = block.aligned(source), block.width
-            for first, place, count in block.runs():
-                part = rows if count == rows.shape[0] else rows[first : first + count]
-                buffer[place : place + count, :, layout.end - width : layout.end] = part
+                return self._reserve(block.aligned(source), source, layout.end, layout.end + 1)
+        buffer = self._make_room(buffer, sources[0], end)
+        for source, block in zip(sources, blocks, strict=True):
+            block.write(block.aligned(source), buffer, layout.end - block.width)
         return buffer
 
     def _make_room(self, buffer: mx.array | None, like: mx.array, end: int) -> mx.array:
         """A buffer with a place for each row of the layout, ``buffer`` (filled up to ``end``) right-aligned in it."""
         layout = self.layout
-        num_rows, (_, heads, _, size) = len(layout.padding), like.shape
         if buffer is None:
-            return mx.zeros((num_rows, heads, _capacity(layout.end), size), like.dtype)
+            return self._new_buffer(like, self._capacity(layout.end))
         if layout.end > end:  # a newcomer is the longest: all others move
-            moved = mx.zeros((buffer.shape[0], heads, _capacity(layout.end), size), buffer.dtype)
+            rows, heads, _, size = buffer.shape
+            moved = mx.zeros((rows, heads, self._capacity(layout.end), size), buffer.dtype)
             moved[..., layout.end - end : layout.end, :] = buffer[..., :end, :]
             buffer = moved
-        if num_rows > buffer.shape[0]:
-            more = mx.zeros((num_rows - buffer.shape[0], heads, buffer.shape[2], size), buffer.dtype)
-            buffer = mx.concatenate([buffer, more], axis=0)
-        return buffer
+        return self._with_rows(buffer)
 
+    def _new_buffer(self, like: mx.array, num_places: int) -> mx.array:
+        """So many empty places for each row of the layout."""
+        _, heads, _, size = like.shape
+        return mx.zeros((len(self.layout.padding), heads, num_places, size), like.dtype)
 
-def _capacity(end: int) -> int:
-    return (end // _GROWTH + 1) * _GROWTH + _ODD
+    def _with_rows(self, buffer: mx.array) -> mx.array:
+        """A buffer with at least a row for each of the layout."""
+        num_rows, heads, num_places, size = buffer.shape
+        if (num_new := len(self.layout.padding) - num_rows) <= 0:
+            return buffer
+        return mx.concatenate([buffer, mx.zeros((num_new, heads, num_places, size), buffer.dtype)], axis=0)
 
+    def _reserve(self, buffer: mx.array | None, like: mx.array, start: int, end: int) -> mx.array:
+        """A buffer of at least ``end`` places, ``buffer`` (filled up to ``start``) at its beginning."""
+        if buffer is not None and buffer.shape[2] >= end:
+            return buffer
+        rows, heads, _, size = like.shape if buffer is None else buffer.shape
+        if buffer is None:
+            return mx.zeros((rows, heads, self._capacity(end), size), like.dtype)
+        room = mx.zeros((rows, heads, self._capacity(end) - start, size), buffer.dtype)
+        return mx.concatenate([buffer[..., :start, :], room], axis=2)
 
-def _reserve(buffer: mx.array | None, like: mx.array, start: int, end: int) -> mx.array:
-    if buffer is not None and buffer.shape[2] >= end:
-        return buffer
-    rows, heads, _, size = like.shape if buffer is None else buffer.shape
-    if buffer is None:
-        return mx.zeros((rows, heads, _capacity(end), size), like.dtype)
-    room = mx.zeros((rows, heads, _capacity(end) - start, size), buffer.dtype)
-    return mx.concatenate([buffer[..., :start, :], room], axis=2)
+    def _capacity(self, end: int) -> int:
+        return (end // _GROWTH + 1) * _GROWTH + _ODD

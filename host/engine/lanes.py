@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from mlxbridge.host.engine.admission import LaneSize
-from mlxbridge.host.engine.caches import Source, kv_bytes
+from mlxbridge.host.engine.caches import Source
 from mlxbridge.host.engine.decode import Draw, Lane, Leave, Ready
+from mlxbridge.host.engine.footprint import Footprint
 from mlxbridge.host.engine.rows import Job
 
 MAX_LANES = 4
@@ -19,17 +20,17 @@ _LEAST_LANE_BYTES = 64 << 20
 L = TypeVar("L")
 
 
-def padding_bytes(lane: tuple[int, int], num_cached: int, bytes_per_token: int) -> int:
+def padding_bytes(lane: tuple[int, int], num_cached: int, footprint: Footprint) -> int:
     """What a lane would read in vain, each step, if a row joined.
 
     Args:
         lane: its places and their length in tokens.
         num_cached: the row's length in tokens.
-        bytes_per_token: of keys and values, over all layers.
+        footprint: what the tokens of a row take.
     """
     num_places, end = lane
-    longest = max(end, num_cached)
-    return ((num_places + 1) * longest - num_places * end - num_cached) * bytes_per_token
+    held = footprint.held_bytes
+    return (num_places + 1) * held(max(end, num_cached)) - num_places * held(end) - held(num_cached)
 
 
 @dataclass(slots=True)
@@ -53,8 +54,11 @@ class Lanes:
     is not exact gets a lane for each row.
     """
 
-    def __init__(self, model: Any, *, is_batched: bool, weight_bytes: int, leave: Leave) -> None:
+    def __init__(
+        self, model: Any, footprint: Footprint, *, is_batched: bool, weight_bytes: int, leave: Leave
+    ) -> None:
         self._model = model
+        self._footprint = footprint
         self._leave = leave
         self._is_batched = is_batched
         self._lane_bytes = max(weight_bytes, _LEAST_LANE_BYTES)
@@ -74,17 +78,16 @@ class Lanes:
         """What the lanes hold."""
         return [LaneSize(lane.num_places, lane.end, lane.num_left) for lane in self._lanes]
 
-    def preview(self, joining: Iterable[tuple[int, int]], bytes_per_token: int) -> list[LaneSize]:
+    def preview(self, joining: Iterable[tuple[int, int]]) -> list[LaneSize]:
         """What the lanes hold once rows have joined.
 
         Args:
             joining: of each such row its length in tokens, and those that may still be drawn.
-            bytes_per_token: of keys and values, over all layers.
         """
         planned: dict[object, LaneSize] = dict(zip(self._lanes, self.sizes(), strict=True))
         rows: dict[object, tuple[int, int]] = {lane: (lane.num_rows, lane.end) for lane in self._lanes}
         for length, num_left in sorted(joining, reverse=True):
-            lane = self._best_for(length, bytes_per_token, rows) or object()
+            lane = self._best_for(length, rows) or object()
             num_rows, end = rows.get(lane, (0, 0))
             rows[lane] = (num_rows + 1, max(end, length))
             num_places, _, most_left = planned.get(lane, (0, 0, 0))
@@ -93,10 +96,10 @@ class Lanes:
             )
         return list(planned.values())
 
-    def opens_lane(self, length: int, bytes_per_token: int) -> bool:
+    def opens_lane(self, length: int) -> bool:
         """Whether a row of so many tokens would open a lane, if it joined now."""
         rows = {lane: (lane.num_rows, lane.end) for lane in self._lanes}
-        return self._best_for(length, bytes_per_token, rows) is None
+        return self._best_for(length, rows) is None
 
     def step(self, joining: Sequence[Ready]) -> Decoded:
         """Let rows join, start every row's next token, and read those that the step before started.
@@ -164,16 +167,16 @@ class Lanes:
         return chosen
 
     def _lane_for(self, row: Ready, sizes: dict[Lane, tuple[int, int]]) -> Lane:
-        best = self._best_for(row.source.length, kv_bytes(row.source.caches), sizes)
+        best = self._best_for(row.source.length, sizes)
         if best is not None:
             return best
         lane = Lane(self._model, can_grow=self._is_batched, leave=self._leave)
         self._lanes.append(lane)
         return lane
 
-    def _best_for(self, length: int, bytes_per_token: int, sizes: dict[L, tuple[int, int]]) -> L | None:
+    def _best_for(self, length: int, sizes: dict[L, tuple[int, int]]) -> L | None:
         if not self._is_batched or not sizes:
             return None
-        costs = {lane: padding_bytes(size, length, bytes_per_token) for lane, size in sizes.items()}
+        costs = {lane: padding_bytes(size, length, self._footprint) for lane, size in sizes.items()}
         best = min(costs, key=lambda lane: costs[lane])
         return best if costs[best] <= self._lane_bytes or len(sizes) >= MAX_LANES else None

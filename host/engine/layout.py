@@ -2,7 +2,34 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import mlx.core as mx
+
+
+class Ring(NamedTuple):
+    """Buffers that keep a row's last tokens: what lies at place p of a ``Layout`` is at p + shift, modulo their length.
+
+    Attributes:
+        num_places: its length.
+        num_sinks: places behind it, for each row's first tokens.
+    """
+
+    num_places: int
+    num_sinks: int = 0
+    shift: int = 0
+
+    def moved(self, by: int) -> Ring:
+        """The ring in which tokens lie as they do, once the layout counts their places from ``by`` further on."""
+        return self._replace(shift=(self.shift + by) % self.num_places)
+
+    def place(self, place: int) -> int:
+        """Where it is in the ring."""
+        return (place + self.shift) % self.num_places
+
+    def places(self, start: int, end: int) -> mx.array:
+        """Where these are in the ring, int32 (end - start,)."""
+        return (mx.arange(start, end) + self.shift) % self.num_places
 
 
 class Layout:
@@ -19,6 +46,8 @@ class Layout:
         self._offsets: dict[int, mx.array] = {}
         self._ends: dict[int, mx.array] = {}
         self._masks: dict[tuple[int, int, int | None], mx.array] = {}
+        self._ring_masks: dict[tuple[int, Ring, int | None], mx.array | None] = {}
+        self._beginning_at: dict[int, mx.array | None] = {}
 
     def change(self, end: int, padding: list[int]) -> None:
         """Rows have come or gone."""
@@ -36,6 +65,8 @@ class Layout:
         self._offsets.clear()
         self._ends.clear()
         self._masks.clear()
+        self._ring_masks.clear()
+        self._beginning_at.clear()
 
     is_even = True
     """Whether no row has padding."""
@@ -72,6 +103,38 @@ class Layout:
                     mask = mask & (own < places + window)
             self._masks[asked] = mask
         return self._masks[asked]
+
+    def ring_mask(self, end: int, ring: Ring, window: int | None) -> mx.array | None:
+        """Which places of full buffers one token after ``end`` may look at, the sinks' places last.
+
+        Returns:
+            bool (rows, 1, 1, places and sinks); None if all.
+        """
+        asked = (end, ring, window)
+        if asked not in self._ring_masks:
+            is_full = max(self.padding) + ring.num_places + ring.num_sinks <= end + 1
+            self._ring_masks[asked] = None if is_full and window is None else self._ring_mask(*asked)
+        return self._ring_masks[asked]
+
+    def _ring_mask(self, end: int, ring: Ring, window: int | None) -> mx.array:
+        begin = self._begin[:, None]
+        latest = end - (end + ring.shift - mx.arange(ring.num_places)) % ring.num_places
+        firsts = begin + mx.arange(ring.num_sinks)
+        # A sink is seen behind the ring once it is not in the ring any more.
+        tokens = mx.concatenate(
+            [mx.broadcast_to(latest, (len(self.padding), ring.num_places)), firsts], axis=1
+        )
+        mask = mx.concatenate([latest >= begin, firsts <= end - ring.num_places], axis=1)
+        if window is not None:
+            mask = mask & (end < tokens + window)
+        return mask[:, None, None, :]
+
+    def beginning_at(self, place: int) -> mx.array | None:
+        """bool (rows, 1, 1, 1): which rows begin there; None if none does."""
+        if place not in self._beginning_at:
+            is_any = place in self.padding
+            self._beginning_at[place] = (self._begin == place)[:, None, None, None] if is_any else None
+        return self._beginning_at[place]
 
     def is_padding_mask(self, mask: object, end: int) -> bool:
         """Whether a mask for one token after ``end`` hides padding and nothing else."""

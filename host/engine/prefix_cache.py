@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.models.cache import make_prompt_cache
 
 from mlxbridge.host.engine.cache_parts import CacheParts, Content, num_bytes
-from mlxbridge.host.engine.caches import KVCache, can_be_batched, can_be_padded, kv_bytes, leaves
+from mlxbridge.host.engine.cache_plan import CachePlan
+from mlxbridge.host.engine.caches import can_be_batched, can_be_padded, is_growing, kv_bytes, leaves
 from mlxbridge.host.engine.prefix_tree import TOKEN_BYTES, Node, Part, PrefixTree, pack
 from mlxbridge.host.engine.row_caches import RowCaches
 from mlxbridge.host.engine.rows import Job
@@ -91,12 +91,12 @@ class PrefixCache:
         pending: prompts of which parts wait for ``commit``.
     """
 
-    def __init__(self, model: Any, budget_bytes: int) -> None:
+    def __init__(self, plan: CachePlan, budget_bytes: int) -> None:
         """Start empty; nothing is stored for a model whose kinds of caches are not known."""
-        caches: list[Any] = make_prompt_cache(model)
+        caches = plan.make()
         self.can_cut = can_be_padded(caches)
         self.pending: list[Trail] = []
-        self._parts = CacheParts(model)
+        self._parts = CacheParts(plan)
         self._tree: PrefixTree[Content] = PrefixTree(budget_bytes if can_be_batched(caches) else 0)
         self._num_leaving_bytes = 0
         self._num_hits = 0
@@ -190,7 +190,7 @@ class PrefixCache:
                 block = self._parts.run(slabs, index, begin - first, end - first)
                 trail.parts.append(Part(trail.run(begin, end), block, num_bytes(block)))
             if num_read in trail.stops:
-                state = self._parts.end(caches, index, num_read)
+                state = self._parts.end(caches, index)
                 trail.parts.append(Part(b"", state, num_bytes(state)))
         mx.async_eval([part.content for _, trail, _, _ in rows for part in trail.parts])  # type: ignore[no-untyped-call]
 
@@ -211,7 +211,7 @@ class PrefixCache:
             return
         row = caches.row(place)
         per_token, room = kv_bytes(row), MAX_LEAVING_BYTES - self._num_leaving_bytes
-        fixed = sum(item.nbytes for item in leaves(row) if type(item) is not KVCache)
+        fixed = sum(item.nbytes for item in leaves(row) if not is_growing(item))
         if self.can_cut:
             length = min(length, tip.depth + room // max(1, per_token))
         elif fixed + per_token * (length - tip.depth) > room:

@@ -17,7 +17,7 @@ from mlxbridge.types import Priority
 class Lanes(Protocol):
     """What a roster asks of the rows that are being decoded; ``lanes.Lanes`` is one."""
 
-    def preview(self, joining: Iterable[tuple[int, int]], bytes_per_token: int) -> list[LaneSize]:
+    def preview(self, joining: Iterable[tuple[int, int]]) -> list[LaneSize]:
         """What the lanes hold once rows have joined, of so many tokens each, and so many that may still be drawn."""
 
     def compact(self) -> None:
@@ -30,17 +30,15 @@ class Roster:
     How many may run is the caller's to say (``limit``), and so is what time it is (``now``, of ``time.monotonic``).
     """
 
-    def __init__(self, queue: Queue[Call], admission: Admission, *, bytes_per_token: int) -> None:
+    def __init__(self, queue: Queue[Call], admission: Admission) -> None:
         """Begin with no calls.
 
         Args:
             queue: who waits; empty.
             admission: counts memory.
-            bytes_per_token: of keys and values, over all layers.
         """
         self._queue = queue
         self._admission = admission
-        self._bytes_per_token = bytes_per_token
         self._open: dict[int, Ticket[Call]] = {}
         self._running: dict[Job, Ticket[Call]] = {}
         # Of the running jobs those that are in no lane yet.
@@ -225,6 +223,4 @@ class Roster:
     def _projected_bytes(self, reading: Iterable[Job], lanes: Lanes, num_more: int | None = None) -> int:
         """Prompts count as the lanes would lay them out, one beside the other: what joins a longer row is padded."""
         joining = ((len(job.context), job.num_left) for job in reading)
-        return self._admission.projected_bytes(
-            lanes.preview(joining, self._bytes_per_token), num_more=num_more
-        )
+        return self._admission.projected_bytes(lanes.preview(joining), num_more=num_more)

@@ -2,8 +2,8 @@
 
 Rows come and go by place, and most comings cost one row:
 
-- Keys and values over all tokens (KVCache) lie in ``KVRows``, ours.
-- Sliding windows and recurrent states use mlx_lm's own batched forms, which copy at each change; they are small.
+- Keys and values over all tokens lie in ``KVRows`` or ``QuantizedRows``, those of sliding windows in ``WindowRows``.
+- Recurrent states use mlx_lm's own batched form, which copies at each change; they are small.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import mlx.core as mx
-
-from mlxbridge.host.engine.caches import ArraysCache, CacheList, KVCache, RotatingKVCache, Source, row_of
+from mlxbridge.host.engine.caches import ArraysCache, CacheList, KVCache, Source, is_window, row_of
 from mlxbridge.host.engine.kv_rows import Block, KVRows, blocks_of
 from mlxbridge.host.engine.layout import Layout
+from mlxbridge.host.engine.quantized_cache import QuantizedCache
+from mlxbridge.host.engine.quantized_rows import QuantizedRows
+from mlxbridge.host.engine.window_rows import WindowRows
 
 
 class RowCaches:
@@ -83,12 +84,16 @@ class RowCaches:
 
     def row(self, place: int) -> list[Any]:
         """A row as plain caches, to be read before the next step; it shares the buffers' memory."""
-        return [_taken_out(layer, place, self.length(place)) for layer in self.layers]
+        return [_taken_out(layer, place) for layer in self.layers]
 
 
 def _empty(item: Any, layout: Layout) -> Any:
     if isinstance(item, CacheList):
         return CacheList(*(_empty(part, layout) for part in item.caches))
+    if isinstance(item, QuantizedCache):
+        return QuantizedRows(layout, item.quantization)
+    if is_window(item):
+        return WindowRows(layout, max_size=item.max_size, num_sinks=item.keep)
     return KVRows(layout) if type(item) is KVCache else None
 
 
@@ -114,14 +119,15 @@ class _Newcomers:
         rows = [row_of(_follow(row.caches, path), row.index, row.length) for row in self._sources]
         if self._old_num == 0 and len(rows) == 1:
             return rows[0]
-        batch = _merge(rows)
+        batch = ArraysCache.merge(rows)
         if self._old_num:
-            layer = _merge([layer]) if type(layer) is RotatingKVCache else layer
             layer.extend(batch)
             batch = layer
         if list(self._order) != list(range(self._old_num + len(rows))):
             batch.filter(list(self._order))
-        return _without_padding(batch)
+        # mlx_lm gives fresh states zeros here, and counts them down by one unevaluated array a token.
+        batch.left_padding = None
+        return batch
 
 
 def _follow(caches: Sequence[Any], path: tuple[int, ...]) -> Any:
@@ -136,52 +142,18 @@ def _take_layer(layer: Any, places: Sequence[int], trim: int) -> Any:
         return CacheList(*(_take_layer(part, places, trim) for part in layer.caches))
     if isinstance(layer, KVRows):
         layer.take(places, trim)
-    elif type(layer) is RotatingKVCache:
-        assert list(places) == [0]
     else:
         layer.filter(list(places))
-        if len(places) == 1 and not isinstance(layer, ArraysCache):
-            return layer.extract(0)
     return layer
 
 
-def _taken_out(layer: Any, place: int, length: int) -> Any:
+def _taken_out(layer: Any, place: int) -> Any:
     if isinstance(layer, CacheList):
-        return CacheList(*(_taken_out(part, place, length) for part in layer.caches))
-    if type(layer) in (KVCache, RotatingKVCache):
-        return layer
+        return CacheList(*(_taken_out(part, place) for part in layer.caches))
+    if isinstance(layer, KVRows):
+        return layer.row(place)
     if isinstance(layer, ArraysCache):
         row = ArraysCache(len(layer.cache))
         row.cache = [None if part is None else part[place : place + 1] for part in layer.cache]
         return row
-    if layer.keys is None:
-        return KVCache()
-    if isinstance(layer, KVRows):
-        row, num_kept, buffers = KVCache(), length, [layer.keys, layer.values]
-        end = layer.size()
-    else:
-        # mlx_lm's own ``extract`` waits for the device; all that it asks for is known here.
-        row, num_kept = RotatingKVCache(layer.max_size), min(length, layer.max_size)
-        buffers = [_in_time(buffer, layer) for buffer in (layer.keys, layer.values)]
-        row._idx, end = num_kept, buffers[0].shape[2]
-    row.offset = length
-    row.keys, row.values = (buffer[place : place + 1, :, end - num_kept : end] for buffer in buffers)
-    return row
-
-
-def _in_time(buffer: mx.array, layer: Any) -> mx.array:
-    """The places of a batched sliding window, oldest first."""
-    if layer.rotated:
-        return mx.concatenate([buffer[:, :, layer._idx :], buffer[:, :, : layer._idx]], axis=2)
-    return buffer[:, :, : layer._idx]
-
-
-def _merge(rows: Sequence[Any]) -> Any:
-    return type(rows[0]).merge(rows)
-
-
-def _without_padding(batch: Any) -> Any:
-    # mlx_lm gives fresh states zeros here, and counts them down by one unevaluated array a token.
-    if isinstance(batch, ArraysCache):
-        batch.left_padding = None
-    return batch
+    return layer

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.models.cache import make_prompt_cache
 
 from mlxbridge.errors import Overloaded
 from mlxbridge.host.engine.batch import BatchEngine
+from mlxbridge.host.engine.cache_plan import CachePlan
 from mlxbridge.host.engine.caches import can_be_padded, leaves, reserve
 from mlxbridge.host.engine.device import is_gpu
 from mlxbridge.host.engine.interface import GenerateRequest
@@ -39,7 +39,7 @@ def warm_up(engine: BatchEngine, loaded: LoadedModel) -> None:
     if not is_gpu():
         return
     if is_new_length_dear():
-        _plan_lengths(loaded)
+        _plan_lengths(engine.plan, loaded)
     if loaded.context_length is not None and loaded.context_length < _LONGEST:
         return
     for call, settings in enumerate(_SETTINGS):
@@ -58,17 +58,16 @@ def warm_up(engine: BatchEngine, loaded: LoadedModel) -> None:
     engine.start_afresh()
 
 
-def _plan_lengths(loaded: LoadedModel) -> None:
-    caches: list[Any] = make_prompt_cache(loaded.model)
-    if not can_be_padded(caches):
+def _plan_lengths(plan: CachePlan, loaded: LoadedModel) -> None:
+    if not can_be_padded(plan.make()):
         return
     longest = min(loaded.context_length or MAX_PLANNED_TOKENS, MAX_PLANNED_TOKENS)
     for piece in (PIECE, PIECE_ALONE):
-        caches = make_prompt_cache(loaded.model)
+        caches = plan.make()
         for _ in range(0, longest - piece + 1, piece):
-            _read(loaded.model, piece, caches)
+            _read(plan.model, piece, caches)
     for length in sorted({round_up(length) for length in range(1, min(PIECE, longest))}):
-        _read(loaded.model, length, make_prompt_cache(loaded.model))
+        _read(plan.model, length, plan.make())
 
 
 def _read(model: Any, num_tokens: int, caches: list[Any]) -> None:

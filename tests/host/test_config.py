@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -96,5 +97,11 @@ def test_limits_leave_open_what_is_not_given_and_keep_what_is() -> None:
     assert (limits.kv_bytes, limits.prefix_cache_bytes) == (1 << 30, 0)
     limits = make_limits(max_batch=7, max_waiting=9, kv_memory=None, prefix_cache=None)
     assert limits.kv_bytes is limits.prefix_cache_bytes is None
+    assert limits.kv_bits is limits.kv_window is None
+    sizes: dict[str, Any] = {"max_batch": 7, "max_waiting": 9, "kv_memory": None, "prefix_cache": None}
+    limits = make_limits(**sizes, kv_bits=4, kv_group_size=32)
+    assert (limits.kv_bits, limits.kv_group_size) == (4, 32)
+    limits = make_limits(**sizes, kv_window=4096, kv_sinks=8)
+    assert (limits.kv_window, limits.kv_sinks) == (4096, 8)
     with pytest.raises(UsageError, match="--kv-memory: 0 leaves no room"):
         make_limits(max_batch=7, max_waiting=9, kv_memory="0", prefix_cache=None)

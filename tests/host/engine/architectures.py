@@ -70,11 +70,17 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 }
 
 
-def make_model(name: str, *, bits: int | None = None) -> Any:
+# Heads large enough to have their keys and values quantized; lfm2 has no size of its own for them.
+LARGE_HEADS: dict[str, Any] = {"head_dim": 32}
+LARGE_LFM2: dict[str, Any] = {"hidden_size": 128, "block_dim": 128}
+
+
+def make_model(name: str, *, bits: int | None = None, **changes: Any) -> Any:
     """A model whose answers vary: weights larger than at a real one's start."""
     module = import_module(f"mlx_lm.models.{name}")
     mx.random.seed(3)
-    model = module.Model(module.ModelArgs.from_dict({**COMMON, "model_type": name, **ARCHITECTURES[name]}))
+    config = {**COMMON, "model_type": name, **ARCHITECTURES.get(name, {}), **changes}
+    model = module.Model(module.ModelArgs.from_dict(config))
     model.update(tree_map(lambda leaf: leaf * 3 if leaf.ndim == 2 else leaf, model.parameters()))
     if bits is not None:
         quantize: Any = mlx.nn.quantize  # type: ignore[attr-defined]

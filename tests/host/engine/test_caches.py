@@ -19,13 +19,19 @@ from mlxbridge.host.engine.caches import (
     Source,
     can_be_batched,
     can_be_padded,
+    in_time,
+    is_window,
     kv_bytes,
     leaves,
 )
+from mlxbridge.host.engine.quantized_cache import Quantization, QuantizedCache
 from mlxbridge.host.engine.row_caches import RowCaches
+from mlxbridge.host.engine.window_cache import WindowCache
 
 WINDOW = 5
-HEADS, SIZE = 2, 3
+SINKS, RECENT = 2, 4
+HEADS, SIZE = 2, 32
+IN_BITS = Quantization(bits=8, group_size=32)
 
 
 def plain(kind: str) -> Any:
@@ -34,7 +40,9 @@ def plain(kind: str) -> Any:
         return CacheList(KVCache(), ArraysCache(1))
     return {
         "all": KVCache,
+        "bits": lambda: QuantizedCache(IN_BITS),
         "window": lambda: RotatingKVCache(max_size=WINDOW),
+        "sinks": lambda: WindowCache(SINKS + RECENT, SINKS),
         "state": lambda: ArraysCache(2),
     }[kind]()
 
@@ -56,12 +64,14 @@ def write(layer: Any, tokens: Sequence[Sequence[int]]) -> list[list[int]]:
             layer[number] = mx.array([[float(row[-1] + number)] for row in tokens])
         return [[] for _ in tokens]
     num_tokens = len(tokens[0])
-    is_whole = isinstance(layer, KVCache)
-    mask = layer.make_mask(num_tokens, return_array=False, window_size=None if is_whole else WINDOW)
+    is_model_window = getattr(layer, "max_size", None) == WINDOW
+    mask = layer.make_mask(num_tokens, return_array=False, window_size=WINDOW if is_model_window else None)
     keys, values = layer.update_and_fetch(vectors(tokens), -vectors(tokens))
+    if isinstance(keys, tuple):
+        keys, values = IN_BITS.dequantize(keys), IN_BITS.dequantize(values)
     assert mx.array_equal(keys, -values).item(), "values lie where their keys do"
     assert mx.array_equal(keys[:, :1, :, :1] + mx.zeros_like(keys), keys).item(), "all heads alike"
-    found: Any = keys[:, 0, :, 0].astype(mx.int32).tolist()
+    found: Any = mx.round(keys[:, 0, :, 0]).astype(mx.int32).tolist()
     if num_tokens > 1 or mask is None:
         return [list(row) for row in found]
     shown: Any = mx.broadcast_to(mask, (len(tokens), 1, 1, len(found[0])))[:, 0, 0, :].tolist()
@@ -76,6 +86,15 @@ def states(layer: Any) -> list[list[float]]:
     arrays = [array for item in leaves([layer]) if isinstance(item, ArraysCache) for array in item.cache]
     rows: Any = mx.concatenate(arrays, axis=1).tolist() if arrays else []
     return [list(row) for row in rows]
+
+
+def seen_of(kind: str, row: list[int]) -> list[int]:
+    """What a row's last token may look at, in the order of time."""
+    if kind == "window":
+        return row[-WINDOW:]
+    if kind == "sinks":
+        return row[: -min(RECENT, len(row))][:SINKS] + row[-RECENT:]
+    return row
 
 
 @dataclass
@@ -114,6 +133,15 @@ class Rows:
             self.tokens[place] = list(prompt)
 
     def leave(self, place: int) -> None:
+        """A row that goes can be taken out: as it would be alone, in the order of time."""
+        row = self.tokens[place]
+        assert row is not None
+        for kind, item in zip(self.kinds, self.caches.row(place), strict=True):
+            if kind in ("all", "bits", "window", "sinks"):
+                assert item.offset == len(row)
+                kept = in_time(item)[0] if is_window(item) else item.keys_and_values()[0]
+                found: Any = mx.round(kept[0, 0, :, 0]).astype(mx.int32).tolist()
+                assert found == seen_of(kind, row)
         self.tokens[place] = None
         self.caches.give_up(place)
 
@@ -131,10 +159,10 @@ class Rows:
                 continue
             row += new[place]
             for kind, rows in zip(self.kinds, seen, strict=True):
-                if kind in ("all", "lists"):
-                    assert rows[place] == row
-                elif kind == "window":
-                    assert sorted(rows[place]) == row[-WINDOW:]
+                if kind != "state":
+                    assert (sorted(rows[place]) if kind in ("window", "sinks") else rows[place]) == seen_of(
+                        kind, row
+                    )
         self.check()
 
     def check(self) -> None:
@@ -142,7 +170,7 @@ class Rows:
         assert self.caches.num_rows == len(self.tokens)
         for kind, layer in zip(self.kinds, self.caches.layers, strict=True):
             lengths = [None if row is None else len(row) for row in self.tokens]
-            if kind in ("all", "window"):
+            if kind in ("all", "bits", "window", "sinks"):
                 offsets: Any = mx.broadcast_to(mx.array(layer.offset), (len(lengths),)).tolist()
                 assert all(length in (None, offset) for length, offset in zip(lengths, offsets, strict=True))
             for row, state in zip(self.tokens, states(layer), strict=False):
@@ -155,8 +183,8 @@ class Rows:
 
 
 # Which caches a model has decides how its prompts may be read: only those of the first kind side by side, padded.
-ALL_KINDS = ("all", "window", "state", "lists", "all")
-LENGTHS = st.sampled_from([1, 2, 4, 5, 6, 11])
+ALL_KINDS = ("all", "window", "state", "sinks", "lists", "bits", "all")
+LENGTHS = st.sampled_from([1, 2, 4, 5, 6, 7, 11])
 
 
 @st.composite
@@ -196,14 +224,14 @@ def test_random_moves_of_all_kinds_equal_rows_alone(data: st.DataObject) -> None
 @SLOW
 @given(data=st.data())
 def test_random_moves_of_prompts_read_side_by_side_equal_rows_alone(data: st.DataObject) -> None:
-    play(data, Rows(("all", "all")), padded_groups)
+    play(data, Rows(("all", "bits")), padded_groups)
 
 
 @pytest.mark.parametrize("kinds", [("all",), ALL_KINDS])
 def test_rows_of_one_token_prompts_begin_empty(kinds: tuple[str, ...]) -> None:
     """Of a prompt of one token nothing is read before it joins."""
     if "state" in kinds:
-        kinds = ("all", "window")
+        kinds = ("all", "window", "sinks", "bits")
     rows = Rows(kinds)
     rows.join([[0]])
     rows.step()
@@ -214,7 +242,7 @@ def test_rows_of_one_token_prompts_begin_empty(kinds: tuple[str, ...]) -> None:
     rows.step()
 
 
-@pytest.mark.parametrize("kinds", [("all",), ("window",), ("state",), ("lists",)])
+@pytest.mark.parametrize("kinds", [("all",), ("bits",), ("window",), ("sinks",), ("state",), ("lists",)])
 def test_buffers_grow_past_their_first_size(kinds: tuple[str, ...]) -> None:
     rows = Rows(kinds)
     rows.join([[250], [3]])
@@ -269,7 +297,7 @@ def test_a_newcomer_longer_than_all_who_stay_does_not_keep_those_who_left() -> N
 
 def test_sources_stay_as_they_are() -> None:
     """A prompt that several wait for is read once: its caches are placed again, later."""
-    rows = Rows(("all", "window"))
+    rows = Rows(("all", "bits", "window", "sinks"))
     ((source, prompt),) = rows.read([6])
     for _ in range(3):
         rows.caches.place([source], [len(rows.tokens)])
@@ -287,8 +315,8 @@ def test_what_can_be_batched() -> None:
     assert not can_be_batched([Other()])
     assert not can_be_batched([CacheList(KVCache(), Other())])
     assert not can_be_batched([RotatingKVCache(max_size=8, keep=4)])
-    assert can_be_padded([KVCache(), CacheList(KVCache(), KVCache())])
-    for kind in ("window", "state", "lists"):
+    assert can_be_padded([KVCache(), CacheList(KVCache(), KVCache()), plain("bits")])
+    for kind in ("window", "sinks", "state", "lists"):
         assert not can_be_padded([KVCache(), plain(kind)])
 
 
@@ -297,4 +325,4 @@ def test_bytes_of_a_token_are_those_of_the_caches_that_grow() -> None:
     assert kv_bytes(caches) == 0
     for cache in caches:
         write(cache, [[1, 2, 3], [4, 5, 6]])
-    assert kv_bytes(caches) == 3 * 2 * HEADS * SIZE * 4
+    assert kv_bytes(caches) == 2 * HEADS * (3 * SIZE * 4 + SIZE + 2 * 4)

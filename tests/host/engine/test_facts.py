@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from mlxbridge.host.engine.cache_plan import CachePlan
 from mlxbridge.host.engine.facts import facts
 from mlxbridge.host.engine.footprint import measure_footprint
 from mlxbridge.host.engine.loader import LoadedModel, load
@@ -10,7 +11,7 @@ from tests.host.engine.tiny import byte_level_tokenizer, save_model, save_tokeni
 
 
 def facts_of(loaded: LoadedModel) -> dict[str, Any]:
-    return facts(loaded, measure_footprint(loaded.model))
+    return facts(loaded, measure_footprint(CachePlan(loaded.model)))
 
 
 def test_facts_of_a_float_model(loaded: LoadedModel) -> None:

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlx_lm.models.cache import make_prompt_cache
 
+from mlxbridge.host.engine.cache_plan import CachePlan
 from mlxbridge.host.engine.caches import nbytes
 from mlxbridge.host.engine.footprint import Footprint, measure_footprint
 from mlxbridge.host.engine.loader import LoadedModel
@@ -13,7 +14,7 @@ from tests.host.engine.architectures import ARCHITECTURES, make_model
 
 
 def test_growing_caches_take_the_same_for_each_token(loaded: LoadedModel) -> None:
-    assert measure_footprint(loaded.model) == Footprint(token_bytes=2 * 2 * 2 * 16 * 4)
+    assert measure_footprint(CachePlan(loaded.model)) == Footprint(token_bytes=2 * 2 * 2 * 16 * 4)
 
 
 @pytest.mark.parametrize("name", sorted(ARCHITECTURES))
@@ -27,8 +28,8 @@ def test_row_bytes_are_what_the_caches_of_a_row_take(name: str, length: int) -> 
     model(tokens[:, -1:], cache=caches)
     taken = nbytes(caches)
     # A window's buffer is longer by what was read at once, until the next token cuts it.
-    assert taken <= measure_footprint(model).row_bytes(length)
-    assert taken >= 0.9 * measure_footprint(model).row_bytes(length - 1)
+    assert taken <= measure_footprint(CachePlan(model)).row_bytes(length)
+    assert taken >= 0.9 * measure_footprint(CachePlan(model)).row_bytes(length - 1)
 
 
 def test_windows_and_states_stop_growing() -> None:

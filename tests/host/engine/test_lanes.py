@@ -17,6 +17,7 @@ from mlxbridge.host.engine import lanes as module
 from mlxbridge.host.engine.admission import LaneSize
 from mlxbridge.host.engine.caches import Source
 from mlxbridge.host.engine.decode import Ready
+from mlxbridge.host.engine.footprint import Footprint
 from mlxbridge.host.engine.lanes import MAX_LANES, Lanes, padding_bytes
 from mlxbridge.host.engine.row_caches import RowCaches
 from mlxbridge.host.engine.rows import Job
@@ -24,6 +25,7 @@ from tests.host.engine.architectures import make_model
 
 # Keys and values of the tiny Llama: 4 layers, 2 heads of 8 float32.
 TOKEN_BYTES = 4 * 2 * 2 * 8 * 4
+FOOTPRINT = Footprint(token_bytes=TOKEN_BYTES)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +51,9 @@ class Run:
 
     def __init__(self, model: Any, *, is_batched: bool = True, weight_bytes: int = 0) -> None:
         self.left: list[Job] = []
-        self.lanes = Lanes(model, is_batched=is_batched, weight_bytes=weight_bytes, leave=self._leave)
+        self.lanes = Lanes(
+            model, FOOTPRINT, is_batched=is_batched, weight_bytes=weight_bytes, leave=self._leave
+        )
         self.tokens: dict[Job, list[int]] = {}
         self.failed: list[list[Job]] = []
 
@@ -88,7 +92,14 @@ def test_padding_is_what_the_rows_do_not_use(lengths: list[int], newcomer: int, 
     used = end * len(lengths) + newcomer
     rows = [*[end] * len(lengths), newcomer]
     expected = (len(rows) * max(rows) - used) * bytes_per_token
-    assert padding_bytes((len(lengths), end), newcomer, bytes_per_token) == expected
+    footprint = Footprint(token_bytes=bytes_per_token, fixed_bytes=7)
+    assert padding_bytes((len(lengths), end), newcomer, footprint) == expected
+
+
+def test_padding_of_windows_ends_with_them() -> None:
+    footprint = Footprint(token_bytes=1, windows=((24, 100),))
+    assert padding_bytes((1, 60), 10, footprint) == 50 + (24 - 10) * 100
+    assert padding_bytes((1, 1000), 60, footprint) == 940, "both fill the window"
 
 
 def test_rows_share_a_lane_while_padding_is_cheap(model: Any) -> None:
@@ -116,10 +127,10 @@ def test_row_joins_the_lane_where_it_pads_least(model: Any, monkeypatch: pytest.
     run = Run(model, weight_bytes=12 * TOKEN_BYTES)
     run.step([ready(model, prompt) for prompt in prompts(8, 40)])
     assert run.sizes() == [(1, 8), (1, 40)]
-    assert not run.lanes.opens_lane(36, TOKEN_BYTES)
+    assert not run.lanes.opens_lane(36)
     run.step([ready(model, prompt) for prompt in prompts(10, 36, 39)])
     assert run.sizes() == [(2, 10), (3, 41)]
-    assert run.lanes.opens_lane(25, TOKEN_BYTES), "too far from both"
+    assert run.lanes.opens_lane(25), "too far from both"
 
 
 def test_there_are_never_more_than_so_many_lanes(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +151,7 @@ def test_model_that_is_not_exact_in_batches_gets_a_lane_for_each_row(model: Any)
     asked = prompts(*[9] * (MAX_LANES + 2))
     run.step([ready(model, prompt) for prompt in asked])
     assert run.lanes.num_lanes == len(asked)
-    assert run.lanes.opens_lane(9, TOKEN_BYTES)
+    assert run.lanes.opens_lane(9)
     run.finish()
     assert list(run.tokens.values()) == [alone(model, prompt) for prompt in asked]
 
@@ -155,7 +166,7 @@ def test_preview_is_what_comes(
     for lengths in ((8, 40), (10, 25, 7, 36), (60,), ()):
         rows = [ready(model, prompt, max_tokens=9 + len(prompt)) for prompt in prompts(*lengths)]
         joining = [(row.source.length, row.job.num_left) for row in rows]
-        preview = run.lanes.preview(joining, TOKEN_BYTES)
+        preview = run.lanes.preview(joining)
         run.step(rows)
         # All have drawn one token since.
         expected = [LaneSize(size.num_places, size.end + 1, size.num_left - 1) for size in preview]
@@ -170,8 +181,8 @@ def test_preview_takes_the_places_that_were_given_up_first(model: Any) -> None:
     for _ in range(4):
         run.step()
     assert [size.num_places for size in run.lanes.sizes()] == [9]
-    assert [size.num_places for size in run.lanes.preview([(9, 1)], TOKEN_BYTES)] == [9]
-    assert [size.num_places for size in run.lanes.preview([(9, 1)] * 3, TOKEN_BYTES)] == [11]
+    assert [size.num_places for size in run.lanes.preview([(9, 1)])] == [9]
+    assert [size.num_places for size in run.lanes.preview([(9, 1)] * 3)] == [11]
 
 
 @pytest.mark.parametrize("weight_bytes", [0, 15 * TOKEN_BYTES, 1 << 30])
@@ -209,7 +220,7 @@ def test_row_that_cannot_be_kept_at_the_end_does_not_keep_the_others(model: Any)
         if len(left) == 1:
             raise RuntimeError("[malloc] no memory")
 
-    lanes = Lanes(model, is_batched=False, weight_bytes=0, leave=leave)
+    lanes = Lanes(model, FOOTPRINT, is_batched=False, weight_bytes=0, leave=leave)
     rows = [ready(model, prompt, 5) for prompt in prompts(4, 5)]
     lanes.step(rows)
     for row in rows:

@@ -9,6 +9,7 @@ import mlx.core as mx
 import pytest
 from mlx_lm.models.cache import make_prompt_cache
 
+from mlxbridge.host.engine.cache_plan import CachePlan
 from mlxbridge.host.engine.decode import Ready
 from mlxbridge.host.engine.prefill import MAX_GROUP_ROWS, Prefill
 from mlxbridge.host.engine.prefix_cache import PrefixCache
@@ -51,7 +52,7 @@ class Reader:
 
     def __init__(self, name: str = "llama") -> None:
         self.model = Watched(name)
-        self.prefill = Prefill(self.model, PrefixCache(self.model, 0))
+        self.prefill = Prefill(self.model, PrefixCache(CachePlan(self.model), 0))
         self.ready: list[Ready] = []
         self.failed: dict[Job, Exception] = {}
         self.num_steps = 0
@@ -183,7 +184,7 @@ def test_long_prompt_that_was_not_begun_does_not_wait_for_many_short() -> None:
 
 def test_rows_that_are_not_exact_beside_others_are_read_one_by_one() -> None:
     reader = Reader()
-    reader.prefill = Prefill(reader.model, PrefixCache(reader.model, 0), max_rows=1)
+    reader.prefill = Prefill(reader.model, PrefixCache(CachePlan(reader.model), 0), max_rows=1)
     asked = jobs(12, 12, 12)
     reader.add(*asked)
     reader.finish(1000, 3, is_alone=True)

@@ -40,8 +40,7 @@ class Decoding:
     is_shared: bool = False
     jobs: list[Job] = field(default_factory=list)
 
-    def preview(self, joining: Iterable[tuple[int, int]], bytes_per_token: int) -> list[LaneSize]:
-        assert bytes_per_token == 1
+    def preview(self, joining: Iterable[tuple[int, int]]) -> list[LaneSize]:
         rows = [(len(job.context) + len(job.answer), job.num_left) for job in self.jobs]
         sizes = [LaneSize(1, *row) for row in (*rows, *joining)]
         if self.is_shared and sizes:
@@ -60,7 +59,7 @@ class Driver:
     def __init__(self, vocabulary: Vocabulary, *, pages: int, is_shared: bool = False) -> None:
         self.vocabulary = vocabulary
         admission = Admission(Footprint(token_bytes=1), pages * PAGE, expected_tokens=EXPECTED_TOKENS)
-        self.roster = Roster(Queue("tiny", max_waiting=8), admission, bytes_per_token=1)
+        self.roster = Roster(Queue("tiny", max_waiting=8), admission)
         self.lanes = Decoding(is_shared)
         self.limit = 4
 
