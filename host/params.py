@@ -10,6 +10,7 @@ from typing import Any
 
 from mlxbridge.errors import InvalidArgument
 from mlxbridge.host.engine.checks import check_request
+from mlxbridge.host.engine.grammar.response_format import Source, read_response_format
 from mlxbridge.host.engine.interface import GenerateRequest
 from mlxbridge.host.engine.refusal import invalid, shown
 
@@ -41,7 +42,9 @@ _PLAIN = (
 )
 """Params that are on the wire as they are in a request."""
 
-GENERATE_PARAMS = frozenset({"model", "prompt", "messages", "stop", "stop_token_ids", "logit_bias", *_PLAIN})
+GENERATE_PARAMS = frozenset(
+    {"model", "prompt", "messages", "stop", "stop_token_ids", "logit_bias", "response_format", *_PLAIN}
+)
 MANY_PARAMS = GENERATE_PARAMS - {"prompt", "messages"} | {"requests"}
 
 
@@ -102,6 +105,7 @@ def parse_generate(params: Mapping[str, Any]) -> GenerateRequest:
 
     Raises:
         InvalidArgument: a parameter is unknown, of the wrong type or out of range; ``details["field"]`` names it.
+        Unsupported: ``response_format`` asks for more than an answer can be held to.
     """
     check_names("generate", params, GENERATE_PARAMS)
     request = GenerateRequest(
@@ -110,6 +114,7 @@ def parse_generate(params: Mapping[str, Any]) -> GenerateRequest:
         stop=_stops(params.get("stop")),
         stop_token_ids=_stop_token_ids(params.get("stop_token_ids")),
         logit_bias=_logit_bias(params.get("logit_bias")),
+        response_format=_response_format(params.get("response_format")),
         **{name: params[name] for name in _PLAIN if params.get(name) is not None},
     )
     check_request(request)
@@ -182,6 +187,10 @@ def _stop_token_ids(value: Any) -> tuple[int, ...]:
     if isinstance(value, list):
         return tuple(value)  # of numbers, as ``check_request`` makes sure
     raise invalid("stop_token_ids", f"must be a list of token ids, not {shown(value)}")
+
+
+def _response_format(value: Any) -> Source | None:
+    return None if value is None else read_response_format(value)
 
 
 def _logit_bias(value: Any) -> dict[int, float]:

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from mlxbridge import __version__
 from mlxbridge.answers import describe, plain, print_answers, print_logprobs, print_stream
@@ -81,6 +81,13 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument(
         "--logprobs", type=int, metavar="COUNT", help="print each token's logprob, and so many likeliest ones"
     )
+    keep_to = generate.add_mutually_exclusive_group()
+    keep_to.add_argument(
+        "--json-schema",
+        metavar="FILE",
+        help="answer in JSON that keeps to the schema in the file; - reads it from stdin",
+    )
+    keep_to.add_argument("--regex", metavar="PATTERN", help="give an answer that the pattern matches")
     generate.add_argument(
         "--json",
         action="store_true",
@@ -168,12 +175,18 @@ def _client(options: argparse.Namespace) -> Client:
 
 
 def _generate(options: argparse.Namespace) -> None:
+    if options.prompt == options.json_schema == "-":
+        raise UsageError("--json-schema: stdin is the prompt already")
     text = sys.stdin.read() if options.prompt == "-" else options.prompt
     if options.raw and options.system:
         raise UsageError("--system needs the chat template, which --raw leaves out")
     turns: list[Message] = [*_system(options), {"role": "user", "content": text}]
     prompt = text if options.raw else None
-    given: GenerateOptions = {**_sampling(options), "messages": None if options.raw else turns}
+    given: GenerateOptions = {
+        **_sampling(options),
+        "messages": None if options.raw else turns,
+        "response_format": _response_format(options),
+    }
     with _client(options) as client:
         if options.n is not None:
             answers = client.generate(prompt, n=options.n, **given)
@@ -187,6 +200,22 @@ def _generate(options: argparse.Namespace) -> None:
     if options.stats:
         for answer in answers:
             print(describe(answer), file=sys.stderr)
+
+
+def _response_format(options: argparse.Namespace) -> dict[str, Any] | None:
+    if options.regex is not None:
+        return {"type": "regex", "pattern": options.regex}
+    if options.json_schema is None:
+        return None
+    try:
+        with (
+            contextlib.nullcontext(sys.stdin)
+            if options.json_schema == "-"
+            else open(options.json_schema) as file
+        ):
+            return {"type": "json_schema", "schema": json.load(file)}
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"--json-schema {options.json_schema}: {error}") from error
 
 
 def _answer(stream: TokenStream, options: argparse.Namespace) -> Generation:

@@ -98,6 +98,10 @@ class Options(TypedDict, total=False):
     """Tokens that end the answer as EOS does; not part of it."""
     ignore_eos: bool | None
     """Go on after EOS, to ``max_tokens`` or a stop."""
+    response_format: Mapping[str, Any] | None
+    """What the answer has to keep to: ``{"type": "json_schema", "schema": {…}}``, ``{"type": "json_object"}``,
+    ``{"type": "regex", "pattern": "…"}``, ``{"type": "grammar", "grammar": "…"}`` (Lark) or
+    ``{"type": "choice", "choices": ["…"]}``."""
     logprobs: int | None
     """Give each token's log-probability, and those of so many likeliest, 0 to 20."""
     tools: Sequence[Mapping[str, Any]] | None

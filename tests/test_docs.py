@@ -60,9 +60,10 @@ def test_guest_readme_blocks_run() -> None:
         said = [run_block(code, host.url) for code in blocks]
     assert said[0].startswith("27 + 15 = 42. stop ")
     assert "1, 2, 3" in said[0]
-    assert said[1].startswith("b'27' ") or "b'2' " in said[1]
-    assert said[2].count("length") + said[2].count("stop") == 3
-    assert "40 of 40: " in said[3] and ": 7 27 + 15 = 42.\n" in said[3]
+    assert said[1] == "Paris\n27 + 15 = 42\n"
+    assert said[2].startswith("b'27' ") or "b'2' " in said[2]
+    assert said[3].count("length") + said[3].count("stop") == 3
+    assert "40 of 40: " in said[4] and ": 7 27 + 15 = 42.\n" in said[4]
 
 
 def test_guest_readme_block_that_calls_a_tool_runs(tmp_path: Path) -> None:
@@ -86,7 +87,7 @@ def test_guest_readme_block_that_calls_a_tool_runs(tmp_path: Path) -> None:
 
 
 def test_guest_readme_explains_every_option() -> None:
-    table = GUEST_README[GUEST_README.index("## Options") : GUEST_README.index("**Logprobs**")]
+    table = GUEST_README[GUEST_README.index("## Options") : GUEST_README.index("**Formats.**")]
     cells = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
     named = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
     assert sorted(named) == sorted(GenerateOptions.__annotations__)

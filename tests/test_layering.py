@@ -93,7 +93,14 @@ ALLOWED = {
         ERRORS,
     ],
     f"{HOST}.waiting": [f"{ENGINE}.interface"],
-    f"{HOST}.params": [f"{ENGINE}.interface", f"{ENGINE}.checks", f"{ENGINE}.refusal", TYPES, ERRORS],
+    f"{HOST}.params": [
+        f"{ENGINE}.interface",
+        f"{ENGINE}.checks",
+        f"{ENGINE}.grammar.response_format",
+        f"{ENGINE}.refusal",
+        TYPES,
+        ERRORS,
+    ],
 }
 
 
@@ -149,7 +156,7 @@ def test_module_stays_away_from_what_its_layer_bans(module: str) -> None:
 @pytest.mark.parametrize("module", sorted(FILES))
 def test_models_are_touched_only_where_they_run(module: str) -> None:
     if not within(module, ENGINE, WORKER, "bench"):
-        assert third_party(module) & {"mlx", "mlx_lm", "transformers", "tokenizers"} == set()
+        assert third_party(module) & {"llguidance", "mlx", "mlx_lm", "transformers", "tokenizers"} == set()
 
 
 @pytest.mark.parametrize("module", sorted(FILES))
@@ -223,7 +230,7 @@ def test_face_loads_nothing_but_itself() -> None:
         ("from mlxbridge import Client", ["numpy", "mlx", "mlx_lm", "uvloop", "click"]),
         ("from mlxbridge import AsyncClient", ["numpy", "mlx", "mlx_lm", "click"]),
         ("import mlxbridge.host.cli", ["mlx", "mlx_lm", "numpy", "transformers", "asyncio"]),
-        ("import mlxbridge.host.daemon", ["mlx", "mlx_lm", "numpy", "transformers"]),
+        ("import mlxbridge.host.daemon", ["llguidance", "mlx", "mlx_lm", "numpy", "transformers"]),
     ],
 )
 def test_import_does_not_load(statement: str, banned: list[str]) -> None:

@@ -9,6 +9,7 @@ from statistics import median
 from time import perf_counter
 
 from bench.engine.sides import Ask, Side, generate_alone
+from mlxbridge.host.engine.grammar.response_format import Source, read_response_format
 from mlxbridge.host.engine.loader import LoadedModel
 
 # Steps before a long prompt arrives, and how many of them tell what is usual.
@@ -42,6 +43,22 @@ def own_sampling(number: int) -> dict[str, float | int]:
     }
 
 
+def own_format(number: int) -> Source:
+    """A JSON schema that no two requests of a batch share, of answers that do not end by themselves."""
+    person = {
+        "type": "object",
+        "properties": {
+            f"name_{number}": {"type": "string", "maxLength": 40},
+            "age": {"type": "integer", "minimum": 0, "maximum": 150},
+            "colours": {"type": "array", "items": {"enum": ["red", "green", "blue"]}, "maxItems": 3},
+        },
+        "required": [f"name_{number}", "age", "colours"],
+        "additionalProperties": False,
+    }
+    schema = {"type": "array", "items": person, "minItems": 10_000}
+    return read_response_format({"type": "json_schema", "schema": schema})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
     """Requests of one kind: the same for both sides, new in every round, lest a cache of prefixes helps one.
@@ -55,6 +72,7 @@ class Work:
     prompt_tokens: int
     max_tokens: int
     has_own_sampling: bool = False
+    has_own_format: bool = False
     is_uneven: bool = False
 
     def asks(self, num_rows: int, round_number: int) -> list[Ask]:
@@ -65,6 +83,7 @@ class Work:
                 prompt=self._prompt(self._length(lengths), f"{num_rows} {round_number} {number}"),
                 max_tokens=self.max_tokens,
                 sampling=own_sampling(number) if self.has_own_sampling else None,
+                response_format=own_format(number) if self.has_own_format else None,
             )
             for number in range(num_rows)
         ]

@@ -29,6 +29,7 @@ KINDS: dict[str, dict[str, bool]] = {
     "own sampling": {"is_uneven": True, "has_own_sampling": True},
 }
 _NUM_BESIDE_LONG = 8
+_NUM_CONSTRAINED = 32
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -99,7 +100,7 @@ def load(path: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Something to measure on both sides, given a round's number."""
+    """Something to measure on two sides, ours first, given a round's number."""
 
     name: str
     kind: str
@@ -230,6 +231,21 @@ def _cases(arguments: argparse.Namespace) -> Iterator[Case]:
         "churn",
         most,
         lambda side, number: cases.churn(side, most, work(), number, arguments.tokens),
+    )
+    constrained = min(most, _NUM_CONSTRAINED)
+    yield Case(
+        f"{constrained} constrained",
+        "constrained",
+        constrained,
+        {
+            # Prompts of their own: both are asked of one engine, which keeps what it has read.
+            "ours": lambda number: cases.rate(
+                makers["ours"](), work(has_own_format=True).asks(constrained, 2 * number)
+            ),
+            "ours, free": lambda number: cases.rate(
+                makers["ours"](), work().asks(constrained, 2 * number + 1)
+            ),
+        },
     )
     if arguments.long_prompt:
         beside = work(max_tokens=8192)

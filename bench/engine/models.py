@@ -6,15 +6,18 @@ from typing import Any
 
 import mlx.core as mx
 from mlx_lm.tokenizer_utils import BPEStreamingDetokenizer
+from tokenizers.pre_tokenizers import ByteLevel
 
 from bench.shapes import config_of, make_llama
 from mlxbridge.host.engine.loader import LoadedModel
 
 
 class Words:
-    """As much of mlx_lm's tokenizer as the engine asks for."""
+    """As much of mlx_lm's tokenizer as the engine asks for: bytes, and made-up words up to the size of the vocabulary."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int) -> None:
+        self._names = sorted(ByteLevel.alphabet())
+        self._names += [f"Ġw{number}" for number in range(size - len(self._names))]
         make_empty: Any = object.__new__
         self.detokenizer = make_empty(BPEStreamingDetokenizer)
         self.added_tokens_decoder: dict[int, Any] = {}
@@ -27,7 +30,10 @@ class Words:
         return [0]
 
     def convert_ids_to_tokens(self, token: int) -> str:
-        return f"Ġw{token}"
+        return self._names[token]
+
+    def get_vocab(self) -> dict[str, int]:
+        return {name: token for token, name in enumerate(self._names)}
 
 
 def make(shape: str, dtype: str) -> LoadedModel:
@@ -38,7 +44,7 @@ def make(shape: str, dtype: str) -> LoadedModel:
     return LoadedModel(
         name=shape,
         model=model,
-        tokenizer=Words(),
+        tokenizer=Words(config["vocab_size"]),
         config=config,
         eos_ids=frozenset(),
         context_length=None,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.engine.cases import Found
 from bench.stats import align, median, median_ratio, percentile, show
 
-SIDES = ("ours", "mlx_lm")
+_OURS = "ours"
+# What a line has beside the sides.
+_FACTS = ("case", "kind", "rows", "quantity", "ratio")
 
 
 def summarise(
@@ -26,17 +29,18 @@ def summarise(
     lines = []
     for case, sides in rounds.items():
         kind, num_rows = kinds[case]
-        found = {side: _together(sides[side]) for side in SIDES}
-        for quantity in found["ours"]:
-            ours, theirs = (found[side][quantity] for side in SIDES)
+        found = {side: _together(sides[side]) for side in sides}
+        (other,) = found.keys() - {_OURS}
+        for quantity in found[_OURS]:
+            ours, theirs = found[_OURS][quantity], found[other][quantity]
             lines.append(
                 {
                     "case": case,
                     "kind": kind,
                     "rows": num_rows,
                     "quantity": quantity,
-                    "ours": median(ours),
-                    "mlx_lm": median(theirs),
+                    _OURS: median(ours),
+                    other: median(theirs),
                     "ratio": median_ratio(ours, theirs),
                 }
             )
@@ -59,10 +63,11 @@ def usual_times(rounds: Sequence[Found], quantity: str) -> list[float]:
 
 
 def render(summary: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The table, line by line."""
-    rows = [["", "", *SIDES, "ratio"]]
+    """The table, line by line: a column a side that any case has."""
+    sides = [side for side in dict.fromkeys(key for line in summary for key in line) if side not in _FACTS]
+    rows = [["", "", *sides, "ratio"]]
     for line in summary:
         is_time = not any(unit in line["quantity"] for unit in ("tokens/s", " / "))
         quantity = f"{line['quantity']} ms" if is_time else line["quantity"]
-        rows.append([line["case"], quantity, *(show(line[key]) for key in (*SIDES, "ratio"))])
+        rows.append([line["case"], quantity, *(show(line.get(key, math.nan)) for key in (*sides, "ratio"))])
     return align(rows)

@@ -13,17 +13,19 @@ from mlx_lm.sample_utils import make_sampler
 
 from mlxbridge.host.engine import attention
 from mlxbridge.host.engine.batch import BatchEngine
+from mlxbridge.host.engine.grammar.response_format import Source
 from mlxbridge.host.engine.interface import GenerateRequest
 from mlxbridge.host.engine.loader import LoadedModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """One request; without sampling it is greedy."""
+    """One request; without sampling it is greedy, without a format free."""
 
     prompt: list[int]
     max_tokens: int
     sampling: dict[str, Any] | None = None
+    response_format: Source | None = None
 
 
 class Side(Protocol):
@@ -52,7 +54,10 @@ class Ours:
     def submit(self, number: int, ask: Ask) -> None:
         sampling = {**ask.sampling, "seed": number} if ask.sampling else {}
         self._numbers.add(number)
-        self._engine.submit(number, GenerateRequest(prompt=ask.prompt, max_tokens=ask.max_tokens, **sampling))
+        request = GenerateRequest(
+            prompt=ask.prompt, max_tokens=ask.max_tokens, response_format=ask.response_format, **sampling
+        )
+        self._engine.submit(number, request)
 
     def step(self) -> list[int]:
         rows = self._engine.step()

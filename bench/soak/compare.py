@@ -77,7 +77,7 @@ def _logprob_differences(found: Iterable[TokenLogprobs], expected: Iterable[Toke
 
 def is_mlx_lm_like(request: GenerateRequest) -> bool:
     """Whether mlx_lm's own loop says what the tokens must be."""
-    return request.temperature == 0 and not request.min_tokens
+    return request.temperature == 0 and not request.min_tokens and request.response_format is None
 
 
 def mlx_lm_differences(

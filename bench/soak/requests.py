@@ -8,10 +8,30 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from bench.soak.models import POISON
+from mlxbridge.host.engine.grammar.response_format import Source
 from mlxbridge.host.engine.interface import GenerateRequest
 
 Chance = random.Random
 _MAX_PREFIX = 240
+
+# What Python says a whole answer looks like, by what it is asked to keep to. The model has no token for "A", so that the
+# last one cannot be kept to; others end after one token, or do not before they are cut.
+FORMATS: dict[Source, str] = {
+    Source("regex", "response_format.pattern", "( w[0-9]{1,3}){2,6}"): "( w[0-9]{1,3}){2,6}",
+    Source("regex", "response_format.pattern", r"[^\r\n]{3,40}!"): r"[^\r\n]{3,40}!",
+    Source(
+        "choice", "response_format.choices", '["é", " w1 w2", " w1 w23", "never"]'
+    ): "é| w1 w2| w1 w23|never",
+    Source(
+        "json_schema",
+        "response_format.schema",
+        '{"type": "array", "items": {"enum": [1, 22, "é"]}, "minItems": 2}',
+    ): r'\[\s*(1|22|"é")\s*(,\s*(1|22|"é")\s*)+\]',
+    Source(
+        "grammar", "response_format.grammar", 'start: /[x-z]{2}/ more\nmore: "." | "(" more ")"'
+    ): r"[x-z]{2}\(*\.\)*",
+    Source("regex", "response_format.pattern", "[x-z]{1,3}A"): "[x-z]{1,3}A",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +67,7 @@ _ALL: dict[str, tuple[float, Callable[[Chance], Any]]] = {
     "stop": (0.35, lambda chance: tuple(_stop(chance) for _ in range(chance.randint(1, 3)))),
     "stop_token_ids": (0.2, lambda chance: tuple(_tokens(chance, chance.randint(1, 30)))),
     "ignore_eos": (0.2, lambda chance: True),
+    "response_format": (0.2, lambda chance: chance.choice(list(FORMATS))),
     "logprobs": (0.25, lambda chance: chance.choice([0, 1, 5, 20])),
     "logit_bias": (0.15, lambda chance: {token: chance.uniform(-8, 8) for token in _tokens(chance, 6)}),
     "repetition_penalty": (0.2, lambda chance: chance.choice([0.8, 1.1, 1.5])),
@@ -80,7 +101,7 @@ def arrivals(count: int, seed: int) -> Iterator[Arrival]:
         recent = [*recent[-12:], prompt]
         yield Arrival(
             number=number,
-            request=GenerateRequest(prompt=prompt, **{**_params(chance), **_lengths(chance)}),
+            request=GenerateRequest(prompt=prompt, **_together({**_params(chance), **_lengths(chance)})),
             guest=chance.choice(["", "one", "another"]),
             cache_scope=chance.choice(["", "", "private"]),
             pause=chance.choice([0, 0, 0, 0, 0, 0, 0, 0, 1, 2]) if chance.random() < 0.99 else 60,
@@ -118,6 +139,11 @@ def _lengths(chance: Chance) -> dict[str, Any]:
 def _params(chance: Chance) -> dict[str, Any]:
     params = _ALL if chance.random() < _GREEDY_SHARE else {**_ALL, **_DRAWING}
     return {name: make(chance) for name, (share, make) in params.items() if chance.random() < share}
+
+
+def _together(params: dict[str, Any]) -> dict[str, Any]:
+    """Without what would be refused."""
+    return {**params, "ignore_eos": False} if "response_format" in params else params
 
 
 def _tokens(chance: Chance, count: int) -> list[int]:

@@ -22,6 +22,8 @@ from mlxbridge.host.engine.detokenize import Vocabulary
 from mlxbridge.host.engine.exactness import is_exact_in_batches, is_exact_with_prefixes
 from mlxbridge.host.engine.facts import facts
 from mlxbridge.host.engine.footprint import measure_footprint
+from mlxbridge.host.engine.grammar.compiling import Compiling
+from mlxbridge.host.engine.grammar.library import Library
 from mlxbridge.host.engine.interface import NOBODY, EngineLimits, GenerateRequest, Origin, Row
 from mlxbridge.host.engine.lanes import Lanes
 from mlxbridge.host.engine.loader import LoadedModel
@@ -81,6 +83,8 @@ class BatchEngine:
         self._prefix_bytes = prefix_bytes
         self._admission = Admission(self._footprint, kv_bytes, expected_tokens=limits.expected_tokens)
         self._admission.check_budget(loaded.name)
+        self._library = Library(loaded, self._vocabulary)
+        self._compiling = Compiling()
         # Rows whose prompts have been read, and which join in the next step.
         self._held: list[Ready] = []
         self._suspicion: Suspicion[Call] = Suspicion(limits.max_batch)
@@ -102,6 +106,8 @@ class BatchEngine:
     def submit(self, call: int, request: GenerateRequest, origin: Origin = NOBODY) -> None:
         """Queue a call; its first row comes from a later ``step``.
 
+        A ``response_format`` that is not known yet is compiled meanwhile; if it cannot be, that is the call's end.
+
         Raises:
             InvalidArgument, Unsupported: a field is wrong; ``details["field"]`` names it.
             ContextTooLong: prompt and ``max_tokens`` do not fit the context, or the memory; the details give the numbers.
@@ -118,6 +124,9 @@ class BatchEngine:
         most = token_limit(self._loaded, len(prompt), request.max_tokens)
         max_tokens = self._admission.token_limit(self._loaded.name, len(prompt), request.max_tokens, most)
         settings = settings_of(request, self._loaded, max_tokens=max_tokens)
+        grammar = None
+        if request.response_format is not None:
+            grammar = self._library.find(request.response_format)
         job = Job(
             prompt=prompt,
             max_tokens=max_tokens,
@@ -135,8 +144,13 @@ class BatchEngine:
             stops=StopMatcher(request.stop),
             told=told,
             deadline_at=inf if origin.deadline_at is None else origin.deadline_at,
+            is_literal=grammar is not None,
         )
+        if grammar is not None:
+            job.constraint = grammar.constrain(settings)
         self._roster.add(new, guest=origin.guest, priority=request.priority, limit=limit, now=now)
+        if grammar is not None and job.constraint is None:
+            self._compiling.add(new, grammar)
 
     def cancel(self, call: int) -> Row | None:
         """Drop a call; the next ``step`` spends nothing on it and can give its place to another.
@@ -160,9 +174,13 @@ class BatchEngine:
         """
         started = perf_counter()
         self._num_steps += 1
-        expired = self._roster.expire(monotonic())
-        self._num_expired += len(expired)
-        self._close(expired)
+        ended = self._roster.expire(monotonic())
+        self._num_expired += len(ended)
+        self._close(ended)
+        if self._compiling:
+            refused = self._compiling.finish(self._roster.num_running)
+            self._close(refused)
+            ended += refused
         try:
             self._admit()
             rows = self._run()
@@ -173,7 +191,7 @@ class BatchEngine:
         self._budget.observe(
             lesson(perf_counter() - started) if lesson is not None and self.has_work else None
         )
-        return expired + rows
+        return ended + rows
 
     @property
     def has_work(self) -> bool:
@@ -220,7 +238,7 @@ class BatchEngine:
         held = [ready for ready in self._held if self._roster.is_running(ready.job)]
         budget = 0 if held else self._budget.tokens(is_decoding=is_decoding)
         progress = self._prefill.step(budget, is_alone=not is_decoding)
-        arrived = held + progress.ready
+        arrived = held + self._compiling.pass_on(progress.ready, self._roster)
         self._lesson = None if arrived else partial(Step, num_read=progress.num_read, is_decoding=is_decoding)
         # A lane more is a forward pass more, and so is what was just read: answers need not wait for both at once.
         hold = is_decoding and progress.num_read > 0
@@ -293,8 +311,10 @@ class BatchEngine:
             is_last = row.usage is not None or row.error is not None
             if is_last and (call := self._roster.close(row.call, now)) is not None:
                 self._suspicion.acquit(call)
+                self._compiling.discard(call)
         if not self._roster.num_running:
             self._lanes.drop_idle()
+            self._compiling.clear_rows()
             self._prefill.clear()
             self._held.clear()
             self._prefixes.commit()

@@ -9,6 +9,7 @@ from mlxbridge.errors import BridgeError, DeadlineExceeded, InternalError
 from mlxbridge.host.engine.detokenize import Vocabulary
 from mlxbridge.host.engine.interface import Row
 from mlxbridge.host.engine.logprobs import Likelihoods
+from mlxbridge.host.engine.refusal import invalid
 from mlxbridge.host.engine.rows import Job
 from mlxbridge.host.engine.stops import StopMatcher
 from mlxbridge.host.engine.told_answer import ToldAnswer
@@ -35,7 +36,9 @@ class Call:
         stops: StopMatcher,
         told: ToldAnswer | None = None,
         deadline_at: float = inf,
+        is_literal: bool = False,
     ) -> None:
+        """Begin an answer; the text of a literal one has every space that its tokens have."""
         self.number = number
         self.job = job
         self.deadline_at = deadline_at
@@ -43,7 +46,9 @@ class Call:
         self._stop_token_ids = stop_token_ids
         self._stop_token_id: int | None = None
         self._vocabulary = vocabulary
-        self._detokenizer = vocabulary.detokenizer() if told is None else told.detokenizer
+        self._detokenizer = (
+            vocabulary.detokenizer(is_literal=is_literal) if told is None else told.detokenizer
+        )
         self._stops = stops
         self._told = told
         self._submitted_at = perf_counter()
@@ -58,7 +63,7 @@ class Call:
         """Take the next token, with what is known of it if the request asked for log-probabilities.
 
         Returns:
-            The call's last row if it has ``usage``.
+            The call's last row if it has ``usage``, or an ``error``: the answer is constrained, and cannot go on.
         """
         self.job.answer.append(token)
         self._first_token_at = self._first_token_at or perf_counter()
@@ -78,8 +83,13 @@ class Call:
             row.logprobs = [self._logprobs(token, likelihoods)]
         if self._stops.matched is not None or (self._told is not None and self._told.is_over):
             return self._finish("stop", row)
+        constraint = self.job.constraint
+        if constraint is not None and constraint.has_ended:
+            return self._finish("stop", row)
         if len(self.job.answer) >= self.job.max_tokens:
             return self._finish("length", row)
+        if constraint is not None and constraint.error is not None:
+            return self._break_off(row, constraint.error)
         return row
 
     def cancel(self) -> Row:
@@ -88,17 +98,25 @@ class Call:
 
     def fail(self, message: str) -> Row:
         """The last row of a call that the host could not finish."""
-        return self._refuse(InternalError(message))
+        return self.refuse(InternalError(message))
 
     def expire(self) -> Row:
         """The last row of a call that nobody waits for any more."""
         done = f"after {len(self.job.answer)} tokens" if self._admitted_at else "before it was begun"
-        return self._refuse(DeadlineExceeded(f"the call's time budget ran out {done}"))
+        return self.refuse(DeadlineExceeded(f"the call's time budget ran out {done}"))
 
-    def _refuse(self, error: BridgeError) -> Row:
+    def refuse(self, error: BridgeError) -> Row:
+        """The last row of a call that ends with an error."""
         self.job.ended = True
         row = self._empty()
         row.error = error
+        return row
+
+    def _break_off(self, row: Row, why: str) -> Row:
+        self.job.ended = True
+        row.error = invalid(
+            "response_format", f"cannot be kept to after {len(self.job.answer)} tokens: {why}"
+        )
         return row
 
     def _empty(self) -> Row:

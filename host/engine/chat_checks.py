@@ -32,6 +32,8 @@ def check_chat(request: GenerateRequest) -> None:
     variables: Any = request.chat_template_kwargs
     if not isinstance(variables, Mapping) or not all(isinstance(name, str) for name in variables):
         raise invalid("chat_template_kwargs", f"must map names to values, not be {shown(variables)}")
+    if request.response_format is not None:
+        _check_format(request)
     if request.messages is None:
         given = {
             "tools": bool(request.tools),
@@ -41,6 +43,16 @@ def check_chat(request: GenerateRequest) -> None:
         }
         for field in filter(given.get, given):
             raise invalid(field, "needs messages: a prompt goes through no chat template")
+
+
+def _check_format(request: GenerateRequest) -> None:
+    against = {
+        "tools": bool(request.tools) and request.tool_choice != "none",
+        "reasoning": request.reasoning is True,
+        "max_reasoning_tokens": request.max_reasoning_tokens is not None,
+    }
+    for field in filter(against.get, against):
+        raise invalid(field, "goes against response_format, which the answer keeps to from its first token")
 
 
 def _check_tools(tools: Any) -> None:

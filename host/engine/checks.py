@@ -55,6 +55,8 @@ def check_request(request: GenerateRequest) -> None:
             )
     if request.seed is not None:
         _check_int("seed", request.seed, low=-(2**63), high=2**64 - 1)
+    if request.response_format is not None and request.ignore_eos:
+        raise invalid("ignore_eos", "goes against response_format, which says where the answer ends")
 
 
 def _check_sampling(request: GenerateRequest) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import mlx.core as mx
 
+from mlxbridge.host.engine.grammar.masks import Masks
 from mlxbridge.host.engine.logprobs import Likelihoods, Logprobs
 from mlxbridge.host.engine.penalties import Bias, LateEnd, Penalties
 from mlxbridge.host.engine.reasoning_end import ReasoningEnd
@@ -45,6 +46,9 @@ class Chooser:
     """Chooses tokens for a fixed set of rows; made anew when rows come or go.
 
     What no row uses costs nothing.
+
+    Attributes:
+        masks: what constrained rows may draw, None if none is; to be computed anew before every choice.
     """
 
     def __init__(self, jobs: Sequence[Job | None]) -> None:
@@ -59,6 +63,8 @@ class Chooser:
         self._bias = Bias(rows) if any(map(Bias.is_used, rows)) else None
         self._penalties = Penalties(rows, recent) if any(map(Penalties.is_used, rows)) else None
         self._late_end = LateEnd(rows, positions) if any(map(LateEnd.is_used, rows, positions)) else None
+        is_constrained = any(job is not None and job.constraint is not None for job in jobs)
+        self.masks = Masks(jobs) if is_constrained else None
         self._sampler = Sampler(rows, positions)
         self._reasoning_end = ReasoningEnd(jobs) if any(map(ReasoningEnd.is_used, rows)) else None
         self._logprobs = Logprobs(rows) if any(map(Logprobs.is_used, rows)) else None
@@ -78,6 +84,8 @@ class Chooser:
             logits = self._late_end.apply(logits)
             if self._late_end.is_over:
                 self._late_end = None
+        if self.masks is not None:
+            logits = self.masks.apply(logits)
         tokens = self._sampler.draw(logits)
         if self._reasoning_end is not None:
             tokens = self._reasoning_end.apply(tokens, last)

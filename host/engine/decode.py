@@ -37,7 +37,9 @@ class Lane:
     """A batch of rows, from their prompt's last token to their answer's last one.
 
     A step is ``settle``, ``join``, ``queue``, ``read``. ``queue`` starts the computation of every row's next token
-    from the token before it, which is still on the device; ``read`` then waits for that one only.
+    from the token before it, which is still on the device; ``read`` then waits for that one only. Where a row is
+    constrained, what it may draw depends on the token before: ``queue`` then starts the forward pass alone, and ``read``,
+    once it has that token, the choice.
     """
 
     def __init__(self, model: Any, *, can_grow: bool, leave: Leave) -> None:
@@ -54,6 +56,8 @@ class Lane:
         self._unread: tuple[Drawn, list[Job | None]] | None = None
         self._read_next: tuple[Drawn, list[Job | None]] | None = None
         self._chooser: Chooser | None = None
+        # What the next tokens are to be chosen from, where that has to wait.
+        self._logits: mx.array | None = None
 
     @property
     def jobs(self) -> list[Job]:
@@ -116,6 +120,8 @@ class Lane:
         values, is_new = [0] * len(self._jobs), [False] * len(self._jobs)
         for row, place in zip(rows, places, strict=True):
             self._jobs[place] = row.job
+            if row.job.constraint is not None:
+                row.job.constraint.begin(row.job.answer)
             values[place], is_new[place] = row.job.context[-1], True
         before = mx.concatenate([self._tokens, mx.zeros(num_new, dtype=mx.uint32)])
         self._tokens = mx.where(mx.array(is_new), mx.array(values, dtype=mx.uint32), before)
@@ -124,14 +130,32 @@ class Lane:
     def queue(self) -> None:
         """Start computing the next token of every row, unless all have got their last."""
         self._read_next, self._unread = self._unread, None
-        if not any(job is not None and job.num_left > 0 for job in self._jobs):
-            return
         if self._chooser is None:
             self._chooser = Chooser(self._jobs)
-        self._choose(self._chooser, self._forward())
+        if not any(job is not None and job.num_left > 0 for job in self._jobs):
+            return
+        logits = self._forward()
+        if self._chooser.masks is None:
+            self._choose(self._chooser, logits)
+        else:
+            mx.async_eval(logits)  # type: ignore[no-untyped-call]
+            self._logits = logits
 
     def read(self) -> list[Draw]:
-        """Wait for the tokens that the ``queue`` before the last one started; one copy for all rows."""
+        """Wait for the tokens that the step before started; one copy for all rows."""
+        drawn = self._read_drawn()
+        chooser = self._chooser
+        if chooser is not None and chooser.masks is not None:
+            for job, token, _ in drawn:
+                if job.constraint is not None:
+                    job.constraint.take(token)
+            chooser.masks.compute()
+            logits, self._logits = self._logits, None
+            if logits is not None:
+                self._choose(chooser, logits)
+        return drawn
+
+    def _read_drawn(self) -> list[Draw]:
         read, self._read_next = self._read_next, None
         if read is None:
             return []
@@ -148,6 +172,8 @@ class Lane:
     def take_out(self) -> tuple[Draw, Source]:
         """Wait for the token that the first ``queue`` started in a lane that cannot grow; it, and the row's caches."""
         assert not self._can_grow and self._read_next is None
+        if self._unread is None:
+            self.read()  # a constrained row's choice has not been started
         self._read_next, self._unread = self._unread, None
         (drawn,) = self.read()
         return drawn, Source(self._caches.row(0), 0, self._caches.length(0))

@@ -12,6 +12,7 @@ SentencePiece model writes bytes that are not UTF-8, the number of replacement c
 from __future__ import annotations
 
 from codecs import getincrementaldecoder
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from mlx_lm.tokenizer_utils import BPEStreamingDetokenizer, SPMStreamingDetokenizer
@@ -38,6 +39,7 @@ class Vocabulary:
     """Makes detokenizers for one tokenizer, and keeps what they share.
 
     Attributes:
+        has_bytes: whether each token stands for fixed bytes.
         special: token ids that are no text of an answer: special ones, but for EOS and for what marks reasoning and tool
             calls.
     """
@@ -58,12 +60,12 @@ class Vocabulary:
         chosen = tokenizer.detokenizer
         self._is_spm = isinstance(chosen, SPMStreamingDetokenizer)
         self._trim_space = self._is_spm and bool(chosen.trim_space)
-        self._has_bytes = self._is_spm or isinstance(chosen, BPEStreamingDetokenizer)
+        self.has_bytes = self._is_spm or isinstance(chosen, BPEStreamingDetokenizer)
 
-    def detokenizer(self) -> Detokenizer:
-        """A fresh detokenizer for one answer."""
-        if self._has_bytes:
-            return ByteDetokenizer(self, trim_space=self._trim_space)
+    def detokenizer(self, *, is_literal: bool = False) -> Detokenizer:
+        """A fresh detokenizer for one answer; a literal one drops no space at the beginning."""
+        if self.has_bytes:
+            return ByteDetokenizer(self, trim_space=self._trim_space and not is_literal)
         return WindowDetokenizer(self)
 
     def bytes_of(self, token: int) -> bytes:
@@ -78,17 +80,27 @@ class Vocabulary:
         """What the tokenizer calls a token, which is the text of a special one; empty for an unknown one."""
         return str(self._tokenizer.convert_ids_to_tokens(token) or "")
 
+    def names(self) -> dict[int, str]:
+        """What the tokenizer calls the tokens that are text."""
+        names: dict[str, int] = self._tokenizer.get_vocab()
+        return {token: name for name, token in names.items() if token not in self._hidden}
+
+    def spell(self, names: Mapping[int, str], size: int) -> list[bytes]:
+        """``bytes_of`` every token below ``size`` from its name, where each has bytes; the tokenizer is not asked."""
+        return [self._spell(names[token]) if token in names else b"" for token in range(size)]
+
     def decode(self, tokens: list[int]) -> str:
         """The tokenizer's own text for these tokens, special ones left out."""
         visible = [token for token in tokens if token not in self._hidden]
         return str(self._tokenizer.decode(visible, skip_special_tokens=False))
 
     def _look_up(self, token: int) -> bytes:
-        if not self._has_bytes:
+        if not self.has_bytes:
             return self.decode([token]).encode()
         name = None if token in self._hidden else self._tokenizer.convert_ids_to_tokens(token)
-        if name is None:
-            return b""
+        return b"" if name is None else self._spell(name)
+
+    def _spell(self, name: str) -> bytes:
         return _spm_bytes(name) if self._is_spm else _byte_level_bytes(name)
 
 
@@ -177,16 +189,18 @@ def _spm_bytes(name: str) -> bytes:
 
 def _byte_level_bytes(name: str) -> bytes:
     # As in the tokenizers crate: a name that is not spelled in byte characters throughout is plain text.
-    values = [_BYTE_OF_CHAR.get(char) for char in name]
-    spelled = [value for value in values if value is not None]
-    return bytes(spelled) if len(spelled) == len(values) else name.encode()
+    try:
+        return name.translate(_BYTE_OF_CHAR).encode("latin-1")
+    except UnicodeEncodeError:
+        return name.encode()
 
 
-def _byte_characters() -> dict[str, int]:
-    """GPT-2's spelling of bytes: printable ones as themselves, the rest from U+0100 on, in order."""
+def _byte_characters() -> dict[int, int]:
+    """GPT-2's spelling of bytes: printable ones as themselves, the rest from U+0100 on, in order; those others
+    themselves spell nothing."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in set(printable)]
-    return {chr(byte): byte for byte in printable} | {chr(0x100 + i): byte for i, byte in enumerate(others)}
+    return {byte: 0xFFFD for byte in others} | {0x100 + i: byte for i, byte in enumerate(others)}
 
 
 _BYTE_OF_CHAR = _byte_characters()

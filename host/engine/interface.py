@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from mlxbridge.errors import BridgeError, UsageError
+from mlxbridge.host.engine.grammar.response_format import Source
 from mlxbridge.types import Priority, TokenLogprobs, ToolCall, ToolChoice, Usage
 
 DEFAULT_MAX_TOKENS = 4096
@@ -131,6 +132,8 @@ class GenerateRequest:
     and the end of a line, as in mlx_lm's server, and needs a temperature above 0. ``stop`` strings match on text.
     ``logprobs`` None asks for none, a number for each token's own and those of so many likeliest.
     Before ``min_tokens`` neither EOS nor ``stop_token_ids`` can be drawn; ``ignore_eos`` makes EOS an ordinary token.
+    The answer keeps to ``response_format``, and ends where that allows nothing more, whatever ``min_tokens`` says; EOS
+    and ``stop_token_ids`` can be drawn where it allows the end, and nowhere else.
     ``tools`` (OpenAI's function tools), ``reasoning`` (the template's switch; None: as it has it) and
     ``max_reasoning_tokens`` let reasoning and tool calls be told apart from the answer's text; they, ``tool_choice``,
     ``parallel_tool_calls`` and ``chat_template_kwargs`` need ``messages``.
@@ -158,6 +161,7 @@ class GenerateRequest:
     frequency_context_size: int = DEFAULT_CONTEXT_SIZE
     xtc_probability: float = 0.0
     xtc_threshold: float = 0.1
+    response_format: Source | None = None
     tools: Sequence[Mapping[str, Any]] = ()
     tool_choice: ToolChoice = "auto"
     parallel_tool_calls: bool = True
@@ -168,8 +172,9 @@ class GenerateRequest:
 
     @property
     def is_told_apart(self) -> bool:
-        """Whether reasoning and tool calls are parts of the answer, and not of its text."""
-        return bool(self.tools) or self.reasoning is not None or self.max_reasoning_tokens is not None
+        """Whether reasoning and tool calls are parts of the answer, and not of its text; a ``response_format`` has neither."""
+        asks = bool(self.tools) or self.reasoning is not None or self.max_reasoning_tokens is not None
+        return asks and self.response_format is None
 
 
 @dataclass(slots=True)

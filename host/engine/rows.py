@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from mlxbridge.host.engine.grammar.constraint import Constraint
 from mlxbridge.host.engine.settings import GREEDY, Settings
 
 
@@ -15,6 +16,7 @@ class Job:
         prompt: token ids, at least one.
         max_tokens: tokens that may be drawn.
         scope: whose cached prefixes it may use.
+        constraint: what the answer is held to, None if nothing; jobs of one call hand it on.
         rank: the class of its priority; 0 is read first.
         num_drawn: tokens whose computation was queued; the last one may not have been read.
         num_reused: tokens of the prompt that were not read for it; None until it begins to be read.
@@ -29,6 +31,7 @@ class Job:
     max_tokens: int
     settings: Settings = GREEDY
     scope: str = ""
+    constraint: Constraint | None = None
     rank: int = 0
     num_drawn: int = 0
     num_reused: int | None = None

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 
 from mlxbridge.errors import Overloaded
 from mlxbridge.host.engine.batch import BatchEngine
 from mlxbridge.host.engine.cache_plan import CachePlan
 from mlxbridge.host.engine.caches import can_be_padded, leaves, reserve
 from mlxbridge.host.engine.device import is_gpu
+from mlxbridge.host.engine.grammar.masks import restrict
 from mlxbridge.host.engine.interface import GenerateRequest
 from mlxbridge.host.engine.loader import LoadedModel
 from mlxbridge.host.engine.shapes import PIECE, PIECE_ALONE, capacity_for, is_new_length_dear, round_up
@@ -55,7 +57,17 @@ def warm_up(engine: BatchEngine, loaded: LoadedModel) -> None:
         engine.step()
     while engine.has_work:
         engine.step()
+    _restrict(loaded)
     engine.start_afresh()
+
+
+def _restrict(loaded: LoadedModel) -> None:
+    """Mask logits as for constrained rows, without a grammar: few hosts are ever asked for one."""
+    for places in (None, mx.array([1], dtype=mx.int32)):
+        logits = loaded.model(mx.zeros((2, 1), dtype=mx.int32))[:, -1, :]
+        num_rows = 2 if places is None else 1
+        words = np.zeros((num_rows, logits.shape[1] // 32 + 1), dtype=np.uint32)
+        mx.eval(restrict(logits, words, places))
 
 
 def _plan_lengths(plan: CachePlan, loaded: LoadedModel) -> None:

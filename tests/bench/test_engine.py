@@ -119,6 +119,25 @@ def test_every_case_runs_on_both_sides(side: Side, loaded: LoadedModel) -> None:
     assert found.numbers["tokens/s"] > 0 and not side.is_busy
 
 
+def test_constrained_answers_are_as_long_as_free_ones(loaded: LoadedModel, engine: BatchEngine) -> None:
+    asks = work(has_own_format=True, max_tokens=48).asks(4, 1)
+    assert len({ask.response_format for ask in asks}) == 4
+    assert cases.rate(Ours(loaded, engine), asks).numbers["tokens/s"] > 0
+
+
+def test_case_of_two_of_our_sides_has_a_column_of_its_own() -> None:
+    rounds = {
+        "8 greedy": {"ours": [Found({"tokens/s": 6.0})], "mlx_lm": [Found({"tokens/s": 3.0})]},
+        "8 constrained": {"ours, free": [Found({"tokens/s": 8.0})], "ours": [Found({"tokens/s": 4.0})]},
+    }
+    lines = render(summarise(rounds, {"8 greedy": ("greedy", 8), "8 constrained": ("constrained", 8)}))
+    assert [line.split() for line in lines] == [
+        ["ours", "mlx_lm", "ours,", "free", "ratio"],
+        ["8", "greedy", "tokens/s", "6.00", "3.00", "-", "2.00"],
+        ["8", "constrained", "tokens/s", "4.00", "-", "8.00", "0.500"],
+    ]
+
+
 def test_churn_keeps_the_batch_full(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cases, "perf_counter", iter([0.0, 1.0]).__next__)
     num_tokens = cases.churn(side, 4, work(), 1, 20).numbers["tokens/s"]
@@ -247,9 +266,12 @@ def test_a_short_run_measures_all_it_was_asked_for(results: Path) -> None:
         *(f"{num_rows} {kind}" for num_rows in (1, 4) for kind in command.KINDS),
         "4 greedy, one length",
         "4 coming and going",
+        "4 constrained",
         "long prompt",
     }
-    assert all(line["ours"] > 0 and line["mlx_lm"] > 0 for line in stored["summary"])
+    for line in stored["summary"]:
+        other = "ours, free" if line["case"] == "4 constrained" else "mlx_lm"
+        assert line["ours"] > 0 and line[other] > 0
     assert set(stored["rounds"]["alone"]) == set(stored["gaps"]) == {"ours", "mlx_lm"}
     assert max(len(line) for line in results.read_text().splitlines()) > 200, "lists of numbers on one line"
 

@@ -10,6 +10,9 @@ import pytest
 import mlxbridge.protocol
 from mlxbridge.errors import InternalError, InvalidArgument
 from mlxbridge.host.engine import checks
+from mlxbridge.host.engine.grammar import json_schema
+from mlxbridge.host.engine.grammar.library import TIMEOUT_S
+from mlxbridge.host.engine.grammar.response_format import MAX_CHARS, Source
 from mlxbridge.host.engine.interface import DEFAULT_CONTEXT_SIZE, MAX_TOP_LOGPROBS, NOBODY, Row
 from mlxbridge.host.params import (
     GENERATE_PARAMS,
@@ -56,6 +59,12 @@ def test_generate_takes_one_stop_or_several() -> None:
         ({"prompt": "x", "xtc_probability": "1", "temperature": 1}, "xtc_probability"),
         ({"prompt": "x", "xtc_probability": 0.5}, "xtc_probability"),
         ({"prompt": "x", "xtc_threshold": 0.6}, "xtc_threshold"),
+        ({"prompt": "x", "response_format": "json"}, "response_format"),
+        ({"prompt": "x", "response_format": {"type": "json"}}, "response_format.type"),
+        (
+            {"prompt": "x", "response_format": {"type": "regex", "pattern": "a"}, "ignore_eos": True},
+            "ignore_eos",
+        ),
         ({"prompt": "x", "logit_bias": {"1": 2.0}}, "logit_bias"),
         ({"prompt": "x", "logit_bias": [1, 2.0]}, "logit_bias"),
         ({"prompt": "x", "logit_bias": [[1]]}, "logit_bias"),
@@ -130,13 +139,17 @@ def test_generate_takes_every_param_there_is() -> None:
         "chat_template_kwargs": {"a": 1},
     }
     listed = {"stop": ["a"], "stop_token_ids": [5, 6], "logit_bias": [[5, -1], [7, 2.5]]}
+    formats = {"ignore_eos": False, "response_format": {"type": "regex", "pattern": "a"}}
+    assert parse_generate({"prompt": "x", **formats}).response_format == Source(
+        "regex", "response_format.pattern", "a"
+    )
     request = parse_generate({"model": "m", "prompt": "x", **given, **listed})
     assert {name: getattr(request, name) for name in given} == given
     assert (request.stop, request.stop_token_ids) == (("a",), (5, 6))
     assert request.logit_bias == {5: -1, 7: 2.5}
     asked = parse_generate({"messages": [{"role": "user", "content": "x"}], **chat})
     assert {name: getattr(asked, name) for name in chat} == chat
-    assert {*given, *chat, *listed, "model", "prompt", "messages"} == GENERATE_PARAMS
+    assert {*given, *chat, *listed, *formats, "model", "prompt", "messages"} == GENERATE_PARAMS
 
 
 def test_spec_lists_every_param() -> None:
@@ -218,6 +231,9 @@ def test_spec_tells_this_hosts_bounds() -> None:
         f"from 1/{checks.MAX_REPETITION_PENALTY:.0f} to {checks.MAX_REPETITION_PENALTY:.0f}",
         f"other penalties from −{checks.MAX_PENALTY:.0f} to {checks.MAX_PENALTY:.0f}",
         f"context sizes up to {checks.MAX_CONTEXT_SIZE:,}",
+        f"takes {MAX_CHARS:,} characters, schemas of {json_schema.MAX_DEPTH} levels",
+        f"{json_schema.MAX_PATTERN_PROPERTIES} `patternProperties`",
+        f"given up after {TIMEOUT_S:.0f} seconds",
         f"| `xtc_threshold` | 0 to {checks.MAX_XTC_THRESHOLD} |",
         f"| `logprobs` | number, 0 to {MAX_TOP_LOGPROBS}:",
         f"number, from 1: how many last tokens of prompt and answer the penalty looks at | {DEFAULT_CONTEXT_SIZE} |",

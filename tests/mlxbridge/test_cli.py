@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -110,6 +111,32 @@ def test_logprobs_as_json_are_named_values(host: HostProcess) -> None:
         assert token["logprob"] <= 0 and bytes(token["bytes"]).decode() == token["text"]
         assert token["top"] == [{name: token[name] for name in ("token_id", "logprob", "text", "bytes")}]
     assert json.loads(run(host, "generate", "Hello", "--json").stdout)["logprobs"] is None
+
+
+def test_answer_keeps_to_a_schema_or_a_pattern(host: HostProcess, tmp_path: Path) -> None:
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"enum": ["Berlin", "Paris"]}')
+    question = "What is the capital of France?"
+    assert run(host, "generate", question, "--json-schema", str(schema)).stdout == '"Paris"\n'
+    assert run(host, "generate", question, "--json-schema", "-", stdin='{"const": 3}').stdout == "3\n"
+    assert run(host, "generate", "What is 27 + 15?", "--regex", r"27 \+ 15 = \d+").stdout == "27 + 15 = 42\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("-", "--json-schema", "-"), "stdin is the prompt already"),
+        (("x", "--json-schema", "/nowhere/schema.json"), "No such file"),
+        (("x", "--json-schema", "-"), "Expecting value"),
+        (("x", "--regex", "("), "response_format.pattern at 0: unclosed group"),
+    ],
+)
+def test_format_that_cannot_be_read_is_one_line_and_status_1(
+    host: HostProcess, arguments: tuple[str, ...], message: str
+) -> None:
+    done = run(host, "generate", *arguments, stdin="no JSON")
+    assert done.returncode == 1
+    assert message in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_chat_gives_one_answer_and_no_logprobs() -> None:

@@ -288,8 +288,8 @@ def test_prompt_that_fails_ends_its_row_alone(
 def test_detokenizer_failure_ends_its_row_alone(free: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
     real = Vocabulary.detokenizer
 
-    def broken(self: Vocabulary) -> Detokenizer:
-        detokenizer = real(self)
+    def broken(self: Vocabulary, **options: bool) -> Detokenizer:
+        detokenizer = real(self, **options)
         monkeypatch.setattr(detokenizer, "push", lambda token: 1 / 0)
         return detokenizer
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
+from mlxbridge.errors import InvalidArgument
 from mlxbridge.host.engine.call import Call
 from mlxbridge.host.engine.detokenize import Vocabulary
+from mlxbridge.host.engine.grammar.constraint import Constraint
 from mlxbridge.host.engine.loader import LoadedModel
 from mlxbridge.host.engine.rows import Job
 from mlxbridge.host.engine.stops import StopMatcher
@@ -78,3 +82,42 @@ def test_what_was_held_back_comes_with_a_cancel(vocabulary: Vocabulary) -> None:
     row = call.cancel()
     assert row.usage is not None
     assert (row.text, row.usage.finish_reason) == ("a", "cancelled")
+
+
+class Held:
+    """What a call sees of a constraint."""
+
+    has_ended = False
+    error: str | None = None
+
+
+def held_call(vocabulary: Vocabulary, *stops: str, max_tokens: int = 100) -> tuple[Call, Held]:
+    call, constraint = call_with(vocabulary, *stops, max_tokens=max_tokens), Held()
+    call.job.constraint = cast(Constraint, constraint)
+    return call, constraint
+
+
+def test_answer_that_nothing_may_follow_ends_with_its_last_token(vocabulary: Vocabulary) -> None:
+    call, constraint = held_call(vocabulary, "ab", max_tokens=2)
+    a = token_of(vocabulary, b"a")
+    assert call.feed(a, None).usage is None
+    constraint.has_ended = True
+    row = call.feed(token_of(vocabulary, b"c"), None)
+    assert row.usage is not None
+    assert (row.text, row.usage.finish_reason, row.usage.completion_tokens) == ("ac", "stop", 2)
+
+
+def test_answer_that_cannot_go_on_sends_what_it_has_and_fails(vocabulary: Vocabulary) -> None:
+    call, constraint = held_call(vocabulary)
+    constraint.error = "too much"
+    row = call.feed(token_of(vocabulary, b"a"), None)
+    assert (row.text, row.token_ids, row.usage) == ("a", [token_of(vocabulary, b"a")], None)
+    assert isinstance(row.error, InvalidArgument) and "after 1 tokens: too much" in row.error.message
+    assert call.job.ended
+
+
+def test_answer_that_need_not_go_on_does_not_fail(vocabulary: Vocabulary) -> None:
+    call, constraint = held_call(vocabulary, max_tokens=1)
+    constraint.error = "too much"
+    row = call.feed(token_of(vocabulary, b"a"), None)
+    assert row.error is None and row.usage is not None and row.usage.finish_reason == "length"

@@ -8,6 +8,7 @@ import pytest
 
 from mlxbridge.errors import BridgeError, InvalidArgument, Unsupported
 from mlxbridge.host.engine.chat_checks import MAX_TOOLS, check_chat
+from mlxbridge.host.engine.grammar.response_format import Source
 from mlxbridge.host.engine.interface import GenerateRequest
 
 
@@ -86,6 +87,29 @@ def test_schema_that_is_to_be_kept_is_unsupported() -> None:
 )
 def test_what_is_right_is_let_through(request_of: dict[str, Any]) -> None:
     check_chat(GenerateRequest(**{"messages": [], **request_of}))
+
+
+FORMAT = Source("regex", "response_format.pattern", "a+")
+
+
+@pytest.mark.parametrize(
+    ("field", "given"),
+    [
+        ("tools", {"tools": [tool()]}),
+        ("reasoning", {"reasoning": True}),
+        ("max_reasoning_tokens", {"max_reasoning_tokens": 5, "reasoning": False}),
+    ],
+)
+def test_what_a_format_has_no_place_for_is_refused(field: str, given: dict[str, Any]) -> None:
+    assert refusal(**given, response_format=FORMAT).details == {"field": field}
+
+
+def test_format_goes_with_reasoning_that_is_off_and_with_tools_that_are_not_told() -> None:
+    request = GenerateRequest(
+        messages=[], response_format=FORMAT, reasoning=False, tools=[tool()], tool_choice="none"
+    )
+    check_chat(request)
+    assert not request.is_told_apart, "a marker in it is text like any other"
 
 
 def test_parts_are_told_apart_where_something_asks_for_them() -> None:

@@ -110,3 +110,24 @@ def test_bytes_of_a_token_are_those_of_its_text(tokenizer: Any) -> None:
     vocabulary = Vocabulary(tokenizer)
     for name, text in (("e", b"e"), ("ow", b"ow"), ("</s>", b"")):
         assert vocabulary.bytes_of(tokenizer.convert_tokens_to_ids(name)) == text
+
+
+def test_names_spell_what_tokens_stand_for(tokenizer: Any) -> None:
+    vocabulary = Vocabulary(tokenizer)
+    if not vocabulary.has_bytes:
+        assert isinstance(vocabulary.detokenizer(), WindowDetokenizer)
+        return
+    spelled = vocabulary.spell(vocabulary.names(), 400)
+    assert len(spelled) == 400 and spelled[399] == b""
+    assert spelled == [vocabulary.bytes_of(token) for token in range(400)]
+    assert all(spelled[token] == b"" for token in tokenizer.all_special_ids)
+
+
+def test_literal_text_has_every_space(tokenizer: Any) -> None:
+    vocabulary = Vocabulary(tokenizer)
+    ids = tokenizer.encode(" the dog", add_special_tokens=False)
+    detokenizer = vocabulary.detokenizer(is_literal=True)
+    text = "".join([*(detokenizer.push(token) for token in ids), detokenizer.flush()])
+    if vocabulary.has_bytes:
+        assert text.encode() == b"".join(vocabulary.bytes_of(token) for token in ids)
+    assert text.lstrip() == "the dog"

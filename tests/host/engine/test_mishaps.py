@@ -12,6 +12,8 @@ import pytest
 from mlxbridge.host.engine.batch import BatchEngine
 from mlxbridge.host.engine.chooser import Chooser, Drawn
 from mlxbridge.host.engine.decode import Lane
+from mlxbridge.host.engine.grammar.masks import Masks
+from mlxbridge.host.engine.grammar.response_format import Source
 from mlxbridge.host.engine.loader import LoadedModel
 from mlxbridge.host.engine.reading import Group
 from tests.host.engine.tiny import Answers
@@ -23,6 +25,13 @@ SPOTS: list[tuple[type, str]] = [
     *((Drawn, method) for method in ("start", "read")),
     *((Group, method) for method in ("read", "states", "finish")),
     (Chooser, "choose"),
+    (Masks, "compute"),
+]
+
+
+FORMATS = [
+    Source("regex", "response_format.pattern", "([a-z]{2,4} ){5,9}"),
+    Source("json_schema", "response_format.schema", '{"type": "array", "items": {"enum": [1, "two"]}}'),
 ]
 
 
@@ -68,6 +77,7 @@ def mixed_requests(seed: int, count: int) -> list[dict[str, Any]]:
             "logprobs": chance.choice((None, 1)),
             "stop": chance.choice(((), ("o", "the"))),
             "priority": chance.choice(("low", "normal", "high")),
+            "response_format": chance.choice((None, None, *FORMATS)),
         }
         for _ in range(count)
     ]

@@ -1,0 +1,70 @@
+"""Which tokens the constrained rows of a lane may draw next, worked out on the host while the device computes logits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cache
+
+import mlx.core as mx
+import numpy as np
+from llguidance import LLExecutor
+
+from mlxbridge.host.engine.grammar.constraint import Words
+from mlxbridge.host.engine.rows import Job
+
+
+class Masks:
+    """For a fixed set of rows; made anew when rows come or go, and not made where no row is constrained."""
+
+    def __init__(self, jobs: Sequence[Job | None]) -> None:
+        """Take the rows by place."""
+        self._rows = [(job, job.constraint) for job in jobs if job is not None and job.constraint is not None]
+        places = [place for place, job in enumerate(jobs) if job is not None and job.constraint is not None]
+        # None where all rows are constrained.
+        self._places = mx.array(places, dtype=mx.int32) if len(places) < len(jobs) else None
+        num_words = self._rows[0][1].num_words
+        # uint32 (constrained rows, words + 1): a bit a token; a row that needs none allows all.
+        self._words = np.full((len(self._rows), num_words + 1), 0xFFFF_FFFF, dtype=np.uint32)
+
+    def compute(self) -> None:
+        """Look at all answers as they are now, side by side and without the interpreter's lock."""
+        wanted = [
+            (constraint, row)
+            for row, (job, constraint) in enumerate(self._rows)
+            if constraint.is_open and not job.ended
+        ]
+        if not wanted:
+            return
+        matchers = [(constraint.matcher, row) for constraint, row in wanted]
+        words = self._words
+        _executor().unsafe_compute_mask_ptr(matchers, words.ctypes.data, words.strides[0], len(words))
+        for constraint, row in wanted:
+            constraint.complete(words[row])
+
+    def apply(self, logits: mx.array) -> mx.array:
+        """Logits (places, vocabulary size), which may be changed, without the tokens that must not be drawn."""
+        return restrict(logits, self._words, self._places)
+
+
+def restrict(logits: mx.array, words: Words, places: mx.array | None = None) -> mx.array:
+    """Make the logits of tokens minus infinity whose bits are 0.
+
+    Args:
+        logits: float array (rows, vocabulary size); it may be changed.
+        words: uint32 array (restricted rows, words), a bit a token, at least as many as the vocabulary has.
+        places: int32 array (restricted rows,), which these are; None: all.
+    """
+    bits = mx.array([1 << bit for bit in range(8)], dtype=mx.uint8)
+    octets = mx.array(words).view(mx.uint8)
+    allowed = ((octets[:, :, None] & bits) != 0).reshape(len(words), -1)[:, : logits.shape[1]]
+    if places is None:
+        return mx.where(allowed, logits, -math.inf)
+    logits[places] = mx.where(allowed, logits[places], -math.inf)
+    return logits
+
+
+@cache
+def _executor() -> LLExecutor:
+    """Its threads; most calls need none, so they begin with the first that does."""
+    return LLExecutor()
