@@ -24,7 +24,10 @@ class Words:
         self.all_special_ids: list[int] = []
         self.eos_token_ids: set[int] = set()
         self.think_start_tokens = self.think_end_tokens = None
-        self.tool_call_start_tokens = self.tool_call_end_tokens = None
+        self.tool_call_start_tokens = self.tool_call_end_tokens = self.tool_parser = None
+        self.has_thinking = False
+        self.structural_markers: tuple[str, ...] = ()
+        self.response_transitions: dict[str, Any] = {}
 
     def encode(self, _text: str) -> list[int]:
         return [0]
