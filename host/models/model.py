@@ -80,7 +80,8 @@ class Model:
             entry["pid"] = worker.process.pid
             if self.state == "ready":
                 try:
-                    entry.update(await asyncio.wait_for(worker.ask("stats", {}), STATS_TIMEOUT_S))
+                    async with asyncio.timeout(STATS_TIMEOUT_S):
+                        entry.update(await worker.ask("stats", {}))
                 except (TimeoutError, BridgeError):
                     entry["stats"] = "not answered"
         # The engine's own number lacks those whose end the front, or the guest, told it first.

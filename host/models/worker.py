@@ -178,7 +178,9 @@ class Worker:
     async def _reap(self) -> bool:
         """Wait for the process, but not for ever; whether it ended by itself."""
         try:
-            await asyncio.wait_for(self.process.wait(), STOP_TIMEOUT_S)
+            # asyncio.wait_for loses a cancel that comes with the end (before Python 3.12).
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                await self.process.wait()
         except TimeoutError:
             with contextlib.suppress(ProcessLookupError):
                 self.process.kill()

@@ -109,7 +109,8 @@ async def dial(address: Address, timeout: float) -> socket.socket:
         if isinstance(address, TcpAddress) and not routes:
             found = asyncio.wrap_future(names.look_up(address.host, address.port))
             with looking_up(address):
-                routes = _tcp_routes(await asyncio.wait_for(found, timeout))
+                async with asyncio.timeout(timeout):
+                    routes = _tcp_routes(await found)
         failure = OSError(errno.EADDRNOTAVAIL, "the host name has no address")
         for index, route in enumerate(routes):
             share = (deadline - time.monotonic()) / (len(routes) - index)

@@ -269,3 +269,26 @@ async def test_worker_takes_no_library_from_the_current_folder(
             await worker.ask("stats", {})
     finally:
         await worker.stop()
+
+
+class Dying:
+    """A process whose end a test brings about between two steps of the event loop."""
+
+    returncode: int | None = None
+
+    def __init__(self) -> None:
+        self.gone = asyncio.get_running_loop().create_future()
+
+    async def wait(self) -> int:
+        await self.gone
+        return -9
+
+
+async def test_cancel_is_not_lost_if_the_process_ends_at_that_moment() -> None:
+    process = Dying()
+    stopping = asyncio.create_task(Worker(process).stop())  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    process.gone.set_result(None)
+    stopping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopping
