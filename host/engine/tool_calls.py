@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import string
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +12,8 @@ from typing import Any, NamedTuple
 Parse = Callable[[str, Any], Any]
 """A ``parse_tool_call`` of ``mlx_lm.tool_parsers``: text and tools to one call or several, maps with name and arguments."""
 
+# Some of Mistral's write one between name and arguments; mlx_lm's parser takes it for the name.
+_MISTRAL_ID = re.compile(r"\[CALL_ID\](\w+)(?=\[ARGS\])")
 _ID_CHARS = string.ascii_letters + string.digits
 # What Mistral's templates want, and every other takes.
 _NUM_ID_CHARS = 9
@@ -40,9 +43,13 @@ class CallReader:
         Raises:
             ValueError: it is none, or not wholly.
         """
+        ids = _MISTRAL_ID.findall(text)
         try:
-            parsed = self._parse(text, self._tools)
-            calls = [self._check(call) for call in (parsed if isinstance(parsed, list) else [parsed])]
+            parsed = self._parse(_MISTRAL_ID.sub("", text) if ids else text, self._tools)
+            several = parsed if isinstance(parsed, list) else [parsed]
+            for call, call_id in zip(several, ids, strict=False):
+                call.setdefault("id", call_id)
+            calls = [self._check(call) for call in several]
         except Exception as exc:  # parsers raise what they like
             raise ValueError(f"no tool call: {type(exc).__name__}: {exc}") from exc
         if not calls:

@@ -125,7 +125,7 @@ MISTRAL = Family(
     "mistral",
     "mistral",
     "{{ messages[0].content }}[TOOL_CALLS]{{ tools }}",
-    {"[TOOL_CALLS]": True, "[ARGS]": True, "[INST]": True},
+    {"[TOOL_CALLS]": True, "[CALL_ID]": True, "[ARGS]": True, "[INST]": True},
     (
         Recording(
             'Let me see.[TOOL_CALLS]get_weather[ARGS]{"city": "Ærøskøbing, 日本", "days": 3}[TOOL_CALLS]now[ARGS]{}',
@@ -135,6 +135,12 @@ MISTRAL = Family(
         Recording(
             '[TOOL_CALLS][{"name": "get_weather", "arguments": {"city": "Ærøskøbing, 日本", "days": 3}, '
             '"id": "a1b2c3d4e"}, {"name": "now", "arguments": {}, "id": "f1b2c3d4e"}]',
+            calls=(WEATHER, NOW),
+            ids=("a1b2c3d4e", "f1b2c3d4e"),
+        ),
+        Recording(
+            '[TOOL_CALLS]get_weather[CALL_ID]a1b2c3d4e[ARGS]{"city": "Ærøskøbing, 日本", "days": 3}'
+            "[TOOL_CALLS]now[CALL_ID]f1b2c3d4e[ARGS]{}",
             calls=(WEATHER, NOW),
             ids=("a1b2c3d4e", "f1b2c3d4e"),
         ),
