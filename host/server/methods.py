@@ -72,7 +72,7 @@ class GuestMethods:
             "generate_many",
             event.params,
             session.origin(event.deadline_ms),
-            items=session.items_granted(event.call, lambda items: model.grant(job, items)),
+            items=session.watch_credit(event.call, lambda items: model.grant(job, items)),
         )
         model.submit(job)
         return lambda: model.cancel(job)

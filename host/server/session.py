@@ -125,8 +125,8 @@ class Session:
         deadline_at = None if deadline_ms is None else time.monotonic() + deadline_ms / 1000
         return Origin(guest=self._guest, cache_scope=self._identity or "", deadline_at=deadline_at)
 
-    def items_granted(self, call: int, tell: Callable[[int], object]) -> int:
-        """The guest's credit for items of a call so far, in all; ``tell`` is called with every later total."""
+    def watch_credit(self, call: int, tell: Callable[[int], object]) -> int:
+        """Tell somebody the guest's credit for items of a call, in all, whenever there may be more; what it is now."""
         self._credit_listeners[call] = tell
         return self._connection.items_granted(call)
 

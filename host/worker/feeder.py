@@ -21,6 +21,8 @@ from mlxbridge.protocol.host import HostConnection
 from mlxbridge.types import Priority, Usage
 
 MAX_AHEAD = 32
+# Each is looked at between two steps.
+MAX_BUNDLES = 512
 
 
 class Feeder:
@@ -65,14 +67,15 @@ class Feeder:
 
         Raises:
             InvalidArgument: what its requests have in common is wrong.
-            Overloaded: what waits takes too much memory, all of it or this guest's.
+            Overloaded: there are too many, or they take too much memory, in all or of this guest's.
         """
         bundle, guest = Bundle(call, params, origin), origin.guest
-        if not self._room.has_room(guest, bundle.num_bytes, max_bytes=MAX_BYTES):
+        if not self._room.has_room(guest, bundle.num_bytes, max_bytes=MAX_BYTES, max_calls=MAX_BUNDLES):
             own = self._room.bytes_of(guest) / 2**20
             raise Overloaded(
-                f"{self._room.num_bytes / 2**20:.1f} MiB of prompts wait, {own:.1f} of them this guest's; there may be "
-                f"{MAX_BYTES / 2**20:.0f}, and of one guest {GUEST_SHARE} times what is free",
+                f"{len(self)} calls with many prompts ({self._room.num_bytes / 2**20:.1f} MiB) are open, "
+                f"{self._room.calls_of(guest)} ({own:.1f} MiB) of them this guest's; there may be {MAX_BUNDLES} "
+                f"({MAX_BYTES / 2**20:.0f} MiB), and of one guest {GUEST_SHARE} times what is free",
                 retry_after=RETRY_AFTER_S,
             )
         self._room.enter(guest, bundle.num_bytes)
@@ -81,10 +84,15 @@ class Feeder:
             self._guests.setdefault(guest, {})[bundle] = None
         self._end_if_done(bundle)
 
-    def feed(self, num_most: int = CALLS_A_TURN) -> None:
-        """Begin so many prompts, fewer if they are large, or if the engine takes no more now."""
+    def feed(self, num_calls: int) -> None:
+        """Begin a few prompts, fewer if they are large; more while no other call is open, since nobody waits for a step.
+
+        Args:
+            num_calls: those that were begun in this turn.
+        """
+        is_alone = self._connection.num_calls == len(self)
         num_bytes = 0
-        for _ in range(num_most):
+        for _ in range(MAX_AHEAD if is_alone else CALLS_A_TURN - num_calls):
             if num_bytes >= BYTES_A_TURN or (bundle := self._next()) is None:
                 return
             num_bytes += bundle.next_bytes

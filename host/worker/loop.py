@@ -16,7 +16,7 @@ from mlxbridge import __version__
 from mlxbridge.errors import BridgeError, InternalError, ModelLoadFailed, UnknownMethod
 from mlxbridge.host.engine.interface import Engine, Origin, Row
 from mlxbridge.host.params import parse_generate
-from mlxbridge.host.worker.backlog import CALLS_A_TURN, Backlog
+from mlxbridge.host.worker.backlog import Backlog
 from mlxbridge.host.worker.feeder import Feeder
 from mlxbridge.host.worker.results import usage_to_wire
 from mlxbridge.protocol.events import CallCancelled, CallOpened
@@ -138,7 +138,7 @@ class WorkerLoop:
             except BridgeError as error:
                 self._connection.fail(call, error)
         if self._feeder:
-            self._feeder.feed(CALLS_A_TURN - len(some))
+            self._feeder.feed(len(some))
 
     def _load(self, event: CallOpened) -> None:
         if self._engine is not None:

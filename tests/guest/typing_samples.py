@@ -8,7 +8,16 @@ from __future__ import annotations
 from typing import assert_type
 
 import mlxbridge
-from mlxbridge import AsyncClient, AsyncTokenStream, Client, Generation, TokenStream
+from mlxbridge import (
+    AsyncClient,
+    AsyncTokenStream,
+    Client,
+    Generation,
+    Outcome,
+    Outcomes,
+    Request,
+    TokenStream,
+)
 
 
 def blocking(client: Client) -> None:
@@ -19,6 +28,10 @@ def blocking(client: Client) -> None:
     assert_type(client.chat("x", stop=["a"], seed=None), Generation)
     assert_type(client.chat("x", n=3, min_tokens=1), list[Generation])
     assert_type(client.chat("x", stream=True, ignore_eos=True), TokenStream)
+    request: Request = {"prompt": [1, 2], "max_tokens": 3}
+    many = client.generate_many(["x", [1, 2], [{"role": "user", "content": "x"}], request], seed=1)
+    assert_type(many, Outcomes)
+    assert_type(next(many), Outcome)
 
     client.generate("x", temprature=1)  # type: ignore[call-overload]
     client.generate("x", top_k="3")  # type: ignore[call-overload]
@@ -28,6 +41,8 @@ def blocking(client: Client) -> None:
     client.stream("x", top_pp=1)  # type: ignore[call-arg]
     client.stream("x", top_p="1")  # type: ignore[arg-type]
     client.chat("x", messages=[])  # type: ignore[call-overload]
+    client.generate_many(["x"], temprature=1)  # type: ignore[call-arg]
+    client.generate_many([3])  # type: ignore[list-item]
 
 
 async def on_a_loop(client: AsyncClient) -> None:
@@ -35,6 +50,8 @@ async def on_a_loop(client: AsyncClient) -> None:
     assert_type(await client.generate("x", n=2), list[Generation])
     assert_type(await client.chat("x", stream=True), AsyncTokenStream)
     await client.chat("x", temprature=1)  # type: ignore[call-overload]
+    async for outcome in await client.generate_many(["x"], timeout=3):
+        assert_type(outcome, Outcome)
 
 
 def shared() -> None:

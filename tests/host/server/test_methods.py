@@ -29,7 +29,7 @@ class FakeSession:
     def send_item(self, call: int, value: Any) -> None:
         self.items.append((call, value))
 
-    def items_granted(self, call: int, tell: Callable[[int], object]) -> int:
+    def watch_credit(self, call: int, tell: Callable[[int], object]) -> int:
         self.tell = tell
         return 5
 

@@ -383,7 +383,7 @@ async def test_credit_for_items_is_told_to_who_asked() -> None:
         session = made.methods.session
         assert session is not None
         told: list[int] = []
-        assert session.items_granted(call, told.append) == 4
+        assert session.watch_credit(call, told.append) == 4
         guest.connection.grant(call, items=9)
         await ask(guest, "finish")
         assert max(told) == told[-1] == 9

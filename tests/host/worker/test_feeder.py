@@ -303,6 +303,19 @@ def test_calls_are_begun_before_the_prompts_of_a_job(
     assert begun[:6] == calls and len(begun) == 8
 
 
+def test_more_prompts_are_begun_at_once_while_nobody_else_waits(
+    ready: FrontEnd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = count_begun(monkeypatch)
+    generate_many(ready, PROMPTS[:20])
+    ready.turn()
+    assert len(begun) == 20
+    generate_many(ready, ["x" * 50_000] * 20)
+    monkeypatch.setattr(feeder_module, "BYTES_A_TURN", 90_000)
+    ready.turn()
+    assert len(begun) == 22
+
+
 def test_few_prompts_are_with_the_engine_before_their_turn(
     ready: FrontEnd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -367,6 +380,18 @@ def test_too_much_that_waits_is_refused(ready: FrontEnd, monkeypatch: pytest.Mon
     assert isinstance(end, ErrorReceived) and isinstance(end.error, Overloaded) and end.error.retry_after
     ready.connection.cancel(kept)
     assert finish(ready, generate_many(ready, ["x" * 200]))["completed"] == 1
+
+
+def test_too_many_calls_are_refused_but_not_by_one_guest_alone(
+    ready: FrontEnd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeder_module, "MAX_BUNDLES", 4)
+    calls = [generate_many(ready, ["x"], items=0) for _ in range(4)]
+    other = generate_many(ready, ["x"], items=0, guest="other")
+    ready.turn()
+    ends = [ready.end(call) for call in (*calls, other)]
+    assert [end is None for end in ends] == [True, True, True, False, True]
+    assert isinstance(ends[3], ErrorReceived) and isinstance(ends[3].error, Overloaded)
 
 
 def test_logprobs_come_with_each_item(ready: FrontEnd) -> None:
