@@ -57,7 +57,8 @@ class Compiler:
 
         Raises:
             InvalidArgument, Unsupported: it cannot be compiled, or is too complex, or allows no answer;
-                ``details["field"]`` has the path of the schema to blame, and ``line`` and ``column``, or ``offset`` in a regex, are given where known.
+                ``details["field"]`` has the path of the schema to blame; ``line`` and ``column`` in a grammar and
+                ``offset`` in a regex are given where they are known.
         """
         matcher = LLMatcher(self._tokenizer, _grammar_of(source), log_level=0, limits=_LIMITS)
         if message := matcher.get_error():

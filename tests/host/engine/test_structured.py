@@ -15,7 +15,7 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from mlxbridge.errors import InternalError, InvalidArgument
+from mlxbridge.errors import InternalError, InvalidArgument, Unsupported
 from mlxbridge.host.engine.batch import BatchEngine
 from mlxbridge.host.engine.detokenize import Vocabulary
 from mlxbridge.host.engine.grammar.masks import Masks
@@ -23,7 +23,14 @@ from mlxbridge.host.engine.grammar.response_format import Source, read_response_
 from mlxbridge.host.engine.lanes import Lanes
 from mlxbridge.host.engine.loader import LoadedModel, load
 from tests.host.engine.grammar.samples import keeps_to, random_format
-from tests.host.engine.tiny import TEXTS, Answers, save_model, save_tokenizer, spm_tokenizer
+from tests.host.engine.tiny import (
+    TEXTS,
+    Answers,
+    metaspace_tokenizer,
+    save_model,
+    save_tokenizer,
+    spm_tokenizer,
+)
 
 MakeEngine = Callable[..., BatchEngine]
 
@@ -377,6 +384,19 @@ def test_sentencepiece_answers_have_every_space(make_engine: MakeEngine, spm: Lo
     answers.finish()
     assert answers.texts[1] == " the cow" and answers.texts[2] == "the  日本 😀"
     assert keeps_to(answers.texts[3], {"type": "json_schema", "schema": PERSON})
+
+
+def test_tokenizer_whose_tokens_have_no_bytes_is_refused_by_name(
+    make_engine: MakeEngine, tmp_path: Path
+) -> None:
+    save_model(tmp_path)
+    save_tokenizer(metaspace_tokenizer(), tmp_path)
+    answers = Answers(make_engine(load(tmp_path, "metaspace")))
+    with pytest.raises(Unsupported, match="those of metaspace do not") as caught:
+        answers.submit(1, prompt="the", response_format=regex("a+"))
+    assert caught.value.details == {"field": "response_format"}
+    answers.submit(1, prompt="the", max_tokens=3)
+    answers.finish()
 
 
 def test_lane_without_constraints_keeps_its_order(
