@@ -13,6 +13,7 @@ from mlxbridge import (
     AsyncTokenStream,
     Client,
     Generation,
+    Message,
     Outcome,
     Outcomes,
     Request,
@@ -29,7 +30,8 @@ def blocking(client: Client) -> None:
     assert_type(client.chat("x", n=3, min_tokens=1), list[Generation])
     assert_type(client.chat("x", stream=True, ignore_eos=True), TokenStream)
     request: Request = {"prompt": [1, 2], "max_tokens": 3}
-    many = client.generate_many(["x", [1, 2], [{"role": "user", "content": "x"}], request], seed=1)
+    messages: list[Message] = [{"role": "user", "content": "x"}]
+    many = client.generate_many(["x", [1, 2], messages, request], seed=1)
     assert_type(many, Outcomes)
     assert_type(next(many), Outcome)
 
