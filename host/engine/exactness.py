@@ -113,6 +113,53 @@ class _Later(KVCache):  # type: ignore[misc]
         return KVCache().make_mask(num_tokens, **options)
 
 
+_NUM_DRAFTED, _KEPT = 4, (1, 4, 2, 3)
+
+
+def is_exact_over_drafts(plan: CachePlan, vocabulary_size: int, *, is_batched: bool) -> bool:
+    """Read several tokens of each row in one pass, drop some of them again, and go on: as one at a time would.
+
+    Args:
+        plan: one whose caches ``can_be_padded``.
+        vocabulary_size: its token ids are below that.
+        is_batched: whether its rows are decoded together, see ``is_exact_in_batches``.
+    """
+    prompts = [[(7 * row + 3 * i + 1) % vocabulary_size for i in range(n)] for row, n in enumerate(_LENGTHS)]
+    prompts = prompts if is_batched else prompts[:1]
+    drafts = [
+        [prompt[-1], *((5 * row + 11 * i + 2) % vocabulary_size for i in range(1, _NUM_DRAFTED))]
+        for row, prompt in enumerate(prompts)
+    ]
+    kept = _KEPT[: len(prompts)]
+    try:
+        caches = RowCaches()
+        sources = [Source(_read(plan, prompt), 0, len(prompt) - 1) for prompt in prompts]
+        if is_batched:
+            caches.place(sources, range(len(prompts)))
+        else:
+            caches.adopt(sources[0])
+        for tokens in (drafts, [draft[:2] for draft in drafts]):
+            alone = [_one_by_one(plan, prompt, row) for prompt, row in zip(prompts, tokens, strict=True)]
+            together = plan.model(mx.array(tokens), cache=caches.layers)
+            if not _is_close(mx.concatenate(alone), together, is_rough=plan.quantization is not None):
+                return False
+            caches.advance(len(tokens[0]))
+            caches.retract([len(tokens[0]) - min(num, len(tokens[0])) for num in kept])
+            prompts = [
+                [*prompt[:-1], *row[:num], row[0]]
+                for prompt, row, num in zip(prompts, tokens, kept, strict=True)
+            ]
+        return True
+    except Exception:  # as above
+        return False
+
+
+def _one_by_one(plan: CachePlan, prompt: list[int], tokens: list[int]) -> mx.array:
+    """The logits behind each token, (1, tokens, vocabulary size), where they follow the prompt but for its last one."""
+    caches = _read(plan, prompt)
+    return mx.stack([_forward(plan, [token], caches) for token in tokens], axis=1)
+
+
 # Four steps: rows 0 and 1 begin, 2 joins, 1 leaves and 3 takes its place, 0 leaves and the rest move together.
 _STEPS = ((0, 1), (0, 1, 2), (0, 3, 2), (3, 2))
 

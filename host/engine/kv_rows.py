@@ -14,6 +14,7 @@ import mlx.core as mx
 
 from mlxbridge.host.engine.caches import KVCache, Source, buffers, set_buffers
 from mlxbridge.host.engine.layout import Layout
+from mlxbridge.host.engine.shapes import view_length
 
 # Buffers grow by so many places, as mlx_lm's do.
 _GROWTH = 256
@@ -113,12 +114,12 @@ class KVRows(KVCache):  # type: ignore[misc]
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         """Append one step's keys and values; return all."""
-        start, self._end = self._end, self._end + keys.shape[2]
-        self.keys = self._reserve(self.keys, keys, start, self._end)
-        self.values = self._reserve(self.values, values, start, self._end)
-        self.keys[..., start : self._end, :] = keys
-        self.values[..., start : self._end, :] = values
-        self.latest = self.keys[..., : self._end, :], self.values[..., : self._end, :]
+        num_tokens = keys.shape[2]
+        start, self._end = self._end, self._end + num_tokens
+        length = view_length(self._end, num_tokens)
+        self.keys = self._write(self.keys, keys, start, length)
+        self.values = self._write(self.values, values, start, length)
+        self.latest = self.keys[..., :length, :], self.values[..., :length, :]
         return self.latest
 
     @property
@@ -128,13 +129,25 @@ class KVRows(KVCache):  # type: ignore[misc]
 
     def make_mask(self, num_tokens: int, return_array: bool = False, window_size: int | None = None) -> Any:
         """As mlx_lm's, and None whenever one row alone would have none."""
-        if self.layout.is_even:
+        if self.layout.is_even and view_length(self._end + num_tokens, num_tokens) == self._end + num_tokens:
             return super().make_mask(num_tokens, return_array=return_array, window_size=window_size)
         return self.layout.mask(self._end, num_tokens, window_size)
 
     def keys_and_values(self) -> tuple[Any, Any] | None:
         """What ``update_and_fetch`` returned last; layers that share one layer's keys and values ask for it."""
         return self.latest
+
+    def retract(self) -> None:
+        """The layout has been retracted: what lies behind its end does not count."""
+        self._end = self.layout.end
+        self.latest = None
+
+    def align(self) -> None:
+        """Let all rows end together; the layout is still to be told."""
+        self.latest = None
+        if not self.empty():
+            sources = self.layout.aligned_sources(self._capacity(self._end))
+            set_buffers(self, [mx.take_along_axis(buffer, sources, axis=2) for buffer in buffers(self)])
 
     def place(self, newcomers: Sequence[tuple[Any, Block]]) -> None:
         """Write rows of this layer's plain caches into their places, new ones at the end among them.
@@ -169,10 +182,9 @@ class KVRows(KVCache):  # type: ignore[misc]
         """A row as a plain cache, to be read before the next step; it shares the buffers' memory."""
         row = self._plain()
         if not self.empty():
-            row.offset = self._end - self.layout.padding[place]
-            parts = [
-                buffer[place : place + 1, :, self._end - row.offset : self._end] for buffer in buffers(self)
-            ]
+            row.offset = self.layout.length(place)
+            start = self.layout.padding[place]
+            parts = [buffer[place : place + 1, :, start : start + row.offset] for buffer in buffers(self)]
             set_buffers(row, parts)
         return row
 
@@ -182,6 +194,15 @@ class KVRows(KVCache):  # type: ignore[misc]
     def _arrays(self, item: Any) -> list[mx.array]:
         """What a plain cache of this layer's kind holds, (rows, heads, tokens or more, size) each."""
         return buffers(item)
+
+    def _write(self, buffer: mx.array | None, new: mx.array, start: int, length: int) -> mx.array:
+        """A buffer of at least ``length`` places with new tokens behind each row's last one, the longest's at ``start``."""
+        buffer = self._reserve(buffer, new, start, length)
+        num_tokens = new.shape[2]
+        if not self.layout.is_aligned:
+            return mx.put_along_axis(buffer, self.layout.places(start, num_tokens), new, axis=2)
+        buffer[..., start : start + num_tokens, :] = new
+        return buffer
 
     def _place(
         self, buffer: mx.array | None, sources: Sequence[mx.array], blocks: Sequence[Block], end: int

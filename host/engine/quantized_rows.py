@@ -11,6 +11,7 @@ from mlxbridge.host.engine.caches import buffers, set_buffers
 from mlxbridge.host.engine.kv_rows import KVRows
 from mlxbridge.host.engine.layout import Layout
 from mlxbridge.host.engine.quantized_cache import Quantization, QuantizedCache
+from mlxbridge.host.engine.shapes import view_length
 
 
 class QuantizedRows(KVRows):
@@ -31,17 +32,17 @@ class QuantizedRows(KVRows):
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[Any, Any]:
         """Append one step's keys and values; return all, quantized."""
-        start, self._end = self._end, self._end + keys.shape[2]
+        num_tokens = keys.shape[2]
+        start, self._end = self._end, self._end + num_tokens
+        length = view_length(self._end, num_tokens)
         quantize = self._quantization.quantize
         new = [*quantize(keys), *quantize(values)]
         old: Sequence[mx.array | None] = buffers(self) or [None] * len(new)
-        reserved = [
-            self._reserve(buffer, part, start, self._end) for buffer, part in zip(old, new, strict=True)
-        ]
-        for buffer, part in zip(reserved, new, strict=True):
-            buffer[..., start : self._end, :] = part
-        set_buffers(self, reserved)
-        whole = [buffer[..., : self._end, :] for buffer in reserved]
+        set_buffers(
+            self,
+            [self._write(buffer, part, start, length) for buffer, part in zip(old, new, strict=True)],
+        )
+        whole = [buffer[..., :length, :] for buffer in buffers(self)]
         half = len(whole) // 2
         self.latest = tuple(whole[:half]), tuple(whole[half:])
         return self.latest

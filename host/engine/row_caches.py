@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mlxbridge.host.engine.caches import ArraysCache, CacheList, KVCache, Source, is_window, row_of
+from mlxbridge.host.engine.caches import ArraysCache, CacheList, KVCache, Source, is_window, leaves, row_of
 from mlxbridge.host.engine.kv_rows import Block, KVRows, blocks_of
 from mlxbridge.host.engine.layout import Layout
 from mlxbridge.host.engine.quantized_cache import QuantizedCache
@@ -42,6 +42,7 @@ class RowCaches:
 
     def place(self, sources: Sequence[Source], places: Sequence[int]) -> None:
         """Put rows into places, each either given up, or the next new one; the sources stay as they are."""
+        self.align()
         old_end, old_num = self.layout.end, self.num_rows
         self._given_up.difference_update(places)
         stays = [place not in places and place not in self._given_up for place in range(old_num)]
@@ -63,6 +64,7 @@ class RowCaches:
 
     def take(self, places: Sequence[int]) -> None:
         """Keep these places, at least one, in this order; the padding that all of them have goes."""
+        self.align()
         padding = [self.layout.padding[place] for place in places]
         trim = min(padding)
         self._given_up.clear()
@@ -73,6 +75,27 @@ class RowCaches:
         """The model has been run on so many tokens of every row."""
         self.layout.advance(num_tokens)
 
+    def retract(self, num_dropped: Sequence[int]) -> None:
+        """Drop so many of each row's last tokens; of caches that ``can_be_retracted`` alone."""
+        self.layout.retract(
+            [None if place in self._given_up else num for place, num in enumerate(num_dropped)]
+        )
+        for layer in leaves(self.layers):
+            if isinstance(layer, KVRows):
+                layer.retract()
+            else:
+                layer.trim(layer.offset - self.layout.end)
+
+    def align(self) -> None:
+        """Let all rows end at the same place, as they do until ``retract``."""
+        layout = self.layout
+        if layout.is_aligned:
+            return
+        padding = [row + lag for row, lag in zip(layout.padding, layout.lags, strict=True)]
+        for layer in leaves(self.layers):
+            layer.align()
+        layout.change(layout.end, padding)
+
     def adopt(self, source: Source) -> None:
         """Become one row's plain caches, for a model that cannot be batched."""
         self.layers = [row_of(item, source.index, source.length) for item in source.caches]
@@ -80,7 +103,7 @@ class RowCaches:
 
     def length(self, place: int) -> int:
         """A row's tokens."""
-        return self.layout.end - self.layout.padding[place]
+        return self.layout.length(place)
 
     def row(self, place: int) -> list[Any]:
         """A row as plain caches, to be read before the next step; it shares the buffers' memory."""

@@ -55,6 +55,17 @@ def capacity_for(num_tokens: int) -> int:
     return max(PIECE, 1 << (num_tokens - 1).bit_length())
 
 
+def view_length(num_places: int, num_tokens: int) -> int:
+    """How many places so many new tokens of rows look at, of which ``num_places`` hold any; a mask hides the rest.
+
+    As many as there are, unless lengths are dear: then at most a quarter more, or a multiple of ``PIECE``.
+    """
+    if num_tokens == 1 or not is_new_length_dear():
+        return num_places
+    unit = max(PIECE, (1 << (num_places - 1).bit_length()) // 8)
+    return -(-num_places // unit) * unit
+
+
 def round_rows(num_rows: int) -> int:
     """How many prompts are read side by side if so many could be: a power of two."""
     return 1 << num_rows.bit_length() - 1

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import patch
 
 import mlx.core as mx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mlx_lm.models.base import create_causal_mask
 
+from mlxbridge.host.engine import shapes
 from mlxbridge.host.engine.caches import (
     ArraysCache,
     CacheList,
@@ -78,6 +81,24 @@ def write(layer: Any, tokens: Sequence[Sequence[int]]) -> list[list[int]]:
     return [
         [token for token, is_seen in zip(row, sees, strict=True) if is_seen]
         for row, sees in zip(found, shown, strict=True)
+    ]
+
+
+def look(layer: Any, tokens: Sequence[Sequence[int]]) -> list[list[list[int]]]:
+    """As ``write``, but what each token of each row may look at; of caches over all tokens."""
+    num_tokens = len(tokens[0])
+    mask = layer.make_mask(num_tokens, return_array=False, window_size=None)
+    keys, values = layer.update_and_fetch(vectors(tokens), -vectors(tokens))
+    if isinstance(keys, tuple):
+        keys, values = IN_BITS.dequantize(keys), IN_BITS.dequantize(values)
+    assert mx.array_equal(keys, -values).item()
+    if mask is None or mask == "causal":
+        mask = create_causal_mask(num_tokens, keys.shape[2] - num_tokens)
+    shown: Any = mx.broadcast_to(mask, (len(tokens), 1, num_tokens, keys.shape[2]))[:, 0].tolist()
+    found: Any = mx.round(keys[:, 0, :, 0]).astype(mx.int32).tolist()
+    return [
+        [[token for token, is_seen in zip(row, sees, strict=True) if is_seen] for sees in queries]
+        for row, queries in zip(found, shown, strict=True)
     ]
 
 
@@ -165,6 +186,20 @@ class Rows:
                     )
         self.check()
 
+    def draft(self, width: int, num_kept: Sequence[int]) -> None:
+        """So many tokens more for each row, of which only the first so many stay; each sees what it would see alone."""
+        new = [self.new_tokens(width) for _ in self.tokens]
+        seen = [look(layer, new) for layer in self.caches.layers]
+        self.caches.advance(width)
+        self.caches.retract([width - kept for kept in num_kept])
+        for place, row in enumerate(self.tokens):
+            if row is None:
+                continue
+            for rows in seen:
+                assert rows[place] == [row + new[place][: number + 1] for number in range(width)]
+            row += new[place][: num_kept[place]]
+        self.check()
+
     def check(self) -> None:
         """What does not need a step to be seen."""
         assert self.caches.num_rows == len(self.tokens)
@@ -176,6 +211,8 @@ class Rows:
             for row, state in zip(self.tokens, states(layer), strict=False):
                 if row:
                     assert state == [row[-1] + number for number in range(len(state))]
+        for place in self.alive:
+            assert self.caches.length(place) == len(self.tokens[place] or ())
 
     @property
     def alive(self) -> list[int]:
@@ -225,6 +262,70 @@ def test_random_moves_of_all_kinds_equal_rows_alone(data: st.DataObject) -> None
 @given(data=st.data())
 def test_random_moves_of_prompts_read_side_by_side_equal_rows_alone(data: st.DataObject) -> None:
     play(data, Rows(("all", "bits")), padded_groups)
+
+
+@SLOW
+@given(data=st.data())
+@pytest.mark.parametrize("is_dear", [False, True])
+def test_rows_that_keep_unequal_numbers_of_tokens_equal_rows_alone(
+    data: st.DataObject, is_dear: bool
+) -> None:
+    with patch.object(shapes, "is_new_length_dear", lambda: is_dear):
+        rows = Rows(("all", "bits"))
+        rows.join(data.draw(padded_groups(), "first"))
+        for _ in range(data.draw(st.integers(3, 10), "moves")):
+            move = data.draw(st.sampled_from(["join", "leave", "take", "align", "step", "draft"]), "move")
+            if move == "join" and len(rows.tokens) < 8:
+                rows.join(data.draw(padded_groups(), "groups"))
+            elif move == "leave" and len(rows.alive) > 1:
+                rows.leave(data.draw(st.sampled_from(rows.alive), "place"))
+            elif move == "take":
+                rows.take(data.draw(st.permutations(rows.alive), "order"))
+            elif move == "align":
+                rows.caches.align()
+                assert rows.caches.layout.is_aligned
+            elif move == "step":
+                rows.step()
+            width = data.draw(st.sampled_from([1, 2, 4]), "width")
+            rows.draft(width, [data.draw(st.integers(1, width), "kept") for _ in rows.tokens])
+            for place in rows.alive:
+                for cache in rows.caches.row(place):
+                    assert cache.offset == rows.caches.length(place) == len(rows.tokens[place] or ())
+                whole, _ = rows.caches.row(place)
+                assert whole.keys[0, 0, :, 0].tolist() == rows.tokens[place]
+
+
+def test_a_row_alone_is_cut_back_without_a_mask() -> None:
+    rows = Rows(("all",))
+    rows.join([[4]])
+    for kept in (1, 3, 4, 2):
+        rows.draft(4, [kept])
+        assert rows.caches.layout.is_even
+        assert rows.caches.layers[0].make_mask(1) is None
+
+
+def test_plain_caches_of_a_row_that_cannot_have_company_are_cut_back() -> None:
+    rows = Rows(("all", "bits"))
+    ((source, tokens),) = rows.read([5])
+    caches = RowCaches()
+    caches.adopt(source)
+    for kept in (2, 4):
+        new = rows.new_tokens(4)
+        for layer in caches.layers:
+            assert look(layer, [new])[0][-1] == tokens + new
+        caches.advance(4)
+        caches.retract([4 - kept])
+        tokens += new[:kept]
+        assert caches.length(0) == len(tokens)
+
+
+def test_tokens_are_written_where_rows_end_though_buffers_grow() -> None:
+    rows = Rows(("all",))
+    rows.join([[250, 3]])
+    for _ in range(4):
+        rows.draft(4, [4, 1])
+        rows.draft(4, [1, 1])
+    assert rows.caches.layout.lags == [0, 12]
 
 
 @pytest.mark.parametrize("kinds", [("all",), ALL_KINDS])

@@ -11,7 +11,15 @@ from mlxbridge.host.engine.batch import BatchEngine
 from mlxbridge.host.engine.budget import PrefillBudget, Step
 from mlxbridge.host.engine.grouping import MAX_FILLER_SHARE
 from mlxbridge.host.engine.loader import LoadedModel
-from mlxbridge.host.engine.shapes import PIECE, PIECE_ALONE, make_budget, round_end, round_rows, round_up
+from mlxbridge.host.engine.shapes import (
+    PIECE,
+    PIECE_ALONE,
+    make_budget,
+    round_end,
+    round_rows,
+    round_up,
+    view_length,
+)
 from tests.host.engine.architectures import make_model
 from tests.host.engine.test_architectures import expected, prompts
 from tests.host.engine.tiny import Answers
@@ -97,3 +105,18 @@ def test_answers_are_the_same(loaded: LoadedModel, monkeypatch: pytest.MonkeyPat
         answers.step(call % 2)
     answers.finish()
     assert [answers.tokens[call] for call in range(8)] == [expected(model, prompt, 6) for prompt in texts]
+
+
+def test_views_of_several_tokens_have_few_lengths_where_these_are_dear(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lengths = range(1, 20_000, 7)
+    assert all(view_length(length, 4) == length for length in lengths)
+    monkeypatch.setattr(shapes, "is_new_length_dear", lambda: True)
+    assert all(view_length(length, 1) == length for length in lengths)
+    views = [view_length(length, 4) for length in lengths]
+    assert all(
+        length <= view <= max(length + 255, 1.25 * length)
+        for length, view in zip(lengths, views, strict=True)
+    )
+    assert len(set(views)) < 30
