@@ -38,6 +38,8 @@ _PLAIN = (
     "reasoning",
     "max_reasoning_tokens",
     "chat_template_kwargs",
+    "speculation",
+    "max_draft_tokens",
     "priority",
 )
 """Params that are on the wire as they are in a request."""

@@ -10,6 +10,8 @@ from mlxbridge.errors import BridgeError
 
 FinishReason = Literal["stop", "length", "tool_calls", "cancelled"]
 Priority = Literal["high", "normal", "low"]
+Speculation = Literal["off", "ngram", "draft"]
+"""How tokens are drafted that the model then checks: not at all, looked up in prompt and answer, or by a draft model."""
 
 
 class TextPart(TypedDict):
@@ -212,7 +214,7 @@ class Usage:
 
     ``cached_tokens`` of the prompt were not read anew; ``reasoning_tokens`` of the completion were reasoning, None if that
     was not told apart. Of ``stop_string`` and ``stop_token_id`` at most one is set: what ended the answer, if it was
-    not EOS.
+    not EOS. ``draft_tokens`` were drafted by speculation, and ``accepted_tokens`` of them are in the answer.
     """
 
     finish_reason: FinishReason
@@ -225,6 +227,8 @@ class Usage:
     queue_seconds: float = 0.0
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
+    draft_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,6 @@ from mlxbridge.host.engine.budget import Step
 from mlxbridge.host.engine.cache_choice import choose_caches
 from mlxbridge.host.engine.call import Call
 from mlxbridge.host.engine.checks import check_request
-from mlxbridge.host.engine.decode import Ready
 from mlxbridge.host.engine.detokenize import Vocabulary
 from mlxbridge.host.engine.exactness import is_exact_in_batches, is_exact_with_prefixes
 from mlxbridge.host.engine.facts import facts
@@ -34,9 +33,11 @@ from mlxbridge.host.engine.prefix_cache import PrefixCache
 from mlxbridge.host.engine.prompt import encode_prompt, token_limit
 from mlxbridge.host.engine.queue import PRIORITIES, Queue
 from mlxbridge.host.engine.roster import Roster
+from mlxbridge.host.engine.row_caches import Ready
 from mlxbridge.host.engine.rows import Job
 from mlxbridge.host.engine.settings import eos_ids, settings_of
 from mlxbridge.host.engine.shapes import make_budget
+from mlxbridge.host.engine.speculation import Speculator
 from mlxbridge.host.engine.stops import StopMatcher
 from mlxbridge.host.engine.suspicion import Suspicion
 from mlxbridge.host.engine.told_answer import ToldAnswers
@@ -56,15 +57,19 @@ class BatchEngine:
         plan: the model, and what its prompts are read into.
     """
 
-    def __init__(self, loaded: LoadedModel, limits: EngineLimits = _LIMITS) -> None:
+    def __init__(
+        self, loaded: LoadedModel, limits: EngineLimits = _LIMITS, *, draft: LoadedModel | None = None
+    ) -> None:
         """Prepare to run calls; runs the model on a few short prompts, to see what they take and if batches are exact.
 
         Args:
             loaded: the model, loaded by this thread.
             limits: how much to take on.
+            draft: a smaller model of the same vocabulary, loaded by this thread too.
 
         Raises:
-            ModelLoadFailed: the memory that calls may take holds none, or the model cannot have the caches asked for.
+            ModelLoadFailed: the memory that calls may take holds none, the model cannot have the caches asked for, or
+                nothing can be drafted by that other one or for this one.
         """
         attention.install(loaded.model)
         self.plan = choose_caches(loaded, limits)
@@ -77,10 +82,13 @@ class BatchEngine:
         self._is_batched = is_exact_in_batches(self.plan.small(), loaded.vocabulary_size)
         self._vocabulary = Vocabulary(loaded.tokenizer)
         self._told_answers = ToldAnswers(loaded)
-        kv_bytes, prefix_bytes = cache_budgets(limits, self._facts["bytes"])
+        self._speculator = Speculator(loaded, self.plan, draft, is_batched=self._is_batched)
+        weight_bytes = self._facts["bytes"] + self._speculator.num_weight_bytes
+        kv_bytes, prefix_bytes = cache_budgets(limits, weight_bytes)
         if prefix_bytes and not is_exact_with_prefixes(self.plan.small(), loaded.vocabulary_size):
             prefix_bytes = 0
-        self._prefix_bytes = prefix_bytes
+        self._prefix_bytes = prefix_bytes - self._speculator.take_share(prefix_bytes, self._footprint)
+        self._footprint = self._speculator.footprint(self._footprint)
         self._admission = Admission(self._footprint, kv_bytes, expected_tokens=limits.expected_tokens)
         self._admission.check_budget(loaded.name)
         self._library = Library(loaded, self._vocabulary)
@@ -101,6 +109,7 @@ class BatchEngine:
         queue: Queue[Call] = Queue(self._loaded.name, max_waiting=self._limits.max_waiting)
         self._roster = Roster(queue, self._admission)
         self._prefixes = PrefixCache(self.plan, self._prefix_bytes)
+        self._speculator.start_afresh()
         self._reset()
 
     def submit(self, call: int, request: GenerateRequest, origin: Origin = NOBODY) -> None:
@@ -134,6 +143,7 @@ class BatchEngine:
             scope=origin.cache_scope,
             rank=PRIORITIES.index(request.priority),
             closes_at=None if told is None else told.closes_at,
+            drafts=self._speculator.settings_of(request),
         )
         new = Call(
             call,
@@ -200,7 +210,8 @@ class BatchEngine:
 
     def describe(self) -> dict[str, Any]:
         """Facts about the model, see ``facts.facts``, and its caches, see ``CachePlan.facts``; ``max_batch``; ``batched``, false if calls take turns;
-        ``kv_bytes_budget``, what all running calls' caches may take; ``device_bytes``, see ``memory.device_bytes``.
+        ``kv_bytes_budget``, what all running calls' caches may take; ``device_bytes``, see ``memory.device_bytes``;
+        ``speculation``, what a request may ask for but "off"; ``draft_model``, its name or None.
         """
         return {
             **self._facts,
@@ -208,6 +219,8 @@ class BatchEngine:
             "batched": self._is_batched,
             "kv_bytes_budget": self._admission.budget,
             "device_bytes": device_bytes(),
+            "speculation": self._speculator.methods,
+            "draft_model": None if self._speculator.model is None else self._speculator.model.name,
         }
 
     def stats(self) -> dict[str, int]:
@@ -254,7 +267,9 @@ class BatchEngine:
                 rows += self._try_alone(ready, joining)
             else:
                 joining.append(ready)
-        decoded = self._lanes.step(joining)
+        decoded = self._lanes.step(joining, is_quiet=not progress.num_read)
+        if decoded.has_read:
+            self._lesson = None
         rows += [self._feed(*drawn) for drawn in decoded.drawn]
         for jobs, exc in failed + decoded.failed:
             rows += self._recover(jobs, exc)
@@ -267,13 +282,18 @@ class BatchEngine:
     def _opens_lane(self, ready: Ready) -> bool:
         return self._lanes.opens_lane(ready.source.length)
 
-    def _feed(self, job: Job, token: int, likelihoods: Likelihoods | None) -> Row:
-        self._num_tokens += 1
-        call = self._roster.charge(job)
+    def _feed(
+        self, job: Job, tokens: list[int], likelihoods: list[Likelihoods] | None, num_drafted: int
+    ) -> Row:
+        call, num_before = self._roster.call_of(job), len(job.answer)
         try:
-            return call.feed(token, likelihoods)
+            row = call.feed(tokens, likelihoods, num_drafted)
         except Exception as exc:  # a tokenizer's own fault must not end the other calls
-            return call.fail(f"reading token {token} failed: {type(exc).__name__}: {exc}")
+            row = call.fail(f"reading tokens {tokens} failed: {type(exc).__name__}: {exc}")
+        num_fed = len(job.answer) - num_before
+        self._num_tokens += num_fed
+        self._roster.charge(job, num_fed)
+        return row
 
     def _try_alone(self, ready: Ready, joining: list[Ready]) -> list[Row]:
         """Let a suspect draw a token by itself; if that goes well, it may join the others."""
@@ -332,7 +352,9 @@ class BatchEngine:
             is_batched=self._is_batched,
             weight_bytes=self._facts["bytes"],
             leave=self._prefixes.leave,
+            speculator=self._speculator,
         )
+        self._speculator.reset()
         max_rows = MAX_GROUP_ROWS if self._is_batched else 1
         self._prefill = Prefill(self._loaded.model, self._prefixes, max_rows=max_rows)
         self._held = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import inf
 from time import perf_counter
 
@@ -54,17 +55,38 @@ class Call:
         self._submitted_at = perf_counter()
         self._admitted_at: float | None = None
         self._first_token_at: float | None = None
+        self._num_drafted = 0
+        self._num_accepted = 0
 
     def admit(self) -> None:
         """Its prefill begins, maybe once more."""
         self._admitted_at = self._admitted_at or perf_counter()
 
-    def feed(self, token: int, likelihoods: Likelihoods | None) -> Row:
-        """Take the next token, with what is known of it if the request asked for log-probabilities.
+    def feed(
+        self, tokens: Sequence[int], likelihoods: Sequence[Likelihoods] | None, num_drafted: int = 0
+    ) -> Row:
+        """Take the next tokens, at least one; what comes behind the end is dropped.
+
+        Args:
+            tokens: of which all but the last had been drafted.
+            likelihoods: what is known of each if the request asked for log-probabilities.
+            num_drafted: tokens that had been drafted.
 
         Returns:
             The call's last row if it has ``usage``, or an ``error``: the answer is constrained, and cannot go on.
         """
+        self._num_drafted += num_drafted
+        row: Row | None = None
+        for number, token in enumerate(tokens):
+            self._num_accepted += number < len(tokens) - 1
+            more = self._feed(token, None if likelihoods is None else likelihoods[number])
+            row = more if row is None else _joined(row, more)
+            if row.usage is not None or row.error is not None:
+                break
+        assert row is not None
+        return row
+
+    def _feed(self, token: int, likelihoods: Likelihoods | None) -> Row:
         self.job.answer.append(token)
         self._first_token_at = self._first_token_at or perf_counter()
         if token in self._eos_ids:
@@ -157,4 +179,18 @@ class Call:
             queue_seconds=admitted_at - self._submitted_at,
             prefill_seconds=first_token_at - admitted_at,
             decode_seconds=now - first_token_at,
+            draft_tokens=self._num_drafted,
+            accepted_tokens=self._num_accepted,
         )
+
+
+def _joined(row: Row, more: Row) -> Row:
+    """What two tokens of a step did for a call."""
+    row.token_ids += more.token_ids
+    row.text += more.text
+    if row.logprobs is not None and more.logprobs is not None:
+        row.logprobs += more.logprobs
+    if more.parts is not None:
+        row.parts = [*(row.parts or []), *more.parts]
+    row.usage, row.error = more.usage, more.error
+    return row

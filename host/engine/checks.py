@@ -7,9 +7,9 @@ from math import isfinite
 from typing import Any, get_args
 
 from mlxbridge.host.engine.chat_checks import check_chat
-from mlxbridge.host.engine.interface import MAX_TOP_LOGPROBS, GenerateRequest
+from mlxbridge.host.engine.interface import MAX_DRAFT_TOKENS, MAX_TOP_LOGPROBS, GenerateRequest
 from mlxbridge.host.engine.refusal import invalid, shown
-from mlxbridge.types import Priority
+from mlxbridge.types import Priority, Speculation
 
 MAX_STOPS = 64
 MAX_STOP_CHARS = 4096  # all stop strings of a call together; matching takes a table row for each character
@@ -43,10 +43,11 @@ def check_request(request: GenerateRequest) -> None:
     check_chat(request)
     if request.logprobs is not None:
         _check_int("logprobs", request.logprobs, low=0, high=MAX_TOP_LOGPROBS)
-    if request.priority not in get_args(Priority):
-        raise invalid(
-            "priority", f"must be one of {', '.join(get_args(Priority))}, not {shown(request.priority)}"
-        )
+    _check_choice("priority", request.priority, get_args(Priority))
+    if request.speculation is not None:
+        _check_choice("speculation", request.speculation, get_args(Speculation))
+    if request.max_draft_tokens is not None:
+        _check_int("max_draft_tokens", request.max_draft_tokens, low=1, high=MAX_DRAFT_TOKENS)
     if request.max_tokens is not None:
         _check_int("max_tokens", request.max_tokens, low=1)
         if request.min_tokens > request.max_tokens:
@@ -112,6 +113,11 @@ def _check_end(request: GenerateRequest) -> None:
     if not isinstance(request.ignore_eos, bool):
         raise invalid("ignore_eos", f"must be true or false, not {shown(request.ignore_eos)}")
     _check_int("min_tokens", request.min_tokens, low=0, high=2**31 - 1)
+
+
+def _check_choice(field: str, value: Any, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise invalid(field, f"must be one of {', '.join(choices)}, not {shown(value)}")
 
 
 def _check_range(field: str, value: Any, *, low: float, high: float) -> None:

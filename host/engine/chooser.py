@@ -12,7 +12,7 @@ from mlxbridge.host.engine.grammar.masks import Masks
 from mlxbridge.host.engine.logprobs import Likelihoods, Logprobs
 from mlxbridge.host.engine.penalties import Bias, LateEnd, Penalties
 from mlxbridge.host.engine.reasoning_end import ReasoningEnd
-from mlxbridge.host.engine.rows import Job
+from mlxbridge.host.engine.rows import Turn
 from mlxbridge.host.engine.sampler import Sampler
 from mlxbridge.host.engine.settings import GREEDY
 
@@ -51,22 +51,22 @@ class Chooser:
         masks: what constrained rows may draw, None if none is; to be computed anew before every choice.
     """
 
-    def __init__(self, jobs: Sequence[Job | None]) -> None:
+    def __init__(self, turns: Sequence[Turn | None]) -> None:
         """Take the rows by place; where there is None, any token will do."""
-        rows = [GREEDY if job is None else job.settings for job in jobs]
-        positions = [0 if job is None else job.num_drawn for job in jobs]
+        rows = [GREEDY if turn is None else turn.settings for turn in turns]
+        positions = [0 if turn is None else turn.num_drawn for turn in turns]
 
         def recent(place: int, size: int) -> list[int]:
-            job = jobs[place]
-            return [] if job is None else job.recent(size)
+            turn = turns[place]
+            return [] if turn is None else turn.recent(size)
 
         self._bias = Bias(rows) if any(map(Bias.is_used, rows)) else None
         self._penalties = Penalties(rows, recent) if any(map(Penalties.is_used, rows)) else None
         self._late_end = LateEnd(rows, positions) if any(map(LateEnd.is_used, rows, positions)) else None
-        is_constrained = any(job is not None and job.constraint is not None for job in jobs)
-        self.masks = Masks(jobs) if is_constrained else None
+        is_constrained = any(turn is not None and turn.constraint is not None for turn in turns)
+        self.masks = Masks(turns) if is_constrained else None
         self._sampler = Sampler(rows, positions)
-        self._reasoning_end = ReasoningEnd(jobs) if any(map(ReasoningEnd.is_used, rows)) else None
+        self._reasoning_end = ReasoningEnd(turns) if any(map(ReasoningEnd.is_used, rows)) else None
         self._logprobs = Logprobs(rows) if any(map(Logprobs.is_used, rows)) else None
 
     def choose(self, logits: mx.array, last: mx.array) -> Drawn:

@@ -1,18 +1,28 @@
-"""Rows that are decoded together, one forward pass a step, always one step ahead of what the host has read."""
+"""Rows that are decoded together, one forward pass a step, one step ahead of what the host has read.
+
+Where tokens are drafted, the host reads first, and a pass is over each row's last token and what was drafted behind it.
+The row's own token is then drawn for each of these places as it would have been without: as long as it is the one that
+was drafted, the next place was right, too. So what is drafted changes how soon tokens come, and nothing else: for a
+proposal without chance of its own this is speculative sampling (Leviathan et al. 2023, Chen et al. 2023) to the letter.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 import mlx.core as mx
 
 from mlxbridge.host.engine.caches import Source, nbytes
 from mlxbridge.host.engine.chooser import Chooser, Drawn
+from mlxbridge.host.engine.drafting import Drafting, Drafts
 from mlxbridge.host.engine.logprobs import Likelihoods
-from mlxbridge.host.engine.row_caches import RowCaches
-from mlxbridge.host.engine.rows import Job
+from mlxbridge.host.engine.payoff import PLAIN, Way
+from mlxbridge.host.engine.row_caches import Ready, RowCaches
+from mlxbridge.host.engine.rows import Job, LaterTurn
+from mlxbridge.host.engine.speculation import Speculator
 
 # Given up places are computed along until they are this share of all: a departure copies all that stays.
 _MAX_GIVEN_UP = 1 / 8
@@ -21,28 +31,49 @@ _MAX_GIVEN_UP = 1 / 8
 # Told of a job that has ended, while its row is still at this place.
 Leave = Callable[[Job, RowCaches, int], None]
 
-# A token that has been read, with what is known of it if its request asked.
-Draw = tuple[Job, int, Likelihoods | None]
+
+_Fresh = dict[Job, list[int]]
+
+Draw = tuple[Job, list[int], list[Likelihoods] | None, int]
+"""A job, tokens that it has drawn, what is known of each if it asked, and how many tokens had been drafted for it."""
 
 
 @dataclass(slots=True)
-class Ready:
-    """A job whose context, but for its last token, is in plain caches."""
+class Pass:
+    """Tokens that were drawn, and have not been read.
 
-    job: Job
-    source: Source
+    Attributes:
+        jobs: by place, at that time.
+        drafts: what the pass was over; None if it was over one token a row.
+        is_ahead: it was queued before the host knew the token before.
+    """
+
+    drawn: Drawn
+    jobs: list[Job | None]
+    drafts: Drafts | None = None
+    is_ahead: bool = True
+
+    @property
+    def way(self) -> Way:
+        """How it was made."""
+        if self.drafts is not None:
+            return self.drafts.way
+        return PLAIN if self.is_ahead else Way(1)
 
 
 class Lane:
     """A batch of rows, from their prompt's last token to their answer's last one.
 
-    A step is ``settle``, ``join``, ``queue``, ``read``. ``queue`` starts the computation of every row's next token
-    from the token before it, which is still on the device; ``read`` then waits for that one only. Where a row is
+    A step is ``catch_up``, ``settle``, ``join``, ``queue``, ``read``. ``queue`` starts the computation of every row's next
+    token from the token before it, which is still on the device; ``read`` then waits for that one only. Where a row is
     constrained, what it may draw depends on the token before: ``queue`` then starts the forward pass alone, and ``read``,
-    once it has that token, the choice.
+    once it has that token, the choice. Before a pass over drafted tokens ``catch_up`` waits for all that was drawn, and
+    ``read`` has nothing left to wait for.
     """
 
-    def __init__(self, model: Any, *, can_grow: bool, leave: Leave) -> None:
+    def __init__(
+        self, model: Any, *, can_grow: bool, leave: Leave, speculator: Speculator | None = None
+    ) -> None:
         """Start empty; a lane that cannot grow holds one row, in the model's own plain caches."""
         self._model = model
         self._leave = leave
@@ -52,12 +83,20 @@ class Lane:
         self._jobs: list[Job | None] = []
         # uint32 (places,): the next step's input.
         self._tokens: mx.array = mx.array([], dtype=mx.uint32)
-        # Tokens that were drawn, with the jobs by place at that time.
-        self._unread: tuple[Drawn, list[Job | None]] | None = None
-        self._read_next: tuple[Drawn, list[Job | None]] | None = None
+        self._unread: Pass | None = None
+        self._read_next: Pass | None = None
         self._chooser: Chooser | None = None
-        # What the next tokens are to be chosen from, where that has to wait.
+        # By what the next tokens are chosen, and from what, where that has to wait.
+        self._choosing: Chooser | None = None
         self._logits: mx.array | None = None
+        self._is_constrained = False
+        self._speculator = speculator
+        # Made for the first row that may draft.
+        self._drafting: Drafting | None = None
+        self._is_drafting = False
+        self._is_quiet = False
+        # Tokens that were read in this step, before the next pass; their jobs will be told of them after it.
+        self._fresh: _Fresh = {}
 
     @property
     def jobs(self) -> list[Job]:
@@ -87,7 +126,36 @@ class Lane:
     @property
     def num_bytes(self) -> int:
         """What the rows' caches take."""
-        return nbytes(self._caches.layers)
+        num_bytes = nbytes(self._caches.layers)
+        return num_bytes if self._drafting is None else num_bytes + self._drafting.num_bytes
+
+    def catch_up(self, *, is_quiet: bool) -> list[Draw]:
+        """Decide whether the next pass is over drafted tokens; if this one or that one is, read what was drawn.
+
+        Args:
+            is_quiet: nothing but steps of this lane takes time.
+        """
+        if self._drafting is None:
+            return []
+        self._is_drafting = self._drafting.decide(len(self._jobs))
+        self._is_quiet = is_quiet
+        unread = self._unread
+        if unread is None or not self._is_drafting and unread.drafts is None:
+            return []
+        self._unread = None
+        drawn = self._read(unread)
+        self._fresh = {job: tokens for job, tokens, _, _ in drawn}
+        return drawn
+
+    def join_drafts(self, done: Mapping[Job, Source | None]) -> None:
+        """The draft model has read these contexts, or could not; some may be of this lane's rows."""
+        if self._drafting is not None:
+            self._drafting.join(done)
+
+    def forget_drafts(self) -> None:
+        """The lane is given up, and nothing is to be drafted for its rows."""
+        if self._drafting is not None:
+            self._drafting.clear()
 
     def settle(self, *, num_joining: int = 0, max_given_up: float = _MAX_GIVEN_UP) -> None:
         """Give up the places of jobs that ended; move the others together if too many are not needed.
@@ -99,6 +167,8 @@ class Lane:
         for place, job in enumerate(self._jobs):
             if job is not None and job.ended:
                 self._leave(job, self._caches, place)
+                if self._drafting is not None:
+                    self._drafting.remove(job)
                 self._jobs[place] = None
                 self._caches.give_up(place)
         num_idle = len(self._jobs) - self.num_rows - num_joining
@@ -122,6 +192,10 @@ class Lane:
             self._jobs[place] = row.job
             if row.job.constraint is not None:
                 row.job.constraint.begin(row.job.answer)
+                self._is_constrained = True
+            if row.job.drafts is not None and self._speculator is not None:
+                self._drafting = self._drafting or Drafting(self._speculator)
+                self._drafting.add(row.job)
             values[place], is_new[place] = row.job.context[-1], True
         before = mx.concatenate([self._tokens, mx.zeros(num_new, dtype=mx.uint32)])
         self._tokens = mx.where(mx.array(is_new), mx.array(values, dtype=mx.uint32), before)
@@ -130,44 +204,35 @@ class Lane:
     def queue(self) -> None:
         """Start computing the next token of every row, unless all have got their last."""
         self._read_next, self._unread = self._unread, None
-        if self._chooser is None:
-            self._chooser = Chooser(self._jobs)
-        if not any(job is not None and job.num_left > 0 for job in self._jobs):
+        fresh, self._fresh = self._fresh, {}
+        goes_on = any(job is not None and job.num_left > 0 for job in self._jobs)
+        drafts = self._draft(fresh) if self._is_drafting and goes_on else None
+        if drafts is not None:
+            self._queue_drafts(drafts, fresh)
             return
+        chooser = self._choosing = self._chooser_behind(fresh)
+        if not goes_on:
+            return
+        if not self._is_drafting:
+            self._caches.align()
         logits = self._forward()
-        if self._chooser.masks is None:
-            self._choose(self._chooser, logits)
+        if chooser.masks is None:
+            self._choose(chooser, logits)
         else:
             mx.async_eval(logits)  # type: ignore[no-untyped-call]
             self._logits = logits
 
     def read(self) -> list[Draw]:
         """Wait for the tokens that the step before started; one copy for all rows."""
-        drawn = self._read_drawn()
-        chooser = self._chooser
+        read, self._read_next = self._read_next, None
+        drawn = [] if read is None else self._read(read)
+        chooser = self._choosing
         if chooser is not None and chooser.masks is not None:
-            for job, token, _ in drawn:
-                if job.constraint is not None:
-                    job.constraint.take(token)
             chooser.masks.compute()
             logits, self._logits = self._logits, None
             if logits is not None:
                 self._choose(chooser, logits)
         return drawn
-
-    def _read_drawn(self) -> list[Draw]:
-        read, self._read_next = self._read_next, None
-        if read is None:
-            return []
-        drawn, jobs = read
-        if not any(job is not None and not job.ended for job in jobs):
-            return []
-        tokens, likelihoods = drawn.read()
-        return [
-            (job, token, likelihoods.get(place) if likelihoods else None)
-            for place, (job, token) in enumerate(zip(jobs, tokens, strict=True))
-            if job is not None and not job.ended
-        ]
 
     def take_out(self) -> tuple[Draw, Source]:
         """Wait for the token that the first ``queue`` started in a lane that cannot grow; it, and the row's caches."""
@@ -188,13 +253,108 @@ class Lane:
         """Start the choice of every row's next token."""
         drawn = chooser.choose(logits, self._tokens)
         drawn.start()
-        self._tokens, self._unread = drawn.tokens, (drawn, list(self._jobs))
+        self._tokens = drawn.tokens
+        self._in_flight(Pass(drawn, list(self._jobs), is_ahead=not self._is_drafting))
+
+    def _in_flight(self, unread: Pass) -> None:
+        self._unread = unread
         for job in self._jobs:
             if job is not None:
                 job.num_drawn += 1
+
+    def _read(self, unread: Pass) -> list[Draw]:
+        jobs, drafts = unread.jobs, unread.drafts
+        if drafts is None and not any(job is not None and not job.ended for job in jobs):
+            return []
+        tokens, likelihoods = unread.drawn.read()
+        drawn: list[Draw]
+        if drafts is not None:
+            drawn = self._judge(drafts, jobs, tokens, likelihoods)
+        else:
+            drawn = [
+                (job, [token], [likelihoods[place]] if place in likelihoods else None, 0)
+                for place, (job, token) in enumerate(zip(jobs, tokens, strict=True))
+                if job is not None and not job.ended
+            ]
+        if self._is_constrained:
+            for job, own, _, _ in drawn:
+                if job.constraint is not None:
+                    job.constraint.take(own[0])  # nothing is drafted for it, so there is one
+        if self._drafting is not None:
+            self._drafting.lap(len(jobs), unread.way, perf_counter(), is_quiet=self._is_quiet)
+            self._drafting.hear({job: (own, num_drafted) for job, own, _, num_drafted in drawn}, drafts)
+        return drawn
+
+    def _draft(self, fresh: _Fresh) -> Drafts | None:
+        assert self._drafting is not None
+        longest = max(self._caches.length(place) for place, job in enumerate(self._jobs) if job is not None)
+        return self._drafting.draft(self._jobs, fresh, longest)
+
+    def _queue_drafts(self, drafts: Drafts, fresh: _Fresh) -> None:
+        tokens = mx.concatenate([self._tokens[:, None], drafts.tokens], axis=1)
+        logits: mx.array = self._model(tokens, cache=self._caches.layers)
+        self._caches.advance(drafts.way.width)
+        mx.async_eval(logits)  # type: ignore[no-untyped-call]
+        chooser = Chooser(self._turns(fresh, drafts))
+        if chooser.masks is not None:
+            chooser.masks.compute()
+        drawn = chooser.choose(logits.reshape(-1, logits.shape[-1]), tokens.reshape(-1))
+        drawn.start()
+        self._chooser = self._choosing = None  # what a chooser remembers is behind the last drafted token now
+        self._in_flight(Pass(drawn, list(self._jobs), drafts))
+
+    def _chooser_behind(self, fresh: _Fresh) -> Chooser:
+        if any(len(tokens) > 1 for tokens in fresh.values()):
+            # Of the tokens that were read in this step jobs know none yet, and a chooser is told all but the last one.
+            return Chooser(self._turns(fresh))
+        if self._chooser is None:
+            self._chooser = Chooser(self._jobs)
+        return self._chooser
+
+    def _turns(self, fresh: _Fresh, drafts: Drafts | None = None) -> list[LaterTurn | None]:
+        """By place, and within it by the number of drafted tokens before: what is to be chosen; None for fillers."""
+        width = 1 if drafts is None else drafts.way.width
+        by_place = [[] for _ in self._jobs] if drafts is None else drafts.read()
+        turns: list[LaterTurn | None] = []
+        for job, drafted in zip(self._jobs, by_place, strict=True):
+            own = []
+            if job is not None:
+                said = fresh.get(job, [])
+                own = [LaterTurn(job, [*said, *drafted[:number]]) for number in range(len(drafted) + 1)]
+            turns += [*own, *[None] * (width - len(own))]
+        return turns
+
+    def _judge(
+        self, drafts: Drafts, jobs: list[Job | None], tokens: list[int], likelihoods: dict[int, Likelihoods]
+    ) -> list[Draw]:
+        """Keep of each row what was drawn up to the first token that is not the drafted one, that among them."""
+        width = drafts.way.width
+        drawn: list[Draw] = []
+        lasts: list[int] = []
+        num_dropped: list[int] = []
+        for place, (job, drafted) in enumerate(zip(jobs, drafts.read(), strict=True)):
+            first = place * width
+            num_right = _num_equal(drafted, tokens[first : first + width])
+            own = range(first, first + num_right + 1)
+            lasts.append(tokens[own[-1]])
+            num_dropped.append(width - len(own))
+            if job is not None:
+                job.num_drawn += num_right
+                if not job.ended:
+                    known = [likelihoods[number] for number in own] if first in likelihoods else None
+                    drawn.append((job, [tokens[number] for number in own], known, len(drafted)))
+        self._caches.retract(num_dropped)
+        self._tokens = mx.array(lasts, dtype=mx.uint32)
+        return drawn
 
     def _take(self, places: list[int]) -> None:
         self._caches.take(places)
         self._jobs = [self._jobs[place] for place in places]
         self._tokens = self._tokens[mx.array(places)]
         self._chooser = None
+
+
+def _num_equal(drafted: list[int], drawn: list[int]) -> int:
+    """How many tokens are the same before the first that is not."""
+    pairs = zip(drafted, drawn, strict=False)
+    return next((number for number, (one, other) in enumerate(pairs) if one != other), len(drafted))

@@ -47,6 +47,14 @@ class Footprint:
         places = (num_tokens // _GROWTH + 1) * _GROWTH
         return self.fixed_bytes + self.held_bytes(places)
 
+    def beside(self, other: Footprint) -> Footprint:
+        """What a row takes in both models' caches."""
+        return Footprint(
+            token_bytes=self.token_bytes + other.token_bytes,
+            windows=self.windows + other.windows,
+            fixed_bytes=self.fixed_bytes + other.fixed_bytes,
+        )
+
     def most_tokens(self, budget: int) -> int:
         """How many tokens one row may have for its buffers to stay within ``budget`` bytes; 0 if none fits."""
         return max(0, bisect_right(range(_ENDLESS), budget, key=self.row_bytes) - 1)

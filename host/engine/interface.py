@@ -8,11 +8,12 @@ from typing import Any, Protocol
 
 from mlxbridge.errors import BridgeError, UsageError
 from mlxbridge.host.engine.grammar.response_format import Source
-from mlxbridge.types import Priority, TokenLogprobs, ToolCall, ToolChoice, Usage
+from mlxbridge.types import Priority, Speculation, TokenLogprobs, ToolCall, ToolChoice, Usage
 
 DEFAULT_MAX_TOKENS = 4096
 MAX_TOP_LOGPROBS = 20
 DEFAULT_CONTEXT_SIZE = 20
+MAX_DRAFT_TOKENS = 15
 # Wherever calls wait, one guest may have so many times as much waiting as may still come.
 GUEST_SHARE = 3
 KV_BITS = (8, 4)
@@ -131,6 +132,9 @@ class GenerateRequest:
     prompt and answer as its context size says; ``repetition_penalty`` 1 and the others' 0 are off. xtc spares EOS
     and the end of a line, as in mlx_lm's server, and needs a temperature above 0. ``stop`` strings match on text.
     ``logprobs`` None asks for none, a number for each token's own and those of so many likeliest.
+    ``speculation`` None leaves it to the engine: drafts where there is a draft model, but none with ``response_format`` or
+    ``max_reasoning_tokens``; never more than ``max_draft_tokens`` at once, by None ``MAX_DRAFT_TOKENS``. Neither changes
+    what is answered.
     Before ``min_tokens`` neither EOS nor ``stop_token_ids`` can be drawn; ``ignore_eos`` makes EOS an ordinary token.
     The answer keeps to ``response_format``, and ends where that allows nothing more, whatever ``min_tokens`` says; EOS
     and ``stop_token_ids`` can be drawn where it allows the end, and nowhere else.
@@ -168,6 +172,8 @@ class GenerateRequest:
     reasoning: bool | None = None
     max_reasoning_tokens: int | None = None
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    speculation: Speculation | None = None
+    max_draft_tokens: int | None = None
     priority: Priority = "normal"
 
     @property

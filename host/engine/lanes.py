@@ -9,9 +9,11 @@ from typing import Any, TypeVar
 
 from mlxbridge.host.engine.admission import LaneSize
 from mlxbridge.host.engine.caches import Source
-from mlxbridge.host.engine.decode import Draw, Lane, Leave, Ready
+from mlxbridge.host.engine.decode import Draw, Lane, Leave
 from mlxbridge.host.engine.footprint import Footprint
+from mlxbridge.host.engine.row_caches import Ready
 from mlxbridge.host.engine.rows import Job
+from mlxbridge.host.engine.speculation import Speculator
 
 MAX_LANES = 4
 # A further lane costs about as much as reading so many bytes, whatever the model's size.
@@ -40,10 +42,12 @@ class Decoded:
     Attributes:
         drawn: tokens that were read, each with what is known of it if its request asked.
         failed: jobs that were computed together, and why none of them got further.
+        has_read: the draft model has read prompts beside.
     """
 
     drawn: list[Draw]
     failed: list[tuple[list[Job], Exception]]
+    has_read: bool = False
 
 
 class Lanes:
@@ -55,10 +59,18 @@ class Lanes:
     """
 
     def __init__(
-        self, model: Any, footprint: Footprint, *, is_batched: bool, weight_bytes: int, leave: Leave
+        self,
+        model: Any,
+        footprint: Footprint,
+        *,
+        is_batched: bool,
+        weight_bytes: int,
+        leave: Leave,
+        speculator: Speculator | None = None,
     ) -> None:
         self._model = model
         self._footprint = footprint
+        self._speculator = speculator
         self._leave = leave
         self._is_batched = is_batched
         self._lane_bytes = max(weight_bytes, _LEAST_LANE_BYTES)
@@ -101,16 +113,26 @@ class Lanes:
         rows = {lane: (lane.num_rows, lane.end) for lane in self._lanes}
         return self._best_for(length, rows) is None
 
-    def step(self, joining: Sequence[Ready]) -> Decoded:
+    def step(self, joining: Sequence[Ready], *, is_quiet: bool = True) -> Decoded:
         """Let rows join, start every row's next token, and read those that the step before started.
 
         A lane that fails is given up; the others are none the wiser.
+
+        Args:
+            joining: rows whose prompts have been read.
+            is_quiet: nothing else was started in this step.
         """
-        decoded = Decoded([], [])
+        drafts = None if self._speculator is None else self._speculator.model
+        decoded = Decoded([], [], has_read=drafts is not None and drafts.is_reading)
+        done = {} if drafts is None else drafts.step()
+        is_quiet = is_quiet and not joining and not decoded.has_read and len(self._lanes) == 1
         chosen = self._choose(joining)
         for lane in list(self._lanes):
             rows = chosen.get(lane, [])
             try:
+                decoded.drawn += lane.catch_up(is_quiet=is_quiet)
+                if done:
+                    lane.join_drafts(done)
                 lane.settle(num_joining=len(rows))
                 if rows:
                     lane.join(rows)
@@ -139,6 +161,7 @@ class Lanes:
 
     def _give_up(self, lane: Lane, joining: Sequence[Ready], exc: Exception, decoded: Decoded) -> None:
         self._lanes.remove(lane)
+        lane.forget_drafts()
         jobs = dict.fromkeys([*lane.jobs, *(row.job for row in joining)])
         decoded.failed.append((list(jobs), exc))
 
@@ -170,7 +193,7 @@ class Lanes:
         best = self._best_for(row.source.length, sizes)
         if best is not None:
             return best
-        lane = Lane(self._model, can_grow=self._is_batched, leave=self._leave)
+        lane = Lane(self._model, can_grow=self._is_batched, leave=self._leave, speculator=self._speculator)
         self._lanes.append(lane)
         return lane
 

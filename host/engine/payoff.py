@@ -10,16 +10,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from math import prod
+from math import inf, prod
 from statistics import median
 from typing import NamedTuple
 
 from mlxbridge.host.engine.acceptance import Prospect
+from mlxbridge.host.engine.interface import MAX_DRAFT_TOKENS
 
-WIDTHS = (1, 2, 4, 8, 16)
+WIDTHS = (1, 2, 4, 8, MAX_DRAFT_TOKENS + 1)
 """Tokens of a row that a pass may have: its last one, and those drafted. Few, since a device may plan for each."""
-
-MAX_DRAFT_TOKENS = WIDTHS[-1] - 1
 
 # Drafting begins where it promises so many times the tokens a second, and ends where it promises so many.
 _BEGIN, _END = 1.05, 0.96
@@ -92,6 +91,29 @@ class Costs:
         return plain * (1 + (way.width - 1) * (_DRAFTED_SHARE if way.by_model else _READ_SHARE))
 
 
+class Meter:
+    """Times a lane's passes, from one reading of tokens to the next."""
+
+    def __init__(self, costs: Costs) -> None:
+        self._costs = costs
+        self._before: tuple[bool, float] | None = None
+
+    def lap(self, num_rows: int, way: Way, now: float, *, is_quiet: bool) -> None:
+        """A pass has been read.
+
+        Args:
+            num_rows: of the lane.
+            way: the pass's.
+            now: ``time.perf_counter()``.
+            is_quiet: nothing but steps of this lane takes time.
+        """
+        is_plain = way == PLAIN
+        # The first plain step behind a pass, and the first pass behind a plain step, are partly over before they count.
+        if is_quiet and self._before is not None and self._before[0] == is_plain:
+            self._costs.add(num_rows, way, now - self._before[1])
+        self._before = (is_plain, now) if is_quiet else None
+
+
 def size_class(num_rows: int) -> int:
     """Numbers of rows that take about the same have one: 1, 2, 3, 4, 5 to 6, 7 to 8, 9 to 12, 13 to 16, and so on."""
     octave = (num_rows - 1).bit_length()
@@ -154,14 +176,18 @@ class Payoff:
         self._is_better = is_better
         return self._go_on(is_better, _HOLD)
 
-    def width(self, num_rows: int, drafts: Sequence[Prospect], *, by_model: bool) -> int:
-        """How many tokens a row the next pass should have, given what may be drafted for it.
+    def width(self, num_rows: int, drafts: Sequence[Prospect], *, by_model: bool, room: float = inf) -> int:
+        """How many tokens a row the next pass should have; where drafting is only looked at, not one if there is a draft.
 
-        Where drafting is only looked at, more than one if there is any draft.
+        Args:
+            num_rows: of the lane.
+            drafts: what may be drafted for it.
+            by_model: whether the draft model would take part.
+            room: the most that the rows have place for.
         """
         most = max((draft.most for draft in drafts), default=0)
         plain = self._costs.measured(num_rows, PLAIN)
-        if not most or plain is None:
+        if not most or plain is None or room < WIDTHS[1]:
             return 1
 
         def rate(width: int) -> float:
@@ -170,7 +196,7 @@ class Payoff:
             return tokens / self._costs.expected(num_rows, way, plain)
 
         enough = next(width for width in WIDTHS if width > most)
-        widths = [width for width in WIDTHS if width <= enough]
+        widths = [width for width in WIDTHS if width <= min(enough, room)]
         return max(widths if self._is_better else widths[1:], key=rate)
 
     def _go_on(self, is_drafting: bool, num_steps: int) -> bool:

@@ -16,12 +16,12 @@ from typing import Any
 
 import mlx.core as mx
 
-from mlxbridge.host.engine.decode import Ready
 from mlxbridge.host.engine.grouping import group_of
 from mlxbridge.host.engine.prefix_cache import PrefixCache
 from mlxbridge.host.engine.prefix_tree import pack
 from mlxbridge.host.engine.queue import TURN
 from mlxbridge.host.engine.reading import Group, Reading
+from mlxbridge.host.engine.row_caches import Ready
 from mlxbridge.host.engine.rows import Job
 from mlxbridge.host.engine.shapes import is_new_length_dear, round_rows
 

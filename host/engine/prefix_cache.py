@@ -198,7 +198,8 @@ class PrefixCache:
         """Cut out what a row that leaves the batch has beyond its prompt; as far as a step's time allows."""
         if not self.is_on:
             return
-        length = caches.length(place)
+        # Of a row that was given up amid drafted tokens more may be in its caches than is known.
+        length = min(caches.length(place), len(job.prompt) + len(job.answer))
         tokens = pack([*job.prompt, *job.answer][:length])
         nodes = self._tree.match(job.scope, tokens, length)
         tip = max(

@@ -9,8 +9,8 @@ from typing import Any
 import mlx.core as mx
 
 from mlxbridge.host.engine.caches import Source, leaves, nbytes, reserve, unreserve
-from mlxbridge.host.engine.decode import Ready
 from mlxbridge.host.engine.prefix_cache import Prefix, PrefixCache
+from mlxbridge.host.engine.row_caches import Ready
 from mlxbridge.host.engine.rows import Job
 from mlxbridge.host.engine.shapes import capacity_for, is_new_length_dear, round_end, round_up
 

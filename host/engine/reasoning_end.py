@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import mlx.core as mx
 
-from mlxbridge.host.engine.rows import Job
+from mlxbridge.host.engine.rows import Turn
 from mlxbridge.host.engine.settings import Settings
 
 _FREE = -1
@@ -20,9 +20,9 @@ class ReasoningEnd:
     model may have begun the end, or completed it, by itself. Nothing is computed while no row is being closed.
     """
 
-    def __init__(self, jobs: Sequence[Job | None]) -> None:
-        """Take the rows by place."""
-        self._jobs = jobs
+    def __init__(self, turns: Sequence[Turn | None]) -> None:
+        """Take the rows by place; they are looked at again for each choice."""
+        self._turns = turns
 
     @staticmethod
     def is_used(row: Settings) -> bool:
@@ -36,9 +36,9 @@ class ReasoningEnd:
             tokens: uint32 array (rows,), as they were drawn.
             last: uint32 array (rows,), the tokens before them.
         """
-        if not any(map(_is_closing, self._jobs)):
+        if not any(map(_is_closing, self._turns)):
             return tokens
-        plans = [_plan(job) if _is_closing(job) and job is not None else _NO_PLAN for job in self._jobs]
+        plans = [_plan(turn) if _is_closing(turn) and turn is not None else _NO_PLAN for turn in self._turns]
         going_on, then, begun, then_begun, else_ = mx.array(plans, dtype=mx.int32).T
         before = last.astype(mx.int32)
         forced = mx.where(before == going_on, then, mx.where(before == begun, then_begun, else_))
@@ -48,18 +48,23 @@ class ReasoningEnd:
 _NO_PLAN = (_NO_TOKEN, _FREE, _NO_TOKEN, _FREE, _FREE)
 
 
-def _is_closing(job: Job | None) -> bool:
-    return job is not None and job.closes_at is not None and job.num_drawn >= job.closes_at and not job.ended
+def _is_closing(turn: Turn | None) -> bool:
+    return (
+        turn is not None
+        and turn.closes_at is not None
+        and turn.num_drawn >= turn.closes_at
+        and not turn.ended
+    )
 
 
-def _plan(job: Job) -> tuple[int, int, int, int, int]:
+def _plan(turn: Turn) -> tuple[int, int, int, int, int]:
     """What to draw, by the token before: the one that goes on with the end, the one that begins it, or any other.
 
     Returns:
         The first of these and what follows it, the second and what follows it, and what follows any other.
     """
-    end = job.settings.reasoning_end
-    read = job.answer[: max(0, job.num_drawn - 1)]  # what comes behind is the token before, read or not
+    end = turn.settings.reasoning_end
+    read = turn.answer[: max(0, turn.num_drawn - 1)]  # what comes behind is the token before, read or not
     # No end has a token twice, so it is begun by its first one alone.
     num_begun = next(n for n in range(len(end) - 1, -1, -1) if tuple(read[len(read) - n :]) == end[:n])
     following = [*end[1:], _FREE]

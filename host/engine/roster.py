@@ -138,11 +138,9 @@ class Roster:
         """A job's prompt has been read: from now on its row counts with its lane."""
         del self._reading[job]
 
-    def charge(self, job: Job) -> Call:
-        """A token was drawn for a running job; whose it is."""
-        ticket = self._running[job]
-        ticket.charge()
-        return ticket.item
+    def charge(self, job: Job, num_tokens: int) -> None:
+        """So many tokens were drawn for a running job."""
+        self._running[job].charge(num_tokens)
 
     def preempt(self, lanes: Lanes) -> None:
         """Let calls wait again, the newest of the lowest priority first, until the next tokens of the rest have room."""

@@ -9,6 +9,7 @@ Rows come and go by place, and most comings cost one row:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from mlxbridge.host.engine.caches import ArraysCache, CacheList, KVCache, Source, is_window, leaves, row_of
@@ -16,7 +17,16 @@ from mlxbridge.host.engine.kv_rows import Block, KVRows, blocks_of
 from mlxbridge.host.engine.layout import Layout
 from mlxbridge.host.engine.quantized_cache import QuantizedCache
 from mlxbridge.host.engine.quantized_rows import QuantizedRows
+from mlxbridge.host.engine.rows import Job
 from mlxbridge.host.engine.window_rows import WindowRows
+
+
+@dataclass(slots=True)
+class Ready:
+    """A job whose context, but for its last token, is in plain caches."""
+
+    job: Job
+    source: Source
 
 
 class RowCaches:

@@ -2,10 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from mlxbridge.host.engine.grammar.constraint import Constraint
-from mlxbridge.host.engine.settings import GREEDY, Settings
+from mlxbridge.host.engine.settings import GREEDY, DraftSettings, Settings
+
+
+class Turn(Protocol):
+    """A token that is to be chosen."""
+
+    @property
+    def settings(self) -> Settings:
+        """How."""
+
+    @property
+    def num_drawn(self) -> int:
+        """Its position in the answer."""
+
+    @property
+    def answer(self) -> list[int]:
+        """See ``Job``."""
+
+    @property
+    def constraint(self) -> Constraint | None:
+        """See ``Job``."""
+
+    @property
+    def closes_at(self) -> int | None:
+        """See ``Job``."""
+
+    @property
+    def ended(self) -> bool:
+        """See ``Job``."""
+
+    def recent(self, size: int) -> list[int]:
+        """At most so many last tokens of prompt and answer, before the one that it follows."""
 
 
 @dataclass(slots=True, eq=False)
@@ -18,6 +51,7 @@ class Job:
         scope: whose cached prefixes it may use.
         constraint: what the answer is held to, None if nothing; jobs of one call hand it on.
         rank: the class of its priority; 0 is read first.
+        drafts: how tokens are drafted for it; None if none are.
         num_drawn: tokens whose computation was queued; the last one may not have been read.
         num_reused: tokens of the prompt that were not read for it; None until it begins to be read.
         answer: tokens that have been read.
@@ -33,6 +67,7 @@ class Job:
     scope: str = ""
     constraint: Constraint | None = None
     rank: int = 0
+    drafts: DraftSettings | None = None
     num_drawn: int = 0
     num_reused: int | None = None
     answer: list[int] = field(default_factory=list)
@@ -68,3 +103,50 @@ class Job:
             return self.prompt[-size - 1 : -1]
         read = self.answer[: self.num_drawn - 1]
         return [*self.prompt[-size:], *read[-size:]][-size:]
+
+
+@dataclass(frozen=True, slots=True)
+class LaterTurn:
+    """The turn behind tokens that a job has not been told of.
+
+    Attributes:
+        said: those behind the job's answer: drawn, and then drafted.
+    """
+
+    job: Job
+    said: Sequence[int]
+
+    @property
+    def settings(self) -> Settings:
+        """See ``Turn``."""
+        return self.job.settings
+
+    @property
+    def answer(self) -> list[int]:
+        """See ``Turn``."""
+        return self.job.answer
+
+    @property
+    def constraint(self) -> Constraint | None:
+        """See ``Turn``."""
+        return self.job.constraint
+
+    @property
+    def closes_at(self) -> int | None:
+        """See ``Turn``."""
+        return self.job.closes_at
+
+    @property
+    def ended(self) -> bool:
+        """See ``Turn``."""
+        return self.job.ended
+
+    @property
+    def num_drawn(self) -> int:
+        """See ``Turn``."""
+        return len(self.job.answer) + len(self.said)
+
+    def recent(self, size: int) -> list[int]:
+        """See ``Turn``."""
+        tokens = [*self.job.prompt[-size - 1 :], *self.job.answer[-size - 1 :], *self.said]
+        return tokens[:-1][-size:] if size else []

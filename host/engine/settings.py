@@ -55,6 +55,19 @@ class Settings:
 GREEDY = Settings()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DraftSettings:
+    """How tokens are drafted for one row.
+
+    Attributes:
+        by_model: by the draft model; else looked up in what was said before.
+        most: tokens at once, at least 1.
+    """
+
+    by_model: bool
+    most: int
+
+
 def settings_of(request: GenerateRequest, loaded: LoadedModel, *, max_tokens: int) -> Settings:
     """A request's settings; one without a seed gets one from the system.
 

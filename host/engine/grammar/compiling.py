@@ -6,10 +6,10 @@ from concurrent.futures import FIRST_COMPLETED, wait
 
 from mlxbridge.errors import BridgeError
 from mlxbridge.host.engine.call import Call
-from mlxbridge.host.engine.decode import Ready
 from mlxbridge.host.engine.grammar.library import Compilation
 from mlxbridge.host.engine.interface import Row
 from mlxbridge.host.engine.roster import Roster
+from mlxbridge.host.engine.row_caches import Ready
 
 _PATIENCE_S = 0.005
 

@@ -11,18 +11,24 @@ import numpy as np
 from llguidance import LLExecutor
 
 from mlxbridge.host.engine.grammar.constraint import Words
-from mlxbridge.host.engine.rows import Job
+from mlxbridge.host.engine.rows import Turn
 
 
 class Masks:
     """For a fixed set of rows; made anew when rows come or go, and not made where no row is constrained."""
 
-    def __init__(self, jobs: Sequence[Job | None]) -> None:
+    def __init__(self, turns: Sequence[Turn | None]) -> None:
         """Take the rows by place."""
-        self._rows = [(job, job.constraint) for job in jobs if job is not None and job.constraint is not None]
-        places = [place for place, job in enumerate(jobs) if job is not None and job.constraint is not None]
+        found = [
+            (place, turn, turn.constraint)
+            for place, turn in enumerate(turns)
+            if turn is not None and turn.constraint is not None
+        ]
+        self._rows = [(turn, constraint) for _, turn, constraint in found]
         # None where all rows are constrained.
-        self._places = mx.array(places, dtype=mx.int32) if len(places) < len(jobs) else None
+        self._places = None
+        if len(found) < len(turns):
+            self._places = mx.array([place for place, _, _ in found], dtype=mx.int32)
         num_words = self._rows[0][1].num_words
         # uint32 (constrained rows, words + 1): a bit a token; a row that needs none allows all.
         self._words = np.full((len(self._rows), num_words + 1), 0xFFFF_FFFF, dtype=np.uint32)
@@ -31,8 +37,8 @@ class Masks:
         """Look at all answers as they are now, side by side and without the interpreter's lock."""
         wanted = [
             (constraint, row)
-            for row, (job, constraint) in enumerate(self._rows)
-            if constraint.is_open and not job.ended
+            for row, (turn, constraint) in enumerate(self._rows)
+            if constraint.is_open and not turn.ended
         ]
         if not wanted:
             return

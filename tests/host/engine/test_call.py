@@ -38,7 +38,7 @@ def call_with(vocabulary: Vocabulary, *stops: str, max_tokens: int = 100) -> Cal
 
 
 def test_stop_string_comes_before_the_last_token_there_may_be(vocabulary: Vocabulary) -> None:
-    row = call_with(vocabulary, "a", max_tokens=1).feed(token_of(vocabulary, b"a"), None)
+    row = call_with(vocabulary, "a", max_tokens=1).feed([token_of(vocabulary, b"a")], None)
     assert row.usage is not None
     assert (row.text, row.usage.finish_reason, row.usage.stop_string) == ("", "stop", "a")
     assert row.token_ids == [token_of(vocabulary, b"a")]
@@ -46,22 +46,22 @@ def test_stop_string_comes_before_the_last_token_there_may_be(vocabulary: Vocabu
 
 def test_half_a_character_at_the_end_may_complete_a_stop_string(vocabulary: Vocabulary) -> None:
     half = token_of(vocabulary, b"\xe4")
-    row = call_with(vocabulary, "\ufffd", max_tokens=1).feed(half, None)
+    row = call_with(vocabulary, "\ufffd", max_tokens=1).feed([half], None)
     assert row.usage is not None
     assert (row.text, row.usage.finish_reason, row.usage.stop_string) == ("", "stop", "\ufffd")
-    plain = call_with(vocabulary, max_tokens=1).feed(half, None)
+    plain = call_with(vocabulary, max_tokens=1).feed([half], None)
     assert plain.usage is not None
     assert (plain.text, plain.usage.finish_reason, plain.usage.stop_string) == ("\ufffd", "length", None)
 
 
 def test_of_stop_string_and_stop_token_only_the_first_is_named(vocabulary: Vocabulary) -> None:
     call = call_with(vocabulary, "\ufffd")
-    assert call.feed(token_of(vocabulary, b"\xe4"), None).usage is None
-    last = call.feed(STOP_TOKEN, None)
+    assert call.feed([token_of(vocabulary, b"\xe4")], None).usage is None
+    last = call.feed([STOP_TOKEN], None)
     assert last.usage is not None
     assert (last.usage.stop_string, last.usage.stop_token_id) == ("\ufffd", None)
     assert (last.token_ids, last.text, last.usage.completion_tokens) == ([], "", 2)
-    other = call_with(vocabulary, "zz").feed(STOP_TOKEN, None)
+    other = call_with(vocabulary, "zz").feed([STOP_TOKEN], None)
     assert other.usage is not None and other.usage.stop_token_id == STOP_TOKEN
 
 
@@ -69,8 +69,8 @@ def test_of_stop_string_and_stop_token_only_the_first_is_named(vocabulary: Vocab
 def test_what_was_held_back_comes_with_the_end(vocabulary: Vocabulary, data: bytes) -> None:
     ends = {b"<eos>": 1, b"<stop>": STOP_TOKEN}
     call = call_with(vocabulary, "aab", max_tokens=2)
-    assert call.feed(token_of(vocabulary, b"a"), None).text == ""
-    row = call.feed(ends.get(data) or token_of(vocabulary, data), None)
+    assert call.feed([token_of(vocabulary, b"a")], None).text == ""
+    row = call.feed([ends.get(data) or token_of(vocabulary, data)], None)
     assert row.usage is not None
     assert row.usage.finish_reason == ("stop" if data in ends else "length")
     assert row.text == ("a" if data in ends else "ab")
@@ -78,7 +78,7 @@ def test_what_was_held_back_comes_with_the_end(vocabulary: Vocabulary, data: byt
 
 def test_what_was_held_back_comes_with_a_cancel(vocabulary: Vocabulary) -> None:
     call = call_with(vocabulary, "aab")
-    assert call.feed(token_of(vocabulary, b"a"), None).text == ""
+    assert call.feed([token_of(vocabulary, b"a")], None).text == ""
     row = call.cancel()
     assert row.usage is not None
     assert (row.text, row.usage.finish_reason) == ("a", "cancelled")

@@ -16,10 +16,9 @@ from mlx_lm.models.cache import make_prompt_cache
 from mlxbridge.host.engine import lanes as module
 from mlxbridge.host.engine.admission import LaneSize
 from mlxbridge.host.engine.caches import Source
-from mlxbridge.host.engine.decode import Ready
 from mlxbridge.host.engine.footprint import Footprint
 from mlxbridge.host.engine.lanes import MAX_LANES, Lanes, padding_bytes
-from mlxbridge.host.engine.row_caches import RowCaches
+from mlxbridge.host.engine.row_caches import Ready, RowCaches
 from mlxbridge.host.engine.rows import Job
 from tests.host.engine.architectures import make_model
 
@@ -65,9 +64,9 @@ class Run:
             self.tokens[row.job] = []
         decoded = self.lanes.step(joining)
         self.failed += [jobs for jobs, _ in decoded.failed]
-        for job, token, likelihoods in decoded.drawn:
+        for job, tokens, likelihoods, _ in decoded.drawn:
             assert likelihoods is None, "nobody asked for any"
-            self.tokens[job].append(token)
+            self.tokens[job] += tokens
             job.ended = len(self.tokens[job]) >= job.max_tokens
 
     def finish(self) -> None:

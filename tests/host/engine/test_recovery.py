@@ -260,7 +260,7 @@ def test_fault_of_the_engine_itself_ends_what_runs_and_spares_what_waits(
     answers.step(2)
     real = Lanes.step
 
-    def fail_once(self: Lanes, joining: Any) -> Any:
+    def fail_once(self: Lanes, joining: Any, **_: Any) -> Any:
         monkeypatch.setattr(Lanes, "step", real)
         raise KeyError("a bug")
 

@@ -108,8 +108,8 @@ class Driver:
     def draw(self, call: Call, num_tokens: int) -> None:
         for _ in range(num_tokens):
             call.job.num_drawn += 1
-            assert self.roster.charge(call.job) is call
-            call.feed(6, None)
+            self.roster.charge(call.job, 1)
+            call.feed([6], None)
 
     def waiting(self) -> int:
         return self.roster.stats()["waiting"]

@@ -1,0 +1,157 @@
+"""A lane's rows in the draft model: what it has read of them, and what it would say next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import mlx.core as mx
+
+from mlxbridge.host.engine.caches import Source, nbytes
+from mlxbridge.host.engine.chooser import Chooser
+from mlxbridge.host.engine.draft_model import DraftModel
+from mlxbridge.host.engine.payoff import WIDTHS
+from mlxbridge.host.engine.row_caches import RowCaches
+from mlxbridge.host.engine.rows import Job, LaterTurn
+
+# Tokens a row that are read at once where a row has been left behind by plain steps.
+_CATCH_UP = 64
+_MAX_GIVEN_UP = 1 / 4
+
+
+class DraftRows:
+    """Rows that the draft model follows, each in its own time: what was said meanwhile is read with the next draft.
+
+    A drafted token is in the caches once another was drafted behind it; those that turn out wrong are taken back.
+    """
+
+    def __init__(self, model: DraftModel) -> None:
+        self._model = model
+        self._caches = RowCaches()
+        self._jobs: list[Job | None] = []
+        # Tokens that are not in the caches yet; the last one said among them, but for rows that are being drafted for.
+        self._unread: dict[Job, list[int]] = {}
+        # Of those, whose contexts are being read, or have been.
+        self._begun: set[Job] = set()
+        self._num_ahead = 0  # drafted tokens in the caches of which nobody knows yet whether they are right
+
+    def __contains__(self, job: Job) -> bool:
+        """Whether something can be drafted for it."""
+        return job in self._jobs
+
+    @property
+    def jobs(self) -> list[Job | None]:
+        """By place; None where a row has gone."""
+        return self._jobs
+
+    @property
+    def num_bytes(self) -> int:
+        """What the rows' caches take."""
+        return nbytes(self._caches.layers)
+
+    def follow(self, job: Job) -> None:
+        """Remember what is said from here on; the context is read once somebody wants a draft."""
+        self._unread[job] = [job.context[-1]]
+
+    def begin(self) -> None:
+        """Have the contexts of all rows read that have not ended."""
+        for job in self._unread:
+            if job not in self._begun and not job.ended:
+                self._begun.add(job)
+                self._model.begin(job)
+
+    def join(self, ready: Mapping[Job, Source]) -> None:
+        """Contexts of rows that are followed have been read."""
+        free = [place for place, job in enumerate(self._jobs) if job is None]
+        new = range(len(self._jobs), len(self._jobs) + len(ready))
+        places = [*free, *new][: len(ready)]
+        self._caches.place(list(ready.values()), places)
+        self._jobs += [None] * (max(places) + 1 - len(self._jobs))
+        for job, place in zip(ready, places, strict=True):
+            self._jobs[place] = job
+
+    def leave(self, job: Job) -> None:
+        """A row has gone from the lane."""
+        del self._unread[job]
+        self._begun.discard(job)
+        if job not in self._jobs:
+            self._model.forget(job)
+            return
+        place = self._jobs.index(job)
+        self._model.prefixes.leave(job, self._caches, place)
+        self._jobs[place] = None
+        self._caches.give_up(place)
+        kept = [place for place, each in enumerate(self._jobs) if each is not None]
+        if not kept:
+            self._caches, self._jobs = RowCaches(), []
+        elif len(self._jobs) - len(kept) > _MAX_GIVEN_UP * len(self._jobs):
+            self._caches.take(kept)
+            self._jobs = [self._jobs[place] for place in kept]
+
+    def clear(self) -> None:
+        """All rows have gone, and what is in the caches may be wrong."""
+        for job in self._unread:
+            self._model.forget(job)
+
+    def say(self, job: Job, tokens: Sequence[int]) -> None:
+        """These tokens have been drawn."""
+        self._unread[job] += tokens
+
+    def judge(self, num_accepted: Mapping[Job, int]) -> None:
+        """Of what was drafted last so many tokens were right, and have been said; the rest is taken back."""
+        num_ahead, self._num_ahead = self._num_ahead, 0
+        if not num_ahead:
+            return
+        num_kept = [0 if job is None else min(num_accepted.get(job, 0), num_ahead) for job in self._jobs]
+        if any(job is not None for job in self._jobs):
+            self._caches.retract([num_ahead - num for num in num_kept])
+        for job, num in zip(self._jobs, num_kept, strict=True):
+            if job is not None:
+                del self._unread[job][:num]
+
+    def draft(self, num_tokens: int, fresh: Mapping[Job, Sequence[int]]) -> mx.array:
+        """Start drafting for all rows.
+
+        Args:
+            num_tokens: for each row; as many steps of the model.
+            fresh: tokens that jobs have not been told of.
+
+        Returns:
+            uint32 array (rows, num_tokens), not evaluated; for the rows see ``jobs``.
+        """
+        unread = [[] if job is None else self._unread[job] for job in self._jobs]
+        tokens = mx.array([row[-1] if row else 0 for row in unread], dtype=mx.uint32)
+        logits = self._read(unread)
+        chooser = Chooser([None if job is None else LaterTurn(job, fresh.get(job, ())) for job in self._jobs])
+        drafted: list[mx.array] = []
+        while True:
+            tokens = chooser.choose(logits, tokens).tokens
+            drafted.append(tokens)
+            mx.async_eval(tokens)  # type: ignore[no-untyped-call]
+            if len(drafted) == num_tokens:
+                break
+            logits = self._model.forward(tokens[:, None], self._caches.layers)[:, -1]
+            self._caches.advance()
+        self._num_ahead = num_tokens - 1
+        return mx.stack(drafted, axis=1)
+
+    def _read(self, unread: Sequence[list[int]]) -> mx.array:
+        """Read what rows have not read; the logits behind it, (rows, vocabulary size)."""
+        while max(map(len, unread)) > WIDTHS[-1]:
+            parts = [row[:-1][:_CATCH_UP] for row in unread]
+            self._pass_over(parts, _CATCH_UP)
+            unread = [row[len(part) :] for row, part in zip(unread, parts, strict=True)]
+        longest = max(map(len, unread))
+        logits = self._pass_over(unread, next(width for width in WIDTHS if width >= longest))
+        for job in self._jobs:
+            if job is not None:
+                self._unread[job] = []
+        last = mx.array([max(0, len(row) - 1) for row in unread])
+        return mx.take_along_axis(logits, last[:, None, None], axis=1)[:, 0]
+
+    def _pass_over(self, rows: Sequence[list[int]], width: int) -> mx.array:
+        """Read some tokens of each row, at most ``width``; behind them there are fillers, which are taken back."""
+        filled = mx.array([row + [0] * (width - len(row)) for row in rows], dtype=mx.uint32)
+        logits = self._model.forward(filled, self._caches.layers)
+        self._caches.advance(width)
+        self._caches.retract([width - len(row) for row in rows])
+        return logits
