@@ -201,6 +201,8 @@ def read_usage(result: Mapping[str, Any]) -> Usage:
         queue_seconds=read_number(result, "queue_ms") / 1000,
         prefill_seconds=read_number(result, "prefill_ms") / 1000,
         decode_seconds=read_number(result, "decode_ms") / 1000,
+        draft_tokens=int(read_number(result, "draft_tokens")),
+        accepted_tokens=int(read_number(result, "accepted_tokens")),
     )
 
 

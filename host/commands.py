@@ -42,6 +42,14 @@ def cli() -> None:
     help="demo, a folder in MLX format, or a Hugging Face id; may be given several times.",
 )
 @click.option(
+    "--draft-model",
+    "draft_models",
+    multiple=True,
+    metavar="[MODEL=]NAME_OR_PATH",
+    help="A smaller model of the same vocabulary that drafts what the model checks, several tokens at a time: the "
+    "same answers, sooner. May be given for each model.",
+)
+@click.option(
     "--token-file",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Tokens that guests must prove to have, one a line: NAME:SECRET or SECRET. Required for tcp.",
@@ -110,6 +118,7 @@ def cli() -> None:
 def serve(
     listens: tuple[str, ...],
     models: tuple[str, ...],
+    draft_models: tuple[str, ...],
     token_file: Path | None,
     max_batch: int,
     max_waiting: int,
@@ -140,6 +149,7 @@ def serve(
         config = make_config(
             listens=listens,
             models=models,
+            draft_models=draft_models,
             token_file=token_file,
             drain_timeout_s=drain_timeout,
             limits=limits,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlxbridge.addresses import Listen, TcpAddress, UnixAddress, parse_listen
@@ -31,6 +31,7 @@ class Config:
     Attributes:
         listens: where guests may connect.
         models: ``demo``, folders in MLX format, Hugging Face ids.
+        draft_models: the like, by the one of ``models`` that they draft for.
         tokens: secret by guest name; None lets everyone in who reaches the socket.
         drain_timeout_s: how long running calls may go on after SIGTERM.
         limits: how much each model takes on.
@@ -38,6 +39,7 @@ class Config:
 
     listens: tuple[Listen, ...]
     models: tuple[str, ...]
+    draft_models: Mapping[str, str] = field(default_factory=dict)
     tokens: dict[str, bytes] | None = None
     drain_timeout_s: float = DRAIN_TIMEOUT_S
     limits: EngineLimits = _LIMITS
@@ -52,6 +54,7 @@ def make_config(
     *,
     listens: Sequence[str],
     models: Sequence[str],
+    draft_models: Sequence[str] = (),
     token_file: Path | None,
     drain_timeout_s: float,
     limits: EngineLimits = _LIMITS,
@@ -70,8 +73,38 @@ def make_config(
                 "make one with `openssl rand -hex 32 > token && chmod 600 token` and give --token-file token"
             )
     return Config(
-        listens=parsed, models=tuple(models), tokens=tokens, drain_timeout_s=drain_timeout_s, limits=limits
+        listens=parsed,
+        models=tuple(models),
+        draft_models=pair_drafts(models, draft_models),
+        tokens=tokens,
+        drain_timeout_s=drain_timeout_s,
+        limits=limits,
     )
+
+
+def pair_drafts(models: Sequence[str], texts: Sequence[str]) -> dict[str, str]:
+    """Draft models by the model that each drafts for.
+
+    Args:
+        models: as ``--model`` gave them.
+        texts: ``DRAFT`` where there is one model, else ``MODEL=DRAFT``.
+
+    Raises:
+        UsageError: it is not said for which, or two are for one.
+    """
+    drafts: dict[str, str] = {}
+    for text in texts:
+        model, _, draft = text.partition("=")
+        if model not in models:
+            model, draft = models[0], text
+            if len(models) > 1:
+                raise UsageError(
+                    f"--draft-model: {text} does not begin with one of {', '.join(models)} and =; say for which it is"
+                )
+        if model in drafts:
+            raise UsageError(f"--draft-model: {model} has two, {drafts[model]} and {draft}")
+        drafts[model] = draft
+    return drafts
 
 
 def make_limits(

@@ -25,7 +25,7 @@ class Daemon:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._catalogue = Catalogue(config.models, config.limits)
+        self._catalogue = Catalogue(config.models, config.limits, config.draft_models)
         self._signals = 0
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()

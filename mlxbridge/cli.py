@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 from mlxbridge import __version__
 from mlxbridge.answers import describe, plain, print_answers, print_logprobs, print_stream
 from mlxbridge.errors import BridgeError, UsageError
-from mlxbridge.types import GenerateOptions, Options, Priority
+from mlxbridge.types import GenerateOptions, Options, Priority, Speculation
 
 if TYPE_CHECKING:
     from mlxbridge.guest.blocking import Client
@@ -156,6 +156,11 @@ def _sampling_options() -> argparse.ArgumentParser:
         )
     sampling.add_argument(
         "--stop", action="append", metavar="TEXT", help="end at this text; may be given several times"
+    )
+    sampling.add_argument(
+        "--speculation",
+        choices=get_args(Speculation),
+        help="draft tokens, by a smaller model or from what repeats, and check several at a time",
     )
     sampling.add_argument(
         "--priority", choices=get_args(Priority), help="whose turn it is first when calls wait for the model"

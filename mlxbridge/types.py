@@ -122,6 +122,11 @@ class Options(TypedDict, total=False):
     """After so many tokens the reasoning is closed, and the answer begins."""
     chat_template_kwargs: Mapping[str, Any] | None
     """More variables for the model's chat template; one that it does not have is refused."""
+    speculation: Speculation | None
+    """Draft tokens that the model checks several at a time: the same answer, sooner. "draft" by a smaller model, if the
+    host has one (then it is the default); "ngram" from what prompt and answer repeat; or "off"."""
+    max_draft_tokens: int | None
+    """Draft no more tokens than this at a time, 1 to 15; the host tries what is fastest if left out."""
     priority: Priority | None
     """Whose turn it is first when calls wait for the model; a "low" one that runs makes way for others; "normal" if left out."""
     timeout: float | None

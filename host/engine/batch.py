@@ -229,16 +229,17 @@ class BatchEngine:
         For calls see ``Roster.stats``. Now: ``kv_bytes_used`` by caches, and
         ``kv_bytes_projected`` for the answers going on. Since the start: ``steps_total``, ``tokens_total`` (generated),
         ``expired_total`` (deadlines passed).
-        For prefixes see ``PrefixCache.stats``.
+        For prefixes see ``PrefixCache.stats``, for drafts ``Speculator.stats``.
         """
         return {
             **self._roster.stats(),
             "steps_total": self._num_steps,
             "tokens_total": self._num_tokens,
             "expired_total": self._num_expired,
-            "kv_bytes_used": self._lanes.num_bytes + self._prefill.num_bytes,
+            "kv_bytes_used": self._lanes.num_bytes + self._prefill.num_bytes + self._speculator.num_bytes,
             "kv_bytes_projected": self._roster.projected_bytes(self._lanes),
             **self._prefixes.stats(),
+            **self._speculator.stats(),
         }
 
     def _admit(self) -> None:

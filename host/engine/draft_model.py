@@ -8,6 +8,7 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
+from mlxbridge.host.engine import attention
 from mlxbridge.host.engine.cache_plan import CachePlan
 from mlxbridge.host.engine.caches import Source, can_be_padded
 from mlxbridge.host.engine.footprint import measure_footprint
@@ -49,6 +50,7 @@ class DraftModel:
 
     def __init__(self, draft: LoadedModel, loaded: LoadedModel) -> None:
         """Take a model that has no ``difference``."""
+        attention.install(draft.model)
         self.name = draft.name
         self.footprint = measure_footprint(CachePlan(draft.model))
         weights: Any = tree_flatten(draft.model.parameters())

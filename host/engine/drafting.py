@@ -187,6 +187,8 @@ class Drafting:
             self._followed.judge({job: len(tokens) - 1 for job, (tokens, _) in drawn.items()})
 
     def _hear_row(self, row: _Row, tokens: list[int], num_drafted: int, *, is_plain: bool) -> None:
+        self._shared.num_drafted += num_drafted
+        self._shared.num_accepted += len(tokens) - 1
         if row.rehearsal is None:
             assert self._followed is not None
             self._followed.say(row.job, tokens)

@@ -24,6 +24,8 @@ class Speculator:
         context_length: tokens that a row may have, None if the model does not say.
         costs: what passes have taken.
         usual: what becomes of drafts, by whether the draft model makes them.
+        num_drafted: tokens that were drafted and checked.
+        num_accepted: those of them that were right.
     """
 
     def __init__(
@@ -72,9 +74,11 @@ class Speculator:
             self.model.start_afresh(self._prefix_bytes)
 
     def start_afresh(self) -> None:
-        """Forget what was learnt."""
+        """Count from zero, and forget what was learnt."""
         self.costs = Costs()
-        # Where nothing is known: text that was said before comes again now and then; a draft model knows a good deal.
+        self.num_drafted = 0
+        self.num_accepted = 0
+        # To begin with: what was said before comes again now and then, and a draft model knows a good deal.
         self.usual = {True: Acceptance(0.7, 1.0), False: Acceptance(0.5, 0.3)}
 
     @property
@@ -88,6 +92,15 @@ class Speculator:
     def num_weight_bytes(self) -> int:
         """What the draft model's weights take."""
         return 0 if self.model is None else self.model.num_weight_bytes
+
+    @property
+    def num_bytes(self) -> int:
+        """What the draft model's caches take of contexts that it is reading."""
+        return 0 if self.model is None else self.model.num_bytes
+
+    def stats(self) -> dict[str, int]:
+        """Counters, since the start: ``draft_tokens_total`` and, of these, ``accepted_tokens_total``."""
+        return {"draft_tokens_total": self.num_drafted, "accepted_tokens_total": self.num_accepted}
 
     def footprint(self, footprint: Footprint) -> Footprint:
         """What a row takes, the draft model's caches of it among that.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from mlxbridge.errors import InvalidArgument, ModelNotFound, UsageError
 from mlxbridge.host.engine.interface import EngineLimits
@@ -20,19 +20,26 @@ class Catalogue:
     Args:
         names: what ``--model`` was given: ``demo``, folders, Hugging Face ids.
         limits: how much each model takes on.
+        drafts: by one of these names, that of the model that drafts for it.
 
     Raises:
         UsageError: two models would have the same name.
         ModelNotFound, ModelLoadFailed: a name stands for nothing that could be a model.
     """
 
-    def __init__(self, names: Iterable[str], limits: EngineLimits = _LIMITS) -> None:
+    def __init__(
+        self,
+        names: Iterable[str],
+        limits: EngineLimits = _LIMITS,
+        drafts: Mapping[str, str] | None = None,
+    ) -> None:
         self._models: dict[str, Model] = {}
         for name in names:
             source = classify(name)
             if source.name in self._models:
                 raise UsageError(f"--model {name}: there is a model named {source.name} already")
-            self._models[source.name] = Model(source, limits)
+            draft = None if drafts is None else drafts.get(name)
+            self._models[source.name] = Model(source, limits, None if draft is None else classify(draft))
 
     def __iter__(self) -> Iterator[Model]:
         return iter(self._models.values())

@@ -40,8 +40,11 @@ Progress = Callable[[Mapping[str, Any]], object]
 class Model:
     """Owned by the catalogue; lives on the front's loop."""
 
-    def __init__(self, source: ModelSource, limits: EngineLimits = _LIMITS) -> None:
+    def __init__(
+        self, source: ModelSource, limits: EngineLimits = _LIMITS, draft: ModelSource | None = None
+    ) -> None:
         self.source = source
+        self._draft = draft
         self._limits = limits
         self.name = source.name
         self.state = "unloaded"
@@ -218,11 +221,9 @@ class Model:
         self._ready_at = self._told = None
         self._worker = worker = await Worker.start()
         try:
-            folder = self.source.folder
             params = {
-                "name": self.name,
-                "kind": self.source.kind,
-                "folder": str(folder) if folder else None,
+                **self.source.to_wire(),
+                "draft": None if self._draft is None else self._draft.to_wire(),
                 "limits": asdict(self._limits),
             }
             try:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from mlxbridge.errors import BridgeError, ModelLoadFailed, ModelNotFound
 from mlxbridge.host.engine.checkpoint import WEIGHTS, missing_parts
@@ -44,6 +44,17 @@ class ModelSource:
     name: str
     kind: Literal["demo", "folder", "hub"]
     folder: Path | None
+
+    def to_wire(self) -> dict[str, str | None]:
+        """As a worker's ``load`` takes it."""
+        folder = None if self.folder is None else str(self.folder)
+        return {"name": self.name, "kind": self.kind, "folder": folder}
+
+    @classmethod
+    def from_wire(cls, params: Mapping[str, Any]) -> ModelSource:
+        """What ``to_wire`` gave."""
+        folder = params["folder"]
+        return cls(name=params["name"], kind=params["kind"], folder=None if folder is None else Path(folder))
 
 
 def classify(name: str) -> ModelSource:

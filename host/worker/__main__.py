@@ -10,7 +10,6 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from mlxbridge.host.engine.environment import prepare_environment
@@ -28,15 +27,13 @@ def load_engine(params: Mapping[str, Any], tell: Tell) -> Engine:
     from mlxbridge.host.engine.warmup import warm_up
     from mlxbridge.host.models.store import ModelSource, fetch
 
-    folder = params.get("folder")
-    source = fetch(
-        ModelSource(name=params["name"], kind=params["kind"], folder=Path(folder) if folder else None),
-        before_download=lambda: tell("fetching"),
-    )
+    wanted = [params] if params["draft"] is None else [params, params["draft"]]
+    sources = [
+        fetch(ModelSource.from_wire(each), before_download=lambda: tell("fetching")) for each in wanted
+    ]
     tell("loading")
-    assert source.folder is not None
-    loaded = load(source.folder, name=source.name)
-    engine = BatchEngine(loaded, EngineLimits(**params["limits"]))
+    loaded, *drafts = [load(source.folder, name=source.name) for source in sources if source.folder]
+    engine = BatchEngine(loaded, EngineLimits(**params["limits"]), draft=drafts[0] if drafts else None)
     warm_up(engine, loaded)
     gc.collect()
     gc.freeze()  # what loading has left stays, and need not be looked through amid answers

@@ -31,6 +31,9 @@ def usage_to_wire(usage: Usage) -> dict[str, Any]:
     }
     if usage.reasoning_tokens is not None:
         result["reasoning_tokens"] = usage.reasoning_tokens
+    if usage.draft_tokens:
+        result["draft_tokens"] = usage.draft_tokens
+        result["accepted_tokens"] = usage.accepted_tokens
     if usage.stop_string is not None:
         result["stop_string"] = usage.stop_string
     if usage.stop_token_id is not None:

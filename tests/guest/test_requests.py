@@ -146,6 +146,8 @@ def test_what_a_host_says_with_a_wrong_type_counts_as_missing(odd: Any) -> None:
         "queue_ms",
         "prefill_ms",
         "decode_ms",
+        "draft_tokens",
+        "accepted_tokens",
     )
     assert read_usage(dict.fromkeys(numbers, odd)) == Usage(
         finish_reason="stop", prompt_tokens=0, completion_tokens=0

@@ -25,6 +25,8 @@ def serve(*arguments: str) -> subprocess.CompletedProcess[str]:
         (("--listen", "ftp:x"), "unknown scheme"),
         (("--model", "/no/such/folder"), "no model folder"),
         (("--model", "a b"), "is no model"),
+        (("--model", "demo", "--draft-model", "/no/such/folder"), "no model folder"),
+        (("--draft-model", "x=demo", "--draft-model", "demo"), "--draft-model: demo has two"),
         (("--token-file", "/no/such/file"), "/no/such/file"),
         (("--drain-timeout", "-1"), "drain-timeout"),
         (("--max-batch", "0"), "max-batch"),

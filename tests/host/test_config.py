@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from mlxbridge.errors import UsageError
-from mlxbridge.host.config import make_config, make_limits, parse_size, read_tokens
+from mlxbridge.host.config import make_config, make_limits, pair_drafts, parse_size, read_tokens
 
 
 def make(tmp_path: Path, *listens: str, tokens: str | None = None) -> None:
@@ -47,6 +47,28 @@ def test_tokens_have_names(tmp_path: Path) -> None:
 def test_bad_token_file_is_refused_with_its_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         make(tmp_path, "unix:/tmp/x.sock", tokens=text)
+
+
+def test_draft_model_is_for_the_only_model_or_the_one_it_names() -> None:
+    assert pair_drafts(["demo"], []) == {}
+    assert pair_drafts(["org/big"], ["org/small"]) == {"org/big": "org/small"}
+    assert pair_drafts(["a", "b"], ["b=c", "a=d"]) == {"a": "d", "b": "c"}
+    assert pair_drafts(["a"], ["/models/x=y"]) == {"a": "/models/x=y"}
+
+
+@pytest.mark.parametrize(
+    ("models", "drafts", "message"),
+    [
+        (["a", "b"], ["c"], "say for which"),
+        (["a", "b"], ["c=d"], "one of a, b and ="),
+        (["a"], ["c", "a=d"], "a has two, c and d"),
+    ],
+)
+def test_draft_model_without_a_model_of_its_own_is_refused(
+    models: list[str], drafts: list[str], message: str
+) -> None:
+    with pytest.raises(UsageError, match=f"^--draft-model: .*{message}"):
+        pair_drafts(models, drafts)
 
 
 def test_missing_token_file_is_named(tmp_path: Path) -> None:

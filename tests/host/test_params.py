@@ -98,6 +98,10 @@ def test_generate_takes_one_stop_or_several() -> None:
         ({"messages": [], "tool_choice": 7}, "tool_choice"),
         ({"messages": [], "max_reasoning_tokens": "9"}, "max_reasoning_tokens"),
         ({"messages": [], "chat_template_kwargs": "a"}, "chat_template_kwargs"),
+        ({"prompt": "x", "speculation": "on"}, "speculation"),
+        ({"prompt": "x", "speculation": True}, "speculation"),
+        ({"prompt": "x", "max_draft_tokens": 16}, "max_draft_tokens"),
+        ({"prompt": "x", "max_draft_tokens": "4"}, "max_draft_tokens"),
         ({"prompt": "x", "priority": "urgent"}, "priority"),
         ({"prompt": "x", "priority": 1}, "priority"),
         ({"prompt": "x", "priority": ["high"]}, "priority"),
@@ -128,6 +132,8 @@ def test_generate_takes_every_param_there_is() -> None:
         "ignore_eos": True,
         "min_tokens": 4,
         "logprobs": 5,
+        "speculation": "ngram",
+        "max_draft_tokens": 6,
         "priority": "high",
     }
     chat = {

@@ -13,7 +13,7 @@ from mlxbridge.host.engine.checks import (
     MAX_STOPS,
     check_request,
 )
-from mlxbridge.host.engine.interface import GenerateRequest
+from mlxbridge.host.engine.interface import MAX_DRAFT_TOKENS, GenerateRequest
 
 
 @pytest.mark.parametrize(
@@ -75,6 +75,11 @@ from mlxbridge.host.engine.interface import GenerateRequest
         ("xtc_probability", 0.5),  # greedy
         ("xtc_threshold", 0.6),
         ("xtc_threshold", "low"),
+        ("speculation", "on"),
+        ("speculation", ["ngram"]),
+        ("max_draft_tokens", 0),
+        ("max_draft_tokens", MAX_DRAFT_TOKENS + 1),
+        ("max_draft_tokens", 2.0),
         ("priority", "urgent"),
         ("priority", ["high"]),
     ],
