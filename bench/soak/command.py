@@ -36,12 +36,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="memory for so many short rows: so few that calls must wait again",
     )
     parser.add_argument("--prefix-cache-bytes", type=int, default=1 << 20)
+    parser.add_argument("--drafts", action="store_true", help="draft for most requests, at whim; llama only")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Run all requests, print the table."""
     if arguments.requests < NUM_WAVES:
         sys.exit(f"--requests must be at least {NUM_WAVES}")
+    if arguments.drafts and arguments.kind != "llama":
+        sys.exit(f"--drafts: nothing can be drafted for {arguments.kind}")
     started = perf_counter()
     limits = EngineLimits(
         max_batch=arguments.max_batch,
@@ -54,6 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
         kv_rows=arguments.kv_rows,
         num_requests=arguments.requests,
         seed=arguments.seed,
+        has_drafts=arguments.drafts,
     )
     for line in report.render():
         print(line)
@@ -103,7 +107,15 @@ class Report:
         return [*align(rows), *self.differences[:MAX_SHOWN]]
 
 
-def soak(kind: str, limits: EngineLimits, *, kv_rows: int, num_requests: int, seed: int) -> Report:
+def soak(
+    kind: str,
+    limits: EngineLimits,
+    *,
+    kv_rows: int,
+    num_requests: int,
+    seed: int,
+    has_drafts: bool = False,
+) -> Report:
     """Run so many random requests in waves; after each, compare its answers with those alone, and look at memory."""
     import mlx.core as mx
 
@@ -111,20 +123,33 @@ def soak(kind: str, limits: EngineLimits, *, kv_rows: int, num_requests: int, se
     from bench.soak.check import Checker
     from bench.soak.models import KINDS, make
     from bench.soak.requests import arrivals
+    from bench.soak.whims import drafting_at_whim, with_drafts
     from mlxbridge.host.engine.batch import BatchEngine
     from mlxbridge.host.engine.cache_choice import choose_caches
+    from mlxbridge.host.engine.cache_plan import CachePlan
     from mlxbridge.host.engine.footprint import measure_footprint
 
     loaded = make(kind)
     limits = replace(limits, **KINDS[kind].limits)
-    kv_bytes = kv_rows * measure_footprint(choose_caches(loaded, limits)).row_bytes(1)
-    engine = BatchEngine(loaded, replace(limits, kv_bytes=kv_bytes, expected_tokens=EXPECTED_TOKENS))
+    row_bytes = measure_footprint(choose_caches(loaded, limits)).row_bytes(1)
+    if has_drafts:
+        row_bytes += measure_footprint(CachePlan(loaded.model)).row_bytes(1)
+    # With drafts the model drafts for itself: so most of them are right.
+    engine = BatchEngine(
+        loaded,
+        replace(limits, kv_bytes=kv_rows * row_bytes, expected_tokens=EXPECTED_TOKENS),
+        draft=loaded if has_drafts else None,
+    )
     check = Checker(loaded, EngineLimits(prefix_cache_bytes=0, **KINDS[kind].limits))
     report = Report()
     planned = list(arrivals(num_requests, seed))
     for wave in range(NUM_WAVES):
         part = planned[wave * num_requests // NUM_WAVES : (wave + 1) * num_requests // NUM_WAVES]
-        answers = answer_together(engine, part)
+        if has_drafts:
+            with drafting_at_whim(seed + wave):
+                answers = answer_together(engine, with_drafts(part, seed + wave))
+        else:
+            answers = answer_together(engine, part)
         for arrival in part:
             answer = answers[arrival.number]
             report.differences += [f"{arrival}: {text}" for text in check(arrival, answer)]
@@ -139,7 +164,8 @@ def soak(kind: str, limits: EngineLimits, *, kv_rows: int, num_requests: int, se
         gc.collect()
         mx.synchronize()
         mx.clear_cache()
-        report.memory.append(mx.get_active_memory() - report.stats.get("prefix_cache_bytes", 0))
+        kept = sum(report.stats.get(name, 0) for name in ("prefix_cache_bytes", "draft_prefix_bytes"))
+        report.memory.append(mx.get_active_memory() - kept)
         print(
             f"{report.requests} requests, {len(report.differences)} differences", file=sys.stderr, flush=True
         )

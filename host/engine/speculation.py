@@ -99,8 +99,15 @@ class Speculator:
         return 0 if self.model is None else self.model.num_bytes
 
     def stats(self) -> dict[str, int]:
-        """Counters, since the start: ``draft_tokens_total`` and, of these, ``accepted_tokens_total``."""
-        return {"draft_tokens_total": self.num_drafted, "accepted_tokens_total": self.num_accepted}
+        """Counters.
+
+        Since the start: ``draft_tokens_total`` and, of these, ``accepted_tokens_total``. Now, with a draft model:
+        ``draft_prefix_bytes`` of what it has read before.
+        """
+        counters = {"draft_tokens_total": self.num_drafted, "accepted_tokens_total": self.num_accepted}
+        if self.model is not None:
+            counters["draft_prefix_bytes"] = self.model.prefixes.stats()["prefix_cache_bytes"]
+        return counters
 
     def footprint(self, footprint: Footprint) -> Footprint:
         """What a row takes, the draft model's caches of it among that.

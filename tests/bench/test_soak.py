@@ -37,6 +37,14 @@ def test_answers_do_not_depend_on_each_other() -> None:
     assert report.late > 0
 
 
+def test_answers_do_not_depend_on_drafts() -> None:
+    limits = EngineLimits(max_batch=16, prefill_chunk=32, prefix_cache_bytes=1 << 18)
+    report = soak("llama", limits, kv_rows=8, num_requests=150, seed=8, has_drafts=True)
+    assert report.is_good, report.render()
+    assert 200 < report.stats["accepted_tokens_total"] < report.stats["draft_tokens_total"]
+    assert report.stats["preemptions_total"] > 0
+
+
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "llama"])
 def test_answers_of_other_caches_do_not_depend_on_each_other(kind: str) -> None:
     report = short(kind, num_requests=24, max_batch=6)

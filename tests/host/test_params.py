@@ -256,6 +256,7 @@ def test_spec_lists_every_key_of_a_result() -> None:
         prompt_tokens=1,
         completion_tokens=1,
         reasoning_tokens=1,
+        draft_tokens=1,
         stop_string="a",
         stop_token_id=1,
     )
