@@ -94,8 +94,8 @@ def pair_drafts(models: Sequence[str], texts: Sequence[str]) -> dict[str, str]:
     """
     drafts: dict[str, str] = {}
     for text in texts:
-        model, _, draft = text.partition("=")
-        if model not in models:
+        model, equals, draft = text.partition("=")
+        if not equals or model not in models:
             model, draft = models[0], text
             if len(models) > 1:
                 raise UsageError(

@@ -54,6 +54,7 @@ def test_draft_model_is_for_the_only_model_or_the_one_it_names() -> None:
     assert pair_drafts(["org/big"], ["org/small"]) == {"org/big": "org/small"}
     assert pair_drafts(["a", "b"], ["b=c", "a=d"]) == {"a": "d", "b": "c"}
     assert pair_drafts(["a"], ["/models/x=y"]) == {"a": "/models/x=y"}
+    assert pair_drafts(["demo"], ["demo"]) == {"demo": "demo"}
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from mlxbridge.host.engine.call import Call
 from mlxbridge.host.engine.detokenize import Vocabulary
 from mlxbridge.host.engine.grammar.constraint import Constraint
 from mlxbridge.host.engine.loader import LoadedModel
+from mlxbridge.host.engine.logprobs import Likelihoods
 from mlxbridge.host.engine.rows import Job
 from mlxbridge.host.engine.stops import StopMatcher
 
@@ -100,9 +101,9 @@ def held_call(vocabulary: Vocabulary, *stops: str, max_tokens: int = 100) -> tup
 def test_answer_that_nothing_may_follow_ends_with_its_last_token(vocabulary: Vocabulary) -> None:
     call, constraint = held_call(vocabulary, "ab", max_tokens=2)
     a = token_of(vocabulary, b"a")
-    assert call.feed(a, None).usage is None
+    assert call.feed([a], None).usage is None
     constraint.has_ended = True
-    row = call.feed(token_of(vocabulary, b"c"), None)
+    row = call.feed([token_of(vocabulary, b"c")], None)
     assert row.usage is not None
     assert (row.text, row.usage.finish_reason, row.usage.completion_tokens) == ("ac", "stop", 2)
 
@@ -110,7 +111,7 @@ def test_answer_that_nothing_may_follow_ends_with_its_last_token(vocabulary: Voc
 def test_answer_that_cannot_go_on_sends_what_it_has_and_fails(vocabulary: Vocabulary) -> None:
     call, constraint = held_call(vocabulary)
     constraint.error = "too much"
-    row = call.feed(token_of(vocabulary, b"a"), None)
+    row = call.feed([token_of(vocabulary, b"a")], None)
     assert (row.text, row.token_ids, row.usage) == ("a", [token_of(vocabulary, b"a")], None)
     assert isinstance(row.error, InvalidArgument) and "after 1 tokens: too much" in row.error.message
     assert call.job.ended
@@ -119,5 +120,37 @@ def test_answer_that_cannot_go_on_sends_what_it_has_and_fails(vocabulary: Vocabu
 def test_answer_that_need_not_go_on_does_not_fail(vocabulary: Vocabulary) -> None:
     call, constraint = held_call(vocabulary, max_tokens=1)
     constraint.error = "too much"
-    row = call.feed(token_of(vocabulary, b"a"), None)
+    row = call.feed([token_of(vocabulary, b"a")], None)
     assert row.error is None and row.usage is not None and row.usage.finish_reason == "length"
+
+
+def test_several_tokens_of_a_step_are_one_row(vocabulary: Vocabulary) -> None:
+    call = call_with(vocabulary, "cd")
+    tokens = [token_of(vocabulary, bytes([letter])) for letter in b"abcdef"]
+    row = call.feed(tokens[:2], [Likelihoods(-0.5, []), Likelihoods(-1.5, [(3, -0.5)])], num_drafted=4)
+    assert (row.token_ids, row.text, row.usage) == (tokens[:2], "ab", None)
+    assert row.logprobs is not None
+    assert [(each.chosen.token_id, each.chosen.logprob) for each in row.logprobs] == [
+        (tokens[0], -0.5),
+        (tokens[1], -1.5),
+    ]
+    last = call.feed(tokens[2:], None, num_drafted=3)
+    assert (last.token_ids, last.text) == (tokens[2:4], "")
+    assert last.usage is not None and last.usage.stop_string == "cd"
+    assert call.job.answer == tokens[:4] and last.usage.completion_tokens == 4
+    # Of the first draft one token was right, of the second one three, but only two of them are in the answer.
+    assert (last.usage.draft_tokens, last.usage.accepted_tokens) == (7, 3)
+
+
+@pytest.mark.parametrize("end", [1, STOP_TOKEN])
+def test_tokens_behind_an_end_are_dropped(vocabulary: Vocabulary, end: int) -> None:
+    letter = token_of(vocabulary, b"a")
+    call = call_with(vocabulary)
+    row = call.feed([letter, end, letter, letter], None, num_drafted=3)
+    assert (row.token_ids, row.text) == ([letter], "a")
+    assert row.usage is not None and row.usage.finish_reason == "stop"
+    assert row.usage.completion_tokens == len(call.job.answer) == 2
+    assert (row.usage.draft_tokens, row.usage.accepted_tokens) == (3, 2)
+    short = call_with(vocabulary, max_tokens=3)
+    row = short.feed([letter] * 5, None, num_drafted=4)
+    assert row.usage is not None and (row.text, row.usage.finish_reason) == ("aaa", "length")

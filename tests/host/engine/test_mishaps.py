@@ -12,9 +12,13 @@ import pytest
 from mlxbridge.host.engine.batch import BatchEngine
 from mlxbridge.host.engine.chooser import Chooser, Drawn
 from mlxbridge.host.engine.decode import Lane
+from mlxbridge.host.engine.draft_rows import DraftRows
+from mlxbridge.host.engine.drafting import Drafting
 from mlxbridge.host.engine.grammar.masks import Masks
 from mlxbridge.host.engine.grammar.response_format import Source
+from mlxbridge.host.engine.interface import EngineLimits
 from mlxbridge.host.engine.loader import LoadedModel
+from mlxbridge.host.engine.payoff import Payoff
 from mlxbridge.host.engine.reading import Group
 from tests.host.engine.tiny import Answers
 
@@ -27,7 +31,11 @@ SPOTS: list[tuple[type, str]] = [
     (Chooser, "choose"),
     (Masks, "compute"),
 ]
-
+DRAFT_SPOTS: list[tuple[type, str]] = [
+    (Lane, "catch_up"),
+    *((Drafting, method) for method in ("add", "draft", "hear", "join", "remove")),
+    *((DraftRows, method) for method in ("draft", "judge", "leave")),
+]
 
 FORMATS = [
     Source("regex", "response_format.pattern", "([a-z]{2,4} ){5,9}"),
@@ -43,8 +51,8 @@ class Gremlin:
         self._share = share
         self.num_raised = 0
 
-    def infest(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        for owner, method in SPOTS:
+    def infest(self, monkeypatch: pytest.MonkeyPatch, spots: list[tuple[type, str]]) -> None:
+        for owner, method in spots:
             monkeypatch.setattr(owner, method, self._worsen(getattr(owner, method)))
 
     def _worsen(self, real: Callable[..., Any]) -> Callable[..., Any]:
@@ -88,9 +96,14 @@ def endless(loaded: LoadedModel) -> LoadedModel:
     return replace(loaded, eos_ids=frozenset())
 
 
+@pytest.mark.parametrize("has_drafts", [False, True])
 @pytest.mark.parametrize("seed", range(3))
 def test_whatever_fails_and_when_no_answer_loses_or_repeats_a_token(
-    make_engine: MakeEngine, endless: LoadedModel, monkeypatch: pytest.MonkeyPatch, seed: int
+    make_engine: MakeEngine,
+    endless: LoadedModel,
+    monkeypatch: pytest.MonkeyPatch,
+    seed: int,
+    has_drafts: bool,
 ) -> None:
     """What was drawn but not read when a lane failed is drawn once more, and is the same."""
     requests = mixed_requests(seed, 25)
@@ -99,8 +112,13 @@ def test_whatever_fails_and_when_no_answer_loses_or_repeats_a_token(
         alone.submit(call, **request)
         alone.finish()
     gremlin = Gremlin(seed, share=0.01)
-    gremlin.infest(monkeypatch)
-    answers = Answers(make_engine(endless, max_batch=12, prefill_chunk=32))
+    gremlin.infest(monkeypatch, [*SPOTS, *DRAFT_SPOTS] if has_drafts else SPOTS)
+    limits = EngineLimits(max_batch=12, prefill_chunk=32)
+    engine = BatchEngine(endless, limits, draft=endless if has_drafts else None)
+    if has_drafts:
+        monkeypatch.setattr(Payoff, "decide", lambda *_, **__: True)
+        monkeypatch.setattr(Payoff, "width", lambda *_, **__: 4)
+    answers = Answers(engine)
     chance = random.Random(seed)
     for call, request in enumerate(requests):
         answers.submit(call, **request)

@@ -8,7 +8,7 @@ import pytest
 
 from mlxbridge.host.engine.acceptance import Acceptance, Prospect
 from mlxbridge.host.engine.interface import MAX_DRAFT_TOKENS
-from mlxbridge.host.engine.payoff import PLAIN, WIDTHS, Costs, Payoff, Way, size_class
+from mlxbridge.host.engine.payoff import PLAIN, WIDTHS, Costs, Meter, Payoff, Way, size_class
 
 
 def learn(costs: Costs, num_rows: int, seconds: dict[Way, float]) -> Costs:
@@ -71,6 +71,42 @@ def test_what_was_not_measured_is_guessed() -> None:
     assert costs.expected(8, Way(16), 2.0) == pytest.approx(10.0)
     learn(costs, 8, {Way(2): 2.5})
     assert costs.expected(8, Way(16), 2.0) == pytest.approx(2.5)
+
+
+def test_passes_are_timed_from_reading_to_reading() -> None:
+    costs = Costs()
+    meter = Meter(costs)
+
+    def lap(way: Way, now: float, *, is_quiet: bool = True) -> None:
+        meter.lap(1, way, now, is_quiet=is_quiet)
+
+    lap(PLAIN, 0.0)
+    for now in (1.0, 2.0, 3.0):
+        lap(PLAIN, now)
+    assert costs.measured(1, PLAIN) == 1.0
+    # Changing over is partly hidden, and what is not quiet takes time of others.
+    lap(Way(4), 3.1)
+    for now in (5.1, 7.1, 9.1):
+        lap(Way(4), now)
+    lap(Way(4), 20.0, is_quiet=False)
+    lap(Way(4), 30.0)
+    assert costs.measured(1, Way(4)) == 2.0
+    lap(PLAIN, 30.1)
+    lap(PLAIN, 33.1)
+    lap(PLAIN, 36.1)
+    assert costs.measured(1, PLAIN) == 2.0
+    # Each width is timed by its own passes.
+    lap(Way(2), 36.2)
+    for now, way in (
+        (37.2, Way(2)),
+        (41.2, Way(8)),
+        (42.2, Way(2)),
+        (46.2, Way(8)),
+        (47.2, Way(2)),
+        (51.2, Way(8)),
+    ):
+        lap(way, now)
+    assert (costs.measured(1, Way(2)), costs.measured(1, Way(8))) == (1.0, 4.0)
 
 
 # -- decisions

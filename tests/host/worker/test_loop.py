@@ -19,6 +19,7 @@ from mlxbridge.errors import (
 from mlxbridge.host.engine.batch import BatchEngine
 from mlxbridge.host.engine.interface import Engine, GenerateRequest, Origin
 from mlxbridge.host.engine.loader import LoadedModel
+from mlxbridge.host.engine.payoff import Payoff
 from mlxbridge.host.worker import backlog as backlog_module
 from mlxbridge.host.worker.loop import Tell, WorkerLoop
 from mlxbridge.protocol import Windows
@@ -196,6 +197,20 @@ def test_result_says_which_token_ended_the_answer(ready: FrontEnd) -> None:
     assert isinstance(ends[0], ResultReceived) and isinstance(ends[1], ResultReceived)
     assert "stop_token_id" not in ends[0].result and ends[0].result["cached_tokens"] == 0
     assert (ends[1].result["stop_token_id"], ends[1].result["finish_reason"]) == (drawn[1], "stop")
+
+
+def test_result_says_what_was_drafted(ready: FrontEnd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Payoff, "decide", lambda *_, **__: True)
+    monkeypatch.setattr(Payoff, "width", lambda *_, **__: 4)
+    always_the_same = {"max_tokens": 40, "logit_bias": [[7, 90.0]]}
+    plain = generate(ready, **always_the_same)
+    drafting = generate(ready, **always_the_same, speculation="ngram")
+    while ready.end(plain) is None or ready.end(drafting) is None:
+        ready.turn()
+    ends = ready.end(plain), ready.end(drafting)
+    assert isinstance(ends[0], ResultReceived) and isinstance(ends[1], ResultReceived)
+    assert "draft_tokens" not in ends[0].result and "accepted_tokens" not in ends[0].result
+    assert 20 < ends[1].result["accepted_tokens"] <= ends[1].result["draft_tokens"]
 
 
 def test_unknown_method_is_an_error(ready: FrontEnd) -> None:
