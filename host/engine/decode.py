@@ -282,7 +282,9 @@ class Lane:
                     job.constraint.take(own[0])  # nothing is drafted for it, so there is one
         if self._drafting is not None:
             self._drafting.lap(len(jobs), unread.way, perf_counter(), is_quiet=self._is_quiet)
-            self._drafting.hear({job: (own, num_drafted) for job, own, _, num_drafted in drawn}, drafts)
+            self._drafting.hear(
+                {job: (own, num_drafted) for job, own, _, num_drafted in drawn}, is_plain=drafts is None
+            )
         return drawn
 
     def _draft(self, fresh: _Fresh) -> Drafts | None:

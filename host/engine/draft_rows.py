@@ -27,8 +27,8 @@ class DraftRows:
     def __init__(self, model: DraftModel) -> None:
         self._model = model
         self._caches = RowCaches()
-        self._jobs: list[Job | None] = []
-        # Tokens that are not in the caches yet; the last one said among them, but for rows that are being drafted for.
+        self._places: dict[Job, int] = {}
+        # Tokens that are not in the caches yet; empty while a row's draft is being checked.
         self._unread: dict[Job, list[int]] = {}
         # Of those, whose contexts are being read, or have been.
         self._begun: set[Job] = set()
@@ -36,12 +36,11 @@ class DraftRows:
 
     def __contains__(self, job: Job) -> bool:
         """Whether something can be drafted for it."""
-        return job in self._jobs
+        return job in self._places
 
-    @property
-    def jobs(self) -> list[Job | None]:
-        """By place; None where a row has gone."""
-        return self._jobs
+    def place(self, job: Job) -> int:
+        """Where its drafts will be."""
+        return self._places[job]
 
     @property
     def num_bytes(self) -> int:
@@ -61,36 +60,34 @@ class DraftRows:
 
     def join(self, ready: Mapping[Job, Source]) -> None:
         """Contexts of rows that are followed have been read."""
-        free = [place for place, job in enumerate(self._jobs) if job is None]
-        new = range(len(self._jobs), len(self._jobs) + len(ready))
-        places = [*free, *new][: len(ready)]
+        taken = set(self._places.values())
+        free = (place for place in range(self._caches.num_rows + len(ready)) if place not in taken)
+        places = [place for place, _ in zip(free, ready, strict=False)]
         self._caches.place(list(ready.values()), places)
-        self._jobs += [None] * (max(places) + 1 - len(self._jobs))
-        for job, place in zip(ready, places, strict=True):
-            self._jobs[place] = job
+        self._places |= zip(ready, places, strict=True)
 
     def leave(self, job: Job) -> None:
         """A row has gone from the lane."""
         del self._unread[job]
         self._begun.discard(job)
-        if job not in self._jobs:
+        place = self._places.pop(job, None)
+        if place is None:
             self._model.forget(job)
             return
-        place = self._jobs.index(job)
         self._model.prefixes.leave(job, self._caches, place)
-        self._jobs[place] = None
         self._caches.give_up(place)
-        kept = [place for place, each in enumerate(self._jobs) if each is not None]
-        if not kept:
-            self._caches, self._jobs = RowCaches(), []
-        elif len(self._jobs) - len(kept) > _MAX_GIVEN_UP * len(self._jobs):
-            self._caches.take(kept)
-            self._jobs = [self._jobs[place] for place in kept]
+        if not self._places:
+            self._caches = RowCaches()
+        elif len(self._places) < (1 - _MAX_GIVEN_UP) * self._caches.num_rows:
+            self._caches.take(list(self._places.values()))
+            self._places = {job: place for place, job in enumerate(self._places)}
 
     def clear(self) -> None:
         """All rows have gone, and what is in the caches may be wrong."""
         for job in self._unread:
             self._model.forget(job)
+        self._caches = RowCaches()
+        self._places, self._unread, self._begun, self._num_ahead = {}, {}, set(), 0
 
     def say(self, job: Job, tokens: Sequence[int]) -> None:
         """These tokens have been drawn."""
@@ -99,14 +96,14 @@ class DraftRows:
     def judge(self, num_accepted: Mapping[Job, int]) -> None:
         """Of what was drafted last so many tokens were right, and have been said; the rest is taken back."""
         num_ahead, self._num_ahead = self._num_ahead, 0
-        if not num_ahead:
+        if not num_ahead or not self._places:
             return
-        num_kept = [0 if job is None else min(num_accepted.get(job, 0), num_ahead) for job in self._jobs]
-        if any(job is not None for job in self._jobs):
-            self._caches.retract([num_ahead - num for num in num_kept])
-        for job, num in zip(self._jobs, num_kept, strict=True):
-            if job is not None:
-                del self._unread[job][:num]
+        num_dropped = [num_ahead] * self._caches.num_rows
+        for job, place in self._places.items():
+            num_kept = min(num_accepted.get(job, 0), num_ahead)
+            num_dropped[place] -= num_kept
+            del self._unread[job][:num_kept]
+        self._caches.retract(num_dropped)
 
     def draft(self, num_tokens: int, fresh: Mapping[Job, Sequence[int]]) -> mx.array:
         """Start drafting for all rows.
@@ -116,12 +113,16 @@ class DraftRows:
             fresh: tokens that jobs have not been told of.
 
         Returns:
-            uint32 array (rows, num_tokens), not evaluated; for the rows see ``jobs``.
+            uint32 array (places, num_tokens), not evaluated.
         """
-        unread = [[] if job is None else self._unread[job] for job in self._jobs]
+        unread: list[list[int]] = [[] for _ in range(self._caches.num_rows)]
+        turns: list[LaterTurn | None] = [None for _ in unread]
+        for job, place in self._places.items():
+            unread[place], self._unread[job] = self._unread[job], []
+            turns[place] = LaterTurn(job, fresh.get(job, ()))
         tokens = mx.array([row[-1] if row else 0 for row in unread], dtype=mx.uint32)
         logits = self._read(unread)
-        chooser = Chooser([None if job is None else LaterTurn(job, fresh.get(job, ())) for job in self._jobs])
+        chooser = Chooser(turns)
         drafted: list[mx.array] = []
         while True:
             tokens = chooser.choose(logits, tokens).tokens
@@ -142,9 +143,6 @@ class DraftRows:
             unread = [row[len(part) :] for row, part in zip(unread, parts, strict=True)]
         longest = max(map(len, unread))
         logits = self._pass_over(unread, next(width for width in WIDTHS if width >= longest))
-        for job in self._jobs:
-            if job is not None:
-                self._unread[job] = []
         last = mx.array([max(0, len(row) - 1) for row in unread])
         return mx.take_along_axis(logits, last[:, None, None], axis=1)[:, 0]
 

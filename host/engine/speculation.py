@@ -24,8 +24,6 @@ class Speculator:
         context_length: tokens that a row may have, None if the model does not say.
         costs: what passes have taken.
         usual: what becomes of drafts, by whether the draft model makes them.
-        num_drafted: tokens that were drafted and checked.
-        num_accepted: those of them that were right.
     """
 
     def __init__(
@@ -76,8 +74,8 @@ class Speculator:
     def start_afresh(self) -> None:
         """Count from zero, and forget what was learnt."""
         self.costs = Costs()
-        self.num_drafted = 0
-        self.num_accepted = 0
+        self._num_drafted = 0
+        self._num_accepted = 0
         # To begin with: what was said before comes again now and then, and a draft model knows a good deal.
         self.usual = {True: Acceptance(0.7, 1.0), False: Acceptance(0.5, 0.3)}
 
@@ -98,13 +96,18 @@ class Speculator:
         """What the draft model's caches take of contexts that it is reading."""
         return 0 if self.model is None else self.model.num_bytes
 
+    def count(self, num_drafted: int, num_accepted: int) -> None:
+        """So many tokens were drafted and checked, and so many of them were right."""
+        self._num_drafted += num_drafted
+        self._num_accepted += num_accepted
+
     def stats(self) -> dict[str, int]:
         """Counters.
 
         Since the start: ``draft_tokens_total`` and, of these, ``accepted_tokens_total``. Now, with a draft model:
         ``draft_prefix_bytes`` of what it has read before.
         """
-        counters = {"draft_tokens_total": self.num_drafted, "accepted_tokens_total": self.num_accepted}
+        counters = {"draft_tokens_total": self._num_drafted, "accepted_tokens_total": self._num_accepted}
         if self.model is not None:
             counters["draft_prefix_bytes"] = self.model.prefixes.stats()["prefix_cache_bytes"]
         return counters
