@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import inf
 
 import mlx.core as mx
 
@@ -22,10 +23,14 @@ class DraftRows:
     """Rows that the draft model follows, each in its own time: what was said meanwhile is read with the next draft.
 
     A drafted token is in the caches once another was drafted behind it; those that turn out wrong are taken back.
+
+    Attributes:
+        longest: tokens that a row may have, and still be drafted for.
     """
 
     def __init__(self, model: DraftModel) -> None:
         self._model = model
+        self.longest = inf if model.context_length is None else model.context_length - 2 * WIDTHS[-1]
         self._caches = RowCaches()
         self._places: dict[Job, int] = {}
         # Tokens that are not in the caches yet; empty while a row's draft is being checked.

@@ -36,6 +36,11 @@ class Drafter(ABC):
     def is_ready(self) -> bool:
         """Whether it can draft."""
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it cannot draft any more."""
+        return False
+
     @abstractmethod
     def hear(self, tokens: list[int], num_drafted: int, *, is_plain: bool) -> None:
         """The row has drawn these tokens.
@@ -94,6 +99,11 @@ class ModelDrafter(Drafter):
     def is_ready(self) -> bool:
         """Whether the draft model has read the row's context."""
         return self.job in self._rows
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the row comes too near the end of the draft model's context."""
+        return len(self.job.prompt) + self.job.num_drawn > self._rows.longest
 
     def hear(self, tokens: list[int], num_drafted: int, *, is_plain: bool) -> None:
         """See ``Drafter.hear``."""

@@ -81,6 +81,8 @@ class Drafting:
             self._drafters[job] = LookupDrafter(job, most, usual)
         elif self._followed is not None:
             self._drafters[job] = ModelDrafter(job, most, usual, self._followed)
+            if self._drafters[job].is_over:
+                self.remove(job)
 
     def remove(self, job: Job) -> None:
         """A row leaves the lane, or has nothing drafted any more."""
@@ -169,6 +171,8 @@ class Drafting:
                 self._speculator.count(num_drafted, len(tokens) - 1)
         if not is_plain and self._followed is not None:
             self._followed.judge({job: len(tokens) - 1 for job, (tokens, _) in drawn.items()})
+        for job in [job for job, drafter in self._drafters.items() if drafter.is_over]:
+            self.remove(job)
 
     def lap(self, num_places: int, way: Way, now: float, *, is_quiet: bool) -> None:
         """A pass has been read, see ``Meter.lap``."""

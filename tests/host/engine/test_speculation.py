@@ -8,11 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import pytest
 
 from mlxbridge.errors import InvalidArgument, ModelLoadFailed, Unsupported
 from mlxbridge.host.engine.acceptance import Prospect
 from mlxbridge.host.engine.batch import BatchEngine
+from mlxbridge.host.engine.draft_model import DraftModel
 from mlxbridge.host.engine.footprint import measure_footprint
 from mlxbridge.host.engine.interface import EngineLimits, GenerateRequest
 from mlxbridge.host.engine.loader import LoadedModel, load
@@ -268,6 +270,27 @@ def test_no_pass_goes_beyond_the_context(
     found = run(BatchEngine(short, draft=short), asked)
     assert max(ends) <= 64
     assert_same(found, run(BatchEngine(short), without(asked)))
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_draft_model_is_not_asked_beyond_its_own_context(endless: LoadedModel) -> None:
+    draft = replace(endless, context_length=100)
+    asked = [{"prompt": REPETITIVE[:length], "max_tokens": 150} for length in (1, 20, 48)]
+    asked.append({"prompt": REPETITIVE * 3, "max_tokens": 9})
+    longest: list[int] = []
+    real = DraftModel.forward
+
+    def forward(model: DraftModel, tokens: Any, caches: list[Any]) -> Any:
+        logits = real(model, tokens, caches)
+        longest.append(int(mx.max(mx.array(caches[0].offset))))
+        return logits
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DraftModel, "forward", forward)
+        found = run(BatchEngine(endless, draft=draft), asked)
+    assert_same(found, run(BatchEngine(endless), without(asked)))
+    assert 70 < max(longest) <= 100
+    assert [usage_of(found, call).draft_tokens > 10 for call in range(4)] == [True, True, True, False]
 
 
 @pytest.mark.usefixtures("eager")
