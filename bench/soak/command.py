@@ -13,6 +13,8 @@ from mlxbridge.errors import DeadlineExceeded, InternalError
 from mlxbridge.host.engine.interface import EngineLimits
 
 KINDS = ("llama", "gemma3_text", "mamba", "lfm2", "llama-8-bits", "llama-window")
+# Those whose caches can take back what was drafted wrong.
+DRAFTABLE = ("llama", "llama-8-bits")
 # Memory is looked at after each, when nothing is running.
 NUM_WAVES = 8
 # From this wave on, memory in use must not grow.
@@ -36,14 +38,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="memory for so many short rows: so few that calls must wait again",
     )
     parser.add_argument("--prefix-cache-bytes", type=int, default=1 << 20)
-    parser.add_argument("--drafts", action="store_true", help="draft for most requests, at whim; llama only")
+    parser.add_argument(
+        "--drafts",
+        action="store_true",
+        help=f"draft for most requests, at whim; {' and '.join(DRAFTABLE)} only",
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Run all requests, print the table."""
     if arguments.requests < NUM_WAVES:
         sys.exit(f"--requests must be at least {NUM_WAVES}")
-    if arguments.drafts and arguments.kind != "llama":
+    if arguments.drafts and arguments.kind not in DRAFTABLE:
         sys.exit(f"--drafts: nothing can be drafted for {arguments.kind}")
     started = perf_counter()
     limits = EngineLimits(

@@ -20,9 +20,12 @@ _ANEW, _DRAFTING = 0.25, 0.75
 
 
 def with_drafts(arrivals: Iterable[Arrival], seed: int) -> Iterator[Arrival]:
-    """The same requests, each with a way to draft, and some with a bound."""
+    """The same requests, each that may with a way to draft, and some of these with a bound."""
     chance = random.Random(seed)
     for arrival in arrivals:
+        if arrival.request.response_format is not None:  # with which nothing can be drafted
+            yield arrival
+            continue
         method = chance.choice(get_args(Speculation))
         most = chance.choice([None, chance.randint(1, MAX_DRAFT_TOKENS)]) if method != "off" else None
         request = replace(arrival.request, speculation=method, max_draft_tokens=most)

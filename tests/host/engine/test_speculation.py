@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +15,10 @@ import pytest
 from mlxbridge.errors import InvalidArgument, ModelLoadFailed, Unsupported
 from mlxbridge.host.engine.acceptance import Prospect
 from mlxbridge.host.engine.batch import BatchEngine
+from mlxbridge.host.engine.cache_plan import CachePlan
 from mlxbridge.host.engine.draft_model import DraftModel
 from mlxbridge.host.engine.footprint import measure_footprint
+from mlxbridge.host.engine.grammar.response_format import read_response_format
 from mlxbridge.host.engine.interface import EngineLimits, GenerateRequest
 from mlxbridge.host.engine.loader import LoadedModel, load
 from mlxbridge.host.engine.payoff import WIDTHS, Payoff
@@ -152,6 +155,53 @@ def test_answers_are_the_same_as_without(
     assert_same(found, expected)
     drafted = sum(usage_of(found, call).draft_tokens for call in found.last)
     assert drafted > 30
+
+
+@pytest.mark.usefixtures("eager")
+def test_quantized_answers_are_the_same_as_without(loaded: LoadedModel) -> None:
+    wide = replace(loaded, model=make_model("llama", head_dim=32), eos_ids=frozenset(), config={})
+    limits = EngineLimits(kv_bits=8, kv_group_size=32)
+    asked = requests(11, ["off", "ngram", "draft"])
+    found = run(BatchEngine(wide, limits, draft=wide), asked, (0, 2))
+    assert_same(found, run(BatchEngine(wide, limits), without(asked), (0, 2)))
+    assert sum(usage_of(found, call).draft_tokens for call in found.last) > 100
+
+
+FORMATS: dict[str, dict[str, Any]] = {
+    "[a-z]{2,3}( [a-z]{2,3}){4,6}": {"type": "regex", "pattern": "[a-z]{2,3}( [a-z]{2,3}){4,6}"},
+    "yes, of course|no|yes": {"type": "choice", "choices": ["yes, of course", "no", "yes"]},
+    r'\[\s*(1|"two")\s*(,\s*(1|"two")\s*)*\]': {
+        "type": "json_schema",
+        "schema": {"type": "array", "items": {"enum": [1, "two"]}, "minItems": 1},
+    },
+}
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("pauses", [(0,), (0, 3, 1, 0, 5)])
+def test_constrained_answers_are_the_same_beside_drafts(
+    endless: LoadedModel, pauses: tuple[int, ...]
+) -> None:
+    asked = requests(12, ["ngram", "draft"])
+    patterns = {}
+    for number in range(0, len(asked), 2):
+        pattern = list(FORMATS)[number // 2 % len(FORMATS)]
+        patterns[number] = pattern
+        asked[number] = {
+            "prompt": asked[number]["prompt"],
+            "max_tokens": 60,
+            "temperature": (0, 0.8)[number % 4 // 2],
+            "seed": number,
+            "response_format": read_response_format(FORMATS[pattern]),
+        }
+    found = run(BatchEngine(endless, draft=endless), asked, pauses)
+    assert_same(found, run(BatchEngine(endless), without(asked), pauses))
+    ended = [call for call in patterns if usage_of(found, call).finish_reason == "stop"]
+    assert len(ended) > len(patterns) // 2
+    for call in ended:
+        assert re.fullmatch(patterns[call], found.texts[call])
+    assert sum(usage_of(found, call).draft_tokens for call in found.last) > 30
+    assert not any(usage_of(found, call).draft_tokens for call in patterns)
 
 
 @pytest.mark.usefixtures("eager")
@@ -377,7 +427,7 @@ def test_both_models_count_against_the_memory(endless: LoadedModel, stranger: Lo
     other.submit(1, prompt=REPETITIVE, max_tokens=200)
     other.step(4)
     own = alone.describe()["kv_bytes_per_token"]
-    more = measure_footprint(stranger.model).token_bytes
+    more = measure_footprint(CachePlan(stranger.model)).token_bytes
     assert both.stats()["kv_bytes_projected"] * own == alone.stats()["kv_bytes_projected"] * (own + more)
     assert (alone.describe()["draft_model"], both.describe()["draft_model"]) == (None, "other")
 
@@ -421,8 +471,20 @@ def test_what_cannot_be_drafted_is_refused_by_name(endless: LoadedModel) -> None
     assert refused(plain, InvalidArgument, speculation="off", max_draft_tokens=3).startswith(
         "max_draft_tokens"
     )
-    for architecture in ("gemma3_text", "mamba", "lfm2"):
-        windows = BatchEngine(another(endless, architecture))
+    drafting = BatchEngine(endless, draft=endless)
+    regex = read_response_format({"type": "regex", "pattern": "[a-z]+"})
+    for method in ("ngram", "draft"):
+        message = refused(drafting, Unsupported, speculation=method, response_format=regex)
+        assert message.startswith(f"speculation cannot be {method} with response_format")
+        request = GenerateRequest(prompt="x", speculation=method, max_reasoning_tokens=3)
+        with pytest.raises(Unsupported, match=f"speculation cannot be {method} with max_reasoning_tokens"):
+            drafting._speculator.settings_of(request)
+    assert drafting._speculator.settings_of(GenerateRequest(prompt="x", response_format=regex)) is None
+    sliding = another(endless, context_length=None)
+    for windows in (
+        *(BatchEngine(another(endless, architecture)) for architecture in ("gemma3_text", "mamba", "lfm2")),
+        BatchEngine(sliding, EngineLimits(kv_window=24, kv_sinks=2)),
+    ):
         assert windows.describe()["speculation"] == []
         for method in ("ngram", "draft"):
             message = refused(windows, Unsupported, speculation=method)
