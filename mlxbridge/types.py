@@ -112,7 +112,7 @@ class Options(TypedDict, total=False):
     ``chat_template_kwargs``."""
     tool_choice: ToolChoice | None
     """"auto" (default): the model may call tools; "none": it is not told of them; "required", or ``{"name": …}``: it must
-    call one, or that one."""
+    call one, or that one, with arguments that its schema holds of; for models that write these as JSON."""
     parallel_tool_calls: bool | None
     """False ends the answer with its first tool call."""
     reasoning: bool | None

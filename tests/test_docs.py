@@ -66,8 +66,8 @@ def test_guest_readme_blocks_run() -> None:
     assert "40 of 40: " in said[4] and ": 7 27 + 15 = 42.\n" in said[4]
 
 
-def test_guest_readme_block_that_calls_a_tool_runs(tmp_path: Path) -> None:
-    (code,) = (code for code in BLOCKS if "tools=" in code)
+def test_guest_readme_blocks_that_call_tools_run(tmp_path: Path) -> None:
+    free, enforced = (code for code in BLOCKS if "tools=" in code)
     scripts = {
         "<think>": [
             "I look it up.",
@@ -82,7 +82,9 @@ def test_guest_readme_block_that_calls_a_tool_runs(tmp_path: Path) -> None:
     }
     save_scripted_model(tmp_path / "caller", scripts)
     with run_host("unix", models=(str(tmp_path / "caller"),)) as host:
-        said = run_block(code, host.url)
+        said = run_block(free, host.url)
+        noted = run_block(enforced, host.url)
+    assert noted in ("good\n", "bad\n")
     assert said == 'I look it up. -> get_weather({"city": "Tokyo"})\nIt rains in Tokyo.\n'
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import deque
 
-from mlxbridge.host.engine.answer_format import CALL, NORMAL, REASONING, TOOL, AnswerFormat
+from mlxbridge.host.engine.answer_format import ANSWER, CALL, NORMAL, REASONING, TOOL, AnswerFormat
 from mlxbridge.host.engine.tool_calls import CallReader
 from mlxbridge.types import ToolCall
 
@@ -183,7 +183,7 @@ class AnswerParts:
         self._num_told += len(text)
         if self.is_over or not text:
             return
-        if self._state == NORMAL:
+        if self._state in (NORMAL, ANSWER):
             self._text.append(shown)
         elif self._state == TOOL:
             self._section.append(text)

@@ -23,6 +23,7 @@ from mlxbridge.host.engine.facts import facts
 from mlxbridge.host.engine.footprint import measure_footprint
 from mlxbridge.host.engine.grammar.compiling import Compiling
 from mlxbridge.host.engine.grammar.library import Library
+from mlxbridge.host.engine.grammar.required_call import source_of
 from mlxbridge.host.engine.interface import NOBODY, EngineLimits, GenerateRequest, Origin, Row
 from mlxbridge.host.engine.lanes import Lanes
 from mlxbridge.host.engine.loader import LoadedModel
@@ -115,7 +116,7 @@ class BatchEngine:
     def submit(self, call: int, request: GenerateRequest, origin: Origin = NOBODY) -> None:
         """Queue a call; its first row comes from a later ``step``.
 
-        A ``response_format`` that is not known yet is compiled meanwhile; if it cannot be, that is the call's end.
+        What the answer is held to, if it is not known yet, is compiled meanwhile; if it cannot be, that is the call's end.
 
         Raises:
             InvalidArgument, Unsupported: a field is wrong; ``details["field"]`` names it.
@@ -132,10 +133,10 @@ class BatchEngine:
         prompt = encode_prompt(self._loaded, request)
         most = token_limit(self._loaded, len(prompt), request.max_tokens)
         max_tokens = self._admission.token_limit(self._loaded.name, len(prompt), request.max_tokens, most)
-        settings = settings_of(request, self._loaded, max_tokens=max_tokens)
-        grammar = None
-        if request.response_format is not None:
-            grammar = self._library.find(request.response_format)
+        reasoning = None if told is None else told.reasoning
+        settings = settings_of(request, self._loaded, max_tokens=max_tokens, reasoning=reasoning)
+        source = source_of(self._loaded, request)
+        grammar = None if source is None else self._library.find(source)
         job = Job(
             prompt=prompt,
             max_tokens=max_tokens,

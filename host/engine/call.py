@@ -8,6 +8,7 @@ from time import perf_counter
 
 from mlxbridge.errors import BridgeError, DeadlineExceeded, InternalError
 from mlxbridge.host.engine.detokenize import Vocabulary
+from mlxbridge.host.engine.grammar.constraint import Constraint
 from mlxbridge.host.engine.interface import Row
 from mlxbridge.host.engine.logprobs import Likelihoods
 from mlxbridge.host.engine.refusal import invalid
@@ -111,7 +112,7 @@ class Call:
         if len(self.job.answer) >= self.job.max_tokens:
             return self._finish("length", row)
         if constraint is not None and constraint.error is not None:
-            return self._break_off(row, constraint.error)
+            return self._break_off(row, constraint)
         return row
 
     def cancel(self) -> Row:
@@ -134,11 +135,10 @@ class Call:
         row.error = error
         return row
 
-    def _break_off(self, row: Row, why: str) -> Row:
+    def _break_off(self, row: Row, constraint: Constraint) -> Row:
         self.job.ended = True
-        row.error = invalid(
-            "response_format", f"cannot be kept to after {len(self.job.answer)} tokens: {why}"
-        )
+        done = f"after {len(self.job.answer)} tokens"
+        row.error = invalid(constraint.param, f"cannot be kept to {done}: {constraint.error}")
         return row
 
     def _empty(self) -> Row:

@@ -21,6 +21,7 @@ def check_chat(request: GenerateRequest) -> None:
     """
     _check_tools(request.tools)
     _check_tool_choice(request)
+    _check_strictness(request)
     for field in ("parallel_tool_calls", "reasoning"):
         value = getattr(request, field)
         if not isinstance(value, bool) and (field != "reasoning" or value is not None):
@@ -46,13 +47,10 @@ def check_chat(request: GenerateRequest) -> None:
 
 
 def _check_format(request: GenerateRequest) -> None:
-    against = {
-        "tools": bool(request.tools) and request.tool_choice != "none",
-        "reasoning": request.reasoning is True,
-        "max_reasoning_tokens": request.max_reasoning_tokens is not None,
-    }
-    for field in filter(against.get, against):
-        raise invalid(field, "goes against response_format, which the answer keeps to from its first token")
+    if request.tools and request.tool_choice != "none":
+        raise invalid("tools", "goes against response_format, which the answer keeps to")
+    if request.max_reasoning_tokens is not None and request.reasoning is not True:
+        raise invalid("max_reasoning_tokens", "needs reasoning: true beside response_format")
 
 
 def _check_tools(tools: Any) -> None:
@@ -81,8 +79,15 @@ def _check_schema(field: str, function: Mapping[str, Any]) -> None:
     parameters = function.get("parameters")
     if parameters is not None and not isinstance(parameters, Mapping):
         raise invalid(f"{field}.parameters", "must be a JSON schema, a map")
-    if function.get("strict"):
-        raise unsupported(f"{field}.strict", "cannot be kept: a model may write what the schema forbids")
+
+
+def _check_strictness(request: GenerateRequest) -> None:
+    for index, tool in enumerate(request.tools):
+        if tool["function"].get("strict") and not request.has_to_call:
+            raise unsupported(
+                f"tools[{index}].function.strict",
+                "can be kept only where tool_choice makes a call sure: else a model may write what the schema forbids",
+            )
 
 
 def _check_tool_choice(request: GenerateRequest) -> None:

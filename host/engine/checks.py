@@ -56,8 +56,9 @@ def check_request(request: GenerateRequest) -> None:
             )
     if request.seed is not None:
         _check_int("seed", request.seed, low=-(2**63), high=2**64 - 1)
-    if request.response_format is not None and request.ignore_eos:
-        raise invalid("ignore_eos", "goes against response_format, which says where the answer ends")
+    if request.ignore_eos and (request.response_format is not None or request.has_to_call):
+        held_to = "tool_choice" if request.has_to_call else "response_format"
+        raise invalid("ignore_eos", f"goes against {held_to}, which says where the answer ends")
 
 
 def _check_sampling(request: GenerateRequest) -> None:

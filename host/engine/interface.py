@@ -132,8 +132,8 @@ class GenerateRequest:
     prompt and answer as its context size says; ``repetition_penalty`` 1 and the others' 0 are off. xtc spares EOS
     and the end of a line, as in mlx_lm's server, and needs a temperature above 0. ``stop`` strings match on text.
     ``logprobs`` None asks for none, a number for each token's own and those of so many likeliest.
-    ``speculation`` None leaves it to the engine: drafts where there is a draft model, but none with ``response_format`` or
-    ``max_reasoning_tokens``; never more than ``max_draft_tokens`` at once, by None ``MAX_DRAFT_TOKENS``. Neither changes
+    ``speculation`` None leaves it to the engine: drafts where there is a draft model, but none with ``response_format``,
+    ``max_reasoning_tokens`` or a ``tool_choice`` that makes a call sure; never more than ``max_draft_tokens`` at once, by None ``MAX_DRAFT_TOKENS``. Neither changes
     what is answered.
     Before ``min_tokens`` neither EOS nor ``stop_token_ids`` can be drawn; ``ignore_eos`` makes EOS an ordinary token.
     The answer keeps to ``response_format``, and ends where that allows nothing more, whatever ``min_tokens`` says; EOS
@@ -178,9 +178,17 @@ class GenerateRequest:
 
     @property
     def is_told_apart(self) -> bool:
-        """Whether reasoning and tool calls are parts of the answer, and not of its text; a ``response_format`` has neither."""
-        asks = bool(self.tools) or self.reasoning is not None or self.max_reasoning_tokens is not None
-        return asks and self.response_format is None
+        """Whether reasoning and tool calls are parts of the answer, and not of its text; what keeps to a ``response_format``
+        has neither.
+        """
+        if self.response_format is not None:
+            return self.reasoning is True
+        return bool(self.tools) or self.reasoning is not None or self.max_reasoning_tokens is not None
+
+    @property
+    def has_to_call(self) -> bool:
+        """Whether the answer has to be a tool call."""
+        return self.tool_choice not in ("auto", "none")
 
 
 @dataclass(slots=True)

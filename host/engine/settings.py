@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from mlxbridge.host.engine.grammar.prelude import Reasoning
 from mlxbridge.host.engine.interface import DEFAULT_CONTEXT_SIZE, GenerateRequest
 from mlxbridge.host.engine.loader import LoadedModel
 from mlxbridge.host.engine.refusal import invalid
@@ -28,6 +29,7 @@ class Settings:
         xtc_spared: token ids that xtc never takes away.
         end_ids: token ids that cannot be drawn before ``min_tokens`` have been.
         reasoning_end: the tokens that close reasoning, for a row whose reasoning is bounded.
+        reasoning: what comes before that which the row is held to; None: nothing, or it is held to nothing.
         logprobs: of how many likeliest tokens the probabilities are wanted beside the drawn one's; None: of none.
     """
 
@@ -49,6 +51,7 @@ class Settings:
     min_tokens: int = 0
     end_ids: tuple[int, ...] = ()
     reasoning_end: tuple[int, ...] = ()
+    reasoning: Reasoning | None = None
     logprobs: int | None = None
 
 
@@ -68,13 +71,16 @@ class DraftSettings:
     most: int
 
 
-def settings_of(request: GenerateRequest, loaded: LoadedModel, *, max_tokens: int) -> Settings:
+def settings_of(
+    request: GenerateRequest, loaded: LoadedModel, *, max_tokens: int, reasoning: Reasoning | None = None
+) -> Settings:
     """A request's settings; one without a seed gets one from the system.
 
     Args:
         request: see ``checks.check_request``.
         loaded: the model it is for.
         max_tokens: tokens that its answer may have.
+        reasoning: what comes before that which the answer is held to.
 
     Raises:
         InvalidArgument: a token id is not in the model's vocabulary, or ``min_tokens`` cannot be reached.
@@ -105,6 +111,7 @@ def settings_of(request: GenerateRequest, loaded: LoadedModel, *, max_tokens: in
         min_tokens=request.min_tokens,
         end_ids=end_ids,
         reasoning_end=() if request.max_reasoning_tokens is None else loaded.tokenizer.think_end_tokens,
+        reasoning=reasoning,
         logprobs=request.logprobs,
     )
 

@@ -148,6 +148,8 @@ class Speculator:
 def _obstacle_in(request: GenerateRequest) -> str | None:
     if request.response_format is not None:
         return "response_format: what may come next is found out token by token"
+    if request.has_to_call:
+        return "a tool_choice of required or a name: what may come next is found out token by token"
     if request.max_reasoning_tokens is not None:
         return "max_reasoning_tokens: when reasoning is closed is decided token by token"
     return None

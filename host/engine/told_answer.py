@@ -8,6 +8,7 @@ from mlxbridge.host.engine.answer_format import AnswerFormat
 from mlxbridge.host.engine.answer_parts import AnswerParts
 from mlxbridge.host.engine.chat import Chat
 from mlxbridge.host.engine.detokenize import Vocabulary
+from mlxbridge.host.engine.grammar.prelude import Reasoning
 from mlxbridge.host.engine.interface import GenerateRequest, Row
 from mlxbridge.host.engine.loader import LoadedModel
 from mlxbridge.host.engine.refusal import unsupported
@@ -59,10 +60,19 @@ class ToldAnswer:
 
     Attributes:
         detokenizer: makes text of tokens, special ones too.
+        reasoning: what comes before that which the answer is held to; None: nothing, or it is held to nothing.
     """
 
-    def __init__(self, vocabulary: Vocabulary, parts: AnswerParts, budget: ReasoningBudget) -> None:
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        parts: AnswerParts,
+        budget: ReasoningBudget,
+        *,
+        reasoning: Reasoning | None = None,
+    ) -> None:
         self.detokenizer = vocabulary.detokenizer()
+        self.reasoning = reasoning
         self._vocabulary = vocabulary
         self._parts = parts
         self._budget = budget
@@ -125,28 +135,55 @@ class ToldAnswers:
         tokenizer, name = self._loaded.tokenizer, self._loaded.name
         if request.tools and not tokenizer.has_tool_calling:
             raise unsupported("tools", f"cannot be used: {name} has no known way of calling any")
-        if request.tools and request.tool_choice not in ("auto", "none"):
-            raise unsupported(
-                "tool_choice", "cannot be honoured: a call cannot be enforced; it is auto or none"
-            )
         if request.max_reasoning_tokens is not None and not tokenizer.has_thinking:
             raise unsupported(
                 "max_reasoning_tokens", f"cannot be used: {name} has no known marker that closes reasoning"
             )
-        has_calls = bool(request.tools) and request.tool_choice != "none"
         is_reasoning = Chat(self._loaded, request).opens_reasoning()
-        parts = AnswerParts(
-            self._format_with_calls if has_calls else self._format,
-            CallReader(tokenizer.tool_parser, request.tools) if has_calls else None,
-            is_reasoning=is_reasoning,
-            is_parallel=request.parallel_tool_calls,
-        )
         budget = ReasoningBudget(
             request.max_reasoning_tokens,
             is_open=is_reasoning,
             num_end_tokens=len(tokenizer.think_end_tokens or [0]),
         )
-        return ToldAnswer(self._vocabulary, parts, budget)
+        return ToldAnswer(
+            self._vocabulary,
+            self._begin_parts(request, is_reasoning=is_reasoning),
+            budget,
+            reasoning=self._reasoning_before(request, is_reasoning=is_reasoning),
+        )
+
+    def _begin_parts(self, request: GenerateRequest, *, is_reasoning: bool) -> AnswerParts:
+        tokenizer = self._loaded.tokenizer
+        if request.response_format is not None:
+            return AnswerParts(self._held_format, is_reasoning=is_reasoning)
+        if not request.tools or request.tool_choice == "none":
+            return AnswerParts(self._format, is_reasoning=is_reasoning)
+        return AnswerParts(
+            self._format_of_calls if request.has_to_call else self._format_with_calls,
+            CallReader(tokenizer.tool_parser, request.tools),
+            is_reasoning=is_reasoning,
+            is_parallel=request.parallel_tool_calls,
+        )
+
+    def _reasoning_before(self, request: GenerateRequest, *, is_reasoning: bool) -> Reasoning | None:
+        """What may come before a call that has to be, and has to come before a format that is to be kept to."""
+        tokenizer = self._loaded.tokenizer
+        is_held = request.response_format is not None
+        if not (is_held or request.has_to_call) or request.reasoning is False and not is_reasoning:
+            return None
+        if not tokenizer.has_thinking:
+            if request.reasoning:
+                raise unsupported(
+                    "reasoning", "has no marker here behind which an answer could be held to anything"
+                )
+            return None
+        call_start = tokenizer.tool_call_start_tokens or ()
+        return Reasoning(
+            start_ids=() if is_reasoning else tokenizer.think_start_tokens,
+            is_due=is_held,
+            end=tokenizer.think_end,
+            avoided_ids=call_start if len(call_start) == 1 else (),
+        )
 
     @cached_property
     def _vocabulary(self) -> Vocabulary:
@@ -154,7 +191,15 @@ class ToldAnswers:
 
     @cached_property
     def _format(self) -> AnswerFormat:
-        return AnswerFormat(self._loaded.tokenizer, with_calls=False)
+        return AnswerFormat(self._loaded.tokenizer)
+
+    @cached_property
+    def _held_format(self) -> AnswerFormat:
+        return AnswerFormat(self._loaded.tokenizer, is_held=True)
+
+    @cached_property
+    def _format_of_calls(self) -> AnswerFormat:
+        return AnswerFormat(self._loaded.tokenizer, with_calls=True, is_held=True)
 
     @cached_property
     def _format_with_calls(self) -> AnswerFormat:

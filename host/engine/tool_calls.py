@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import secrets
 import string
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -66,10 +68,22 @@ class CallReader:
             raise ValueError("a call is a name and an object of arguments")
         if name not in self._names and list(arguments) == ["raw"]:
             raise ValueError("the parser took text for a call")  # glm47's does, whatever the text
+        arguments = _finite(arguments)
         given_id = call.get("id")
         call_id = given_id if isinstance(given_id, str) and given_id else _new_id()
         (call_id + name).encode()  # a lone surrogate cannot be sent
         return ParsedCall(call_id, name, arguments, _dump(arguments))
+
+
+def _finite(value: Any) -> Any:
+    """With 1e999, which is JSON but no float64, as the largest number that is one."""
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_finite(one) for one in value]
+    if isinstance(value, float) and math.isinf(value):
+        return math.copysign(sys.float_info.max, value)
+    return value
 
 
 def _dump(arguments: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ import pytest
 
 from mlxbridge import AsyncClient, Chunk, Client, Message, ToolCall
 from mlxbridge.errors import InvalidArgument, Unsupported
+from mlxbridge.types import ToolChoice
 from tests.host.engine.scripted import END, save_scripted_model
 from tests.integration.hosts import TRANSPORTS, HostProcess, run_host
 from tests.integration.test_answers import wait_until_idle
@@ -23,6 +24,8 @@ WEATHER = {
         "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
     },
 }
+UNLIKE = {"type": "function", "function": {"name": "f", "parameters": {"not": {"required": ["a"]}}}}
+UNLIKE_FIELD = "tools[0].function.parameters.not"
 SCRIPTS = {
     "<think>": [
         "I ",
@@ -131,6 +134,29 @@ def test_answer_that_is_cut_gives_the_beginning_of_a_call(client: Client) -> Non
     assert (answer.tool_calls, answer.finish_reason) == ((call,), "length")
 
 
+@pytest.mark.parametrize("choice", ["required", {"name": "get_weather"}])
+def test_call_that_has_to_be_comes_behind_the_reasoning(client: Client, choice: ToolChoice) -> None:
+    """And not behind the text that this model would write first; with the arguments that its schema allows."""
+    city = {"enum": ["京都", "大阪"]}
+    parameters = {
+        "type": "object",
+        "properties": {"city": city},
+        "required": ["city"],
+        "additionalProperties": False,
+    }
+    tool = {"type": "function", "function": {"name": "get_weather", "parameters": parameters, "strict": True}}
+    others = [{"type": "function", "function": {"name": "now"}}] if choice != "required" else []
+    options: dict[str, Any] = {"tools": [*others, tool], "tool_choice": choice, "parallel_tool_calls": False}
+    for answer in client.chat("Weather?", **options, n=3, temperature=1.0, seed=5):
+        (call,) = answer.tool_calls
+        assert call.name == "get_weather" and call.arguments in ({"city": "京都"}, {"city": "大阪"})
+        assert (answer.text, answer.reasoning, answer.finish_reason) == ("", "I must look.", "tool_calls")
+    with client.chat("Weather?", **options, max_reasoning_tokens=2, stream=True) as stream:
+        chunks = list(stream)
+    _, reasoning, arguments = told(chunks)
+    assert reasoning == "I must " and arguments.keys() == {"city"}
+
+
 def test_stream_that_is_closed_gives_its_place_back(client: Client) -> None:
     options: dict[str, Any] = {"chat_template_kwargs": {"scene": "<scene:forever>"}, "reasoning": False}
     with client.chat("x", tools=[WEATHER], stream=True, **options) as stream:
@@ -158,6 +184,7 @@ def test_slow_reader_gets_merged_parts_in_order(client: Client) -> None:
         ({"tools": [WEATHER], "tool_choice": "now"}, InvalidArgument, "tool_choice"),
         ({"tools": [WEATHER], "tool_choice": {"name": "now"}}, InvalidArgument, "tool_choice"),
         ({"tool_choice": "required"}, InvalidArgument, "tool_choice"),
+        ({"tools": [UNLIKE], "tool_choice": "required"}, Unsupported, UNLIKE_FIELD),
         ({"max_reasoning_tokens": 0}, InvalidArgument, "max_reasoning_tokens"),
         ({"chat_template_kwargs": {"mood": "good"}}, Unsupported, "chat_template_kwargs.mood"),
     ],

@@ -16,7 +16,9 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 
 from mlxbridge.errors import InvalidArgument, Unsupported
 from mlxbridge.host.engine.grammar.constraint import Constraint
+from mlxbridge.host.engine.grammar.forbidden import Forbidden
 from mlxbridge.host.engine.grammar.json_schema import subschemas
+from mlxbridge.host.engine.grammar.prelude import Prelude, Reasoning
 from mlxbridge.host.engine.grammar.response_format import Source
 from mlxbridge.host.engine.refusal import invalid, unsupported
 
@@ -46,6 +48,7 @@ class Compiler:
         """
         self._spelling = spelling
         self._num_words = -(-len(spelling) // 32)
+        self._forbidden: dict[tuple[str, ...], Forbidden] = {}
         # The end of an answer is no token of the model's here but one more bit, in a word of its own: it stands for all
         # tokens that end a call's answer.
         end = 32 * self._num_words
@@ -60,12 +63,26 @@ class Compiler:
                 ``details["field"]`` has the path of the schema to blame; ``line`` and ``column`` in a grammar and
                 ``offset`` in a regex are given where they are known.
         """
+        try:
+            return self._compile(source)
+        except (InvalidArgument, Unsupported):
+            for schema in source.schemas:
+                self._compile(schema)
+            raise
+
+    def _compile(self, source: Source) -> Grammar:
         matcher = LLMatcher(self._tokenizer, _grammar_of(source), log_level=0, limits=_LIMITS)
         if message := matcher.get_error():
             raise _refusal(source, message)
         if warnings := matcher.get_grammar_warnings():
             raise _refusal(source, warnings[0])
-        grammar = Grammar(matcher, self._spelling, self._num_words)
+        grammar = Grammar(
+            matcher,
+            self._spelling,
+            self._num_words,
+            forbidden=self._forbid(source.without) if source.without else None,
+            param=source.param,
+        )
         first = grammar.constrain((), min_tokens=0)
         first.look()
         if first.error is not None:
@@ -74,21 +91,39 @@ class Compiler:
             raise invalid(source.field, "allows no answer but the empty one")
         return grammar
 
+    def _forbid(self, texts: tuple[str, ...]) -> Forbidden:
+        if texts not in self._forbidden:
+            self._forbidden[texts] = Forbidden(texts, self._spelling)
+        return self._forbidden[texts]
+
 
 class Grammar:
     """A compiled grammar, for any number of answers."""
 
-    def __init__(self, matcher: LLMatcher, spelling: Sequence[bytes], num_words: int) -> None:
+    def __init__(
+        self,
+        matcher: LLMatcher,
+        spelling: Sequence[bytes],
+        num_words: int,
+        *,
+        forbidden: Forbidden | None,
+        param: str,
+    ) -> None:
         self._matcher = matcher
+        self._forbidden = forbidden
+        self._param = param
         self._spelling = spelling
         self._num_words = num_words
 
-    def constrain(self, end_ids: Sequence[int], *, min_tokens: int) -> Constraint:
+    def constrain(
+        self, end_ids: Sequence[int], *, min_tokens: int, reasoning: Reasoning | None = None
+    ) -> Constraint:
         """What keeps one answer to it.
 
         Args:
             end_ids: tokens that end the answer; they can be drawn where the grammar allows the end, and nowhere else.
             min_tokens: before so many they cannot be drawn at all.
+            reasoning: what comes, or may come, before that which is kept to it.
         """
         return Constraint(
             self._matcher.deep_copy(),
@@ -96,6 +131,9 @@ class Grammar:
             end_ids=end_ids,
             are_ends_text=any(self._spelling[token] for token in end_ids),
             min_tokens=min_tokens,
+            prelude=None if reasoning is None else Prelude(reasoning, self._spelling, end_ids),
+            forbidden=self._forbidden,
+            param=self._param,
         )
 
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from llguidance import LLMatcher
-from numpy.typing import NDArray
 
-Words = NDArray[np.uint32]
+from mlxbridge.host.engine.grammar.forbidden import Forbidden
+from mlxbridge.host.engine.grammar.prelude import Prelude, Words, bits
 
 _ALL = np.uint32(0xFFFF_FFFF)
 _NO_END = "only tokens that end the answer go on here, and it must not end"
@@ -20,6 +20,7 @@ class Constraint:
     Attributes:
         has_ended: the answer is complete, and nothing may follow.
         error: why it cannot go on.
+        param: what of the request it is for.
     """
 
     def __init__(
@@ -30,6 +31,9 @@ class Constraint:
         end_ids: Sequence[int],
         are_ends_text: bool,
         min_tokens: int,
+        prelude: Prelude | None = None,
+        forbidden: Forbidden | None = None,
+        param: str = "response_format",
     ) -> None:
         """Begin with an empty answer; see ``compiler.Grammar.constrain``.
 
@@ -39,29 +43,42 @@ class Constraint:
             end_ids: tokens that end the answer.
             are_ends_text: whether the matcher may take one of them for text.
             min_tokens: before so many they cannot be drawn.
+            prelude: what may come before that which the matcher is for.
+            forbidden: what the matcher takes and must not come.
+            param: for errors.
         """
+        self.param = param
         self.matcher = matcher
         self.num_words = num_words
         self.has_ended = False
         self.error: str | None = None
         self._end_ids = frozenset(end_ids)
-        self._ends = np.zeros(num_words, dtype=np.uint32)
-        for token in end_ids:
-            self._ends[token // 32] |= np.uint32(1 << token % 32)
+        self._ends = bits(end_ids, num_words)
         self._are_ends_text = are_ends_text
         self._min_tokens = min_tokens
         self._num_taken = 0
+        self._prelude = prelude
+        self._forbidden = forbidden
+        self._tail = b""
 
     @property
     def is_open(self) -> bool:
         """Whether there is a next token."""
         return not self.has_ended and self.error is None
 
+    @property
+    def asks_matcher(self) -> bool:
+        """Whether it is the matcher that knows the next token."""
+        return self._prelude is None or not self._prelude.is_going_on
+
     def begin(self, answer: Sequence[int]) -> None:
         """Have taken just these tokens, whichever it took before."""
         if self._num_taken != len(answer):
             self.matcher.reset()
+            if self._prelude is not None:
+                self._prelude.begin()
             self._num_taken = 0
+            self._tail = b""
             self.has_ended, self.error = False, None
             for token in answer:
                 self.take(token)
@@ -71,22 +88,40 @@ class Constraint:
         if token in self._end_ids:
             return
         self._num_taken += 1
+        if self._prelude is not None and self._prelude.take(token):
+            return
+        if self._forbidden is not None:
+            self._tail = self._forbidden.follow(self._tail, token)
         if not self.matcher.consume_token(token):
             self.error = _reason(self.matcher)
 
     def look(self) -> Words:
         """What may come next, for one row alone; see ``complete``."""
-        words = np.frombuffer(self.matcher.compute_bitmask(), dtype=np.uint32).copy()
+        words = np.full(self.num_words + 1, _ALL)
+        if self.asks_matcher:
+            words[:] = np.frombuffer(self.matcher.compute_bitmask(), dtype=np.uint32)
         self.complete(words)
         return words[:-1]
 
     def complete(self, words: Words) -> None:
-        """Turn a mask that the matcher made into that of the tokens which may be drawn, or note that there is none.
+        """Turn a mask that the matcher made, if it was asked, into that of the tokens which may be drawn, or note that there is
+        none.
 
         Args:
             words: uint32 array (num_words + 1,), a bit a token, the last word 1 where the answer may end. If no token may
                 be drawn, all are allowed: whatever comes is not read.
         """
+        if self._prelude is None:
+            self._complete(words)
+        elif self._prelude.is_going_on:
+            self._prelude.mask(words[:-1])
+        else:
+            self._complete(words)
+            self._prelude.add(words[:-1])
+        if self._forbidden is not None and self.asks_matcher:
+            self._forbidden.withhold(words[:-1], self._tail)
+
+    def _complete(self, words: Words) -> None:
         may_end = bool(words[-1])
         if not may_end and not self._are_ends_text:
             return  # the mask of an open grammar has tokens

@@ -10,6 +10,7 @@ from threading import Lock, Thread
 from time import monotonic
 
 from mlxbridge.errors import BridgeError, InternalError
+from mlxbridge.host.engine.answer_format import call_markers
 from mlxbridge.host.engine.detokenize import Vocabulary
 from mlxbridge.host.engine.grammar.compiler import Compiler, Grammar
 from mlxbridge.host.engine.grammar.constraint import Constraint
@@ -43,7 +44,9 @@ class Compilation(Future[Grammar]):
         if self.done():
             if (error := self.exception()) is not None:
                 raise error.with_traceback(None)  # else each raise would add to what the last one left
-            return self.result().constrain(settings.end_ids, min_tokens=settings.min_tokens)
+            return self.result().constrain(
+                settings.end_ids, min_tokens=settings.min_tokens, reasoning=settings.reasoning
+            )
         if monotonic() > self._requested_at + TIMEOUT_S:
             raise unsupported(
                 self._source.field, f"is too complex: it is not compiled after {TIMEOUT_S:g} seconds"
@@ -83,7 +86,7 @@ class Library:
         """
         found = self._kept.get(source)
         if found is None:
-            self._begin()
+            self._begin(source)
             found = self._kept[source] = Compilation(source)
             self._wanted.put(found)
             if len(self._kept) > MAX_KEPT:
@@ -91,18 +94,21 @@ class Library:
         self._kept.move_to_end(source)
         return found
 
-    def _begin(self) -> None:
+    def _begin(self, source: Source) -> None:
         if self._has_threads:
             return
         if not self._vocabulary.has_bytes:
             raise unsupported(
-                "response_format",
+                source.param,
                 f"needs tokens that stand each for its own bytes; those of {self._loaded.name} do not",
             )
         # The tokenizer must not be asked from two threads.
         names = self._vocabulary.names()
         for token in self._loaded.eos_ids:
             names.pop(token, None)
+        # As text they are spelled with other tokens: a call's own are no text in its arguments.
+        markers = call_markers(self._loaded.tokenizer)
+        names = {token: name for token, name in names.items() if name not in markers}
         for _ in range(_NUM_THREADS):
             Thread(target=self._work, args=(names,), name="mlxbridge-grammars", daemon=True).start()
         self._has_threads = True

@@ -10,7 +10,7 @@ import mlx.core as mx
 import numpy as np
 from llguidance import LLExecutor
 
-from mlxbridge.host.engine.grammar.constraint import Words
+from mlxbridge.host.engine.grammar.prelude import Words
 from mlxbridge.host.engine.rows import Turn
 
 
@@ -42,9 +42,10 @@ class Masks:
         ]
         if not wanted:
             return
-        matchers = [(constraint.matcher, row) for constraint, row in wanted]
+        matchers = [(constraint.matcher, row) for constraint, row in wanted if constraint.asks_matcher]
         words = self._words
-        _executor().unsafe_compute_mask_ptr(matchers, words.ctypes.data, words.strides[0], len(words))
+        if matchers:
+            _executor().unsafe_compute_mask_ptr(matchers, words.ctypes.data, words.strides[0], len(words))
         for constraint, row in wanted:
             constraint.complete(words[row])
 

@@ -36,11 +36,20 @@ class Source:
     Attributes:
         kind: what ``text`` is: a JSON schema, a regex, a Lark grammar, or a JSON list of texts.
         field: where it stands in the request, for refusals.
+        schemas: of those in a grammar, to find the one to blame.
+        without: texts that the answer does not contain where it could go on otherwise.
     """
 
     kind: Kind
     field: str
     text: str
+    schemas: tuple[Source, ...] = ()
+    without: tuple[str, ...] = ()
+
+    @property
+    def param(self) -> str:
+        """Which of the request's it is."""
+        return self.field.partition(".")[0]
 
 
 def read_response_format(value: Any) -> Source:

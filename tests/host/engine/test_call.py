@@ -90,6 +90,7 @@ class Held:
 
     has_ended = False
     error: str | None = None
+    param = "tool_choice"
 
 
 def held_call(vocabulary: Vocabulary, *stops: str, max_tokens: int = 100) -> tuple[Call, Held]:
@@ -114,6 +115,7 @@ def test_answer_that_cannot_go_on_sends_what_it_has_and_fails(vocabulary: Vocabu
     row = call.feed([token_of(vocabulary, b"a")], None)
     assert (row.text, row.token_ids, row.usage) == ("a", [token_of(vocabulary, b"a")], None)
     assert isinstance(row.error, InvalidArgument) and "after 1 tokens: too much" in row.error.message
+    assert row.error.details == {"field": "tool_choice"}
     assert call.job.ended
 
 

@@ -82,6 +82,7 @@ def test_schema_that_is_to_be_kept_is_unsupported() -> None:
         {"tools": (tool(), {"function": {"name": "then", "parameters": None, "strict": False}})},
         {"tools": [tool(description="when", response={})], "tool_choice": {"name": "now"}},
         {"tools": [tool()], "tool_choice": "required", "parallel_tool_calls": False},
+        {"tools": [tool(strict=True)], "tool_choice": {"name": "now"}},
         {"reasoning": False, "max_reasoning_tokens": 1, "chat_template_kwargs": {"a": {}}},
     ],
 )
@@ -96,8 +97,8 @@ FORMAT = Source("regex", "response_format.pattern", "a+")
     ("field", "given"),
     [
         ("tools", {"tools": [tool()]}),
-        ("reasoning", {"reasoning": True}),
         ("max_reasoning_tokens", {"max_reasoning_tokens": 5, "reasoning": False}),
+        ("max_reasoning_tokens", {"max_reasoning_tokens": 5}),
     ],
 )
 def test_what_a_format_has_no_place_for_is_refused(field: str, given: dict[str, Any]) -> None:

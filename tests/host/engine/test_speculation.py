@@ -479,7 +479,11 @@ def test_what_cannot_be_drafted_is_refused_by_name(endless: LoadedModel) -> None
         request = GenerateRequest(prompt="x", speculation=method, max_reasoning_tokens=3)
         with pytest.raises(Unsupported, match=f"speculation cannot be {method} with max_reasoning_tokens"):
             drafting._speculator.settings_of(request)
+        request = GenerateRequest(messages=[], speculation=method, tool_choice="required")
+        with pytest.raises(Unsupported, match=f"speculation cannot be {method} with a tool_choice"):
+            drafting._speculator.settings_of(request)
     assert drafting._speculator.settings_of(GenerateRequest(prompt="x", response_format=regex)) is None
+    assert drafting._speculator.settings_of(GenerateRequest(messages=[], tool_choice="required")) is None
     sliding = another(endless, context_length=None)
     for windows in (
         *(BatchEngine(another(endless, architecture)) for architecture in ("gemma3_text", "mamba", "lfm2")),

@@ -415,8 +415,6 @@ def test_what_a_plain_model_cannot_do_is_refused(
 @pytest.mark.parametrize(
     ("request_of", "field"),
     [
-        (chat("x", tools=TOOLS, tool_choice="required"), "tool_choice"),
-        (chat("x", tools=TOOLS, tool_choice={"name": "now"}), "tool_choice"),
         (chat("x", chat_template_kwargs={"temperature": 1}), "chat_template_kwargs.temperature"),
         (chat("x", chat_template_kwargs={"chat_template": "x"}), "chat_template_kwargs.chat_template"),
         (chat("x", chat_template_kwargs={"tools": TOOLS}), "chat_template_kwargs.tools"),
