@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+import re
 from collections.abc import Iterator, Sequence
-from itertools import islice, takewhile
 
 from mlxbridge.host.engine.grammar.prelude import Words, bits
 
@@ -16,8 +15,11 @@ class Forbidden:
         """Take the texts, none of them empty, and by token id the bytes that a token stands for."""
         self._texts = [text.encode() for text in texts]
         self._spelling = spelling
-        self._in_order = sorted((name, token) for token, name in enumerate(spelling) if name)
-        self._contain = {token for name, token in self._in_order if any(text in name for text in self._texts)}
+        contains = re.compile(b"|".join(map(re.escape, self._texts))).search
+        rests = tuple(rest for text in self._texts for rest in _ends(text) if rest != text)
+        # By token id: what completes a text by itself, and what may once another token has begun one.
+        self._whole = [token for token, name in enumerate(spelling) if contains(name)]
+        self._endings = [token for token, name in enumerate(spelling) if name.startswith(rests)]
         self._words: dict[bytes, Words] = {}
 
     def follow(self, tail: bytes, token: int) -> bytes:
@@ -28,7 +30,7 @@ class Forbidden:
             token: the answer's last one.
         """
         written = tail + self._spelling[token]
-        return next((end for end in _ends(written) if any(text.startswith(end) for text in self._texts)), b"")
+        return next((end for end in _ends(written) if self._rests(end)), b"")
 
     def withhold(self, words: Words, tail: bytes) -> None:
         """Take away the tokens that would complete a text, unless there is no other.
@@ -38,21 +40,18 @@ class Forbidden:
             tail: see ``follow``.
         """
         if tail not in self._words:
-            self._words[tail] = bits([*self._contain, *self._completing(tail)], len(words))
+            self._words[tail] = bits([*self._whole, *self._completing(tail)], len(words))
         left = words & ~self._words[tail]
         if left.any():
             words[:] = left
 
     def _completing(self, tail: bytes) -> Iterator[int]:
-        for end in _ends(tail):
-            for text in self._texts:
-                if text.startswith(end):
-                    yield from self._beginning_with(text[len(end) :])
+        rests = tuple(rest for end in _ends(tail) for rest in self._rests(end))
+        return (token for token in self._endings if self._spelling[token].startswith(rests))
 
-    def _beginning_with(self, rest: bytes) -> Iterator[int]:
-        first = bisect_left(self._in_order, (rest, 0))
-        found = takewhile(lambda entry: entry[0].startswith(rest), islice(self._in_order, first, None))
-        return (token for _, token in found)
+    def _rests(self, begun: bytes) -> list[bytes]:
+        """What is left of the texts that begin so."""
+        return [text[len(begun) :] for text in self._texts if text.startswith(begun) and text != begun]
 
 
 def _ends(text: bytes) -> Iterator[bytes]:

@@ -50,7 +50,7 @@ def required_call(loaded: LoadedModel, request: GenerateRequest) -> Source:
         for index, tool in enumerate(request.tools)
         if not isinstance(choice, Mapping) or tool["function"]["name"] == choice["name"]
     ]
-    write = _Writer(loaded.tokenizer.get_vocab())
+    write = _Writer(loaded.tokenizer)
     names = [function["name"] for _, function in functions]
     rules = [*_KINDS[kind](write, names, request.parallel_tool_calls)]
     schemas = []
@@ -73,17 +73,22 @@ def required_call(loaded: LoadedModel, request: GenerateRequest) -> Source:
 class _Writer:
     """Writes sequences in Lark: of texts, of arguments by their number, and of markers."""
 
-    def __init__(self, token_ids: Mapping[str, int]) -> None:
-        self._token_ids = token_ids
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
 
     def knows(self, marker: str) -> bool:
         """Whether a marker is a token."""
-        return marker in self._token_ids
+        return self._token(marker) is not None
 
     def marker(self, marker: str) -> str:
         """A marker: its token, special or not, where there is one."""
-        token = self._token_ids.get(marker)
+        token = self._token(marker)
         return _json(marker) if token is None else f"<[{token}]>"
+
+    def _token(self, marker: str) -> int | None:
+        token: int | None = self._tokenizer.convert_tokens_to_ids(marker)
+        is_known = token is not None and self._tokenizer.convert_ids_to_tokens(token) == marker
+        return token if is_known else None
 
     def call(self, number: int, name: str) -> str:
         """A call as one object."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from mlxbridge.host.engine.interface import GenerateRequest
 from mlxbridge.host.engine.loader import LoadedModel, load
 from mlxbridge.host.engine.tool_calls import CallReader
 from mlxbridge.host.params import parse_generate
-from tests.host.engine.families import GLM, HERMES, KIMI, MISTRAL, Family
+from tests.host.engine.families import FAMILIES, GLM, HERMES, KIMI, MISTRAL, Family
 from tests.host.engine.tiny import Answers, byte_level_tokenizer, save_model, save_tokenizer
 
 MakeEngine = Callable[..., BatchEngine]
@@ -272,10 +273,25 @@ def refusal(engine: BatchEngine, **request: Any) -> BridgeError:
     return error_of_row
 
 
-def test_kind_whose_calls_are_no_json_is_refused(make_engine: MakeEngine, tmp_path: Path) -> None:
-    error = refusal(make_engine(make_model(tmp_path / "m", GLM)))
-    assert isinstance(error, Unsupported) and error.details == {"field": "tool_choice"}
-    assert "glm47" in error.message
+@pytest.mark.parametrize(
+    "family", [family for family in FAMILIES if family not in ENFORCED], ids=lambda family: family.name
+)
+def test_kind_whose_calls_are_no_json_is_refused(loaded: LoadedModel, tmp_path: Path, family: Family) -> None:
+    model = replace(loaded, tokenizer=family.tokenizer(tmp_path))
+    with pytest.raises(Unsupported, match=f"the calls of tiny are no JSON .{family.parser}.") as caught:
+        required_call(model, GenerateRequest(messages=CHAT, tools=TOOLS, tool_choice="required"))
+    assert caught.value.details == {"field": "tool_choice"}
+
+
+def test_model_whose_calls_cannot_be_enforced_answers_otherwise(
+    make_engine: MakeEngine, tmp_path: Path
+) -> None:
+    engine = make_engine(make_model(tmp_path / "m", GLM))
+    assert refusal(engine).details == {"field": "tool_choice"}
+    answers = Answers(engine)
+    answers.submit(1, messages=CHAT, tools=TOOLS[1:], max_tokens=3)
+    answers.finish()
+    assert answers.last[1].usage is not None
 
 
 def test_call_that_must_not_end_is_refused(make_engine: MakeEngine, hermes: LoadedModel) -> None:

@@ -63,6 +63,8 @@ def withheld_after(*written: bytes) -> set[bytes]:
         ([b"<|a", b"b", b"|"], {b">"}),
         ([b"<|a", b"b", b"b"], set()),
         ([b"<|a", b"<"], {b"/t>"}),
+        ([b"</", b"t>"], set()),
+        ([b"<|a", b"|>"], set()),
     ],
 )
 def test_what_would_complete_a_text_is_withheld(written: list[bytes], withheld: set[bytes]) -> None:
