@@ -6,7 +6,7 @@ import argparse
 import gc
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
@@ -19,17 +19,10 @@ from mlxbridge.host.engine.environment import prepare_environment
 
 if TYPE_CHECKING:
     from bench.engine.cases import Found
-    from bench.engine.sides import Side
+    from bench.engine.plan import Case
 
 ROWS = (1, 2, 4, 8, 16, 32, 64)
 MAX_ROWS = 64
-# The rates that are measured at each batch size, and what is special about their requests.
-KINDS: dict[str, dict[str, bool]] = {
-    "greedy": {"is_uneven": True},
-    "own sampling": {"is_uneven": True, "has_own_sampling": True},
-}
-_NUM_BESIDE_LONG = 8
-_NUM_CONSTRAINED = 32
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -98,21 +91,12 @@ def load(path: Path) -> dict[str, Any]:
     return results
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
-    """Something to measure on two sides, ours first, given a round's number."""
-
-    name: str
-    kind: str
-    num_rows: int | None
-    sides: dict[str, Callable[[int], Found]]
-
-
 def measure(arguments: argparse.Namespace, path: Path) -> dict[str, Any]:
     """Run all cases round by round; the file is written after each round, the results are its contents."""
     import mlx.core as mx
 
     from bench.engine import models
+    from bench.engine.plan import Plan
     from bench.engine.warmup import warm_up_samplers
 
     if arguments.quick:
@@ -120,7 +104,7 @@ def measure(arguments: argparse.Namespace, path: Path) -> dict[str, Any]:
         arguments.long_prompt = min(arguments.long_prompt, 1024)
     about = {"bench": "engine", **machine.describe(), "device": models.device()}
     settings = {key: value for key, value in vars(arguments).items() if key in _SETTINGS}
-    cases = choose(_cases(arguments), arguments.only)
+    cases = choose(Plan(arguments).cases(), arguments.only)
     started = perf_counter()
     most = max((case.num_rows or 0 for case in cases if case.kind == "own sampling"), default=0)
     vocabulary = SHAPES[arguments.shape]["vocab_size"]
@@ -185,82 +169,6 @@ def _results(cases: list[Case], found: dict[str, dict[str, list[Found]]]) -> dic
 def _tell(which: str, case: Case, side: str, result: Found) -> None:
     shown = ", ".join(f"{quantity} {show(value)}" for quantity, value in result.numbers.items())
     print(f"round {which}, {case.name}, {side}: {shown}", file=sys.stderr, flush=True)
-
-
-def _cases(arguments: argparse.Namespace) -> Iterator[Case]:
-    from bench.engine import cases, models
-    from bench.engine.sides import MlxLm, Ours
-    from mlxbridge.host.engine.batch import BatchEngine
-    from mlxbridge.host.engine.warmup import warm_up
-
-    loaded = models.make(arguments.shape, arguments.dtype)
-    engine = BatchEngine(loaded)
-    warm_up(engine, loaded)
-    gc.collect()
-    gc.freeze()
-    vocabulary, length = loaded.vocabulary_size, arguments.prompt_tokens
-    makers: dict[str, Callable[[], Side]] = {
-        "ours": lambda: Ours(loaded, engine),
-        "mlx_lm": lambda: MlxLm(loaded, num_rows=MAX_ROWS, prefill_step=arguments.mlx_lm_chunk),
-    }
-
-    def case(name: str, kind: str, num_rows: int | None, run: Callable[[Side, int], Found]) -> Case:
-        def on(make: Callable[[], Side]) -> Callable[[int], Found]:
-            return lambda number: run(make(), number)
-
-        return Case(name, kind, num_rows, {side: on(make) for side, make in makers.items()})
-
-    def work(**options: Any) -> cases.Work:
-        options = {"prompt_tokens": length, "max_tokens": arguments.tokens, **options}
-        return cases.Work(vocabulary=vocabulary, **options)
-
-    def rates(name: str, kind: str, num_rows: int, asked: cases.Work) -> Case:
-        return case(name, kind, num_rows, lambda side, number: cases.rate(side, asked.asks(num_rows, number)))
-
-    longer = work(max_tokens=4 * arguments.tokens)
-    alone = rates("alone", "alone", 1, longer)
-    alone.sides["mlx_lm"] = lambda number: cases.rate_of_generate_step(loaded, longer.asks(1, number)[0])
-    yield alone
-    for num_rows in arguments.rows:
-        for kind, options in KINDS.items():
-            yield rates(f"{num_rows} {kind}", kind, num_rows, work(**options))
-    most = max(arguments.rows)
-    yield rates(f"{most} greedy, one length", "one length", most, work())
-    yield case(
-        f"{most} coming and going",
-        "churn",
-        most,
-        lambda side, number: cases.churn(side, most, work(), number, arguments.tokens),
-    )
-    constrained = min(most, _NUM_CONSTRAINED)
-    yield Case(
-        f"{constrained} constrained",
-        "constrained",
-        constrained,
-        {
-            # Prompts of their own: both are asked of one engine, which keeps what it has read.
-            "ours": lambda number: cases.rate(
-                makers["ours"](), work(has_own_format=True).asks(constrained, 2 * number)
-            ),
-            "ours, free": lambda number: cases.rate(
-                makers["ours"](), work().asks(constrained, 2 * number + 1)
-            ),
-        },
-    )
-    if arguments.long_prompt:
-        beside = work(max_tokens=8192)
-        long = work(max_tokens=2, prompt_tokens=arguments.long_prompt)
-        yield case(
-            "long prompt",
-            "long prompt",
-            None,
-            lambda side, number: cases.long_prompt_beside(
-                side,
-                beside.asks(_NUM_BESIDE_LONG, number),
-                long.asks(1, number)[0],
-                work(max_tokens=2).asks(2, number)[1],  # it does not begin like the long one
-            ),
-        )
 
 
 def _at_least(least: int) -> Callable[[str], int]:

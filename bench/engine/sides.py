@@ -16,16 +16,18 @@ from mlxbridge.host.engine.batch import BatchEngine
 from mlxbridge.host.engine.grammar.response_format import Source
 from mlxbridge.host.engine.interface import GenerateRequest
 from mlxbridge.host.engine.loader import LoadedModel
+from mlxbridge.types import Speculation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """One request; without sampling it is greedy, without a format free."""
+    """One request; without sampling it is greedy, without a format free, and without ``speculation`` nothing is drafted."""
 
     prompt: list[int]
     max_tokens: int
     sampling: dict[str, Any] | None = None
     response_format: Source | None = None
+    speculation: Speculation = "off"
 
 
 class Side(Protocol):
@@ -34,7 +36,7 @@ class Side(Protocol):
     def submit(self, number: int, ask: Ask) -> None: ...
 
     def step(self) -> list[int]:
-        """One step; the numbers of the requests that got a token."""
+        """One step; for each token the number of the request that got it."""
 
     def stop(self) -> None:
         """Give all requests up; nothing is submitted afterwards."""
@@ -55,7 +57,11 @@ class Ours:
         sampling = {**ask.sampling, "seed": number} if ask.sampling else {}
         self._numbers.add(number)
         request = GenerateRequest(
-            prompt=ask.prompt, max_tokens=ask.max_tokens, response_format=ask.response_format, **sampling
+            prompt=ask.prompt,
+            max_tokens=ask.max_tokens,
+            response_format=ask.response_format,
+            speculation=ask.speculation,
+            **sampling,
         )
         self._engine.submit(number, request)
 
@@ -64,7 +70,7 @@ class Ours:
         for row in rows:
             if row.error is not None:
                 raise row.error
-        return [row.call for row in rows if row.token_ids]
+        return [row.call for row in rows for _ in row.token_ids]
 
     def stop(self) -> None:
         for number in self._numbers:

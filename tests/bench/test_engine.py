@@ -8,16 +8,19 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import pytest
 from mlx_lm.models import llama
 
 from bench import machine
-from bench.engine import cases, command, models, warmup
+from bench.engine import cases, command, models, plan, warmup
 from bench.engine.cases import Found, Work
 from bench.engine.report import render, summarise, usual_times
 from bench.engine.sides import Ask, MlxLm, Ours, Side, generate_alone
 from mlxbridge.host.engine.batch import BatchEngine
 from mlxbridge.host.engine.loader import LoadedModel
+from mlxbridge.host.engine.payoff import Payoff
+from mlxbridge.types import Speculation
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +141,41 @@ def test_case_of_two_of_our_sides_has_a_column_of_its_own() -> None:
     ]
 
 
+def next_of(loaded: LoadedModel, tokens: mx.array) -> list[int]:
+    likeliest: Any = mx.argmax(loaded.model(tokens)[:, -1], axis=-1).tolist()
+    return list(likeliest)
+
+
+def test_text_goes_round_and_the_draft_model_is_wrong_as_often_as_it_says() -> None:
+    loaded, draft = models.make_rounds("tiny", "float32")
+    tokens = mx.arange(loaded.vocabulary_size)[:, None]
+    period = models.PERIOD
+    expected = [token - token % period + (token + 1) % period for token in range(loaded.vocabulary_size)]
+    said, guessed = (next_of(each, tokens) for each in (loaded, draft))
+    assert said == expected
+    for first in range(0, loaded.vocabulary_size, period):
+        some = slice(first, first + period)
+        pairs = zip(guessed[some], expected[some], strict=True)
+        assert sum(guess != right for guess, right in pairs) == models.NUM_WRONG
+        assert sorted(guessed[some]) == sorted(expected[some])
+    assert len(draft.model.layers) < len(loaded.model.layers)
+
+
+@pytest.mark.parametrize(("speculation", "least"), [("ngram", 2.2), ("draft", 2.2)])
+def test_steps_with_drafts_are_counted(
+    speculation: Speculation, least: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Payoff, "decide", lambda *_, **__: True)
+    monkeypatch.setattr(Payoff, "width", lambda *_, room, **__: 8)
+    loaded, draft = models.make_rounds("tiny", "float32")
+    engine = BatchEngine(loaded, draft=draft)
+    asks = work(max_tokens=100, speculation=speculation).asks(1, 1)
+    drafted = cases.rate_with_steps(engine, Ours(loaded, engine), asks)
+    assert drafted.numbers["tokens/step"] > least
+    plain = cases.rate_with_steps(engine, Ours(loaded, engine), work(max_tokens=100).asks(1, 2))
+    assert 0.9 < plain.numbers["tokens/step"] < 1
+
+
 def test_churn_keeps_the_batch_full(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cases, "perf_counter", iter([0.0, 1.0]).__next__)
     num_tokens = cases.churn(side, 4, work(), 1, 20).numbers["tokens/s"]
@@ -253,7 +291,7 @@ def test_the_round_that_is_drawn_is_the_middle_one() -> None:
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real, very short run."""
     path = tmp_path_factory.mktemp("results") / "short.json"
-    words = "--rows 1 4 --rounds 1 --tokens 24 --prompt-tokens 6 --long-prompt 200 --only 1 4 alone long"
+    words = "--rows 1 4 --rounds 1 --tokens 24 --prompt-tokens 6 --long-prompt 200 --only 1 4 alone long speculation"
     command.run(parse(*words.split(), "--output", str(path)))
     return path
 
@@ -263,14 +301,15 @@ def test_a_short_run_measures_all_it_was_asked_for(results: Path) -> None:
     assert stored["num_rounds"] == 1 and stored["settings"]["rows"] == [1, 4]
     assert {line["case"] for line in stored["summary"]} == {
         "alone",
-        *(f"{num_rows} {kind}" for num_rows in (1, 4) for kind in command.KINDS),
+        *(f"{num_rows} {kind}" for num_rows in (1, 4) for kind in plan.KINDS),
         "4 greedy, one length",
         "4 coming and going",
         "4 constrained",
+        *(f"speculation {name}, {num_rows}" for num_rows in (1, 4) for name in plan.DRAFTS.values()),
         "long prompt",
     }
     for line in stored["summary"]:
-        other = "ours, free" if line["case"] == "4 constrained" else "mlx_lm"
+        other = {"constrained": "ours, free", "speculation": "ours, no drafts"}.get(line["kind"], "mlx_lm")
         assert line["ours"] > 0 and line[other] > 0
     assert set(stored["rounds"]["alone"]) == set(stored["gaps"]) == {"ours", "mlx_lm"}
     assert max(len(line) for line in results.read_text().splitlines()) > 200, "lists of numbers on one line"
