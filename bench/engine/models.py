@@ -34,7 +34,7 @@ class Words:
         self.eos_token_ids: set[int] = set()
         self.think_start_tokens = self.think_end_tokens = None
         self.tool_call_start_tokens = self.tool_call_end_tokens = self.tool_parser = None
-        self.has_thinking = False
+        self.has_thinking = self.has_tool_calling = False
         self.structural_markers: tuple[str, ...] = ()
         self.response_transitions: dict[str, Any] = {}
 
