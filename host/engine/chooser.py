@@ -23,23 +23,23 @@ class Drawn:
 
     Attributes:
         tokens: uint32 array (rows,), not evaluated.
-        packed: the same with log-probabilities, None if no row asks for them.
+        told: what is read of them: with log-probabilities, if a row asks for these.
     """
 
     tokens: mx.array
-    packed: mx.array | None
+    told: mx.array
     logprobs: Logprobs | None
 
     def start(self) -> None:
         """Let the device begin, without waiting."""
-        mx.async_eval(self.tokens if self.packed is None else self.packed)  # type: ignore[no-untyped-call]
+        mx.async_eval(self.told)  # type: ignore[no-untyped-call]
 
     def read(self) -> tuple[list[int], dict[int, Likelihoods]]:
         """Wait for the tokens; with them, by place, what rows that ask for log-probabilities get."""
-        if self.packed is None or self.logprobs is None:
-            tokens: Any = self.tokens.tolist()
+        if self.logprobs is None:
+            tokens: Any = self.told.tolist()
             return tokens, {}
-        return self.logprobs.unpack(self.packed, self.tokens.shape[0])
+        return self.logprobs.unpack(self.told, self.tokens.shape[0])
 
 
 class Chooser:
@@ -89,5 +89,10 @@ class Chooser:
         tokens = self._sampler.draw(logits)
         if self._reasoning_end is not None:
             tokens = self._reasoning_end.apply(tokens, last)
-        packed = None if self._logprobs is None else self._logprobs.pack(logits, tokens)
-        return Drawn(tokens, packed, self._logprobs)
+        told = tokens
+        if self._logprobs is not None:
+            told = self._logprobs.pack(logits, tokens)
+        elif self.masks is not None:
+            # Read while the next pass, which has the tokens, is launched: no array may be in two threads' hands.
+            told = tokens.astype(mx.int32)
+        return Drawn(tokens, told, self._logprobs)

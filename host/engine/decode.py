@@ -9,6 +9,7 @@ proposal without chance of its own this is speculative sampling (Leviathan et al
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -18,6 +19,7 @@ import mlx.core as mx
 from mlxbridge.host.engine.caches import Source, nbytes
 from mlxbridge.host.engine.chooser import Chooser, Drawn
 from mlxbridge.host.engine.drafting import Drafting, Drafts
+from mlxbridge.host.engine.grammar.masks import Masks
 from mlxbridge.host.engine.logprobs import Likelihoods
 from mlxbridge.host.engine.payoff import PLAIN, Way
 from mlxbridge.host.engine.row_caches import Ready, RowCaches
@@ -66,9 +68,9 @@ class Lane:
 
     A step is ``catch_up``, ``settle``, ``join``, ``queue``, ``read``. ``queue`` starts the computation of every row's next
     token from the token before it, which is still on the device; ``read`` then waits for that one only. Where a row is
-    constrained, what it may draw depends on the token before: ``queue`` then starts the forward pass alone, and ``read``,
-    once it has that token, the choice. Before a pass over drafted tokens ``catch_up`` waits for all that was drawn, and
-    ``read`` has nothing left to wait for.
+    constrained, what it may draw depends on the token before: ``queue`` then starts the forward pass alone, a thread
+    waits for that token meanwhile and looks what may follow, and ``read`` starts the choice. Before a pass over drafted
+    tokens ``catch_up`` waits for all that was drawn, and ``read`` has nothing left to wait for.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class Lane:
         # By what the next tokens are chosen, and from what, where that has to wait.
         self._choosing: Chooser | None = None
         self._logits: mx.array | None = None
+        self._looking: Future[list[Draw]] | None = None
         self._is_constrained = False
         self._speculator = speculator
         # Made for the first row that may draft.
@@ -215,23 +218,18 @@ class Lane:
             return
         if not self._is_drafting:
             self._caches.align()
-        logits = self._forward()
         if chooser.masks is None:
-            self._choose(chooser, logits)
+            self._choose(chooser, self._forward())
         else:
-            mx.async_eval(logits)  # type: ignore[no-untyped-call]
-            self._logits = logits
+            self._logits = self._look_beside_forward(chooser.masks)
 
     def read(self) -> list[Draw]:
         """Wait for the tokens that the step before started; one copy for all rows."""
-        read, self._read_next = self._read_next, None
-        drawn = [] if read is None else self._read(read)
-        chooser = self._choosing
-        if chooser is not None and chooser.masks is not None:
-            chooser.masks.compute()
-            logits, self._logits = self._logits, None
-            if logits is not None:
-                self._choose(chooser, logits)
+        looking, self._looking = self._looking, None
+        drawn = self._look() if looking is None else looking.result()
+        logits, self._logits = self._logits, None
+        if logits is not None and self._choosing is not None:
+            self._choose(self._choosing, logits)
         return drawn
 
     def take_out(self) -> tuple[Draw, Source]:
@@ -248,6 +246,25 @@ class Lane:
         logits: mx.array = self._model(self._tokens[:, None], cache=self._caches.layers)
         self._caches.advance()
         return logits[:, -1, :]
+
+    def _look_beside_forward(self, masks: Masks) -> mx.array:
+        # Most of a pass's launch leaves the interpreter's lock to others, and takes the host longer than the masks.
+        self._looking = masks.thread.submit(self._look)
+        try:
+            logits = self._forward()
+            mx.async_eval(logits)  # type: ignore[no-untyped-call]
+        except BaseException:
+            wait([self._looking])  # nobody may follow these answers at the same time
+            raise
+        return logits
+
+    def _look(self) -> list[Draw]:
+        """Read, and see what constrained rows may draw next."""
+        read, self._read_next = self._read_next, None
+        drawn = [] if read is None else self._read(read)
+        if self._choosing is not None and self._choosing.masks is not None:
+            self._choosing.masks.compute()
+        return drawn
 
     def _choose(self, chooser: Chooser, logits: mx.array) -> None:
         """Start the choice of every row's next token."""

@@ -67,7 +67,7 @@ def _restrict(loaded: LoadedModel) -> None:
         logits = loaded.model(mx.zeros((2, 1), dtype=mx.int32))[:, -1, :]
         num_rows = 2 if places is None else 1
         words = np.zeros((num_rows, logits.shape[1] // 32 + 1), dtype=np.uint32)
-        mx.eval(restrict(logits, words, places))
+        mx.eval(restrict(logits, mx.array(words), places))
 
 
 def _plan_lengths(plan: CachePlan, loaded: LoadedModel) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import mlx.core as mx
 import numpy as np
 from llguidance import LLExecutor
 
-from mlxbridge.host.engine.grammar.prelude import Words
 from mlxbridge.host.engine.rows import Turn
 
 
@@ -32,6 +32,12 @@ class Masks:
         num_words = self._rows[0][1].num_words
         # uint32 (constrained rows, words + 1): a bit a token; a row that needs none allows all.
         self._words = np.full((len(self._rows), num_words + 1), 0xFFFF_FFFF, dtype=np.uint32)
+        self._allowed = mx.array(self._words)
+
+    @property
+    def thread(self) -> ThreadPoolExecutor:
+        """One for all lanes, to compute in."""
+        return _thread()
 
     def compute(self) -> None:
         """Look at all answers as they are now, side by side and without the interpreter's lock."""
@@ -48,13 +54,14 @@ class Masks:
             _executor().unsafe_compute_mask_ptr(matchers, words.ctypes.data, words.strides[0], len(words))
         for constraint, row in wanted:
             constraint.complete(words[row])
+        self._allowed = mx.array(words)
 
     def apply(self, logits: mx.array) -> mx.array:
         """Logits (places, vocabulary size), which may be changed, without the tokens that must not be drawn."""
-        return restrict(logits, self._words, self._places)
+        return restrict(logits, self._allowed, self._places)
 
 
-def restrict(logits: mx.array, words: Words, places: mx.array | None = None) -> mx.array:
+def restrict(logits: mx.array, words: mx.array, places: mx.array | None = None) -> mx.array:
     """Make the logits of tokens minus infinity whose bits are 0.
 
     Args:
@@ -63,12 +70,17 @@ def restrict(logits: mx.array, words: Words, places: mx.array | None = None) -> 
         places: int32 array (restricted rows,), which these are; None: all.
     """
     bits = mx.array([1 << bit for bit in range(8)], dtype=mx.uint8)
-    octets = mx.array(words).view(mx.uint8)
-    allowed = ((octets[:, :, None] & bits) != 0).reshape(len(words), -1)[:, : logits.shape[1]]
+    octets = words.view(mx.uint8)
+    allowed = ((octets[:, :, None] & bits) != 0).reshape(words.shape[0], -1)[:, : logits.shape[1]]
     if places is None:
         return mx.where(allowed, logits, -math.inf)
     logits[places] = mx.where(allowed, logits[places], -math.inf)
     return logits
+
+
+@cache
+def _thread() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix="mlxbridge-masks")
 
 
 @cache
