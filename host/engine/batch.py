@@ -251,13 +251,16 @@ class BatchEngine:
         self._roster.preempt(self._lanes)
         is_decoding = self._lanes.num_lanes > 0
         held = [ready for ready in self._held if self._roster.is_running(ready.job)]
-        budget = 0 if held else self._budget.tokens(is_decoding=is_decoding)
+        # A lane more is a forward pass more, and so is what is read: answers need not wait for both at once.
+        budget = 0 if any(map(self._opens_lane, held)) else self._budget.tokens(is_decoding=is_decoding)
         progress = self._prefill.step(budget, is_alone=not is_decoding)
         arrived = held + self._compiling.pass_on(progress.ready, self._roster)
         self._lesson = None if arrived else partial(Step, num_read=progress.num_read, is_decoding=is_decoding)
-        # A lane more is a forward pass more, and so is what was just read: answers need not wait for both at once.
-        hold = is_decoding and progress.num_read > 0
-        self._held = [ready for ready in arrived if hold and self._opens_lane(ready)]
+        self._held = []
+        if is_decoding and progress.num_read:
+            # To join costs time, too; while prompts follow each other, one's last piece and its join need not be one gap.
+            is_more = self._prefill.is_busy
+            self._held = [ready for ready in arrived if self._opens_lane(ready) or is_more and ready not in held]
         rows: list[Row] = []
         failed = [([job], exc) for job, exc in progress.failed]
         joining: list[Ready] = []

@@ -63,6 +63,11 @@ class Prefill:
         self._num_readings = 0
 
     @property
+    def is_busy(self) -> bool:
+        """Whether there is more to read."""
+        return bool(self._fresh or self._groups)
+
+    @property
     def num_bytes(self) -> int:
         """What the caches of prompts take that are being read."""
         return sum(group.num_bytes for group in self._groups)
