@@ -260,7 +260,9 @@ class BatchEngine:
         if is_decoding and progress.num_read:
             # To join costs time, too; while prompts follow each other, one's last piece and its join need not be one gap.
             is_more = self._prefill.is_busy
-            self._held = [ready for ready in arrived if self._opens_lane(ready) or is_more and ready not in held]
+            self._held = [
+                ready for ready in arrived if self._opens_lane(ready) or is_more and ready not in held
+            ]
         rows: list[Row] = []
         failed = [([job], exc) for job, exc in progress.failed]
         joining: list[Ready] = []
