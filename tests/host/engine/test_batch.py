@@ -15,7 +15,9 @@ from mlxbridge.errors import ContextTooLong, InternalError, InvalidArgument, Ove
 from mlxbridge.host.engine.batch import BatchEngine
 from mlxbridge.host.engine.detokenize import Detokenizer, Vocabulary
 from mlxbridge.host.engine.interface import Engine, GenerateRequest
+from mlxbridge.host.engine.lanes import Decoded, Lanes
 from mlxbridge.host.engine.loader import LoadedModel, load
+from mlxbridge.host.engine.prefill import Prefill, Progress
 from tests.host.engine.tiny import TEXTS, Answers, byte_level_tokenizer, save_model, save_tokenizer
 
 caches: Any = mlx_lm_cache
@@ -77,6 +79,41 @@ def test_greedy_in_a_changing_batch_equals_mlx_lm(
     answers.finish()
     for i, prompt in prompts.items():
         assert answers.tokens[i] == mlx_lm_tokens(loaded, prompt, 20 + 3 * i)
+
+
+def test_no_step_both_ends_a_prompt_and_lets_its_row_join_while_more_are_read(
+    make_engine: MakeEngine, endless: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[int] = []
+    joined: list[tuple[int, bool]] = []
+    read, decode_step = Prefill.step, Lanes.step
+
+    def prefill_step(self: Prefill, budget: int, **options: bool) -> Progress:
+        progress = read(self, budget, **options)
+        ended.append(len(progress.ready))
+        return progress
+
+    def lanes_step(self: Lanes, joining: Any, **options: bool) -> Decoded:
+        joined.append((len(joining), self.num_lanes > 0 and engine._prefill.is_busy))
+        return decode_step(self, joining, **options)
+
+    monkeypatch.setattr(Prefill, "step", prefill_step)
+    monkeypatch.setattr(Lanes, "step", lanes_step)
+    engine = make_engine(endless, prefill_chunk=16)
+    answers = Answers(engine)
+    answers.submit(0, prompt=TEXTS[0], max_tokens=200)
+    answers.step(20)
+    answers.submit(1, prompt=(TEXTS[1] * 30)[:2000], max_tokens=2)
+    for call in (2, 3):
+        answers.submit(call, prompt=TEXTS[call][:15], max_tokens=2)
+        answers.step(10)
+    beside = [number for number, (_, is_busy) in enumerate(joined) if is_busy]
+    assert len(beside) >= 16
+    assert [joined[number][0] for number in beside] == [ended[number - 1] for number in beside]
+    assert (
+        sum(ended[number] for number in beside) == 2 and len(answers.tokens[2]) == len(answers.tokens[3]) == 2
+    )
+    answers.finish()
 
 
 def test_greedy_quantized_equals_mlx_lm(make_engine: MakeEngine, tmp_path: Path) -> None:
