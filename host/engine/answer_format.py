@@ -110,9 +110,8 @@ def _add_calls(
     start, end = tokenizer.tool_call_start, tokenizer.tool_call_end
     if not any(to == TOOL for edges in targets.values() for to in edges.values()):
         targets[NORMAL][start] = TOOL
-    if (
-        REASONING in targets and may_interrupt
-    ):  # a model that calls in the middle of its reasoning is done with it
+    # A model that calls in the middle of its reasoning is done with it.
+    if REASONING in targets and may_interrupt:
         targets[REASONING][start] = TOOL
     if around is not None:
         before, behind = around
