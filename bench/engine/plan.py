@@ -15,6 +15,7 @@ from bench.engine.cases import Found, Work
 from bench.engine.sides import MlxLm, Ours, Side
 from bench.shapes import SHAPES
 from mlxbridge.host.engine.batch import BatchEngine
+from mlxbridge.host.engine.interface import GROUP_SIZES, KV_BITS, EngineLimits
 from mlxbridge.host.engine.loader import LoadedModel
 from mlxbridge.host.engine.warmup import warm_up
 from mlxbridge.types import Speculation
@@ -29,6 +30,8 @@ DRAFTS: dict[Speculation, str] = {"ngram": "by lookup", "draft": "by a model"}
 DRAFT_ROWS = (1, 4, 16, 64)
 _NUM_BESIDE_LONG = 8
 _NUM_CONSTRAINED = 32
+_NUM_LONG = 8
+_LONG_TOKENS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,9 @@ class Plan:
             for num_rows in DRAFT_ROWS:
                 if num_rows <= most:
                     yield self._speculation(speculation, num_rows)
+        if self._can_quantize:
+            for bits in KV_BITS:
+                yield self._kv_bits(bits)
         if self._arguments.long_prompt:
             yield self._long_prompt()
 
@@ -76,6 +82,17 @@ class Plan:
     def _drafting(self) -> tuple[LoadedModel, BatchEngine]:
         loaded, draft = models.make_rounds(self._arguments.shape, self._arguments.dtype)
         return loaded, _warm(BatchEngine(loaded, draft=draft), loaded)
+
+    @property
+    def _can_quantize(self) -> bool:
+        shape = SHAPES[self._arguments.shape]
+        head_dim = shape.get("head_dim", shape["hidden_size"] // shape["num_attention_heads"])
+        return head_dim % min(GROUP_SIZES) == 0
+
+    @cached_property
+    def _quantizing(self) -> dict[int, BatchEngine]:
+        loaded, _ = self._plain
+        return {bits: _warm(BatchEngine(loaded, EngineLimits(kv_bits=bits)), loaded) for bits in KV_BITS}
 
     def _ours(self) -> Side:
         return Ours(*self._plain)
@@ -139,6 +156,20 @@ class Plan:
 
         sides = {"ours": on(speculation), "ours, no drafts": on("off")}
         return Case(f"speculation {DRAFTS[speculation]}, {num_rows}", "speculation", num_rows, sides)
+
+    def _kv_bits(self, bits: int) -> Case:
+        num_rows = min(self._most, _NUM_LONG)
+        work = self._work(prompt_tokens=_LONG_TOKENS)
+
+        def quantized(number: int) -> Found:
+            loaded, _ = self._plain
+            return cases.rate(Ours(loaded, self._quantizing[bits]), work.asks(num_rows, number))
+
+        def full(_: int) -> Found:
+            return cases.rate(self._ours(), work.asks(num_rows, next(self._own)))
+
+        name = f"{num_rows} with keys and values in {bits} bits"
+        return Case(name, "kv bits", num_rows, {"ours": quantized, "ours, all bits": full})
 
     def _long_prompt(self) -> Case:
         beside = self._work(max_tokens=8192)

@@ -17,6 +17,7 @@ from bench.engine import cases, command, models, plan, warmup
 from bench.engine.cases import Found, Work
 from bench.engine.report import render, summarise, usual_times
 from bench.engine.sides import Ask, MlxLm, Ours, Side, generate_alone
+from bench.shapes import SHAPES
 from mlxbridge.host.engine.batch import BatchEngine
 from mlxbridge.host.engine.loader import LoadedModel
 from mlxbridge.host.engine.payoff import Payoff
@@ -313,6 +314,22 @@ def test_a_short_run_measures_all_it_was_asked_for(results: Path) -> None:
         assert line["ours"] > 0 and line[other] > 0
     assert set(stored["rounds"]["alone"]) == set(stored["gaps"]) == {"ours", "mlx_lm"}
     assert max(len(line) for line in results.read_text().splitlines()) > 200, "lists of numbers on one line"
+
+
+def test_keys_and_values_in_few_bits_are_measured_where_heads_allow_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--rows", "2", "--rounds", "1", "--tokens", "16", "--only", "2 with keys"]
+    with pytest.raises(SystemExit, match="no case begins so"):
+        command.run(parse(*words))
+    monkeypatch.setitem(SHAPES["tiny"], "head_dim", 32)
+    monkeypatch.setattr(plan, "_LONG_TOKENS", 100)
+    command.run(parse(*words, "--output", str(tmp_path / "kv.json")))
+    summary = machine.load(tmp_path / "kv.json")["summary"]
+    assert [line["case"] for line in summary if line["quantity"] == "tokens/s"] == [
+        f"2 with keys and values in {bits} bits" for bits in (8, 4)
+    ]
+    assert all(line["ours"] > 0 and line["ours, all bits"] > 0 for line in summary)
 
 
 def test_stored_results_are_shown_and_drawn(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
