@@ -86,7 +86,7 @@ class Plan:
     @property
     def _can_quantize(self) -> bool:
         shape = SHAPES[self._arguments.shape]
-        head_dim = shape.get("head_dim", shape["hidden_size"] // shape["num_attention_heads"])
+        head_dim: int = shape.get("head_dim", shape["hidden_size"] // shape["num_attention_heads"])
         return head_dim % min(GROUP_SIZES) == 0
 
     @cached_property
