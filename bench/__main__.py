@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from bench import prefixes
 from bench.engine import command as engine
 from bench.native import command as native
 from bench.soak import command as soak
@@ -13,6 +14,10 @@ COMMANDS = {
     "wire": (wire, "the wire alone, beside JSON over gRPC, SSE and bare sockets"),
     "engine": (engine, "the engine alone, beside mlx_lm's generate_step and BatchGenerator"),
     "native": (native, "tokens through the bridge, beside mlx_lm in-process"),
+    "prefixes": (
+        prefixes,
+        "the first token of a long prompt: read, found on disk after a restart, in memory",
+    ),
     "soak": (soak, "no measurement: thousands of random requests, each compared with its run alone"),
 }
 

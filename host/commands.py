@@ -13,6 +13,7 @@ from mlxbridge.errors import BridgeError
 from mlxbridge.host.config import DRAIN_TIMEOUT_S, Config, make_config, make_limits
 from mlxbridge.host.daemon import Daemon
 from mlxbridge.host.engine.interface import DEFAULT_SINKS, GROUP_SIZES, KV_BITS, EngineLimits
+from mlxbridge.host.logs import start_logging
 
 _LIMITS = EngineLimits()
 
@@ -105,6 +106,17 @@ def cli() -> None:
     help=f"How many of --kv-window are the first ones of all. [default: {DEFAULT_SINKS}]",
 )
 @click.option(
+    "--prefix-disk",
+    metavar="SIZE",
+    help="Disk space for the same, of all models together, such as 20GB: it outlives the host. [default: none]",
+)
+@click.option(
+    "--prefix-disk-folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Where; nobody else may enter it. [default: mlxbridge/prefixes in your folder for caches]",
+)
+@click.option(
     "--drain-timeout",
     type=click.FloatRange(min=0),
     default=DRAIN_TIMEOUT_S,
@@ -128,13 +140,13 @@ def serve(
     kv_group_size: str | None,
     kv_window: int | None,
     kv_sinks: int | None,
+    prefix_disk: str | None,
+    prefix_disk_folder: Path | None,
     drain_timeout: float,
     log_level: str,
 ) -> None:
     """Listen for guests and run the models they ask for."""
-    logging.basicConfig(
-        level=log_level.upper(), format="%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S"
-    )
+    start_logging(logging.getLevelNamesMapping()[log_level.upper()])
     try:
         limits = make_limits(
             max_batch=max_batch,
@@ -145,6 +157,8 @@ def serve(
             kv_group_size=None if kv_group_size is None else int(kv_group_size),
             kv_window=kv_window,
             kv_sinks=kv_sinks,
+            prefix_disk=prefix_disk,
+            prefix_disk_folder=prefix_disk_folder,
         )
         config = make_config(
             listens=listens,

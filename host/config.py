@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 from mlxbridge.addresses import Listen, TcpAddress, UnixAddress, parse_listen
 from mlxbridge.errors import UsageError
 from mlxbridge.host.engine.interface import EngineLimits
+from mlxbridge.host.engine.part_folder import check_private
 from mlxbridge.protocol.handshake import parse_token
 
 log = logging.getLogger(__name__)
@@ -107,6 +109,15 @@ def pair_drafts(models: Sequence[str], texts: Sequence[str]) -> dict[str, str]:
     return drafts
 
 
+def default_prefix_folder() -> Path:
+    """``mlxbridge/prefixes`` in the user's folder for caches."""
+    if sys.platform == "darwin":
+        caches = Path("~/Library/Caches").expanduser()
+    else:
+        caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    return caches / "mlxbridge" / "prefixes"
+
+
 def make_limits(
     *,
     max_batch: int,
@@ -117,16 +128,31 @@ def make_limits(
     kv_group_size: int | None = None,
     kv_window: int | None = None,
     kv_sinks: int | None = None,
+    prefix_disk: str | None = None,
+    prefix_disk_folder: Path | None = None,
 ) -> EngineLimits:
     """The limits that the command line gives.
 
     Raises:
-        UsageError: a size is no good, or a setting does not go with another.
+        UsageError: a size is no good, a setting does not go with another, or what is to be on disk cannot be.
     """
     kv_bytes = None if kv_memory is None else parse_size("--kv-memory", kv_memory)
     if kv_bytes == 0:
         raise UsageError(f"--kv-memory: 0 leaves no room for any call; {_ADVICE}")
     prefix_bytes = None if prefix_cache is None else parse_size("--prefix-cache", prefix_cache)
+    disk_bytes = 0 if prefix_disk is None else parse_size("--prefix-disk", prefix_disk)
+    if disk_bytes and prefix_bytes == 0:
+        raise UsageError(
+            "--prefix-disk: what comes from the disk has to have room in memory, but --prefix-cache is 0"
+        )
+    if prefix_disk_folder is not None and not disk_bytes:
+        raise UsageError("--prefix-disk-folder: nothing is kept there without --prefix-disk SIZE")
+    folder = (prefix_disk_folder or default_prefix_folder()).expanduser().absolute()
+    if disk_bytes and folder.exists():
+        try:
+            check_private(folder)
+        except OSError as error:
+            raise UsageError(f"--prefix-disk-folder: {folder}: {error.strerror}") from error
     return EngineLimits(
         max_batch=max_batch,
         max_waiting=max_waiting,
@@ -136,6 +162,8 @@ def make_limits(
         kv_group_size=kv_group_size,
         kv_window=kv_window,
         kv_sinks=kv_sinks,
+        prefix_disk_bytes=disk_bytes,
+        prefix_disk_folder=str(folder) if disk_bytes else None,
     )
 
 

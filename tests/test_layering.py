@@ -71,7 +71,16 @@ ALLOWED = {
     TRANSPORT: [ADDRESSES, ERRORS],
     GUEST: [PROTOCOL, TRANSPORT, ADDRESSES, TYPES, ERRORS],
     ENGINE: [TYPES, ERRORS],
-    WORKER: [ENGINE, f"{HOST}.models.store", f"{HOST}.params", f"{HOST}.waiting", PROTOCOL, TYPES, ERRORS],
+    WORKER: [
+        ENGINE,
+        f"{HOST}.logs",
+        f"{HOST}.models.store",
+        f"{HOST}.params",
+        f"{HOST}.waiting",
+        PROTOCOL,
+        TYPES,
+        ERRORS,
+    ],
     f"{HOST}.server": [
         f"{ENGINE}.interface",
         f"{HOST}.models",
@@ -85,6 +94,7 @@ ALLOWED = {
     f"{HOST}.models": [
         f"{ENGINE}.checkpoint",
         f"{ENGINE}.interface",
+        f"{HOST}.logs",
         f"{HOST}.params",
         f"{HOST}.waiting",
         PROTOCOL,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import gc
 import sys
+import tempfile
 from dataclasses import dataclass, field, fields, replace
 from time import perf_counter
 
@@ -43,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help=f"draft for most requests, at whim; {' and '.join(DRAFTABLE)} only",
     )
+    parser.add_argument("--prefix-disk-bytes", type=int, default=1 << 22, help="0: none are kept on disk")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -52,19 +54,22 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.drafts and arguments.kind not in DRAFTABLE:
         sys.exit(f"--drafts: nothing can be drafted for {arguments.kind}")
     started = perf_counter()
-    limits = EngineLimits(
-        max_batch=arguments.max_batch,
-        prefill_chunk=arguments.prefill_chunk,
-        prefix_cache_bytes=arguments.prefix_cache_bytes,
-    )
-    report = soak(
-        arguments.kind,
-        limits,
-        kv_rows=arguments.kv_rows,
-        num_requests=arguments.requests,
-        seed=arguments.seed,
-        has_drafts=arguments.drafts,
-    )
+    with tempfile.TemporaryDirectory(prefix="mb-") as folder:
+        limits = EngineLimits(
+            max_batch=arguments.max_batch,
+            prefill_chunk=arguments.prefill_chunk,
+            prefix_cache_bytes=arguments.prefix_cache_bytes,
+            prefix_disk_bytes=arguments.prefix_disk_bytes,
+            prefix_disk_folder=folder,
+        )
+        report = soak(
+            arguments.kind,
+            limits,
+            kv_rows=arguments.kv_rows,
+            num_requests=arguments.requests,
+            seed=arguments.seed,
+            has_drafts=arguments.drafts,
+        )
     for line in report.render():
         print(line)
     print(f"{perf_counter() - started:.0f} seconds")
@@ -94,9 +99,10 @@ class Report:
 
     @property
     def is_good(self) -> bool:
-        """Whether no answer differs, nothing is left running and memory is flat."""
+        """Whether no answer differs, nothing is left running, memory is flat and no file was damaged."""
         is_idle = not self.stats["running"] and not self.stats["waiting"]
-        return not self.differences and is_idle and self.growth <= MAX_GROWTH_BYTES
+        is_whole = not self.stats["prefix_disk_dropped_total"]
+        return not self.differences and is_idle and is_whole and self.growth <= MAX_GROWTH_BYTES
 
     def render(self) -> list[str]:
         """The table, line by line, and the first differences."""
@@ -147,6 +153,7 @@ def soak(
         draft=loaded if has_drafts else None,
     )
     check = Checker(loaded, EngineLimits(prefix_cache_bytes=0, **KINDS[kind].limits))
+    engine.open_disk()
     report = Report()
     planned = list(arrivals(num_requests, seed))
     for wave in range(NUM_WAVES):
@@ -175,5 +182,6 @@ def soak(
         print(
             f"{report.requests} requests, {len(report.differences)} differences", file=sys.stderr, flush=True
         )
+    engine.close()
     report.checked_by_mlx_lm = check.num_checked_by_mlx_lm
     return report

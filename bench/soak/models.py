@@ -69,7 +69,7 @@ class Kind:
 
     architecture: str
     changes: dict[str, Any] = field(default_factory=dict)
-    limits: dict[str, int] = field(default_factory=dict)
+    limits: dict[str, Any] = field(default_factory=dict)
 
 
 KINDS = {

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from math import inf
+from pathlib import Path
 from time import monotonic, perf_counter
 from typing import Any
 
@@ -45,6 +46,8 @@ from mlxbridge.host.engine.told_answer import ToldAnswers
 
 # Buffers that MLX keeps for reuse are of last minute's sizes; mlx_lm gives them back as often.
 _TIDY_EVERY_STEPS = 256
+# Who ends a worker waits for two seconds, and then kills it.
+_CLOSE_S = 1.0
 _LIMITS = EngineLimits()
 
 
@@ -112,6 +115,16 @@ class BatchEngine:
         self._prefixes = PrefixCache(self.plan, self._prefix_bytes)
         self._speculator.start_afresh()
         self._reset()
+
+    def open_disk(self) -> None:
+        """Keep cached prefixes on disk too, if the limits ask for it; before the first call, and once all is warmed up."""
+        limits = self._limits
+        if limits.prefix_disk_bytes and limits.prefix_disk_folder is not None:
+            self._prefixes.open_disk(self._loaded, Path(limits.prefix_disk_folder), limits.prefix_disk_bytes)
+
+    def close(self) -> None:
+        """Write what the disk lacks of cached prefixes, for a short while; no more steps."""
+        self._prefixes.close(_CLOSE_S)
 
     def submit(self, call: int, request: GenerateRequest, origin: Origin = NOBODY) -> None:
         """Queue a call; its first row comes from a later ``step``.
@@ -207,7 +220,7 @@ class BatchEngine:
     @property
     def has_work(self) -> bool:
         """Whether ``step`` would do anything."""
-        return len(self._roster) > 0
+        return len(self._roster) > 0 or self._prefixes.has_work
 
     def describe(self) -> dict[str, Any]:
         """Facts about the model, see ``facts.facts``, and its caches, see ``CachePlan.facts``; ``max_batch``; ``batched``, false if calls take turns;

@@ -33,6 +33,8 @@ class EngineLimits:
             memory, some calls wait again.
         prefix_cache_bytes: memory for caches of prompts that may come again, beside ``kv_bytes``; 0: none; None: a
             share of what the device has left.
+        prefix_disk_bytes: disk space for caches of prompts that may come again, of all models that share the folder; 0: none.
+        prefix_disk_folder: where; nobody else may enter it.
         prefill_chunk: prompt tokens read in one step while answers are running, at most; without running answers
             eight times as many. How many it is depends on what steps take; on CUDA pieces have sizes of their own, see
             ``shapes``.
@@ -50,6 +52,8 @@ class EngineLimits:
     kv_bytes: int | None = None
     expected_tokens: int = 512
     prefix_cache_bytes: int | None = None
+    prefix_disk_bytes: int = 0
+    prefix_disk_folder: str | None = None
     prefill_chunk: int = 512
     kv_bits: int | None = None
     kv_group_size: int | None = None
@@ -66,26 +70,37 @@ class EngineLimits:
                     f"{name} must be a whole number from {least}, not {value!r}", details={"field": name}
                 )
         self._check_kv()
+        self._check_disk()
+
+    def _check_disk(self) -> None:
+        if self.prefix_disk_bytes and self.prefix_disk_folder is None:
+            _refuse("prefix_disk_folder", "is needed by prefix_disk_bytes, but not given")
+        if self.prefix_disk_bytes and self.prefix_cache_bytes == 0:
+            _refuse(
+                "prefix_disk_bytes",
+                "needs prefix_cache_bytes: what comes from the disk has to have room in memory",
+            )
 
     def _check_kv(self) -> None:
-        def refuse(name: str, why: str) -> None:
-            raise UsageError(f"{name} {why}", details={"field": name})
-
         if self.kv_bits not in (None, *KV_BITS):
-            refuse("kv_bits", f"must be 8 or 4, not {self.kv_bits}")
+            _refuse("kv_bits", f"must be 8 or 4, not {self.kv_bits}")
         if self.kv_group_size not in (None, *GROUP_SIZES):
-            refuse("kv_group_size", f"must be 128, 64 or 32, not {self.kv_group_size}")
+            _refuse("kv_group_size", f"must be 128, 64 or 32, not {self.kv_group_size}")
         if self.kv_group_size is not None and self.kv_bits is None:
-            refuse("kv_group_size", "is for kv_bits, which is not given")
+            _refuse("kv_group_size", "is for kv_bits, which is not given")
         if self.kv_window is None:
             if self.kv_sinks is not None:
-                refuse("kv_sinks", "is for kv_window, which is not given")
+                _refuse("kv_sinks", "is for kv_window, which is not given")
             return
         if self.kv_bits is not None:
-            refuse("kv_bits", "does not go with kv_window: a window is not quantized")
+            _refuse("kv_bits", "does not go with kv_window: a window is not quantized")
         sinks = DEFAULT_SINKS if self.kv_sinks is None else self.kv_sinks
         if 2 * sinks > self.kv_window:
-            refuse("kv_window", f"must be at least twice kv_sinks, {sinks}, not {self.kv_window}")
+            _refuse("kv_window", f"must be at least twice kv_sinks, {sinks}, not {self.kv_window}")
+
+
+def _refuse(name: str, why: str) -> None:
+    raise UsageError(f"{name} {why}", details={"field": name})
 
 
 _LEAST = {
@@ -94,6 +109,7 @@ _LEAST = {
     "kv_bytes": 1,
     "expected_tokens": 1,
     "prefix_cache_bytes": 0,
+    "prefix_disk_bytes": 0,
     "prefill_chunk": 1,
     "kv_bits": 1,
     "kv_group_size": 1,
@@ -232,6 +248,9 @@ class Engine(Protocol):
     @property
     def has_work(self) -> bool:
         """Whether ``step`` would do anything."""
+
+    def close(self) -> None:
+        """No more steps; what is to outlive the process is written now, in no more than a second or so."""
 
     def describe(self) -> dict[str, Any]:
         """Facts about the model: architecture, parameters, context_length, vocabulary_size, dtype, kv_bytes_per_token…"""

@@ -6,7 +6,7 @@ needs neither a mask nor a batched cache, and a row is cut to its length when it
 change (sliding windows, recurrent states) get prompts of exactly one length.
 
 A prompt is read once, however many jobs have it, and however many begin like it: one that could use what another is
-just reading waits for that.
+just reading, or what is on its way from the disk, waits for that.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ MAX_GROUP_ROWS = 16
 MAX_GROUP_TOKENS = 16_384
 # Copying so many cached tokens is taken to cost a step as much as reading one.
 _COPIES_PER_READ = 32
+# While there is nothing to do but wait for the disk, so often somebody looks whether a call has come or was cancelled.
+_DISK_WAIT_S = 0.002
 
 
 @dataclass(slots=True)
@@ -91,6 +93,8 @@ class Prefill:
 
     def clear(self) -> None:
         """Forget all jobs."""
+        for reading in self._fresh:
+            self._forget(reading)
         self._fresh, self._groups, self._in_flight = [], [], None
 
     def step(self, budget: int, *, is_alone: bool) -> Progress:
@@ -104,15 +108,21 @@ class Prefill:
         if self._in_flight is not None:
             self._wait(self._in_flight, progress)
         self._prefixes.commit()
+        for reading in self._fresh:
+            if not reading.is_wanted:
+                self._forget(reading)
         self._fresh = [reading for reading in self._fresh if reading.is_wanted]
         self._groups = [group for group in self._groups if group.num_left]
         self._find_prefixes()
+        self._ask_disk()
         room = budget
         while room > 0 and (group := self._next_group(room, progress)) is not None:
             self._advance(group, room, progress)
             if not is_alone and progress.num_read:
                 break
             room = budget - progress.num_read - progress.num_copied // _COPIES_PER_READ
+        if is_alone and not (progress.num_read or progress.ready or progress.failed):
+            self._prefixes.wait(_DISK_WAIT_S)
         return progress
 
     def _find_prefixes(self) -> None:
@@ -120,6 +130,19 @@ class Prefill:
             self._found_in = self._prefixes.version
             for reading in self._fresh:
                 reading.prefix = self._prefixes.find(reading.scope, reading.tokens)
+
+    def _ask_disk(self) -> None:
+        """Fetch beginnings that are there; once for each prompt, lest two push each other's out of memory for ever."""
+        if not self._prefixes.has_disk:
+            return
+        for reading in self._free():
+            if not (reading.has_asked or self._is_coming(reading)):
+                reading.has_asked = True
+                reading.fetch = self._prefixes.fetch(reading.prefix, reading.tokens, rank=reading.rank)
+
+    def _forget(self, reading: Reading) -> None:
+        if reading.fetch is not None:
+            self._prefixes.give_up(reading.fetch)
 
     def _next_group(self, budget: int, progress: Progress) -> Group | None:
         """The oldest prompt of the highest class and the shortest of it take turns, so that neither waits for long.
@@ -141,7 +164,7 @@ class Prefill:
         return group
 
     def _free(self) -> list[Reading]:
-        """Prompts that need not wait for what another is just reading; what is read for a lower class may take long."""
+        """Prompts that need not wait for what another is just reading, or is fetched; for a lower class that may take long."""
         trails = [(0, trail) for trail in self._prefixes.pending]
         for group in self._groups:
             rank = group.rank
@@ -149,11 +172,15 @@ class Prefill:
         return [
             reading
             for reading in self._fresh
-            if not any(
+            if not self._is_coming(reading)
+            and not any(
                 rank <= reading.rank and self._prefixes.is_help(trail, reading.prefix, reading.tokens)
                 for rank, trail in trails
             )
         ]
+
+    def _is_coming(self, reading: Reading) -> bool:
+        return self._prefixes.is_coming(reading.prefix, reading.tokens, rank=reading.rank)
 
     def _begin(self, free: list[Reading], lead: Reading, budget: int) -> Group:
         mates = self._mates(free, lead)

@@ -12,8 +12,10 @@ block is never reused: a short pass costs the same with and without it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -21,11 +23,20 @@ import mlx.core as mx
 from mlxbridge.host.engine.cache_parts import CacheParts, Content, num_bytes
 from mlxbridge.host.engine.cache_plan import CachePlan
 from mlxbridge.host.engine.caches import can_be_batched, can_be_padded, is_growing, kv_bytes, leaves
+from mlxbridge.host.engine.fetch import Fetch
+from mlxbridge.host.engine.fingerprint import fingerprint
+from mlxbridge.host.engine.loader import LoadedModel
+from mlxbridge.host.engine.part_folder import PartFolder
+from mlxbridge.host.engine.part_forms import PartForms
+from mlxbridge.host.engine.prefix_disk import MAX_ARRIVING_BYTES, NO_DISK, PrefixDisk
 from mlxbridge.host.engine.prefix_tree import TOKEN_BYTES, Node, Part, PrefixTree, pack
 from mlxbridge.host.engine.row_caches import RowCaches
 from mlxbridge.host.engine.rows import Job
 
+log = logging.getLogger(__name__)
+
 BLOCK_TOKENS = 64
+_NO_DISK = "prefixes are not kept on disk: %s"
 # What leaves the batch is copied within a step that running answers wait for: a few milliseconds on a laptop.
 MAX_LEAVING_BYTES = 256 << 20
 
@@ -96,11 +107,39 @@ class PrefixCache:
         caches = plan.make()
         self.can_cut = can_be_padded(caches)
         self.pending: list[Trail] = []
+        self._plan = plan
         self._parts = CacheParts(plan)
-        self._tree: PrefixTree[Content] = PrefixTree(budget_bytes if can_be_batched(caches) else 0)
+        self._tree: PrefixTree[Content] = PrefixTree(
+            budget_bytes if can_be_batched(caches) else 0, self._rescue
+        )
+        self._disk: PrefixDisk | None = None
         self._num_leaving_bytes = 0
         self._num_hits = 0
         self._num_reused = 0
+
+    def open_disk(self, loaded: LoadedModel, root: Path, limit_bytes: int) -> None:
+        """Keep what is stored on disk as well, and find what is there; if that cannot be, a line in the log says why.
+
+        Args:
+            loaded: whose prompts these are; nothing is found that was made with another.
+            root: the folder, which any number of models and processes may share.
+            limit_bytes: what all of that may take.
+        """
+        if not self.is_on:
+            log.warning(_NO_DISK, "the model has none in memory either")
+            return
+        forms = PartForms(self._plan, self._parts)
+        kinds = (BLOCK_TOKENS,) if self.can_cut else (BLOCK_TOKENS, 0)
+        least = sum(forms.of(num_tokens, BLOCK_TOKENS).num_bytes for num_tokens in kinds)
+        if least > limit_bytes:
+            log.warning(_NO_DISK, f"{limit_bytes} bytes may be, but {BLOCK_TOKENS} tokens take {least}")
+            return
+        try:
+            folder = PartFolder(root, fingerprint(loaded, self._plan, forms), limit_bytes)
+        except OSError as error:
+            log.warning(_NO_DISK, error)
+        else:
+            self._disk = PrefixDisk(folder, forms, can_cut=self.can_cut)
 
     @property
     def is_on(self) -> bool:
@@ -108,17 +147,30 @@ class PrefixCache:
         return self._tree.budget_bytes > 0
 
     @property
+    def has_disk(self) -> bool:
+        """Whether ``fetch`` may find something."""
+        return self._disk is not None
+
+    @property
+    def has_work(self) -> bool:
+        """Whether ``commit`` has to come, for what is on its way to the disk or from there."""
+        return self._disk is not None and self._disk.has_work
+
+    @property
     def version(self) -> int:
         """Changes whenever ``find`` may find something else."""
         return self._tree.version
 
     def stats(self) -> dict[str, int]:
-        """Bytes now and at most; prompts that began with cached tokens, and how many tokens these were."""
+        """Bytes now and at most; prompts that began with cached tokens, and how many tokens these were; the same of the
+        disk, see ``PrefixDisk.stats``.
+        """
         return {
             "prefix_cache_bytes": self._tree.num_bytes,
             "prefix_cache_budget": self._tree.budget_bytes,
             "prefix_hits_total": self._num_hits,
             "prefix_tokens_reused_total": self._num_reused,
+            **(NO_DISK if self._disk is None else self._disk.stats()),
         }
 
     def find(self, scope: str, tokens: bytes) -> Prefix:
@@ -127,6 +179,32 @@ class PrefixCache:
         usable = [node for node in nodes if node.depth >= BLOCK_TOKENS and (self.can_cut or node.is_end)]
         node = max(usable, key=lambda node: node.depth, default=self._tree.root(scope))
         return Prefix(node.depth, node, max((each.depth for each in nodes), default=0))
+
+    def fetch(self, prefix: Prefix, tokens: bytes, *, rank: int) -> Fetch | None:
+        """Fetch what the disk has of packed tokens beyond their prefix in memory; None if it has nothing more.
+
+        Those of a lower rank go first.
+        """
+        least = prefix.num_tokens + BLOCK_TOKENS
+        if self._disk is None or least * TOKEN_BYTES > len(tokens):
+            return None
+        root = self._tree.root(prefix.node.scope)
+        return self._disk.fetch(root, tokens, least=least, most_bytes=self._tree.budget_bytes, rank=rank)
+
+    def give_up(self, fetch: Fetch) -> None:
+        """Who asked for it does not wait any more."""
+        if self._disk is not None:
+            self._disk.give_up(fetch)
+
+    def is_coming(self, prefix: Prefix, tokens: bytes, *, rank: int) -> bool:
+        """Whether more of packed tokens than their prefix in memory is being fetched, for this rank or one before it."""
+        if self._disk is None:
+            return False
+        least, scope = prefix.num_tokens + BLOCK_TOKENS, prefix.node.scope
+        return any(
+            fetch.rank <= rank and fetch.is_help(scope, tokens, least, can_cut=self.can_cut)
+            for fetch in self._disk.fetches
+        )
 
     def build(self, prefixes: Sequence[Prefix]) -> list[Any]:
         """Plain caches with a row for each prefix; all are of one length."""
@@ -137,6 +215,8 @@ class PrefixCache:
         nodes = [prefix.node for prefix in prefixes]
         for node in nodes:
             self._tree.touch(node)
+            if self._disk is not None:
+                self._disk.use(node)
         runs = {node: [each.content or [] for each in node.path() if not each.is_end] for node in nodes}
         ends = [node.content for node in nodes if node.is_end and node.content is not None]
         return self._parts.build([runs[node] for node in nodes], ends, length)
@@ -222,7 +302,28 @@ class PrefixCache:
         self.cut(row, length, [Trail(tokens, tip, stops)])
 
     def commit(self) -> None:
-        """Store what has been cut, once it is computed."""
+        """Store what has been cut, once it is computed, and what has come from the disk."""
+        self._store_pending()
+        if self._disk is not None:
+            self._disk.settle(self._tree, max_bytes=MAX_ARRIVING_BYTES)
+
+    def wait(self, seconds: float) -> None:
+        """Until the disk has done something, but no longer."""
+        if self._disk is not None:
+            self._disk.wait(seconds)
+
+    def clear(self) -> None:
+        """Give all memory back."""
+        self.commit()
+        self._tree.clear()
+
+    def close(self, seconds: float) -> None:
+        """Let what is stored outlive the process, as far as that can be written in time."""
+        self.commit()
+        if self._disk is not None:
+            self._disk.close(self._tree, seconds)
+
+    def _store_pending(self) -> None:
         pending, self.pending = self.pending, []
         self._num_leaving_bytes = 0
         if not pending:
@@ -238,8 +339,9 @@ class PrefixCache:
         for trail in pending:
             assert trail.tip is not None
             trail.tip, trail.parts = self._tree.extend(trail.tip, trail.parts), []
+            if self._disk is not None and trail.tip is not None:
+                self._disk.offer(trail.tip)
 
-    def clear(self) -> None:
-        """Give all memory back."""
-        self.commit()
-        self._tree.clear()
+    def _rescue(self, node: Node[Content]) -> None:
+        if self._disk is not None:
+            self._disk.rescue(node)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -40,6 +40,7 @@ class Node(Generic[Content]):
         depth: tokens from the root to the end of its run.
         content: None at a root, and once the node has gone.
         is_stored: false at a root, and once the node has gone.
+        digest: its name outside of this tree, for who gives it one.
     """
 
     scope: str
@@ -49,6 +50,7 @@ class Node(Generic[Content]):
     content: Content | None = None
     num_bytes: int = 0
     is_stored: bool = False
+    digest: bytes = b""
     # By length of the run in tokens, then by run.
     children: dict[int, dict[bytes, Node[Content]]] = field(default_factory=dict)
 
@@ -79,8 +81,15 @@ class PrefixTree(Generic[Content]):
         version: changes whenever a node comes or goes.
     """
 
-    def __init__(self, budget_bytes: int) -> None:
+    def __init__(self, budget_bytes: int, leave: Callable[[Node[Content]], object] = lambda _: None) -> None:
+        """Start empty.
+
+        Args:
+            budget_bytes: that all parts may take.
+            leave: told of each node that is to go for want of room, before it does.
+        """
         self.budget_bytes = budget_bytes
+        self._leave = leave
         self.num_bytes = 0
         self.version = 0
         self._roots: dict[str, Node[Content]] = {}
@@ -131,7 +140,9 @@ class PrefixTree(Generic[Content]):
                 self.touch(child)
         self.touch(node)
         while self.num_bytes > self.budget_bytes:
-            self._remove(next(iter(self._order)))
+            oldest = next(iter(self._order))
+            self._leave(oldest)
+            self._remove(oldest)
         self._forget_root(node.scope)
         return node if node.is_stored or node.parent is None else None
 

@@ -9,6 +9,7 @@ from typing import Any
 import mlx.core as mx
 
 from mlxbridge.host.engine.caches import Source, leaves, nbytes, reserve, unreserve
+from mlxbridge.host.engine.fetch import Fetch
 from mlxbridge.host.engine.prefix_cache import Prefix, PrefixCache
 from mlxbridge.host.engine.row_caches import Ready
 from mlxbridge.host.engine.rows import Job
@@ -25,6 +26,8 @@ class Reading:
         prefix: what need not be read.
         rank: the highest class of those who have waited for it.
         number: of arrival.
+        has_asked: whether the disk has been asked for its beginning.
+        fetch: of its beginning from the disk.
     """
 
     token_ids: list[int]
@@ -34,6 +37,8 @@ class Reading:
     jobs: list[Job]
     rank: int = 0
     number: int = 0
+    has_asked: bool = False
+    fetch: Fetch | None = None
 
     @property
     def is_wanted(self) -> bool:

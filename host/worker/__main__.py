@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import gc
+import logging
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ from typing import Any
 
 from mlxbridge.host.engine.environment import prepare_environment
 from mlxbridge.host.engine.interface import Engine, EngineLimits
+from mlxbridge.host.logs import start_logging
 from mlxbridge.host.worker.loop import Tell, WorkerLoop
 
 _PR_SET_PDEATHSIG = 1
@@ -35,6 +37,7 @@ def load_engine(params: Mapping[str, Any], tell: Tell) -> Engine:
     loaded, *drafts = [load(source.folder, name=source.name) for source in sources if source.folder]
     engine = BatchEngine(loaded, EngineLimits(**params["limits"]), draft=drafts[0] if drafts else None)
     warm_up(engine, loaded)
+    engine.open_disk()
     gc.collect()
     gc.freeze()  # what loading has left stays, and need not be looked through amid answers
     return engine
@@ -56,7 +59,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--fd", type=int, required=True)
     parser.add_argument("--front", type=int, required=True, help="the front's process id")
+    parser.add_argument("--log-level", type=int, default=logging.WARNING, help="logging's number of it")
     arguments = parser.parse_args()
+    start_logging(arguments.log_level, libraries=logging.WARNING)
     die_with(arguments.front)
     # Ctrl-C and service managers reach the whole group; when to stop is the front's decision, told by closing the socket.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

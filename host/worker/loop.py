@@ -60,6 +60,8 @@ class WorkerLoop:
         """Until the front closes the connection, or asks for a model that cannot be loaded."""
         while self.run_once():
             pass
+        if self._engine is not None:
+            self._engine.close()
 
     def run_once(self) -> bool:
         """One turn; False once there is nothing left to do."""

@@ -1,12 +1,21 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mlxbridge.errors import UsageError
-from mlxbridge.host.config import make_config, make_limits, pair_drafts, parse_size, read_tokens
+from mlxbridge.host.config import (
+    default_prefix_folder,
+    make_config,
+    make_limits,
+    pair_drafts,
+    parse_size,
+    read_tokens,
+)
+from mlxbridge.host.engine.interface import EngineLimits
 
 
 def make(tmp_path: Path, *listens: str, tokens: str | None = None) -> None:
@@ -128,3 +137,63 @@ def test_limits_leave_open_what_is_not_given_and_keep_what_is() -> None:
     assert (limits.kv_window, limits.kv_sinks) == (4096, 8)
     with pytest.raises(UsageError, match="--kv-memory: 0 leaves no room"):
         make_limits(max_batch=7, max_waiting=9, kv_memory="0", prefix_cache=None)
+
+
+def disk_limits(**options: Any) -> EngineLimits:
+    return make_limits(max_batch=1, max_waiting=1, kv_memory=None, **{"prefix_cache": None, **options})
+
+
+def test_prefixes_are_on_disk_only_if_asked_for_and_by_default_in_the_user_s_cache(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    limits = disk_limits()
+    assert (limits.prefix_disk_bytes, limits.prefix_disk_folder) == (0, None)
+    limits = disk_limits(prefix_disk="20GB")
+    assert (limits.prefix_disk_bytes, limits.prefix_disk_folder) == (20 << 30, str(default_prefix_folder()))
+    for platform, folder in (("linux", "caches"), ("darwin", "Library/Caches")):
+        monkeypatch.setattr(sys, "platform", platform)
+        assert default_prefix_folder() == tmp_path / folder / "mlxbridge" / "prefixes"
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert default_prefix_folder() == tmp_path / ".cache" / "mlxbridge" / "prefixes"
+
+
+def test_folder_of_prefixes_may_be_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    tmp_path.chmod(0o700)
+    for folder in (tmp_path, tmp_path / "new" / "one", Path("relative")):
+        limits = disk_limits(prefix_disk="1GB", prefix_disk_folder=folder)
+        assert limits.prefix_disk_folder == str(tmp_path / folder)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"prefix_disk": "20"}, "--prefix-disk: '20' has no unit"),
+        ({"prefix_disk": "1GB", "prefix_cache": "0"}, "--prefix-disk: .* --prefix-cache is 0"),
+        (
+            {"prefix_disk_folder": Path("x")},
+            "--prefix-disk-folder: nothing is kept there without --prefix-disk",
+        ),
+        ({"prefix_disk": "0", "prefix_disk_folder": Path("x")}, "--prefix-disk-folder: nothing"),
+        ({"prefix_disk": "1GB", "prefix_disk_folder": Path("/")}, "--prefix-disk-folder: /: "),
+        (
+            {"prefix_disk": "1GB", "prefix_disk_folder": Path(__file__)},
+            "--prefix-disk-folder: .*it is no folder",
+        ),
+    ],
+)
+def test_disk_that_cannot_be_had_is_refused_by_the_option_s_name(
+    options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=f"^{message}"):
+        disk_limits(**options)
+
+
+def test_folder_that_others_may_enter_is_refused_before_anything_is_in_it(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    with pytest.raises(UsageError, match="chmod 700"):
+        disk_limits(prefix_disk="1GB", prefix_disk_folder=tmp_path)

@@ -73,7 +73,7 @@ def test_only_what_grows_is_quantized(loaded: LoadedModel) -> None:
     ],
 )
 def test_what_a_model_cannot_have_is_refused_by_name(
-    loaded: LoadedModel, name: str, changes: dict[str, Any], limits: dict[str, int], reason: str
+    loaded: LoadedModel, name: str, changes: dict[str, Any], limits: dict[str, Any], reason: str
 ) -> None:
     option = "--kv-bits" if "kv_bits" in limits else "--kv-window"
     with pytest.raises(ModelLoadFailed, match=f"^{option}: {name} cannot have .*: .*{reason}"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import mlx.core as mx
 import pytest
@@ -49,7 +50,7 @@ def test_a_short_context_is_enough(
 
 @pytest.mark.parametrize("limits", [{"max_batch": 1}, {"kv_bytes": 256 * 512}])
 def test_an_engine_that_lets_nobody_wait_is_warmed_too(
-    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch, limits: dict[str, int]
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch, limits: dict[str, Any]
 ) -> None:
     monkeypatch.setattr(warmup, "is_gpu", lambda: True)
     engine = BatchEngine(loaded, EngineLimits(max_waiting=0, **limits))
