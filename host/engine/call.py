@@ -77,6 +77,8 @@ class Call:
             The call's last row if it has ``usage``, or an ``error``: the answer is constrained, and cannot go on.
         """
         self._num_drafted += num_drafted
+        if len(tokens) == 1:
+            return self._feed(tokens[0], None if likelihoods is None else likelihoods[0])
         row: Row | None = None
         for number, token in enumerate(tokens):
             self._num_accepted += number < len(tokens) - 1

@@ -116,9 +116,15 @@ class KVRows(KVCache):  # type: ignore[misc]
         """Append one step's keys and values; return all."""
         num_tokens = keys.shape[2]
         start, self._end = self._end, self._end + num_tokens
-        length = view_length(self._end, num_tokens)
-        self.keys = self._write(self.keys, keys, start, length)
-        self.values = self._write(self.values, values, start, length)
+        length = self._end if num_tokens == 1 else view_length(self._end, num_tokens)
+        if self.layout.is_aligned:  # what ``_write`` does, but this is called for every layer of every step
+            self.keys = self._reserve(self.keys, keys, start, length)
+            self.values = self._reserve(self.values, values, start, length)
+            self.keys[..., start : self._end, :] = keys
+            self.values[..., start : self._end, :] = values
+        else:
+            self.keys = self._write(self.keys, keys, start, length)
+            self.values = self._write(self.values, values, start, length)
         self.latest = self.keys[..., :length, :], self.values[..., :length, :]
         return self.latest
 
@@ -129,7 +135,8 @@ class KVRows(KVCache):  # type: ignore[misc]
 
     def make_mask(self, num_tokens: int, return_array: bool = False, window_size: int | None = None) -> Any:
         """As mlx_lm's, and None whenever one row alone would have none."""
-        if self.layout.is_even and view_length(self._end + num_tokens, num_tokens) == self._end + num_tokens:
+        end = self._end + num_tokens
+        if self.layout.is_even and (num_tokens == 1 or view_length(end, num_tokens) == end):
             return super().make_mask(num_tokens, return_array=return_array, window_size=window_size)
         return self.layout.mask(self._end, num_tokens, window_size)
 
