@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlxbridge.host.engine.prefix_tree import Node, Part, PrefixTree, pack
@@ -156,6 +156,7 @@ def path_of(node: Node[str]) -> Path:
     return tuple(tuple(run[::4]) for run in (each.run for each in node.path()))
 
 
+@settings(deadline=None)
 @given(st.integers(0, 12), actions)
 def test_same_as_a_naive_tree(budget: int, script: list[tuple[str, tuple[int, ...], Runs | None]]) -> None:
     tree: PrefixTree[str] = PrefixTree(budget)

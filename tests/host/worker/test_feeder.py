@@ -310,8 +310,8 @@ def test_more_prompts_are_begun_at_once_while_nobody_else_waits(
     generate_many(ready, PROMPTS[:20])
     ready.turn()
     assert len(begun) == 20
-    generate_many(ready, ["x" * 50_000] * 20)
-    monkeypatch.setattr(feeder_module, "BYTES_A_TURN", 90_000)
+    generate_many(ready, ["x" * 5_000] * 20)
+    monkeypatch.setattr(feeder_module, "BYTES_A_TURN", 9_000)
     ready.turn()
     assert len(begun) == 22
 
