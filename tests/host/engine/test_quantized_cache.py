@@ -83,6 +83,24 @@ def test_together_and_alone_equal_mlx_lms_quantized_cache(one_of_a_kind: LoadedM
     assert len({token for drawn in answers.tokens.values() for token in drawn}) > 12
 
 
+@pytest.mark.parametrize("bits", [8, 4])
+def test_whole_keys_and_values_are_as_good_where_no_others_can_be_multiplied(
+    one_of_a_kind: LoadedModel, bits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlxbridge.host.engine.quantized_rows.multiplies_quantized", lambda: False)
+    monkeypatch.setattr(mx, "quantized_matmul", lambda *_, **__: pytest.fail("no such kernel"))
+    engine = BatchEngine(one_of_a_kind, EngineLimits(kv_bits=bits, prefix_cache_bytes=0))
+    assert engine.describe()["batched"] is True
+    answers, asked = Answers(engine), [tokens(1, length) for length in (1, 7, 30, 31, 2)]
+    for call, prompt in enumerate(asked):
+        answers.submit(call, prompt=prompt, max_tokens=25)
+        answers.step(2)
+    answers.finish()
+    monkeypatch.undo()
+    for call, prompt in enumerate(asked):
+        assert answers.tokens[call] == expected(one_of_a_kind.model, bits, prompt, 25)
+
+
 @pytest.mark.parametrize(("seed", "chunk", "max_batch"), [(2, 512, 64), (3, 5, 6), (4, 11, 3)])
 def test_coming_and_going_equals_mlx_lms(
     one_of_a_kind: LoadedModel, seed: int, chunk: int, max_batch: int
