@@ -160,7 +160,7 @@ def _figure(results: Mapping[str, Any], title: str) -> Figure:
         0.015,
         f"{results['device']}, MLX {results['versions'].get('mlx', '?')}, mlx-lm "
         f"{results['versions'].get('mlx-lm', '?')}, {results['date'][:10]}; medians of {results['num_rounds']} rounds\n"
-        f"{results['command']}",
+        f"{results['command'].partition(' --output ')[0]}",
         fontsize=8,
         color="#444444",
         wrap=True,
