@@ -48,12 +48,19 @@ class Pass:
         jobs: by place, at that time.
         drafts: what the pass was over; None if it was over one token a row.
         is_ahead: it was queued before the host knew the token before.
+        came_from: by place now, which place its row had then; None if no row has moved.
     """
 
     drawn: Drawn
     jobs: list[Job | None]
     drafts: Drafts | None = None
     is_ahead: bool = True
+    came_from: list[int] | None = None
+
+    def take(self, places: list[int]) -> None:
+        """The lane keeps the rows of these places alone, in this order."""
+        came_from = self.came_from
+        self.came_from = places if came_from is None else [came_from[place] for place in places]
 
     @property
     def way(self) -> Way:
@@ -286,7 +293,7 @@ class Lane:
         tokens, likelihoods = unread.drawn.read()
         drawn: list[Draw]
         if drafts is not None:
-            drawn = self._judge(drafts, jobs, tokens, likelihoods)
+            drawn = self._judge(drafts, unread, tokens, likelihoods)
         else:
             drawn = [
                 (job, [token], [likelihoods[place]] if place in likelihoods else None, 0)
@@ -344,14 +351,14 @@ class Lane:
         return turns
 
     def _judge(
-        self, drafts: Drafts, jobs: list[Job | None], tokens: list[int], likelihoods: dict[int, Likelihoods]
+        self, drafts: Drafts, unread: Pass, tokens: list[int], likelihoods: dict[int, Likelihoods]
     ) -> list[Draw]:
         """Keep of each row what was drawn up to the first token that is not the drafted one, that among them."""
         width = drafts.way.width
         drawn: list[Draw] = []
         lasts: list[int] = []
         num_dropped: list[int] = []
-        for place, (job, drafted) in enumerate(zip(jobs, drafts.read(), strict=True)):
+        for place, (job, drafted) in enumerate(zip(unread.jobs, drafts.read(), strict=True)):
             first = place * width
             num_right = _num_equal(drafted, tokens[first : first + width])
             own = range(first, first + num_right + 1)
@@ -362,8 +369,9 @@ class Lane:
                 if not job.ended:
                     known = [likelihoods[number] for number in own] if first in likelihoods else None
                     drawn.append((job, [tokens[number] for number in own], known, len(drafted)))
-        self._caches.retract(num_dropped)
-        self._tokens = mx.array(lasts, dtype=mx.uint32)
+        came_from = range(len(lasts)) if unread.came_from is None else unread.came_from
+        self._caches.retract([num_dropped[place] for place in came_from])
+        self._tokens = mx.array([lasts[place] for place in came_from], dtype=mx.uint32)
         return drawn
 
     def _take(self, places: list[int]) -> None:
@@ -371,6 +379,8 @@ class Lane:
         self._jobs = [self._jobs[place] for place in places]
         self._tokens = self._tokens[mx.array(places)]
         self._chooser = None
+        if self._unread is not None:
+            self._unread.take(places)
 
 
 def _num_equal(drafted: list[int], drawn: list[int]) -> int:

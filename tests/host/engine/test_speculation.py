@@ -366,6 +366,24 @@ def test_cancelled_rows_leave_a_beginning_and_the_others_go_on(endless: LoadedMo
 
 
 @pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("num_rows", [2, 3])
+def test_rows_that_outgrow_the_memory_amid_a_pass_over_drafts_go_on_unchanged(
+    endless: LoadedModel, num_rows: int
+) -> None:
+    """Those that stay move together before the pass over all of them has been read."""
+    asked = [
+        {"prompt": [number, *REPETITIVE[:20]], "max_tokens": 290, "speculation": "draft"}
+        for number in range(3, 3 + num_rows)
+    ]
+    alone = BatchEngine(endless, draft=endless)
+    limits = EngineLimits(kv_bytes=(2 * num_rows - 1) * alone._footprint.row_bytes(1), expected_tokens=16)
+    found = run(BatchEngine(endless, limits, draft=endless), asked)
+    assert_same(found, run(alone, without(asked)))
+    assert found.engine.stats()["preemptions_total"] > 0
+    assert not found.engine._suspicion._is_open, "a pass has failed"
+
+
+@pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("method", ["ngram", "draft"])
 def test_what_was_drafted_right_is_cached_for_later_prompts(endless: LoadedModel, method: str) -> None:
     engine = BatchEngine(endless, draft=endless)
