@@ -30,6 +30,11 @@ class Drawn:
     told: mx.array
     logprobs: Logprobs | None
 
+    @property
+    def is_apart(self) -> bool:
+        """Whether it may be read in one thread while the tokens are used in another: MLX crashes if two hold one array."""
+        return self.told is not self.tokens
+
     def start(self) -> None:
         """Let the device begin, without waiting."""
         mx.async_eval(self.told)  # type: ignore[no-untyped-call]
@@ -93,6 +98,5 @@ class Chooser:
         if self._logprobs is not None:
             told = self._logprobs.pack(logits, tokens)
         elif self.masks is not None:
-            # Read while the next pass, which has the tokens, is launched: no array may be in two threads' hands.
-            told = tokens.astype(mx.int32)
+            told = tokens.astype(mx.int32)  # to be apart
         return Drawn(tokens, told, self._logprobs)

@@ -154,6 +154,7 @@ class Lane:
             return []
         self._unread = None
         drawn = self._read(unread)
+        self._learn(unread, drawn)
         self._fresh = {job: tokens for job, tokens, _, _ in drawn}
         return drawn
 
@@ -234,9 +235,12 @@ class Lane:
         """Wait for the tokens that the step before started; one copy for all rows."""
         looking, self._looking = self._looking, None
         drawn = self._look() if looking is None else looking.result()
+        read, self._read_next = self._read_next, None
         logits, self._logits = self._logits, None
         if logits is not None and self._choosing is not None:
             self._choose(self._choosing, logits)
+        if read is not None:
+            self._learn(read, drawn)
         return drawn
 
     def take_out(self) -> tuple[Draw, Source]:
@@ -256,19 +260,20 @@ class Lane:
 
     def _look_beside_forward(self, masks: Masks) -> mx.array:
         # Most of a pass's launch leaves the interpreter's lock to others, and takes the host longer than the masks.
-        self._looking = masks.thread.submit(self._look)
+        if self._read_next is None or self._read_next.drawn.is_apart:
+            self._looking = masks.thread.submit(self._look)
         try:
             logits = self._forward()
             mx.async_eval(logits)  # type: ignore[no-untyped-call]
         except BaseException:
-            wait([self._looking])  # nobody may follow these answers at the same time
+            if self._looking is not None:
+                wait([self._looking])  # nobody may follow these answers at the same time
             raise
         return logits
 
     def _look(self) -> list[Draw]:
-        """Read, and see what constrained rows may draw next."""
-        read, self._read_next = self._read_next, None
-        drawn = [] if read is None else self._read(read)
+        """Read, and see what constrained rows may draw next; of what lanes share, nothing is touched."""
+        drawn = [] if self._read_next is None else self._read(self._read_next)
         if self._choosing is not None and self._choosing.masks is not None:
             self._choosing.masks.compute()
         return drawn
@@ -304,12 +309,16 @@ class Lane:
             for job, own, _, _ in drawn:
                 if job.constraint is not None:
                     job.constraint.take(own[0])  # nothing is drafted for it, so there is one
-        if self._drafting is not None:
-            self._drafting.lap(len(jobs), unread.way, perf_counter(), is_quiet=self._is_quiet)
-            self._drafting.hear(
-                {job: (own, num_drafted) for job, own, _, num_drafted in drawn}, is_plain=drafts is None
-            )
         return drawn
+
+    def _learn(self, read: Pass, drawn: list[Draw]) -> None:
+        """Tell who drafts what was read."""
+        if self._drafting is None or not drawn and read.drafts is None:
+            return
+        self._drafting.lap(len(read.jobs), read.way, perf_counter(), is_quiet=self._is_quiet)
+        self._drafting.hear(
+            {job: (own, num_drafted) for job, own, _, num_drafted in drawn}, is_plain=read.drafts is None
+        )
 
     def _draft(self, fresh: _Fresh) -> Drafts | None:
         assert self._drafting is not None

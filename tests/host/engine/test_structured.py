@@ -10,6 +10,7 @@ from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from random import Random
+from threading import current_thread, main_thread
 from typing import Any
 
 import mlx.core as mx
@@ -17,7 +18,9 @@ import pytest
 
 from mlxbridge.errors import InternalError, InvalidArgument, Unsupported
 from mlxbridge.host.engine.batch import BatchEngine
+from mlxbridge.host.engine.chooser import Drawn
 from mlxbridge.host.engine.detokenize import Vocabulary
+from mlxbridge.host.engine.drafting import Drafting
 from mlxbridge.host.engine.grammar.masks import Masks
 from mlxbridge.host.engine.grammar.response_format import Source, read_response_format
 from mlxbridge.host.engine.lanes import Lanes
@@ -411,6 +414,36 @@ def test_lane_without_constraints_keeps_its_order(
     assert lane._unread is not None and lane._logits is None
     answers.finish()
     assert isinstance(answers.engine._lanes, Lanes)
+
+
+def test_what_is_looked_at_beside_a_forward_pass_is_nobody_elses(
+    make_engine: MakeEngine, endless: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No array that the pass takes, also where a lane gets its first constrained row, and nothing that lanes share."""
+    beside: list[str] = []
+
+    def watch(owner: type, method: str) -> None:
+        real = getattr(owner, method)
+
+        def watched(self: Any, *arguments: Any, **options: Any) -> Any:
+            if current_thread() is not main_thread():
+                is_taken = isinstance(self, Drawn) and self.told is self.tokens
+                beside.append("what the pass takes" if is_taken else method)
+            return real(self, *arguments, **options)
+
+        monkeypatch.setattr(owner, method, watched)
+
+    watch(Drawn, "read")
+    for method in ("hear", "lap", "remove"):
+        watch(Drafting, method)
+    answers = Answers(make_engine(endless))
+    for call in range(2):  # the second time the grammar is known, and the row joins at once
+        answers.submit(2 * call, prompt="a", max_tokens=200, speculation="ngram")
+        answers.step(5)
+        answers.submit(2 * call + 1, prompt="b", max_tokens=20, response_format=regex("[xyz]+"))
+        answers.finish()
+    assert all(row.error is None for row in answers.last.values())
+    assert set(beside) == {"read"}
 
 
 def test_model_that_fails_beside_constrained_rows(
