@@ -126,7 +126,7 @@ class Grammar:
             reasoning: what comes, or may come, before that which is kept to it.
         """
         return Constraint(
-            self._matcher.deep_copy(),
+            self._matcher,
             num_words=self._num_words,
             end_ids=end_ids,
             are_ends_text=any(self._spelling[token] for token in end_ids),

@@ -38,7 +38,7 @@ class Constraint:
         """Begin with an empty answer; see ``compiler.Grammar.constrain``.
 
         Args:
-            matcher: as at the beginning, and nobody else's.
+            matcher: as at the beginning; it is copied, and nobody may change it.
             num_words: of 32 tokens each, that the vocabulary has.
             end_ids: tokens that end the answer.
             are_ends_text: whether the matcher may take one of them for text.
@@ -48,7 +48,7 @@ class Constraint:
             param: for errors.
         """
         self.param = param
-        self.matcher = matcher
+        self.matcher = matcher.deep_copy()
         self.num_words = num_words
         self.has_ended = False
         self.error: str | None = None
@@ -57,6 +57,7 @@ class Constraint:
         self._are_ends_text = are_ends_text
         self._min_tokens = min_tokens
         self._num_taken = 0
+        self._first_matcher = matcher
         self._prelude = prelude
         self._forbidden = forbidden
         self._tail = b""
@@ -74,7 +75,7 @@ class Constraint:
     def begin(self, answer: Sequence[int]) -> None:
         """Have taken just these tokens, whichever it took before."""
         if self._num_taken != len(answer):
-            self.matcher.reset()
+            self.matcher = self._first_matcher.deep_copy()  # ``reset`` would leave an error where it is
             if self._prelude is not None:
                 self._prelude.begin()
             self._num_taken = 0

@@ -145,3 +145,17 @@ def test_mask_of_a_large_vocabulary_is_of_whole_words() -> None:
     words = constraint.look()
     assert words.shape == (4,) and words.dtype == np.uint32
     assert [token for token in range(128) if int(words[token // 32]) >> token % 32 & 1] == [*range(1, 97)]
+
+
+def test_answer_goes_on_from_before_its_dead_end() -> None:
+    constraint = constrain(Compiler([b"a", b"b", b""]), "[ab]{2}c", end_ids=(2,))
+    for token in (0, 1):
+        allowed(constraint)
+        constraint.take(token)
+    allowed(constraint)
+    assert constraint.error is not None
+    constraint.begin([0])
+    assert allowed(constraint) == {0, 1} and constraint.error is None
+    constraint.take(0)
+    allowed(constraint)
+    assert constraint.error is not None
