@@ -9,7 +9,8 @@ from types import TracebackType
 from mlxbridge.errors import BridgeError, Cancelled, DeadlineExceeded, UsageError
 from mlxbridge.guest.async_link import AsyncLink
 from mlxbridge.guest.async_streams import Waiter, expire
-from mlxbridge.guest.many import Many
+from mlxbridge.guest.call import Call
+from mlxbridge.guest.many import Many, Portion
 from mlxbridge.guest.requests import deadline_ms
 from mlxbridge.types import Outcome
 
@@ -68,21 +69,29 @@ class AsyncOutcomes(AsyncIterator[Outcome]):
     async def open_calls(self) -> None:
         """Send as many prompts as should be unanswered at a time."""
         while (portion := self._many.next_portion(self._link.max_head_bytes)) is not None:
-            left = None if self._deadline is None else max(0.001, self._deadline - self._link.loop.time())
             try:
-                async with asyncio.timeout(left):
-                    (call,) = await self._link.open(
-                        "generate_many", [portion.params], portion.windows, deadline_ms(left)
-                    )
-            except TimeoutError as error:
-                if isinstance(error, BridgeError):
-                    raise
-                raise DeadlineExceeded(
-                    f"generate_many: no call could be opened within {self._timeout:g} s"
-                ) from None
+                call = await self._open(portion)
+            except BridgeError as error:
+                self._many.stop(portion, error)
+                return
             call.timeout_s = self._timeout
             call.news = self._waiter.wake
             self._many.begin(portion, call)
+
+    async def _open(self, portion: Portion) -> Call:
+        left = None if self._deadline is None else max(0.001, self._deadline - self._link.loop.time())
+        try:
+            async with asyncio.timeout(left):
+                (call,) = await self._link.open(
+                    "generate_many", [portion.params], portion.windows, deadline_ms(left)
+                )
+        except TimeoutError as error:
+            if isinstance(error, BridgeError):
+                raise
+            raise DeadlineExceeded(
+                f"generate_many: no call could be opened within {self._timeout:g} s"
+            ) from None
+        return call
 
     @property
     def num_done(self) -> int:

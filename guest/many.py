@@ -75,6 +75,7 @@ class Many:
         self._is_exhausted = False
         self._refused: deque[Outcome] = deque()
         self._portions: list[Portion] = []
+        self._failure: BridgeError | None = None  # of a portion that could not be sent
         # Bytes of those that are unanswered, by index.
         self._unanswered: dict[int, int] = {}
         self._num_bytes = 0
@@ -95,7 +96,8 @@ class Many:
         Args:
             max_head_bytes: what the host takes.
         """
-        if len(self._unanswered) >= MAX_PORTION_PROMPTS or self._num_bytes >= MAX_UNANSWERED_BYTES:
+        is_enough = len(self._unanswered) >= MAX_PORTION_PROMPTS or self._num_bytes >= MAX_UNANSWERED_BYTES
+        if is_enough or self._failure is not None:
             return None
         room = max_head_bytes - self._common_bytes - _HEAD_BYTES
         first, requests = self._next_index, self._read_requests(room)
@@ -112,11 +114,23 @@ class Many:
         """A call was opened for a portion."""
         portion.call, portion.params = call, {}
 
+    def stop(self, portion: Portion, error: BridgeError) -> None:
+        """No call could be opened for a portion: nothing more is sent, and the error comes behind what was sent before.
+
+        Raises:
+            BridgeError: it, at once, since nothing is to come before it.
+        """
+        self._portions.remove(portion)
+        self._failure = error
+        if not self._portions and not self._refused:
+            raise error
+
     def take(self) -> Outcome | None:
         """The next outcome that has come, None if none has.
 
         Raises:
-            RemoteError, ConnectionLost: what ended a call early, once all that came before it is taken.
+            RemoteError, ConnectionLost: what ended a call early, or kept one from being opened, once all that came before it
+                is taken.
             RemoteProtocolError: the host sent what is no outcome, or not all of them.
         """
         if self._refused:
@@ -130,6 +144,8 @@ class Many:
             if portion.call is not None and portion.call.ended and not portion.call.items:
                 self._portions.remove(portion)
                 self._check_end(portion, portion.call)
+        if self._failure is not None and not self._portions:
+            raise self._failure
         return None
 
     def explain(self, error: BridgeError) -> None:

@@ -67,9 +67,13 @@ class Outcomes(Iterator[Outcome]):
     def _open_calls(self) -> None:
         while (portion := self._many.next_portion(self._link.max_head_bytes)) is not None:
             left = None if self._deadline is None else max(0.001, self._deadline - monotonic())
-            (call,) = self._link.open(
-                "generate_many", [portion.params], portion.windows, deadline_ms(left), self._deadline
-            )
+            try:
+                (call,) = self._link.open(
+                    "generate_many", [portion.params], portion.windows, deadline_ms(left), self._deadline
+                )
+            except BridgeError as error:
+                self._many.stop(portion, error)
+                return
             call.timeout_s = self._timeout
             self._many.begin(portion, call)
 

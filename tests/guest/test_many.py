@@ -79,6 +79,8 @@ class Answers:
         if prompt == "close":
             connection.close()
             return False
+        if prompt == "away":
+            connection.go_away("restarting", 30_000)
         if prompt == "end":
             connection.finish(event.call, {})
             return False
@@ -379,6 +381,19 @@ def test_error_that_ends_all_comes_after_what_came_before_and_says_what_is_missi
     assert 300 in missing
     if prompt == "lost":  # what a host had not yet sent when the link broke is lost with it
         assert set(range(301, 512)) <= taken
+
+
+def test_what_was_sent_is_answered_though_nothing_more_can_be_sent(ask: Many) -> None:
+    prompts = ["fine"] * 1000
+    prompts[MAX_PORTION_PROMPTS - 1] = "away"  # this host begins with the last one
+    taken = set()
+    with pytest.raises(ConnectionLost, match="going away") as caught:
+        for outcome in ask(prompts):
+            taken.add(outcome.index)
+    assert taken == set(range(MAX_PORTION_PROMPTS))
+    details = caught.value.details
+    missing = {*details["unanswered"], *range(details["next_index"], 1000)}
+    assert missing == set(range(1000)) - taken
 
 
 def test_error_of_the_input_cancels_and_is_raised(ask: Many, answers: Answers) -> None:
