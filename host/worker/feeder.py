@@ -8,7 +8,7 @@ the places that come free, too few to be in anybody's way. Guests take turns; a 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from itertools import count
 from typing import Any
 
@@ -92,12 +92,13 @@ class Feeder:
         """
         is_alone = self._connection.num_calls == len(self)
         num_bytes = 0
+        refused: set[tuple[str, Priority]] = set()
         for _ in range(MAX_AHEAD if is_alone else CALLS_A_TURN - num_calls):
-            if num_bytes >= BYTES_A_TURN or (bundle := self._next()) is None:
+            if num_bytes >= BYTES_A_TURN or (bundle := self._next(refused)) is None:
                 return
             num_bytes += bundle.next_bytes
             if not self._begin(bundle):
-                return
+                refused.add((bundle.origin.guest, bundle.priority))
 
     def take(self, rows: Iterable[Row]) -> list[Row]:
         """Gather what came of its prompts; the rows of other calls."""
@@ -119,17 +120,22 @@ class Feeder:
 
     # -- beginning ---------------------------------------------------------------------------------------------
 
-    def _next(self) -> Bundle | None:
-        """The first bundle, of the first guest that has one, whose next prompt may be begun."""
-        for bundles in self._guests.values():
+    def _next(self, refused: Collection[tuple[str, Priority]] = ()) -> Bundle | None:
+        """The first bundle, of the first guest that has one, whose next prompt may be begun.
+
+        Args:
+            refused: guests, and of what priority the engine takes none of theirs now.
+        """
+        for guest, bundles in self._guests.items():
             for bundle in bundles:
                 has_credit = bundle.num_begun < self._connection.items_granted(bundle.call)
-                if has_credit and self._num_ahead[bundle.priority] < MAX_AHEAD:
+                has_room = self._num_ahead[bundle.priority] < MAX_AHEAD
+                if has_credit and has_room and (guest, bundle.priority) not in refused:
                     return bundle
         return None
 
     def _begin(self, bundle: Bundle) -> bool:
-        """Hand a bundle's next prompt to the engine, or refuse it; False if the engine takes none now."""
+        """Hand a bundle's next prompt to the engine, or refuse it; False if the engine takes none of its guest's now."""
         number = next(self._numbers)
         try:
             self._engine.submit(number, bundle.parse_next(), bundle.origin)

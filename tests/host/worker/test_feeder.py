@@ -10,7 +10,7 @@ import pytest
 
 from mlxbridge.errors import DeadlineExceeded, InvalidArgument, LimitExceeded, Overloaded
 from mlxbridge.host.engine.batch import BatchEngine
-from mlxbridge.host.engine.interface import GenerateRequest, Origin
+from mlxbridge.host.engine.interface import EngineLimits, GenerateRequest, Origin
 from mlxbridge.host.engine.loader import LoadedModel
 from mlxbridge.host.worker import bundle as bundle_module
 from mlxbridge.host.worker import feeder as feeder_module
@@ -370,6 +370,25 @@ def test_prompt_that_the_engine_has_no_room_for_waits(
     full = False
     assert finish(ready, job)["completed"] == 3
     finish(ready, running)
+
+
+def test_guest_whose_share_of_the_queue_is_full_keeps_nobody_elses_prompts_out(
+    ready: FrontEnd, loaded: LoadedModel
+) -> None:
+    engine = BatchEngine(loaded, EngineLimits(max_batch=2, max_waiting=4))
+    ready.loop._engine = engine
+    ready.loop._feeder = feeder_module.Feeder(engine, ready.loop._connection, model="tiny")
+    for _ in range(5):  # two run, three wait: of four that may, that is all a guest can have
+        generate(ready, max_tokens=200, ignore_eos=True)
+        ready.turn()
+    full = generate_many(ready, PROMPTS[:3])
+    ready.turn()
+    other = generate_many(ready, PROMPTS[:1], guest="other")
+    ready.turn()
+    counted = stats(ready)
+    assert (counted["waiting"], counted["waiting_low"], counted["requests_waiting"]) == (4, 1, 3)
+    assert finish(ready, other)["completed"] == 1
+    assert finish(ready, full)["completed"] == 3
 
 
 def test_too_much_that_waits_is_refused(ready: FrontEnd, monkeypatch: pytest.MonkeyPatch) -> None:
