@@ -47,7 +47,10 @@ def run(client: Client, file: TextIO, options: Options) -> bool:
 
 def print_line(value: dict[str, Any]) -> None:
     """One line of output."""
-    print(json.dumps(value, ensure_ascii=False, default=str), flush=True)
+    try:
+        print(json.dumps(value, ensure_ascii=False, default=str), flush=True)
+    except UnicodeEncodeError:  # such as half of a character, which JSON can escape
+        print(json.dumps(value, default=str), flush=True)
 
 
 def count_lines(file: TextIO) -> int | None:

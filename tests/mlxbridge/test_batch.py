@@ -100,16 +100,20 @@ def test_bad_lines_fail_by_themselves(host: HostProcess) -> None:
         b'{"custom_id": "empty"}',
         b"[" * 100_000,
         b'{"prompt": "The ", "max_tokens": 2}',
+        b'{"prompt": "The ", "\\ud800": 2}',
+        b'{"prompt": "The ", "max_tokens": 2, "custom_id": "\\ud800"}',
     ]
     status, told, stderr = run(host, "-", stdin=b"\n".join(lines))
     assert status == 1
-    assert [each["line"] for each in told] == list(range(1, 10))
+    assert [each["line"] for each in told] == list(range(1, 12))
     names = [each.get("error", {}).get("name") for each in told]
-    assert names == [None, *["UsageError"] * 4, "InvalidArgument", "UsageError", "UsageError", None]
+    refused = ["UsageError"]
+    assert names == [None, *refused * 4, "InvalidArgument", *refused * 2, None, *refused, None]
     assert told[5]["error"]["details"]["field"] == "top_p" and told[5]["custom_id"] == 5
     assert "did you mean 'max_tokens'" in told[4]["error"]["message"]
     assert told[6]["custom_id"] == "empty"
-    assert "9 done, 7 failed" in stderr
+    assert told[10]["custom_id"] == "\ud800" and told[10]["token_ids"]
+    assert "11 done, 8 failed" in stderr
 
 
 def test_wrong_option_is_an_error_of_the_command(host: HostProcess) -> None:
