@@ -95,11 +95,19 @@ class Many:
 
         Args:
             max_head_bytes: what the host takes.
+
+        Raises:
+            LimitExceeded: the options for all of them leave no room for any.
         """
         is_enough = len(self._unanswered) >= MAX_PORTION_PROMPTS or self._num_bytes >= MAX_UNANSWERED_BYTES
         if is_enough or self._failure is not None:
             return None
         room = max_head_bytes - self._common_bytes - _HEAD_BYTES
+        if room <= 0:
+            raise LimitExceeded(
+                f"the options for all prompts take {self._common_bytes} bytes, and the host accepts "
+                f"{max_head_bytes - _HEAD_BYTES} with a prompt"
+            )
         first, requests = self._next_index, self._read_requests(room)
         if not requests:
             return None

@@ -322,6 +322,12 @@ def test_wrong_option_is_refused_before_anything_is_sent(
     assert host.connections == []
 
 
+def test_options_that_leave_no_room_for_a_prompt_are_to_blame_for_it(ask: Many, answers: Answers) -> None:
+    with pytest.raises(LimitExceeded, match="options for all prompts take 50000"):
+        ask(["x", "y"], stop=["x" * 5_000_000])
+    assert answers.sizes == []
+
+
 def test_no_prompts_have_no_outcomes(ask: Many, answers: Answers) -> None:
     assert list(ask([])) == [] and list(ask(iter(()))) == []
     assert answers.sizes == []
