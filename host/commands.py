@@ -83,6 +83,17 @@ def cli() -> None:
     "has left, at most 2GB]",
 )
 @click.option(
+    "--prefix-disk",
+    metavar="SIZE",
+    help="Disk space for the same, of all models together, such as 20GB: it outlives the host. [default: none]",
+)
+@click.option(
+    "--prefix-disk-folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Where; nobody else may enter it. [default: mlxbridge/prefixes in your folder for caches]",
+)
+@click.option(
     "--kv-bits",
     type=click.Choice([str(bits) for bits in KV_BITS]),
     help="Keep each number of keys and values in so many bits. [default: as the model computes them]",
@@ -104,17 +115,6 @@ def cli() -> None:
     type=click.IntRange(min=0),
     metavar="TOKENS",
     help=f"How many of --kv-window are the first ones of all. [default: {DEFAULT_SINKS}]",
-)
-@click.option(
-    "--prefix-disk",
-    metavar="SIZE",
-    help="Disk space for the same, of all models together, such as 20GB: it outlives the host. [default: none]",
-)
-@click.option(
-    "--prefix-disk-folder",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="FOLDER",
-    help="Where; nobody else may enter it. [default: mlxbridge/prefixes in your folder for caches]",
 )
 @click.option(
     "--drain-timeout",
