@@ -330,13 +330,16 @@ class BatchEngine:
         return [row]
 
     def _recover(self, jobs: list[Job], exc: Exception) -> list[Row]:
-        """Go on after jobs failed together: one that was alone is to blame, unless only memory was short."""
+        """Go on after jobs failed together: one that was alone is to blame, unless only memory was short.
+
+        One beside which another had just ended was not alone: what failed may be the keeping of the other's prefix.
+        """
         calls = [self._roster.call_of(job) for job in jobs if not job.ended]
         is_memory = is_out_of_memory(exc)
         if is_memory:
             self._prefixes.clear()
             mx.clear_cache()
-        if len(calls) > 1 or (is_memory and self._roster.num_running > 1):
+        if (calls and len(jobs) > 1) or (is_memory and self._roster.num_running > 1):
             self._suspicion.failed(calls, num_running=self._roster.num_running, is_memory=is_memory)
             for call in calls:
                 self._roster.wait_again(call)

@@ -110,8 +110,8 @@ class Lane:
 
     @property
     def jobs(self) -> list[Job]:
-        """Of the rows that have not ended."""
-        return [job for job in self._jobs if job is not None and not job.ended]
+        """Of the rows, those among them that have ended since the last ``settle``."""
+        return [job for job in self._jobs if job is not None]
 
     @property
     def num_rows(self) -> int:

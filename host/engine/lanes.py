@@ -41,7 +41,7 @@ class Decoded:
 
     Attributes:
         drawn: tokens that were read, each with what is known of it if its request asked.
-        failed: jobs that were computed together, and why none of them got further.
+        failed: jobs that were computed together, and why none of them got further; those among them that have ended, too.
         has_read: the draft model has read prompts beside.
     """
 
@@ -75,6 +75,8 @@ class Lanes:
         self._is_batched = is_batched
         self._lane_bytes = max(weight_bytes, _LEAST_LANE_BYTES)
         self._lanes: list[Lane] = []
+        # What was given up since the last step, see ``Decoded``.
+        self._failed: list[tuple[list[Job], Exception]] = []
 
     @property
     def num_lanes(self) -> int:
@@ -123,7 +125,7 @@ class Lanes:
             is_quiet: nothing else was started in this step.
         """
         drafts = None if self._speculator is None else self._speculator.model
-        decoded = Decoded([], [], has_read=drafts is not None and drafts.is_reading)
+        decoded = Decoded([], self._failed, has_read=drafts is not None and drafts.is_reading)
         done = {} if drafts is None else drafts.step()
         is_quiet = is_quiet and not joining and not decoded.has_read and len(self._lanes) == 1
         chosen = self._choose(joining)
@@ -139,13 +141,14 @@ class Lanes:
                 if lane.num_rows:
                     lane.queue()
             except Exception as exc:
-                self._give_up(lane, rows, exc, decoded)
+                self._give_up(lane, rows, exc)
         self._lanes = [lane for lane in self._lanes if lane.num_rows]
         for lane in list(self._lanes):
             try:
                 decoded.drawn += lane.read()
             except Exception as exc:
-                self._give_up(lane, [], exc, decoded)
+                self._give_up(lane, [], exc)
+        self._failed = []
         return decoded
 
     def try_alone(self, row: Ready) -> tuple[Draw, Source]:
@@ -159,11 +162,11 @@ class Lanes:
         lane.queue()
         return lane.take_out()
 
-    def _give_up(self, lane: Lane, joining: Sequence[Ready], exc: Exception, decoded: Decoded) -> None:
+    def _give_up(self, lane: Lane, joining: Sequence[Ready], exc: Exception) -> None:
         self._lanes.remove(lane)
         lane.forget_drafts()
         jobs = dict.fromkeys([*lane.jobs, *(row.job for row in joining)])
-        decoded.failed.append((list(jobs), exc))
+        self._failed.append((list(jobs), exc))
 
     def drop_idle(self) -> None:
         """Give all memory back, once all rows have ended."""
@@ -174,9 +177,12 @@ class Lanes:
                 lane.settle()
 
     def compact(self) -> None:
-        """Give all memory back that no row needs, whatever that copies."""
-        for lane in self._lanes:
-            lane.settle(max_given_up=0)
+        """Give all memory back that no row needs, whatever that copies; of a lane that fails the next ``step`` will tell."""
+        for lane in list(self._lanes):
+            try:
+                lane.settle(max_given_up=0)
+            except Exception as exc:
+                self._give_up(lane, [], exc)
         self._lanes = [lane for lane in self._lanes if lane.num_rows]
 
     def _choose(self, joining: Sequence[Ready]) -> dict[Lane, list[Ready]]:

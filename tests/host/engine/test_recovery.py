@@ -297,6 +297,52 @@ def test_row_that_cannot_be_kept_for_later_prompts_costs_nothing_else(
     assert answers.tokens[3] == answers.tokens[1] and len(answers.tokens[1]) == 3
 
 
+@pytest.fixture
+def failed_to_keep(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Of engines to come, the first row that leaves cannot be kept for later prompts; here it is then."""
+    real, failed = PrefixCache.leave, list[Any]()
+
+    def leave(*arguments: Any) -> None:
+        if not failed:
+            failed.append(arguments)
+            raise RuntimeError("odd")
+        real(*arguments)
+
+    monkeypatch.setattr(PrefixCache, "leave", leave)
+    return failed
+
+
+@pytest.mark.parametrize("num_others", [1, 2])
+def test_row_that_cannot_be_kept_costs_no_answer_beside_it(
+    make_engine: MakeEngine, fragile: LoadedModel, num_others: int, failed_to_keep: list[Any]
+) -> None:
+    answers = Answers(make_engine(fragile))
+    for call in range(1 + num_others):
+        answers.submit(call, prompt=[5 + call] * 20, max_tokens=60 if call else 5)
+    assert_as_alone(answers.finish(), Answers(make_engine(fragile)))
+    assert failed_to_keep
+
+
+def test_lane_that_fails_while_room_is_made_costs_no_answer(
+    make_engine: MakeEngine, fragile: LoadedModel, failed_to_keep: list[Any]
+) -> None:
+    """Answers outgrow the memory, and what the one has that is to wait again cannot be kept."""
+    kv_bytes = 5 * make_engine(fragile)._footprint.row_bytes(1)
+    answers = Answers(make_engine(fragile, kv_bytes=kv_bytes, expected_tokens=16))
+    for call in range(3):
+        answers.submit(call, prompt=[5 + call] * 20, max_tokens=290)
+    assert_as_alone(answers.finish(), Answers(make_engine(fragile)))
+    assert failed_to_keep and answers.engine.stats()["preemptions_total"] > 0
+
+
+def assert_as_alone(answers: Answers, alone: Answers) -> None:
+    for call, request in answers.asked.items():
+        alone.submit(call, **request)
+        alone.finish()
+        assert answers.last[call].error is None
+        assert answers.tokens[call] == alone.tokens[call]
+
+
 def test_prompts_that_are_read_again_do_not_count_as_cached(
     make_engine: MakeEngine, fragile: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
