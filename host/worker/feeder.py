@@ -21,6 +21,8 @@ from mlxbridge.protocol.host import HostConnection
 from mlxbridge.types import Priority, Usage
 
 MAX_AHEAD = 32
+# Begun beside other calls in a turn: to encode so much text takes about 10 ms of a core, and their answers stand still meanwhile.
+BYTES_BESIDE_CALLS = 32 * 1024
 # Each is looked at between two steps.
 MAX_BUNDLES = 512
 
@@ -91,10 +93,10 @@ class Feeder:
             num_calls: those that were begun in this turn.
         """
         is_alone = self._connection.num_calls == len(self)
-        num_bytes = 0
+        num_bytes, most_bytes = 0, BYTES_A_TURN if is_alone else BYTES_BESIDE_CALLS
         refused: set[tuple[str, Priority]] = set()
         for _ in range(MAX_AHEAD if is_alone else CALLS_A_TURN - num_calls):
-            if num_bytes >= BYTES_A_TURN or (bundle := self._next(refused)) is None:
+            if num_bytes >= most_bytes or (bundle := self._next(refused)) is None:
                 return
             num_bytes += bundle.next_bytes
             if not self._begin(bundle):

@@ -316,6 +316,20 @@ def test_more_prompts_are_begun_at_once_while_nobody_else_waits(
     assert len(begun) == 22
 
 
+def test_long_prompts_are_begun_one_by_one_beside_other_calls(
+    ready: FrontEnd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = generate(ready, max_tokens=100, ignore_eos=True)
+    ready.turn()
+    begun = count_begun(monkeypatch)
+    job = generate_many(ready, ["x" * feeder_module.BYTES_BESIDE_CALLS] * 5)
+    for num_turns in range(1, 6):
+        ready.turn()
+        assert len(begun) == num_turns
+    finish(ready, job)
+    assert ready.end(running) is None
+
+
 def test_few_prompts_are_with_the_engine_before_their_turn(
     ready: FrontEnd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
