@@ -104,7 +104,7 @@ class Lane:
         # Made for the first row that may draft.
         self._drafting: Drafting | None = None
         self._is_drafting = False
-        self._is_quiet = False
+        self._is_quiet = self._has_read = False
         # Tokens that were read in this step, before the next pass; their jobs will be told of them after it.
         self._fresh: _Fresh = {}
 
@@ -139,16 +139,17 @@ class Lane:
         num_bytes = nbytes(self._caches.layers)
         return num_bytes if self._drafting is None else num_bytes + self._drafting.num_bytes
 
-    def catch_up(self, *, is_quiet: bool) -> list[Draw]:
+    def catch_up(self, *, is_quiet: bool, has_read: bool = False) -> list[Draw]:
         """Decide whether the next pass is over drafted tokens; if this one or that one is, read what was drawn.
 
         Args:
-            is_quiet: nothing but steps of this lane takes time.
+            is_quiet: nothing but steps of this lane takes time, and what the draft model reads.
+            has_read: it reads contexts in this step.
         """
         if self._drafting is None:
             return []
         self._is_drafting = self._drafting.decide(len(self._jobs))
-        self._is_quiet = is_quiet
+        self._is_quiet, self._has_read = is_quiet, has_read
         unread = self._unread
         if unread is None or not self._is_drafting and unread.drafts is None:
             return []
@@ -315,7 +316,14 @@ class Lane:
         """Tell who drafts what was read."""
         if self._drafting is None or not drawn and read.drafts is None:
             return
-        self._drafting.lap(len(read.jobs), read.way, perf_counter(), is_quiet=self._is_quiet)
+        self._drafting.lap(
+            len(read.jobs),
+            read.way,
+            perf_counter(),
+            num_tokens=sum(len(own) for _, own, _, _ in drawn) / max(1, len(drawn)),
+            is_quiet=self._is_quiet,
+            has_read=self._has_read,
+        )
         self._drafting.hear(
             {job: (own, num_drafted) for job, own, _, num_drafted in drawn}, is_plain=read.drafts is None
         )

@@ -110,7 +110,7 @@ class Drafting:
     def decide(self, num_places: int) -> bool:
         """Whether the next pass is to be over drafts, so that all that was drawn has to be read before."""
         drafters = self._drafters.values()
-        by_model = any(isinstance(drafter, ModelDrafter) for drafter in drafters)
+        by_model = self._has_model_drafter
         if not drafters or not self._payoff.decide(num_places, self._expect, by_model=by_model):
             return False
         if self._followed is not None:
@@ -174,10 +174,24 @@ class Drafting:
         for job in [job for job, drafter in self._drafters.items() if drafter.is_over]:
             self.remove(job)
 
-    def lap(self, num_places: int, way: Way, now: float, *, is_quiet: bool) -> None:
+    def lap(
+        self, num_places: int, way: Way, now: float, *, num_tokens: float, is_quiet: bool, has_read: bool
+    ) -> None:
         """A pass has been read, see ``Meter.lap``."""
         if self._drafters:
-            self._meter.lap(num_places, way, now, is_quiet=is_quiet)
+            self._meter.lap(
+                num_places,
+                way,
+                now,
+                num_tokens=num_tokens,
+                by_model=self._has_model_drafter,
+                is_quiet=is_quiet,
+                has_read=has_read,
+            )
+
+    @property
+    def _has_model_drafter(self) -> bool:
+        return any(isinstance(drafter, ModelDrafter) for drafter in self._drafters.values())
 
     def _expect(self) -> list[Prospect]:
         return [drafter.expect() for drafter in self._drafters.values()]

@@ -127,12 +127,12 @@ class Lanes:
         drafts = None if self._speculator is None else self._speculator.model
         decoded = Decoded([], self._failed, has_read=drafts is not None and drafts.is_reading)
         done = {} if drafts is None else drafts.step()
-        is_quiet = is_quiet and not joining and not decoded.has_read and len(self._lanes) == 1
+        is_quiet = is_quiet and not joining and len(self._lanes) == 1
         chosen = self._choose(joining)
         for lane in list(self._lanes):
             rows = chosen.get(lane, [])
             try:
-                decoded.drawn += lane.catch_up(is_quiet=is_quiet)
+                decoded.drawn += lane.catch_up(is_quiet=is_quiet, has_read=decoded.has_read)
                 if done:
                     lane.join_drafts(done)
                 lane.settle(num_joining=len(rows))

@@ -26,6 +26,8 @@ _BEGIN, _END = 1.05, 0.96
 _HOLD, _LOOK = 8, 4
 # Steps after which the other way is looked at again; twice as many each time that it was still the worse one.
 _LEAST_PATIENCE, _MOST_PATIENCE = 128, 1024
+# Plain steps' time that drafts may lose to begin with, and for each plain step later.
+_ALLOWANCE, _LOST_SHARE = 64, 0.02
 # Passes of one kind whose median counts, and how many there must be.
 _NUM_KEPT, _NUM_NEEDED = 5, 2
 # What a further token in a pass adds to it, as a share of a plain step: with a draft model, and without.
@@ -47,10 +49,37 @@ class Way(NamedTuple):
 PLAIN = Way(0)
 
 
-class Costs:
-    """Seconds that passes take, by the number of rows and the way: the median of the latest."""
+class Ledger:
+    """What drafts have saved and lost, by the number of rows and who drafts, against plain steps for as many tokens.
+
+    A median knows nothing of what is dear now and then, such as lengths that a device plans anew, of changes from one way
+    to the other, or of contexts that the draft model reads. Here all of it is booked. Drafts that have lost what they may
+    pause until plain steps have made up for it, so however wrong a guess is, it costs little.
+    """
 
     def __init__(self) -> None:
+        # In plain steps: what may yet be lost.
+        self._left: dict[tuple[int, bool], float] = {}
+
+    def can_afford(self, num_rows: int, *, by_model: bool) -> bool:
+        """Whether anything may be drafted."""
+        return self._left.get((size_class(num_rows), by_model), _ALLOWANCE) > 0
+
+    def book(self, num_rows: int, num_saved: float, *, by_model: bool) -> None:
+        """So many plain steps were saved, or lost if it is less than nothing."""
+        key = size_class(num_rows), by_model
+        self._left[key] = min(self._left.get(key, _ALLOWANCE) + num_saved, _ALLOWANCE)
+
+
+class Costs:
+    """Seconds that passes take, by the number of rows and the way: the median of the latest.
+
+    Attributes:
+        ledger: what all of them together have come to.
+    """
+
+    def __init__(self) -> None:
+        self.ledger = Ledger()
         self._times: dict[tuple[int, Way], deque[float]] = {}
         self._medians: dict[tuple[int, Way], float] = {}
 
@@ -64,6 +93,8 @@ class Costs:
         times.append(seconds)
         if len(times) >= _NUM_NEEDED:
             self._medians[key] = median(times)
+        if way == Way(1) and seconds < (self.measured(num_rows, PLAIN) or 0):
+            self.add(num_rows, PLAIN, seconds)  # which computes the same, and waits for less
 
     def measured(self, num_rows: int, way: Way) -> float | None:
         """None if too few were."""
@@ -79,7 +110,7 @@ class Costs:
             if (seconds := self.measured(num_rows, Way(width, way.by_model))) is not None
         }
         if known:
-            return _between({0: plain, **known}, way.width)
+            return _between({0: plain, **known}, way.width, grows=way.by_model)
         size = size_class(num_rows)
         elsewhere = {
             abs(other - size): seconds / self._medians[other, PLAIN]
@@ -96,22 +127,43 @@ class Meter:
 
     def __init__(self, costs: Costs) -> None:
         self._costs = costs
-        self._before: tuple[bool, float] | None = None
+        # How the pass before was made, and when it was read; None where the draft model was reading beside.
+        self._before: tuple[Way | None, float] | None = None
 
-    def lap(self, num_rows: int, way: Way, now: float, *, is_quiet: bool) -> None:
+    def lap(
+        self,
+        num_rows: int,
+        way: Way,
+        now: float,
+        *,
+        num_tokens: float,
+        by_model: bool,
+        is_quiet: bool,
+        has_read: bool = False,
+    ) -> None:
         """A pass has been read.
 
         Args:
             num_rows: of the lane.
             way: the pass's.
             now: ``time.perf_counter()``.
-            is_quiet: nothing but steps of this lane takes time.
+            num_tokens: that it gave a row.
+            by_model: whether the draft model takes part where anything is drafted.
+            is_quiet: nothing but steps of this lane takes time, and what the draft model reads.
+            has_read: it has read contexts meanwhile.
         """
-        is_plain = way == PLAIN
+        own = None if has_read else way
+        before, self._before = self._before, (own, now) if is_quiet else None
+        if not is_quiet or before is None:
+            return
+        seconds, plain = now - before[1], self._costs.measured(num_rows, PLAIN)
+        if own == before[0] == PLAIN:
+            self._costs.ledger.book(num_rows, _LOST_SHARE, by_model=by_model)
+        elif plain is not None:
+            self._costs.ledger.book(num_rows, num_tokens - seconds / plain, by_model=by_model)
         # The first plain step behind a pass, and the first pass behind a plain step, are partly over before they count.
-        if is_quiet and self._before is not None and self._before[0] == is_plain:
-            self._costs.add(num_rows, way, now - self._before[1])
-        self._before = (is_plain, now) if is_quiet else None
+        if own is not None and before[0] is not None and (own == PLAIN) == (before[0] == PLAIN):
+            self._costs.add(num_rows, own, seconds)
 
 
 def size_class(num_rows: int) -> int:
@@ -120,13 +172,16 @@ def size_class(num_rows: int) -> int:
     return 2 * octave - (octave > 1 and num_rows <= 3 << octave - 2)
 
 
-def _between(known: dict[int, float], width: int) -> float:
-    """On the line between the nearest points; beyond the last one, as much as that."""
+def _between(known: dict[int, float], width: int, *, grows: bool) -> float:
+    """On the line between the nearest points; beyond the last one on the last line if it grows, else as much as that."""
     below = max(each for each in known if each < width)
     above = min((each for each in known if each > width), default=None)
-    if above is None:
+    if above is not None:
+        return known[below] + (known[above] - known[below]) * (width - below) / (above - below)
+    if not grows:
         return known[below]
-    return known[below] + (known[above] - known[below]) * (width - below) / (above - below)
+    before = max(each for each in known if each < below)
+    return known[below] + max(0.0, known[below] - known[before]) * (width - below) / (below - before)
 
 
 class Payoff:
@@ -157,7 +212,8 @@ class Payoff:
         if self._num_left > 0:
             return self.is_drafting
         plain = self._costs.measured(num_rows, PLAIN)
-        if plain is None:
+        if plain is None or not self._costs.ledger.can_afford(num_rows, by_model=by_model):
+            self._is_better = False
             return self._go_on(False, _HOLD)
         rows = prospects()
         promise = max(

@@ -8,7 +8,7 @@ import pytest
 
 from mlxbridge.host.engine.acceptance import Acceptance, Prospect
 from mlxbridge.host.engine.interface import MAX_DRAFT_TOKENS
-from mlxbridge.host.engine.payoff import PLAIN, WIDTHS, Costs, Meter, Payoff, Way, size_class
+from mlxbridge.host.engine.payoff import PLAIN, WIDTHS, Costs, Ledger, Meter, Payoff, Way, size_class
 
 
 def learn(costs: Costs, num_rows: int, seconds: dict[Way, float]) -> Costs:
@@ -73,12 +73,31 @@ def test_what_was_not_measured_is_guessed() -> None:
     assert costs.expected(8, Way(16), 2.0) == pytest.approx(2.5)
 
 
+def test_the_more_a_draft_model_drafts_the_longer_it_takes() -> None:
+    costs = learn(Costs(), 1, {PLAIN: 1.0, Way(4, True): 3.0})
+    assert costs.expected(1, Way(2, True), 1.0) == pytest.approx(2.0)
+    assert costs.expected(1, Way(16, True), 1.0) == pytest.approx(9.0)
+    learn(costs, 1, {Way(8, True): 4.0})
+    assert costs.expected(1, Way(16, True), 1.0) == pytest.approx(6.0)
+    learn(costs, 1, {Way(8, True): 2.0})
+    assert costs.expected(1, Way(16, True), 1.0) == pytest.approx(2.0)
+
+
+def test_a_plain_step_takes_no_longer_than_a_pass_over_as_much() -> None:
+    costs = learn(Costs(), 1, {PLAIN: 4.0, Way(1): 5.0})
+    assert costs.measured(1, PLAIN) == 4.0
+    learn(costs, 1, {Way(1): 2.0})
+    assert costs.measured(1, PLAIN) == 2.0
+    learn(costs, 1, {PLAIN: 3.0})
+    assert costs.measured(1, PLAIN) == 3.0
+
+
 def test_passes_are_timed_from_reading_to_reading() -> None:
     costs = Costs()
     meter = Meter(costs)
 
     def lap(way: Way, now: float, *, is_quiet: bool = True) -> None:
-        meter.lap(1, way, now, is_quiet=is_quiet)
+        meter.lap(1, way, now, num_tokens=1, by_model=False, is_quiet=is_quiet)
 
     lap(PLAIN, 0.0)
     for now in (1.0, 2.0, 3.0):
@@ -109,6 +128,50 @@ def test_passes_are_timed_from_reading_to_reading() -> None:
     assert (costs.measured(1, Way(2)), costs.measured(1, Way(8))) == (1.0, 4.0)
 
 
+# -- what drafts have come to
+
+
+def lose(costs: Costs, num_steps: float, *, by_model: bool = True) -> None:
+    costs.ledger.book(1, -num_steps, by_model=by_model)
+
+
+def test_drafts_that_have_lost_too_much_pause_until_plain_steps_have_made_up_for_it() -> None:
+    ledger = Ledger()
+    ledger.book(1, 1000.0, by_model=True)  # what was saved once does not count for ever
+    ledger.book(1, -100.0, by_model=True)
+    assert not ledger.can_afford(1, by_model=True)
+    assert ledger.can_afford(1, by_model=False)
+    assert ledger.can_afford(2, by_model=True)
+    ledger.book(1, 50.0, by_model=True)
+    assert ledger.can_afford(1, by_model=True)
+
+
+def test_all_that_takes_time_for_drafts_is_booked() -> None:
+    def left(*laps: tuple[Way, float, float, bool]) -> float:
+        """Plain steps of a second that may yet be lost after these: way, seconds, tokens, whether contexts were read."""
+        costs = learn(Costs(), 1, {PLAIN: 1.0})
+        lose(costs, 60)
+        meter, now = Meter(costs), 0.0
+        meter.lap(1, PLAIN, now, num_tokens=1, by_model=True, is_quiet=True)
+        for way, seconds, num_tokens, has_read in laps:
+            now += seconds
+            meter.lap(1, way, now, num_tokens=num_tokens, by_model=True, is_quiet=True, has_read=has_read)
+        number = 0
+        while costs.ledger.can_afford(1, by_model=True):
+            lose(costs, 0.25)
+            number += 1
+        return number / 4
+
+    assert left() == 4
+    assert left((PLAIN, 1, 1, True)) == 4
+    assert left((PLAIN, 3, 1, True)) == 2
+    assert left((Way(4, True), 5, 3, False)) == 2
+    assert left((Way(4, True), 2, 4, False)) == 6
+    assert left((Way(4, True), 3, 3, False), (PLAIN, 3, 1, False)) == 2
+    assert left(*[(PLAIN, 1, 1, False)] * 100) == 6
+    assert left((PLAIN, 9, 1, False)) == 4.25  # plain steps lose nothing
+
+
 # -- decisions
 
 
@@ -121,6 +184,7 @@ class Machine:
     presence: float = 1.0
     by_model: bool = False
     noise: float = 0.0
+    dear: tuple[float, float] = (0.0, 0.0)  # how often a pass over drafts takes longer, and by how much
     chance: random.Random = field(default_factory=lambda: random.Random(3))
     clock: float = 0.0
     num_tokens: int = 0
@@ -130,16 +194,23 @@ class Machine:
         """Until so many more tokens have come; the seconds for each."""
         rows = [Acceptance().of_row() for _ in self.rates]
         start, clock = self.num_tokens, self.clock
-        before = PLAIN
+        meter = Meter(costs)
         while self.num_tokens - start < num_tokens:
             way, accepted = self.step(payoff, rows)
             seconds = self.seconds(way) * (1 + self.noise * self.chance.random())
+            if way.width > 1 and self.dear[0] and self.chance.random() < self.dear[0]:
+                seconds += self.dear[1]
             self.clock += seconds
             self.num_tokens += len(rows) + accepted
             self.num_drafting += way is not PLAIN
-            if (way == PLAIN) == (before == PLAIN):
-                costs.add(len(rows), way, seconds)
-            before = way
+            meter.lap(
+                len(rows),
+                way,
+                self.clock,
+                num_tokens=1 + accepted / len(rows),
+                by_model=self.by_model,
+                is_quiet=True,
+            )
         return (self.clock - clock) / (self.num_tokens - start)
 
     def step(self, payoff: Payoff, rows: list[Acceptance]) -> tuple[Way, int]:
@@ -208,6 +279,25 @@ def test_where_drafting_wins_the_best_width_is_found(rate: float, num_rows: int,
     seconds = machine.run(Payoff(costs), costs, 10_000 * num_rows)
     assert seconds < 1.15 * best
     assert seconds < 0.8 / num_rows
+
+
+@pytest.mark.parametrize("by_model", [False, True])
+@pytest.mark.parametrize("dear", [(0.1, 40.0), (0.04, 100.0), (0.5, 5.0)])
+def test_what_is_dear_now_and_then_is_not_overlooked(dear: tuple[float, float], by_model: bool) -> None:
+    costs = Costs()
+    machine = Machine(quick, [0.8], by_model=by_model, noise=0.1, dear=dear)
+    for _ in range(40):
+        machine.run(Payoff(costs), costs, 256)
+    assert machine.clock < 1.06 * 1.05 * 40 * 256
+
+
+@pytest.mark.parametrize("by_model", [False, True])
+def test_an_answer_begins_with_what_was_learnt_from_the_one_before(by_model: bool) -> None:
+    costs = Costs()
+    machine = Machine(slow, [0.8], by_model=by_model)
+    for _ in range(40):
+        machine.run(Payoff(costs), costs, 256)
+    assert machine.clock < 1.05 * 40 * 256
 
 
 def test_one_row_of_many_that_drafts_well_is_not_worth_the_others_time() -> None:
