@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
@@ -18,7 +18,7 @@ from mlxbridge.errors import InvalidArgument, Unsupported
 from mlxbridge.host.engine.grammar.constraint import Constraint
 from mlxbridge.host.engine.grammar.forbidden import Forbidden
 from mlxbridge.host.engine.grammar.json_schema import subschemas
-from mlxbridge.host.engine.grammar.prelude import Prelude, Reasoning
+from mlxbridge.host.engine.grammar.prelude import EndMarker, Prelude, Reasoning
 from mlxbridge.host.engine.grammar.response_format import Source
 from mlxbridge.host.engine.refusal import invalid, unsupported
 
@@ -49,6 +49,7 @@ class Compiler:
         self._spelling = spelling
         self._num_words = -(-len(spelling) // 32)
         self._forbidden: dict[tuple[str, ...], Forbidden] = {}
+        self._end_markers: dict[str, EndMarker] = {}
         # The end of an answer is no token of the model's here but one more bit, in a word of its own: it stands for all
         # tokens that end a call's answer.
         end = 32 * self._num_words
@@ -80,6 +81,7 @@ class Compiler:
             matcher,
             self._spelling,
             self._num_words,
+            end_marker=self._end_marker,
             forbidden=self._forbid(source.without) if source.without else None,
             param=source.param,
         )
@@ -96,6 +98,11 @@ class Compiler:
             self._forbidden[texts] = Forbidden(texts, self._spelling)
         return self._forbidden[texts]
 
+    def _end_marker(self, end: str) -> EndMarker:
+        if end not in self._end_markers:
+            self._end_markers[end] = EndMarker(end, self._spelling)
+        return self._end_markers[end]
+
 
 class Grammar:
     """A compiled grammar, for any number of answers."""
@@ -106,10 +113,12 @@ class Grammar:
         spelling: Sequence[bytes],
         num_words: int,
         *,
+        end_marker: Callable[[str], EndMarker],
         forbidden: Forbidden | None,
         param: str,
     ) -> None:
         self._matcher = matcher
+        self._end_marker = end_marker
         self._forbidden = forbidden
         self._param = param
         self._spelling = spelling
@@ -125,13 +134,16 @@ class Grammar:
             min_tokens: before so many they cannot be drawn at all.
             reasoning: what comes, or may come, before that which is kept to it.
         """
+        prelude = None
+        if reasoning is not None:
+            prelude = Prelude(reasoning, self._end_marker(reasoning.end), self._spelling, end_ids)
         return Constraint(
             self._matcher,
             num_words=self._num_words,
             end_ids=end_ids,
             are_ends_text=any(self._spelling[token] for token in end_ids),
             min_tokens=min_tokens,
-            prelude=None if reasoning is None else Prelude(reasoning, self._spelling, end_ids),
+            prelude=prelude,
             forbidden=self._forbidden,
             param=self._param,
         )

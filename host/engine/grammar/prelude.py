@@ -29,6 +29,44 @@ class Reasoning:
     avoided_ids: tuple[int, ...] = ()
 
 
+class EndMarker:
+    """Knows which tokens complete the marker that closes reasoning and go on behind it, past what the answer is held to.
+
+    Shared by all answers of one model.
+    """
+
+    def __init__(self, end: str, spelling: Sequence[bytes]) -> None:
+        """Take the marker, and by token id the bytes that a token stands for."""
+        self._end = end.encode()
+        rests = tuple(self._end[start:] for start in range(len(self._end)))
+        self._suspects = [
+            (token, name)
+            for token, name in enumerate(spelling)
+            if name.startswith(rests) and name not in rests or self._end in name
+        ]
+        self._num_words = -(-len(spelling) // 32)
+        self._words: dict[bytes, Words] = {}
+
+    def follow(self, tail: bytes, name: bytes) -> tuple[bytes, bool]:
+        """What may yet become the marker, and whether it is complete, after a token of this spelling."""
+        written = tail + name
+        if self._end in written:
+            return b"", True
+        begun = (written[start:] for start in range(len(written)))
+        return next((each for each in begun if self._end.startswith(each)), b""), False
+
+    def passing(self, tail: bytes) -> Words:
+        """The tokens that would complete it behind ``tail`` and go on, as uint32 (words,), a bit a token."""
+        if tail not in self._words:
+            self._words[tail] = bits(
+                [token for token, name in self._suspects if self._goes_on(tail + name)], self._num_words
+            )
+        return self._words[tail]
+
+    def _goes_on(self, written: bytes) -> bool:
+        return bool(written.partition(self._end)[2])
+
+
 class _Stage(Enum):
     BEFORE = auto()
     OPENING = auto()
@@ -39,17 +77,20 @@ class _Stage(Enum):
 class Prelude:
     """One row's reasoning."""
 
-    def __init__(self, reasoning: Reasoning, spelling: Sequence[bytes], end_ids: Sequence[int]) -> None:
+    def __init__(
+        self, reasoning: Reasoning, end: EndMarker, spelling: Sequence[bytes], end_ids: Sequence[int]
+    ) -> None:
         """Begin.
 
         Args:
             reasoning: how it is marked.
+            end: knows the marker that closes it.
             spelling: by token id the bytes that a token stands for.
             end_ids: tokens that end the answer; reasoning is no end.
         """
         self._reasoning = reasoning
         self._spelling = spelling
-        self._end = reasoning.end.encode()
+        self._end = end
         num_words = -(-len(spelling) // 32)
         self._inside = ~bits([*end_ids, *reasoning.avoided_ids], num_words)
         self._openers = [bits([token], num_words) for token in reasoning.start_ids]
@@ -73,10 +114,9 @@ class Prelude:
         if self._stage is _Stage.OVER:
             return False
         if self._stage is _Stage.INSIDE:
-            self._tail += self._spelling[token]
-            if self._end in self._tail:
+            self._tail, is_complete = self._end.follow(self._tail, self._spelling[token])
+            if is_complete:
                 self._stage = _Stage.OVER
-            self._tail = self._tail[-len(self._end) :]
             return True
         if token != self._reasoning.start_ids[self._num_opened]:
             self._stage = _Stage.OVER
@@ -88,7 +128,10 @@ class Prelude:
 
     def mask(self, words: Words) -> None:
         """Say which tokens may be drawn while it goes on, as uint32 (words,), a bit a token."""
-        words[:] = self._inside if self._stage is _Stage.INSIDE else self._openers[self._num_opened]
+        if self._stage is _Stage.INSIDE:
+            words[:] = self._inside & ~self._end.passing(self._tail)
+        else:
+            words[:] = self._openers[self._num_opened]
 
     def add(self, words: Words) -> None:
         """Let it be opened where something else might be drawn."""

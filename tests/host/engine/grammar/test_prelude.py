@@ -5,15 +5,15 @@ import pytest
 
 from mlxbridge.host.engine.grammar.compiler import Compiler
 from mlxbridge.host.engine.grammar.constraint import Constraint
-from mlxbridge.host.engine.grammar.prelude import Prelude, Reasoning, Words
+from mlxbridge.host.engine.grammar.prelude import EndMarker, Prelude, Reasoning, Words
 from mlxbridge.host.engine.grammar.response_format import read_response_format
 
-TOKENS = [b"a", b"b", b"<t>", b"</t>", b"</", b"t>x", b"", b"<", b"call"]
-A, B, OPEN, CLOSE, CLO, SE, END, LESS, CALL = range(9)
+TOKENS = [b"a", b"b", b"<t>", b"</t>", b"</", b"t>", b"", b"<", b"call", b"t>x", b"a</t>b"]
+A, B, OPEN, CLOSE, CLO, SE, END, LESS, CALL, SE_X, CLOSE_B = range(11)
 OPENED = Reasoning(start_ids=(), is_due=False, end="</t>", avoided_ids=(CALL,))
 MAYBE = Reasoning(start_ids=(OPEN,), is_due=False, end="</t>", avoided_ids=(CALL,))
 DUE = Reasoning(start_ids=(LESS, OPEN), is_due=True, end="</t>", avoided_ids=(CALL,))
-INSIDE = {A, B, OPEN, CLOSE, CLO, SE, LESS}
+INSIDE = {A, B, OPEN, CLOSE, CLO, SE, LESS, SE_X}
 
 
 def tokens_in(words: Words) -> set[int]:
@@ -26,8 +26,12 @@ def mask(prelude: Prelude) -> set[int]:
     return tokens_in(words)
 
 
+def begin(reasoning: Reasoning) -> Prelude:
+    return Prelude(reasoning, EndMarker(reasoning.end, TOKENS), TOKENS, (END,))
+
+
 def test_reasoning_that_the_prompt_opened_goes_on_to_its_marker() -> None:
-    prelude = Prelude(OPENED, TOKENS, (END,))
+    prelude = begin(OPENED)
     for token in (A, B, A):
         assert prelude.is_going_on and mask(prelude) == INSIDE
         assert prelude.take(token)
@@ -36,14 +40,26 @@ def test_reasoning_that_the_prompt_opened_goes_on_to_its_marker() -> None:
 
 
 def test_marker_may_be_spelled_with_other_tokens() -> None:
-    prelude = Prelude(OPENED, TOKENS, (END,))
+    prelude = begin(OPENED)
     for token in (CLO, A, CLO, SE):
         assert prelude.is_going_on and prelude.take(token)
     assert not prelude.is_going_on
 
 
+def test_token_that_ends_the_marker_brings_nothing_behind_it() -> None:
+    prelude = begin(OPENED)
+    assert mask(prelude) == INSIDE  # among them no token that has the marker in it
+    prelude.take(CLO)
+    assert mask(prelude) == INSIDE - {SE_X}
+    prelude.take(A)
+    assert mask(prelude) == INSIDE
+    for token in (LESS, CLO):
+        prelude.take(token)
+    assert mask(prelude) == INSIDE - {SE_X}
+
+
 def test_reasoning_that_may_come_is_the_models_choice() -> None:
-    prelude = Prelude(MAYBE, TOKENS, (END,))
+    prelude = begin(MAYBE)
     words = np.array([1 << A], dtype=np.uint32)
     prelude.add(words)
     assert not prelude.is_going_on and tokens_in(words) == {A, OPEN}
@@ -57,7 +73,7 @@ def test_reasoning_that_may_come_is_the_models_choice() -> None:
 
 
 def test_reasoning_that_is_due_is_opened_token_by_token() -> None:
-    prelude = Prelude(DUE, TOKENS, (END,))
+    prelude = begin(DUE)
     for token in (LESS, OPEN):
         assert prelude.is_going_on and mask(prelude) == {token}
         assert prelude.take(token)
