@@ -13,7 +13,7 @@ from pathlib import Path
 from mlxbridge.addresses import Listen, TcpAddress, UnixAddress, parse_listen
 from mlxbridge.errors import UsageError
 from mlxbridge.host.engine.interface import EngineLimits
-from mlxbridge.host.engine.part_folder import check_private
+from mlxbridge.host.engine.prefixes.part_folder import check_private
 from mlxbridge.protocol.handshake import parse_token
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ import mlx.core as mx
 from mlx_lm.generate import BatchGenerator, generate_step
 from mlx_lm.sample_utils import make_sampler
 
-from mlxbridge.host.engine import attention
+from mlxbridge.host.engine.attention import attention
 from mlxbridge.host.engine.batch import BatchEngine
 from mlxbridge.host.engine.grammar.response_format import Source
 from mlxbridge.host.engine.interface import GenerateRequest

@@ -137,9 +137,9 @@ def soak(
     from bench.soak.requests import arrivals
     from bench.soak.whims import drafting_at_whim, with_drafts
     from mlxbridge.host.engine.batch import BatchEngine
-    from mlxbridge.host.engine.cache_choice import choose_caches
-    from mlxbridge.host.engine.cache_plan import CachePlan
-    from mlxbridge.host.engine.footprint import measure_footprint
+    from mlxbridge.host.engine.caches.cache_choice import choose_caches
+    from mlxbridge.host.engine.caches.cache_plan import CachePlan
+    from mlxbridge.host.engine.caches.footprint import measure_footprint
 
     loaded = make(kind)
     limits = replace(limits, **KINDS[kind].limits)

@@ -10,9 +10,9 @@ from typing import Any, get_args
 from unittest.mock import patch
 
 from bench.soak.requests import Arrival
-from mlxbridge.host.engine.acceptance import Prospect
+from mlxbridge.host.engine.drafts.acceptance import Prospect
+from mlxbridge.host.engine.drafts.payoff import WIDTHS, Payoff
 from mlxbridge.host.engine.interface import MAX_DRAFT_TOKENS
-from mlxbridge.host.engine.payoff import WIDTHS, Payoff
 from mlxbridge.types import Speculation
 
 # How often it is decided anew, and how often then to draft.

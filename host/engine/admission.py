@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from mlxbridge.errors import ContextTooLong, ModelLoadFailed
-from mlxbridge.host.engine.footprint import Footprint
+from mlxbridge.host.engine.caches.footprint import Footprint
 
 
 class LaneSize(NamedTuple):

@@ -12,37 +12,37 @@ from typing import Any
 
 import mlx.core as mx
 
-from mlxbridge.host.engine import attention
 from mlxbridge.host.engine.admission import Admission
-from mlxbridge.host.engine.budget import Step
-from mlxbridge.host.engine.cache_choice import choose_caches
+from mlxbridge.host.engine.attention import attention
+from mlxbridge.host.engine.caches.cache_choice import choose_caches
+from mlxbridge.host.engine.caches.footprint import measure_footprint
+from mlxbridge.host.engine.caches.row_caches import Ready
 from mlxbridge.host.engine.call import Call
 from mlxbridge.host.engine.checks import check_request
-from mlxbridge.host.engine.detokenize import Vocabulary
+from mlxbridge.host.engine.choice.logprobs import Likelihoods
+from mlxbridge.host.engine.drafts.speculation import Speculator
 from mlxbridge.host.engine.exactness import is_exact_in_batches, is_exact_with_prefixes
 from mlxbridge.host.engine.facts import facts
-from mlxbridge.host.engine.footprint import measure_footprint
 from mlxbridge.host.engine.grammar.compiling import Compiling
 from mlxbridge.host.engine.grammar.library import Library
 from mlxbridge.host.engine.grammar.required_call import source_of
 from mlxbridge.host.engine.interface import NOBODY, EngineLimits, GenerateRequest, Origin, Row
 from mlxbridge.host.engine.lanes import Lanes
 from mlxbridge.host.engine.loader import LoadedModel
-from mlxbridge.host.engine.logprobs import Likelihoods
 from mlxbridge.host.engine.memory import cache_budgets, device_bytes, is_out_of_memory
-from mlxbridge.host.engine.prefill import MAX_GROUP_ROWS, Prefill
-from mlxbridge.host.engine.prefix_cache import PrefixCache
-from mlxbridge.host.engine.prompt import encode_prompt, token_limit
+from mlxbridge.host.engine.prefill.budget import Step
+from mlxbridge.host.engine.prefill.prefill import MAX_GROUP_ROWS, Prefill
+from mlxbridge.host.engine.prefixes.prefix_cache import PrefixCache
 from mlxbridge.host.engine.queue import PRIORITIES, Queue
 from mlxbridge.host.engine.roster import Roster
-from mlxbridge.host.engine.row_caches import Ready
 from mlxbridge.host.engine.rows import Job
 from mlxbridge.host.engine.settings import eos_ids, settings_of
 from mlxbridge.host.engine.shapes import make_budget
-from mlxbridge.host.engine.speculation import Speculator
-from mlxbridge.host.engine.stops import StopMatcher
 from mlxbridge.host.engine.suspicion import Suspicion
-from mlxbridge.host.engine.told_answer import ToldAnswers
+from mlxbridge.host.engine.text.detokenize import Vocabulary
+from mlxbridge.host.engine.text.prompt import encode_prompt, token_limit
+from mlxbridge.host.engine.text.stops import StopMatcher
+from mlxbridge.host.engine.text.told_answer import ToldAnswers
 
 # Buffers that MLX keeps for reuse are of last minute's sizes; mlx_lm gives them back as often.
 _TIDY_EVERY_STEPS = 256

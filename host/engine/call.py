@@ -7,14 +7,14 @@ from math import inf
 from time import perf_counter
 
 from mlxbridge.errors import BridgeError, DeadlineExceeded, InternalError
-from mlxbridge.host.engine.detokenize import Vocabulary
+from mlxbridge.host.engine.choice.logprobs import Likelihoods
 from mlxbridge.host.engine.grammar.constraint import Constraint
 from mlxbridge.host.engine.interface import Row
-from mlxbridge.host.engine.logprobs import Likelihoods
 from mlxbridge.host.engine.refusal import invalid
 from mlxbridge.host.engine.rows import Job
-from mlxbridge.host.engine.stops import StopMatcher
-from mlxbridge.host.engine.told_answer import ToldAnswer
+from mlxbridge.host.engine.text.detokenize import Vocabulary
+from mlxbridge.host.engine.text.stops import StopMatcher
+from mlxbridge.host.engine.text.told_answer import ToldAnswer
 from mlxbridge.types import FinishReason, TokenLogprob, TokenLogprobs, Usage
 
 

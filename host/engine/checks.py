@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any, get_args
 
-from mlxbridge.host.engine.chat_checks import check_chat
 from mlxbridge.host.engine.interface import MAX_DRAFT_TOKENS, MAX_TOP_LOGPROBS, GenerateRequest
 from mlxbridge.host.engine.refusal import invalid, shown
+from mlxbridge.host.engine.text.chat_checks import check_chat
 from mlxbridge.types import Priority, Speculation
 
 MAX_STOPS = 64

@@ -16,15 +16,15 @@ from typing import Any
 
 import mlx.core as mx
 
-from mlxbridge.host.engine.caches import Source, nbytes
-from mlxbridge.host.engine.chooser import Chooser, Drawn
-from mlxbridge.host.engine.drafting import Drafting, Drafts
+from mlxbridge.host.engine.caches.caches import Source, nbytes
+from mlxbridge.host.engine.caches.row_caches import Ready, RowCaches
+from mlxbridge.host.engine.choice.chooser import Chooser, Drawn
+from mlxbridge.host.engine.choice.logprobs import Likelihoods
+from mlxbridge.host.engine.drafts.drafting import Drafting, Drafts
+from mlxbridge.host.engine.drafts.payoff import PLAIN, Way
+from mlxbridge.host.engine.drafts.speculation import Speculator
 from mlxbridge.host.engine.grammar.masks import Masks
-from mlxbridge.host.engine.logprobs import Likelihoods
-from mlxbridge.host.engine.payoff import PLAIN, Way
-from mlxbridge.host.engine.row_caches import Ready, RowCaches
 from mlxbridge.host.engine.rows import Job, LaterTurn
-from mlxbridge.host.engine.speculation import Speculator
 
 # Given up places are computed along until they are this share of all: a departure copies all that stays.
 _MAX_GIVEN_UP = 1 / 8

@@ -12,12 +12,12 @@ from typing import Any
 
 import mlx.core as mx
 
-from mlxbridge.host.engine.cache_plan import CachePlan
-from mlxbridge.host.engine.caches import KVCache, Source, can_be_batched, row_of
-from mlxbridge.host.engine.prefix_cache import BLOCK_TOKENS, PrefixCache
-from mlxbridge.host.engine.prefix_tree import pack
-from mlxbridge.host.engine.reading import Group, Reading
-from mlxbridge.host.engine.row_caches import RowCaches
+from mlxbridge.host.engine.caches.cache_plan import CachePlan
+from mlxbridge.host.engine.caches.caches import KVCache, Source, can_be_batched, row_of
+from mlxbridge.host.engine.caches.row_caches import RowCaches
+from mlxbridge.host.engine.prefill.reading import Group, Reading
+from mlxbridge.host.engine.prefixes.prefix_cache import BLOCK_TOKENS, PrefixCache
+from mlxbridge.host.engine.prefixes.prefix_tree import pack
 from mlxbridge.host.engine.rows import Job
 
 # Root mean square of the differences, in units of the logits' own deviation. What rounding does lies far below, a

@@ -8,9 +8,9 @@ import mlx.core as mx
 from mlx.utils import tree_flatten
 from mlx_lm.utils import get_total_parameters
 
-from mlxbridge.host.engine.answer_format import knows_reasoning, parser_name
-from mlxbridge.host.engine.footprint import Footprint
+from mlxbridge.host.engine.caches.footprint import Footprint
 from mlxbridge.host.engine.loader import LoadedModel, text_config
+from mlxbridge.host.engine.text.answer_format import knows_reasoning, parser_name
 
 
 def facts(loaded: LoadedModel, footprint: Footprint) -> dict[str, Any]:

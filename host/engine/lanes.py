@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from mlxbridge.host.engine.admission import LaneSize
-from mlxbridge.host.engine.caches import Source
+from mlxbridge.host.engine.caches.caches import Source
+from mlxbridge.host.engine.caches.footprint import Footprint
+from mlxbridge.host.engine.caches.row_caches import Ready
 from mlxbridge.host.engine.decode import Draw, Lane, Leave
-from mlxbridge.host.engine.footprint import Footprint
-from mlxbridge.host.engine.row_caches import Ready
+from mlxbridge.host.engine.drafts.speculation import Speculator
 from mlxbridge.host.engine.rows import Job
-from mlxbridge.host.engine.speculation import Speculator
 
 MAX_LANES = 4
 # A further lane costs about as much as reading so many bytes, whatever the model's size.

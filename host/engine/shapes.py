@@ -7,8 +7,8 @@ numbers, a prompt's last one is filled up, and the usual ones are planned when a
 
 from __future__ import annotations
 
-from mlxbridge.host.engine.budget import PrefillBudget
 from mlxbridge.host.engine.device import is_cuda
+from mlxbridge.host.engine.prefill.budget import PrefillBudget
 
 # What a step reads of a longer prompt, beside running answers and without any.
 PIECE = 256

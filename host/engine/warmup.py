@@ -9,8 +9,8 @@ import numpy as np
 
 from mlxbridge.errors import Overloaded
 from mlxbridge.host.engine.batch import BatchEngine
-from mlxbridge.host.engine.cache_plan import CachePlan
-from mlxbridge.host.engine.caches import can_be_padded, leaves, reserve
+from mlxbridge.host.engine.caches.cache_plan import CachePlan
+from mlxbridge.host.engine.caches.caches import can_be_padded, leaves, reserve
 from mlxbridge.host.engine.device import is_gpu
 from mlxbridge.host.engine.grammar.masks import restrict
 from mlxbridge.host.engine.interface import GenerateRequest

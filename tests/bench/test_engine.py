@@ -19,8 +19,8 @@ from bench.engine.report import render, summarise, usual_times
 from bench.engine.sides import Ask, MlxLm, Ours, Side, generate_alone
 from bench.shapes import SHAPES
 from mlxbridge.host.engine.batch import BatchEngine
+from mlxbridge.host.engine.drafts.payoff import Payoff
 from mlxbridge.host.engine.loader import LoadedModel
-from mlxbridge.host.engine.payoff import Payoff
 from mlxbridge.types import Speculation
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from concurrent.futures import FIRST_COMPLETED, wait
 
 from mlxbridge.errors import BridgeError
+from mlxbridge.host.engine.caches.row_caches import Ready
 from mlxbridge.host.engine.call import Call
 from mlxbridge.host.engine.grammar.library import Compilation
 from mlxbridge.host.engine.interface import Row
 from mlxbridge.host.engine.roster import Roster
-from mlxbridge.host.engine.row_caches import Ready
 
 _PATIENCE_S = 0.005
 

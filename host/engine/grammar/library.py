@@ -10,14 +10,14 @@ from threading import Lock, Thread
 from time import monotonic
 
 from mlxbridge.errors import BridgeError, InternalError
-from mlxbridge.host.engine.answer_format import call_markers
-from mlxbridge.host.engine.detokenize import Vocabulary
 from mlxbridge.host.engine.grammar.compiler import Compiler, Grammar
 from mlxbridge.host.engine.grammar.constraint import Constraint
 from mlxbridge.host.engine.grammar.response_format import Source
 from mlxbridge.host.engine.loader import LoadedModel
 from mlxbridge.host.engine.refusal import unsupported
 from mlxbridge.host.engine.settings import Settings
+from mlxbridge.host.engine.text.answer_format import call_markers
+from mlxbridge.host.engine.text.detokenize import Vocabulary
 
 # Compiled, or refused; of a few KiB each, and a large one a few MiB.
 MAX_KEPT = 64

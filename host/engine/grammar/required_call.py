@@ -10,13 +10,13 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from mlxbridge.host.engine.answer_format import call_markers, parser_name
 from mlxbridge.host.engine.grammar.compiler import WHITESPACE
 from mlxbridge.host.engine.grammar.json_schema import check_schema, subschemas
 from mlxbridge.host.engine.grammar.response_format import MAX_CHARS, Source
 from mlxbridge.host.engine.interface import GenerateRequest
 from mlxbridge.host.engine.loader import LoadedModel
 from mlxbridge.host.engine.refusal import invalid, shown, unsupported
+from mlxbridge.host.engine.text.answer_format import call_markers, parser_name
 
 _NO_ARGUMENTS = {"type": "object", "properties": {}, "additionalProperties": False}
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from mlxbridge.host.engine.acceptance import Acceptance, Prospect
+from mlxbridge.host.engine.drafts.acceptance import Acceptance, Prospect
 
 
 @pytest.mark.parametrize("true_rate", [0.0, 0.3, 0.8, 1.0])

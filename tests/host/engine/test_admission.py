@@ -6,7 +6,7 @@ import pytest
 
 from mlxbridge.errors import ContextTooLong
 from mlxbridge.host.engine.admission import Admission, LaneSize
-from mlxbridge.host.engine.footprint import Footprint
+from mlxbridge.host.engine.caches.footprint import Footprint
 
 EXPECTED_TOKENS = 512
 PER_TOKEN = 10

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlxbridge.host.engine.answer_format import NORMAL, TOOL, AnswerFormat, knows_reasoning, parser_name
-from mlxbridge.host.engine.answer_parts import AnswerParts
-from mlxbridge.host.engine.detokenize import Vocabulary
-from mlxbridge.host.engine.tool_calls import CallReader
+from mlxbridge.host.engine.text.answer_format import NORMAL, TOOL, AnswerFormat, knows_reasoning, parser_name
+from mlxbridge.host.engine.text.answer_parts import AnswerParts
+from mlxbridge.host.engine.text.detokenize import Vocabulary
+from mlxbridge.host.engine.text.tool_calls import CallReader
 from mlxbridge.types import ToolCall
 from tests.host.engine.families import (
     FAMILIES,

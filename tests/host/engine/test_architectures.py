@@ -11,7 +11,7 @@ import pytest
 from mlx_lm.generate import generate_step
 
 from mlxbridge.host.engine.batch import BatchEngine
-from mlxbridge.host.engine.caches import ArraysCache, leaves
+from mlxbridge.host.engine.caches.caches import ArraysCache, leaves
 from mlxbridge.host.engine.interface import EngineLimits
 from mlxbridge.host.engine.loader import LoadedModel
 from tests.host.engine.architectures import ARCHITECTURES, make_model

@@ -10,8 +10,8 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from mlxbridge.host.engine import attention
-from mlxbridge.host.engine.attention_kernel import HEAD_SIZES, attend
+from mlxbridge.host.engine.attention import attention
+from mlxbridge.host.engine.attention.attention_kernel import HEAD_SIZES, attend
 from mlxbridge.host.engine.batch import BatchEngine
 from mlxbridge.host.engine.loader import LoadedModel
 from tests.host.engine.architectures import make_model

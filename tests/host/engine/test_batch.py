@@ -13,11 +13,11 @@ from mlx_lm.models import llama
 
 from mlxbridge.errors import ContextTooLong, InternalError, InvalidArgument, Overloaded
 from mlxbridge.host.engine.batch import BatchEngine
-from mlxbridge.host.engine.detokenize import Detokenizer, Vocabulary
 from mlxbridge.host.engine.interface import Engine, GenerateRequest
 from mlxbridge.host.engine.lanes import Decoded, Lanes
 from mlxbridge.host.engine.loader import LoadedModel, load
-from mlxbridge.host.engine.prefill import Prefill, Progress
+from mlxbridge.host.engine.prefill.prefill import Prefill, Progress
+from mlxbridge.host.engine.text.detokenize import Detokenizer, Vocabulary
 from tests.host.engine.tiny import TEXTS, Answers, byte_level_tokenizer, save_model, save_tokenizer
 
 caches: Any = mlx_lm_cache

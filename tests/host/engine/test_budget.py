@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from mlxbridge.host.engine.budget import MIN_BUDGET, PrefillBudget, Step
+from mlxbridge.host.engine.prefill.budget import MIN_BUDGET, PrefillBudget, Step
 
 
 def observe(

@@ -9,12 +9,12 @@ import pytest
 from mlx_lm.models import llama
 
 from mlxbridge.errors import ModelLoadFailed, UsageError
-from mlxbridge.host.engine.cache_choice import choose_caches
-from mlxbridge.host.engine.cache_plan import Window
-from mlxbridge.host.engine.caches import KVCache, RotatingKVCache
+from mlxbridge.host.engine.caches.cache_choice import choose_caches
+from mlxbridge.host.engine.caches.cache_plan import Window
+from mlxbridge.host.engine.caches.caches import KVCache, RotatingKVCache
+from mlxbridge.host.engine.caches.quantized_cache import Quantization, QuantizedCache
 from mlxbridge.host.engine.interface import EngineLimits
 from mlxbridge.host.engine.loader import LoadedModel
-from mlxbridge.host.engine.quantized_cache import Quantization, QuantizedCache
 from tests.host.engine.architectures import LARGE_HEADS, make_model
 
 GPT2: dict[str, Any] = {

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mlx_lm.models.base import create_causal_mask
 
 from mlxbridge.host.engine import shapes
-from mlxbridge.host.engine.caches import (
+from mlxbridge.host.engine.caches.caches import (
     ArraysCache,
     CacheList,
     KVCache,
@@ -27,9 +27,9 @@ from mlxbridge.host.engine.caches import (
     kv_bytes,
     leaves,
 )
-from mlxbridge.host.engine.quantized_cache import Quantization, QuantizedCache
-from mlxbridge.host.engine.row_caches import RowCaches
-from mlxbridge.host.engine.window_cache import WindowCache
+from mlxbridge.host.engine.caches.quantized_cache import Quantization, QuantizedCache
+from mlxbridge.host.engine.caches.row_caches import RowCaches
+from mlxbridge.host.engine.caches.window_cache import WindowCache
 
 WINDOW = 5
 SINKS, RECENT = 2, 4

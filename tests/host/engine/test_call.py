@@ -8,12 +8,12 @@ import pytest
 
 from mlxbridge.errors import InvalidArgument
 from mlxbridge.host.engine.call import Call
-from mlxbridge.host.engine.detokenize import Vocabulary
+from mlxbridge.host.engine.choice.logprobs import Likelihoods
 from mlxbridge.host.engine.grammar.constraint import Constraint
 from mlxbridge.host.engine.loader import LoadedModel
-from mlxbridge.host.engine.logprobs import Likelihoods
 from mlxbridge.host.engine.rows import Job
-from mlxbridge.host.engine.stops import StopMatcher
+from mlxbridge.host.engine.text.detokenize import Vocabulary
+from mlxbridge.host.engine.text.stops import StopMatcher
 
 STOP_TOKEN = 7
 

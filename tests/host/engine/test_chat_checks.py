@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from mlxbridge.errors import BridgeError, InvalidArgument, Unsupported
-from mlxbridge.host.engine.chat_checks import MAX_TOOLS, check_chat
 from mlxbridge.host.engine.grammar.response_format import Source
 from mlxbridge.host.engine.interface import GenerateRequest
+from mlxbridge.host.engine.text.chat_checks import MAX_TOOLS, check_chat
 
 
 def tool(**function: Any) -> dict[str, Any]:

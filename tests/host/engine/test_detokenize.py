@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from mlx_lm.tokenizer_utils import load as load_tokenizer
 
-from mlxbridge.host.engine.detokenize import ByteDetokenizer, Vocabulary, WindowDetokenizer
+from mlxbridge.host.engine.text.detokenize import ByteDetokenizer, Vocabulary, WindowDetokenizer
 from tests.host.engine.tiny import (
     TEXTS,
     byte_level_tokenizer,

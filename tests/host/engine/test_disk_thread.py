@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from mlxbridge.host.engine import disk_thread
-from mlxbridge.host.engine.disk_thread import DiskThread, Failure, Listing, Read, Result, Use, Write
-from mlxbridge.host.engine.part_folder import PartFolder
+from mlxbridge.host.engine.prefixes import disk_thread
+from mlxbridge.host.engine.prefixes.disk_thread import DiskThread, Failure, Listing, Read, Result, Use, Write
+from mlxbridge.host.engine.prefixes.part_folder import PartFolder
 from tests.host.engine.test_part_folder import MODEL, PAGE, name
 
 FORM = bytes(16)

@@ -8,10 +8,10 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from mlxbridge.host.engine.cache_plan import CachePlan
-from mlxbridge.host.engine.caches import can_be_padded
+from mlxbridge.host.engine.caches.cache_plan import CachePlan
+from mlxbridge.host.engine.caches.caches import can_be_padded
+from mlxbridge.host.engine.caches.quantized_cache import Quantization
 from mlxbridge.host.engine.exactness import is_exact_over_drafts
-from mlxbridge.host.engine.quantized_cache import Quantization
 from tests.host.engine.architectures import ARCHITECTURES, make_model
 
 VOCABULARY = 384

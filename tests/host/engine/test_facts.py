@@ -3,9 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mlxbridge.host.engine.cache_plan import CachePlan
+from mlxbridge.host.engine.caches.cache_plan import CachePlan
+from mlxbridge.host.engine.caches.footprint import measure_footprint
 from mlxbridge.host.engine.facts import facts
-from mlxbridge.host.engine.footprint import measure_footprint
 from mlxbridge.host.engine.loader import LoadedModel, load
 from tests.host.engine.tiny import byte_level_tokenizer, save_model, save_tokenizer
 

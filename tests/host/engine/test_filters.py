@@ -10,8 +10,8 @@ import mlx.core as mx
 import pytest
 from mlx_lm import sample_utils
 
-from mlxbridge.host.engine.filters import NARROW_TOP_K, Filters, Way, way_of
-from mlxbridge.host.engine.likeliest import likeliest
+from mlxbridge.host.engine.choice.filters import NARROW_TOP_K, Filters, Way, way_of
+from mlxbridge.host.engine.choice.likeliest import likeliest
 from mlxbridge.host.engine.settings import Settings
 from tests.host.engine.reference import kept_by_hand
 

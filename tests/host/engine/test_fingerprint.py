@@ -8,13 +8,13 @@ import mlx.core as mx
 import pytest
 from mlx.utils import tree_flatten, tree_map
 
-from mlxbridge.host.engine import fingerprint as module
-from mlxbridge.host.engine.cache_parts import CacheParts
-from mlxbridge.host.engine.cache_plan import CachePlan, Window
-from mlxbridge.host.engine.fingerprint import fingerprint
+from mlxbridge.host.engine.caches.cache_plan import CachePlan, Window
+from mlxbridge.host.engine.caches.quantized_cache import Quantization
 from mlxbridge.host.engine.loader import LoadedModel, load
-from mlxbridge.host.engine.part_forms import PartForms
-from mlxbridge.host.engine.quantized_cache import Quantization
+from mlxbridge.host.engine.prefixes import fingerprint as module
+from mlxbridge.host.engine.prefixes.cache_parts import CacheParts
+from mlxbridge.host.engine.prefixes.fingerprint import fingerprint
+from mlxbridge.host.engine.prefixes.part_forms import PartForms
 from tests.host.engine.architectures import LARGE_HEADS, make_model
 from tests.host.engine.tiny import byte_level_tokenizer, save_model, save_tokenizer
 

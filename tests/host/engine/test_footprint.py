@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlx_lm.models.cache import make_prompt_cache
 
-from mlxbridge.host.engine.cache_plan import CachePlan
-from mlxbridge.host.engine.caches import nbytes
-from mlxbridge.host.engine.footprint import Footprint, measure_footprint
+from mlxbridge.host.engine.caches.cache_plan import CachePlan
+from mlxbridge.host.engine.caches.caches import nbytes
+from mlxbridge.host.engine.caches.footprint import Footprint, measure_footprint
 from mlxbridge.host.engine.loader import LoadedModel
 from tests.host.engine.architectures import ARCHITECTURES, make_model
 

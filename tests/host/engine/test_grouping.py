@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import random
 
-from mlxbridge.host.engine.grouping import MAX_FILLER_SHARE, group_of
+from mlxbridge.host.engine.prefill.grouping import MAX_FILLER_SHARE, group_of
 
 
 def test_group_of_similar_lengths_keeps_fillers_few() -> None:

@@ -15,10 +15,10 @@ from mlx_lm.models.cache import make_prompt_cache
 
 from mlxbridge.host.engine import lanes as module
 from mlxbridge.host.engine.admission import LaneSize
-from mlxbridge.host.engine.caches import Source
-from mlxbridge.host.engine.footprint import Footprint
+from mlxbridge.host.engine.caches.caches import Source
+from mlxbridge.host.engine.caches.footprint import Footprint
+from mlxbridge.host.engine.caches.row_caches import Ready, RowCaches
 from mlxbridge.host.engine.lanes import MAX_LANES, Lanes, padding_bytes
-from mlxbridge.host.engine.row_caches import Ready, RowCaches
 from mlxbridge.host.engine.rows import Job
 from tests.host.engine.architectures import make_model
 

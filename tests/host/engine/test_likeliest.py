@@ -6,7 +6,7 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from mlxbridge.host.engine.likeliest import likeliest
+from mlxbridge.host.engine.choice.likeliest import likeliest
 
 
 def by_hand(logits: mx.array, number: int) -> list[list[int]]:

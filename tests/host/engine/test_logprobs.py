@@ -6,7 +6,7 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from mlxbridge.host.engine.logprobs import Logprobs
+from mlxbridge.host.engine.choice.logprobs import Logprobs
 from mlxbridge.host.engine.settings import GREEDY, Settings
 
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from mlxbridge.host.engine.lookup import Lookup
+from mlxbridge.host.engine.drafts.lookup import Lookup
 
 
 def indexed(tokens: list[int]) -> Lookup:

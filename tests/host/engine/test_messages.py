@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mlxbridge.errors import BridgeError, InvalidArgument, Unsupported
-from mlxbridge.host.engine.messages import check_messages, count_chars
+from mlxbridge.host.engine.text.messages import check_messages, count_chars
 
 CALL = {"id": "1", "type": "function", "function": {"name": "add", "arguments": {"a": 27, "b": [15]}}}
 

@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 
 from mlxbridge.host.engine.batch import BatchEngine
-from mlxbridge.host.engine.chooser import Chooser, Drawn
+from mlxbridge.host.engine.choice.chooser import Chooser, Drawn
 from mlxbridge.host.engine.decode import Lane
-from mlxbridge.host.engine.draft_rows import DraftRows
-from mlxbridge.host.engine.drafting import Drafting
+from mlxbridge.host.engine.drafts.draft_rows import DraftRows
+from mlxbridge.host.engine.drafts.drafting import Drafting
+from mlxbridge.host.engine.drafts.payoff import Payoff
 from mlxbridge.host.engine.grammar.masks import Masks
 from mlxbridge.host.engine.grammar.response_format import Source
 from mlxbridge.host.engine.interface import EngineLimits
 from mlxbridge.host.engine.loader import LoadedModel
-from mlxbridge.host.engine.payoff import Payoff
-from mlxbridge.host.engine.reading import Group
+from mlxbridge.host.engine.prefill.reading import Group
 from tests.host.engine.tiny import Answers
 
 MakeEngine = Callable[..., BatchEngine]

@@ -7,17 +7,17 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from mlxbridge.host.engine.cache_parts import CacheParts
-from mlxbridge.host.engine.cache_plan import CachePlan, Window
-from mlxbridge.host.engine.part_bytes import content_of, host_bytes
-from mlxbridge.host.engine.part_forms import (
+from mlxbridge.host.engine.caches.cache_plan import CachePlan, Window
+from mlxbridge.host.engine.caches.quantized_cache import Quantization
+from mlxbridge.host.engine.prefixes.cache_parts import CacheParts
+from mlxbridge.host.engine.prefixes.part_bytes import content_of, host_bytes
+from mlxbridge.host.engine.prefixes.part_forms import (
     ArrayForm,
     Form,
     PartForms,
     form_of,
     part_form,
 )
-from mlxbridge.host.engine.quantized_cache import Quantization
 from tests.host.engine.architectures import ARCHITECTURES, LARGE_HEADS, LARGE_LFM2, make_model
 
 DTYPES = [mx.float32, mx.float16, mx.bfloat16, mx.uint32, mx.int8, mx.bool_, mx.complex64]

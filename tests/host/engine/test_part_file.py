@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from mlxbridge.host.engine.part_file import Damaged, file_bytes, seal, unseal
+from mlxbridge.host.engine.prefixes.part_file import Damaged, file_bytes, seal, unseal
 
 DIGEST, FORM = bytes(range(16)), bytes(range(16, 32))
 PAYLOAD = [memoryview(b"some keys"), memoryview(b""), memoryview(b"and values")]

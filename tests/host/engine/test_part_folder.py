@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from mlxbridge.host.engine import part_folder
-from mlxbridge.host.engine.part_file import Damaged
-from mlxbridge.host.engine.part_folder import PartFolder, check_private
-from mlxbridge.host.engine.part_names import PartName
+from mlxbridge.host.engine.prefixes import part_folder
+from mlxbridge.host.engine.prefixes.part_file import Damaged
+from mlxbridge.host.engine.prefixes.part_folder import PartFolder, check_private
+from mlxbridge.host.engine.prefixes.part_names import PartName
 from tests.host.engine.test_part_names import chain
 
 PAGE = 4096
@@ -269,7 +269,7 @@ def test_full_device_is_told(folder: PartFolder, root: Path, monkeypatch: pytest
 WRITER = """
 import sys
 from pathlib import Path
-from mlxbridge.host.engine.part_folder import PartFolder
+from mlxbridge.host.engine.prefixes.part_folder import PartFolder
 from tests.host.engine.test_part_folder import MODEL, PAGE, name
 folder = PartFolder(Path(sys.argv[1]), MODEL, int(sys.argv[2]))
 print("ready", flush=True)

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from mlxbridge.host.engine.part_names import PartIndex, PartName, digest_below, name_of, root_digest
-from mlxbridge.host.engine.prefix_tree import Part, PrefixTree, pack
+from mlxbridge.host.engine.prefixes.part_names import PartIndex, PartName, digest_below, name_of, root_digest
+from mlxbridge.host.engine.prefixes.prefix_tree import Part, PrefixTree, pack
 
 KEY = bytes(range(32))
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from mlxbridge.host.engine.acceptance import Acceptance, Prospect
+from mlxbridge.host.engine.drafts.acceptance import Acceptance, Prospect
+from mlxbridge.host.engine.drafts.payoff import PLAIN, WIDTHS, Costs, Ledger, Meter, Payoff, Way, size_class
 from mlxbridge.host.engine.interface import MAX_DRAFT_TOKENS
-from mlxbridge.host.engine.payoff import PLAIN, WIDTHS, Costs, Ledger, Meter, Payoff, Way, size_class
 
 
 def learn(costs: Costs, num_rows: int, seconds: dict[Way, float]) -> Costs:

@@ -8,7 +8,7 @@ import mlx.core as mx
 import pytest
 from mlx_lm.sample_utils import make_logits_processors
 
-from mlxbridge.host.engine.penalties import Bias, LateEnd, Penalties
+from mlxbridge.host.engine.choice.penalties import Bias, LateEnd, Penalties
 from mlxbridge.host.engine.settings import GREEDY, Settings
 from tests.host.engine.reference import PENALTY_FIELDS
 

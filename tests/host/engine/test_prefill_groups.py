@@ -9,10 +9,10 @@ import mlx.core as mx
 import pytest
 from mlx_lm.models.cache import make_prompt_cache
 
-from mlxbridge.host.engine.cache_plan import CachePlan
-from mlxbridge.host.engine.prefill import MAX_GROUP_ROWS, Prefill
-from mlxbridge.host.engine.prefix_cache import PrefixCache
-from mlxbridge.host.engine.row_caches import Ready, RowCaches
+from mlxbridge.host.engine.caches.cache_plan import CachePlan
+from mlxbridge.host.engine.caches.row_caches import Ready, RowCaches
+from mlxbridge.host.engine.prefill.prefill import MAX_GROUP_ROWS, Prefill
+from mlxbridge.host.engine.prefixes.prefix_cache import PrefixCache
 from mlxbridge.host.engine.rows import Job
 from tests.host.engine.architectures import make_model
 

@@ -14,11 +14,11 @@ import pytest
 from mlx_lm.generate import generate_step
 
 from mlxbridge.errors import InternalError
-from mlxbridge.host.engine import prefix_cache
 from mlxbridge.host.engine.batch import BatchEngine
 from mlxbridge.host.engine.interface import EngineLimits, GenerateRequest, Origin
 from mlxbridge.host.engine.loader import LoadedModel
-from mlxbridge.host.engine.prefix_cache import BLOCK_TOKENS
+from mlxbridge.host.engine.prefixes import prefix_cache
+from mlxbridge.host.engine.prefixes.prefix_cache import BLOCK_TOKENS
 from tests.host.engine.architectures import ARCHITECTURES, make_model
 from tests.host.engine.tiny import Answers
 

@@ -17,11 +17,12 @@ import mlx.core as mx
 import pytest
 from mlx.utils import tree_map
 
-from mlxbridge.host.engine import batch, prefix_disk
+from mlxbridge.host.engine import batch
 from mlxbridge.host.engine.batch import BatchEngine
 from mlxbridge.host.engine.interface import EngineLimits, Origin
 from mlxbridge.host.engine.loader import LoadedModel
-from mlxbridge.host.engine.part_names import PartName
+from mlxbridge.host.engine.prefixes import prefix_disk
+from mlxbridge.host.engine.prefixes.part_names import PartName
 from tests.host.engine.architectures import LARGE_HEADS, make_model
 from tests.host.engine.test_prefix_cache import (
     CUTTABLE,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlxbridge.host.engine.prefix_tree import Node, Part, PrefixTree, pack
+from mlxbridge.host.engine.prefixes.prefix_tree import Node, Part, PrefixTree, pack
 
 
 def part(tokens: list[int], size: int = 1, content: str = "") -> Part[str]:

@@ -10,7 +10,7 @@ import pytest
 from mlxbridge.errors import BridgeError, ContextTooLong, InvalidArgument, Unsupported
 from mlxbridge.host.engine.interface import DEFAULT_MAX_TOKENS, GenerateRequest
 from mlxbridge.host.engine.loader import LoadedModel, load
-from mlxbridge.host.engine.prompt import encode_prompt, token_limit
+from mlxbridge.host.engine.text.prompt import encode_prompt, token_limit
 from tests.host.engine.tiny import byte_level_tokenizer, save_model, save_tokenizer
 
 

@@ -17,13 +17,13 @@ from mlx_lm.models.cache import KVCache, QuantizedKVCache, make_prompt_cache
 
 from bench.demo_model import corpus, evaluate
 from mlxbridge.host.engine.batch import BatchEngine
-from mlxbridge.host.engine.cache_plan import CachePlan
-from mlxbridge.host.engine.caches import nbytes
-from mlxbridge.host.engine.footprint import measure_footprint
+from mlxbridge.host.engine.caches.cache_plan import CachePlan
+from mlxbridge.host.engine.caches.caches import nbytes
+from mlxbridge.host.engine.caches.footprint import measure_footprint
+from mlxbridge.host.engine.caches.quantized_cache import Quantization
 from mlxbridge.host.engine.interface import EngineLimits
 from mlxbridge.host.engine.loader import LoadedModel, load
-from mlxbridge.host.engine.prefix_cache import BLOCK_TOKENS
-from mlxbridge.host.engine.quantized_cache import Quantization
+from mlxbridge.host.engine.prefixes.prefix_cache import BLOCK_TOKENS
 from tests.host.engine.architectures import LARGE_HEADS, LARGE_LFM2, make_model
 from tests.host.engine.tiny import Answers
 
@@ -87,7 +87,7 @@ def test_together_and_alone_equal_mlx_lms_quantized_cache(one_of_a_kind: LoadedM
 def test_whole_keys_and_values_are_as_good_where_no_others_can_be_multiplied(
     one_of_a_kind: LoadedModel, bits: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mlxbridge.host.engine.quantized_rows.multiplies_quantized", lambda: False)
+    monkeypatch.setattr("mlxbridge.host.engine.caches.quantized_rows.multiplies_quantized", lambda: False)
     monkeypatch.setattr(mx, "quantized_matmul", lambda *_, **__: pytest.fail("no such kernel"))
     engine = BatchEngine(one_of_a_kind, EngineLimits(kv_bits=bits, prefix_cache_bytes=0))
     assert engine.describe()["batched"] is True

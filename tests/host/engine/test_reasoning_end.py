@@ -8,10 +8,10 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from mlxbridge.host.engine.reasoning_end import ReasoningEnd
+from mlxbridge.host.engine.choice.reasoning_end import ReasoningEnd
 from mlxbridge.host.engine.rows import Job
 from mlxbridge.host.engine.settings import GREEDY
-from mlxbridge.host.engine.told_answer import ReasoningBudget
+from mlxbridge.host.engine.text.told_answer import ReasoningBudget
 
 ONE = replace(GREEDY, reasoning_end=(7,))
 THREE = replace(GREEDY, reasoning_end=(7, 8, 9))

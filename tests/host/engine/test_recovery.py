@@ -16,8 +16,8 @@ from mlxbridge.host.engine.decode import Lane
 from mlxbridge.host.engine.lanes import Lanes
 from mlxbridge.host.engine.loader import LoadedModel
 from mlxbridge.host.engine.memory import is_out_of_memory
-from mlxbridge.host.engine.prefix_cache import PrefixCache
-from mlxbridge.host.engine.reading import Group
+from mlxbridge.host.engine.prefill.reading import Group
+from mlxbridge.host.engine.prefixes.prefix_cache import PrefixCache
 from tests.host.engine.architectures import ARCHITECTURES, make_model
 from tests.host.engine.tiny import TEXTS, Answers
 

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from mlxbridge.host.engine.lookup import Lookup
-from mlxbridge.host.engine.rehearsal import Rehearsal
+from mlxbridge.host.engine.drafts.lookup import Lookup
+from mlxbridge.host.engine.drafts.rehearsal import Rehearsal
 
 
 def drafted_for_real(context: list[int], answer: list[int], most: int) -> list[tuple[int, int]]:

@@ -14,12 +14,12 @@ import pytest
 from tokenizers import AddedToken
 
 from mlxbridge.errors import BridgeError, InvalidArgument, Unsupported
-from mlxbridge.host.engine.answer_format import call_markers
 from mlxbridge.host.engine.batch import BatchEngine
 from mlxbridge.host.engine.grammar.required_call import required_call
 from mlxbridge.host.engine.interface import GenerateRequest
 from mlxbridge.host.engine.loader import LoadedModel, load
-from mlxbridge.host.engine.tool_calls import CallReader
+from mlxbridge.host.engine.text.answer_format import call_markers
+from mlxbridge.host.engine.text.tool_calls import CallReader
 from mlxbridge.host.params import parse_generate
 from tests.host.engine.families import FAMILIES, GLM, HERMES, KIMI, MISTRAL, Family
 from tests.host.engine.tiny import Answers, byte_level_tokenizer, save_model, save_tokenizer

@@ -11,13 +11,13 @@ from mlx_lm.tokenizer_utils import load as load_tokenizer
 
 from mlxbridge.errors import DeadlineExceeded, Overloaded
 from mlxbridge.host.engine.admission import Admission, LaneSize
+from mlxbridge.host.engine.caches.footprint import Footprint
 from mlxbridge.host.engine.call import Call
-from mlxbridge.host.engine.detokenize import Vocabulary
-from mlxbridge.host.engine.footprint import Footprint
 from mlxbridge.host.engine.queue import DRAWN_WEIGHT, TURN, Queue
 from mlxbridge.host.engine.roster import Roster
 from mlxbridge.host.engine.rows import Job
-from mlxbridge.host.engine.stops import StopMatcher
+from mlxbridge.host.engine.text.detokenize import Vocabulary
+from mlxbridge.host.engine.text.stops import StopMatcher
 from mlxbridge.types import Priority
 from tests.host.engine.tiny import byte_level_tokenizer, save_tokenizer
 

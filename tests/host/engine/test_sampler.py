@@ -7,7 +7,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from mlxbridge.host.engine.sampler import Sampler, seed_words, uniforms
+from mlxbridge.host.engine.choice.sampler import Sampler, seed_words, uniforms
 from mlxbridge.host.engine.settings import GREEDY, MIN_TEMPERATURE, Settings
 from tests.host.engine.reference import kept_by_hand
 

@@ -13,9 +13,9 @@ import pytest
 
 from mlxbridge.errors import ContextTooLong, DeadlineExceeded, ModelLoadFailed, Overloaded
 from mlxbridge.host.engine.batch import BatchEngine
-from mlxbridge.host.engine.budget import PrefillBudget
 from mlxbridge.host.engine.interface import Origin
 from mlxbridge.host.engine.loader import LoadedModel
+from mlxbridge.host.engine.prefill.budget import PrefillBudget
 from mlxbridge.host.engine.queue import TURN
 from tests.host.engine.tiny import TEXTS, Answers
 

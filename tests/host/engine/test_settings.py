@@ -8,9 +8,9 @@ import mlx.core as mx
 import pytest
 
 from mlxbridge.errors import InvalidArgument
+from mlxbridge.host.engine.choice.sampler import Sampler
 from mlxbridge.host.engine.interface import GenerateRequest
 from mlxbridge.host.engine.loader import LoadedModel
-from mlxbridge.host.engine.sampler import Sampler
 from mlxbridge.host.engine.settings import GREEDY, MIN_TEMPERATURE, Settings, eos_ids, settings_of
 
 

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from mlxbridge.host.engine import prefill, reading, shapes
+from mlxbridge.host.engine import shapes
 from mlxbridge.host.engine.batch import BatchEngine
-from mlxbridge.host.engine.budget import PrefillBudget, Step
-from mlxbridge.host.engine.grouping import MAX_FILLER_SHARE
 from mlxbridge.host.engine.loader import LoadedModel
+from mlxbridge.host.engine.prefill import prefill, reading
+from mlxbridge.host.engine.prefill.budget import PrefillBudget, Step
+from mlxbridge.host.engine.prefill.grouping import MAX_FILLER_SHARE
 from mlxbridge.host.engine.shapes import (
     PIECE,
     PIECE_ALONE,

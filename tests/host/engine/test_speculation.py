@@ -13,16 +13,16 @@ import mlx.core as mx
 import pytest
 
 from mlxbridge.errors import InvalidArgument, ModelLoadFailed, Unsupported
-from mlxbridge.host.engine.acceptance import Prospect
 from mlxbridge.host.engine.batch import BatchEngine
-from mlxbridge.host.engine.cache_plan import CachePlan
-from mlxbridge.host.engine.draft_model import DraftModel
-from mlxbridge.host.engine.footprint import measure_footprint
+from mlxbridge.host.engine.caches.cache_plan import CachePlan
+from mlxbridge.host.engine.caches.footprint import measure_footprint
+from mlxbridge.host.engine.caches.row_caches import RowCaches
+from mlxbridge.host.engine.drafts.acceptance import Prospect
+from mlxbridge.host.engine.drafts.draft_model import DraftModel
+from mlxbridge.host.engine.drafts.payoff import WIDTHS, Payoff
 from mlxbridge.host.engine.grammar.response_format import read_response_format
 from mlxbridge.host.engine.interface import EngineLimits, GenerateRequest
 from mlxbridge.host.engine.loader import LoadedModel, load
-from mlxbridge.host.engine.payoff import WIDTHS, Payoff
-from mlxbridge.host.engine.row_caches import RowCaches
 from mlxbridge.types import Speculation, Usage
 from tests.host.engine.architectures import COMMON, make_model
 from tests.host.engine.tiny import Answers, save_model, save_tokenizer, spm_tokenizer
@@ -518,7 +518,9 @@ def test_what_cannot_be_drafted_is_refused_by_name(endless: LoadedModel) -> None
 def test_a_model_that_answers_otherwise_over_drafts_drafts_nothing(
     endless: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mlxbridge.host.engine.speculation.is_exact_over_drafts", lambda *_, **__: False)
+    monkeypatch.setattr(
+        "mlxbridge.host.engine.drafts.speculation.is_exact_over_drafts", lambda *_, **__: False
+    )
     message = refused(BatchEngine(endless), Unsupported, speculation="ngram")
     assert message.endswith("its logits are not the same for several tokens at once as one by one")
     with pytest.raises(ModelLoadFailed, match="tiny cannot draft for tiny: its logits"):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlxbridge.host.engine.stops import StopMatcher
+from mlxbridge.host.engine.text.stops import StopMatcher
 
 ALPHABET = "abc"
 STOPS = st.lists(st.text(ALPHABET, min_size=1, max_size=5), max_size=5)

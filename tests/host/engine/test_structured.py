@@ -18,13 +18,13 @@ import pytest
 
 from mlxbridge.errors import InternalError, InvalidArgument, Unsupported
 from mlxbridge.host.engine.batch import BatchEngine
-from mlxbridge.host.engine.chooser import Drawn
-from mlxbridge.host.engine.detokenize import Vocabulary
-from mlxbridge.host.engine.drafting import Drafting
+from mlxbridge.host.engine.choice.chooser import Drawn
+from mlxbridge.host.engine.drafts.drafting import Drafting
 from mlxbridge.host.engine.grammar.masks import Masks
 from mlxbridge.host.engine.grammar.response_format import Source, read_response_format
 from mlxbridge.host.engine.lanes import Lanes
 from mlxbridge.host.engine.loader import LoadedModel, load
+from mlxbridge.host.engine.text.detokenize import Vocabulary
 from tests.host.engine.grammar.samples import keeps_to, random_format
 from tests.host.engine.tiny import (
     TEXTS,

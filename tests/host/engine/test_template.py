@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mlxbridge.host.engine.loader import LoadedModel
-from mlxbridge.host.engine.template import Template, template_of
+from mlxbridge.host.engine.text.template import Template, template_of
 from tests.host.engine.families import HERMES
 
 

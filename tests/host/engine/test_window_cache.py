@@ -12,9 +12,9 @@ from mlx_lm.generate import generate_step
 from mlx_lm.models.cache import make_prompt_cache
 
 from mlxbridge.host.engine.batch import BatchEngine
-from mlxbridge.host.engine.cache_plan import CachePlan, Window
-from mlxbridge.host.engine.caches import RotatingKVCache
-from mlxbridge.host.engine.footprint import measure_footprint
+from mlxbridge.host.engine.caches.cache_plan import CachePlan, Window
+from mlxbridge.host.engine.caches.caches import RotatingKVCache
+from mlxbridge.host.engine.caches.footprint import measure_footprint
 from mlxbridge.host.engine.interface import EngineLimits
 from mlxbridge.host.engine.loader import LoadedModel
 from tests.host.engine.architectures import make_model

@@ -17,9 +17,9 @@ from mlxbridge.errors import (
     UnknownMethod,
 )
 from mlxbridge.host.engine.batch import BatchEngine
+from mlxbridge.host.engine.drafts.payoff import Payoff
 from mlxbridge.host.engine.interface import Engine, GenerateRequest, Origin
 from mlxbridge.host.engine.loader import LoadedModel
-from mlxbridge.host.engine.payoff import Payoff
 from mlxbridge.host.worker import backlog as backlog_module
 from mlxbridge.host.worker.loop import Tell, WorkerLoop
 from mlxbridge.protocol import Windows

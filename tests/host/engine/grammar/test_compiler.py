@@ -10,11 +10,11 @@ import pytest
 from llguidance import LLParserLimits
 
 from mlxbridge.errors import BridgeError, InvalidArgument, Unsupported
-from mlxbridge.host.engine.detokenize import Vocabulary
 from mlxbridge.host.engine.grammar import compiler as compiler_module
 from mlxbridge.host.engine.grammar.compiler import Compiler, Grammar
 from mlxbridge.host.engine.grammar.response_format import read_response_format
 from mlxbridge.host.engine.loader import LoadedModel
+from mlxbridge.host.engine.text.detokenize import Vocabulary
 from tests.host.engine.grammar.samples import keeps_to, random_format
 
 END = 1

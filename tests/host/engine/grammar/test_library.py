@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from mlxbridge.errors import InternalError, InvalidArgument, Unsupported
-from mlxbridge.host.engine.detokenize import Vocabulary
 from mlxbridge.host.engine.grammar import library as library_module
 from mlxbridge.host.engine.grammar.compiler import Compiler, Grammar
 from mlxbridge.host.engine.grammar.library import Library
 from mlxbridge.host.engine.grammar.response_format import Source
 from mlxbridge.host.engine.loader import LoadedModel
 from mlxbridge.host.engine.settings import GREEDY
+from mlxbridge.host.engine.text.detokenize import Vocabulary
 
 WAIT_S = 30
 

@@ -1,0 +1,1 @@
+"""Attention of one new token a row, where ours is the better kernel."""

@@ -1,0 +1,1 @@
+"""Keys, values and states of rows, by kind, alone and side by side."""

@@ -1,0 +1,1 @@
+"""What has been read, kept for prompts that begin the same: in memory and on disk."""
