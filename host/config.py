@@ -153,18 +153,25 @@ def make_limits(
             check_private(folder)
         except OSError as error:
             raise UsageError(f"--prefix-disk-folder: {folder}: {error.strerror}") from error
-    return EngineLimits(
-        max_batch=max_batch,
-        max_waiting=max_waiting,
-        kv_bytes=kv_bytes,
-        prefix_cache_bytes=prefix_bytes,
-        kv_bits=kv_bits,
-        kv_group_size=kv_group_size,
-        kv_window=kv_window,
-        kv_sinks=kv_sinks,
-        prefix_disk_bytes=disk_bytes,
-        prefix_disk_folder=str(folder) if disk_bytes else None,
-    )
+    try:
+        return EngineLimits(
+            max_batch=max_batch,
+            max_waiting=max_waiting,
+            kv_bytes=kv_bytes,
+            prefix_cache_bytes=prefix_bytes,
+            kv_bits=kv_bits,
+            kv_group_size=kv_group_size,
+            kv_window=kv_window,
+            kv_sinks=kv_sinks,
+            prefix_disk_bytes=disk_bytes,
+            prefix_disk_folder=str(folder) if disk_bytes else None,
+        )
+    except UsageError as error:  # who typed options knows them by these names
+        raise UsageError(re.sub(r"\b(kv|max)(_[a-z]+)+\b", _option_name, error.message)) from error
+
+
+def _option_name(field: re.Match[str]) -> str:
+    return f"--{field[0].replace('_', '-')}"
 
 
 def parse_size(option: str, text: str) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 import mlx.core as mx
 import mlx_lm
+from transformers.utils import logging as transformers_logging
 
 from mlxbridge.errors import ModelLoadFailed
 from mlxbridge.host.engine.checkpoint import missing_parts
@@ -60,6 +61,8 @@ def load(folder: Path, name: str) -> LoadedModel:
     """
     if missing := missing_parts(folder):
         raise ModelLoadFailed(f"cannot load {name}: {folder} lacks {', '.join(missing)}")
+    # It tells of prompts over the model's limit, which are refused by name, or cut to a window, as errors to come.
+    transformers_logging.set_verbosity_error()
     try:
         # Without the explicit False, transformers would ask on stdin whether to run the folder's code.
         parts: Any = mlx_lm.load(

@@ -34,10 +34,10 @@ def serve(*arguments: str) -> subprocess.CompletedProcess[str]:
         (("--kv-memory", "much"), "--kv-memory: 'much' is no size"),
         (("--prefix-cache", "512"), "--prefix-cache: '512' has no unit"),
         (("--kv-bits", "6"), "--kv-bits"),
-        (("--kv-group-size", "64"), "kv_group_size is for kv_bits"),
+        (("--kv-group-size", "64"), "--kv-group-size is for --kv-bits"),
         (("--kv-window", "0"), "kv-window"),
-        (("--kv-window", "64", "--kv-sinks", "40"), "kv_window must be at least twice kv_sinks"),
-        (("--kv-window", "64", "--kv-bits", "8"), "kv_bits does not go with kv_window"),
+        (("--kv-window", "64", "--kv-sinks", "40"), "--kv-window must be at least twice --kv-sinks"),
+        (("--kv-window", "64", "--kv-bits", "8"), "--kv-bits does not go with --kv-window"),
     ],
 )
 def test_bad_command_line_is_refused_with_a_reason(

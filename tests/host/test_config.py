@@ -195,5 +195,5 @@ def test_disk_that_cannot_be_had_is_refused_by_the_option_s_name(
 
 def test_folder_that_others_may_enter_is_refused_before_anything_is_in_it(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
-    with pytest.raises(UsageError, match="chmod 700"):
+    with pytest.raises(UsageError, match="one of your own"):
         disk_limits(prefix_disk="1GB", prefix_disk_folder=tmp_path)

@@ -61,7 +61,10 @@ def check_private(folder: Path) -> None:
     if status.st_uid != os.geteuid():
         raise PermissionError(errno.EPERM, "it is another user's", str(folder))
     if status.st_mode & 0o077:
-        raise PermissionError(errno.EPERM, "other users may enter it; chmod 700 it", str(folder))
+        own = folder / "mlxbridge-prefixes"
+        raise PermissionError(
+            errno.EPERM, f"other users may enter it; take one of your own, such as {own}", str(folder)
+        )
 
 
 class PartFolder:

@@ -9,6 +9,8 @@ from jinja2 import Environment, TemplateError, meta, nodes
 from jinja2.ext import Extension
 from jinja2.parser import Parser
 
+# What Hugging Face hands to every template beside its variables.
+_FUNCTIONS = {"raise_exception", "strftime_now"}
 # In the order in which they are looked for; mlx_lm says the first to templates that are code.
 _THINKING_SWITCHES = ("enable_thinking", "thinking")
 
@@ -76,6 +78,7 @@ def template_of(tokenizer: Any, *, has_tools: bool) -> Template:
 def _variables_in(source: str) -> frozenset[str] | None:
     environment = Environment(extensions=["jinja2.ext.loopcontrols", _Generation])
     try:
-        return frozenset(meta.find_undeclared_variables(environment.parse(source)))
+        used = meta.find_undeclared_variables(environment.parse(source))
+        return frozenset(used - environment.globals.keys() - _FUNCTIONS)
     except TemplateError:  # it can only be tried
         return None

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,16 @@ def edit_config(folder: Path, **changes: Any) -> None:
 def test_loaded_model_knows_its_limits(loaded: LoadedModel) -> None:
     assert (loaded.name, loaded.context_length, loaded.vocabulary_size) == ("tiny", 512, 384)
     assert loaded.eos_ids == {loaded.tokenizer.eos_token_id}
+
+
+def test_prompt_over_the_limit_is_no_news_from_transformers(
+    copy: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = load(copy, "mine").tokenizer
+    monkeypatch.setattr(tokenizer._tokenizer, "model_max_length", 3)
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    assert len(tokenizer.encode("many more tokens than three")) > 3
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])

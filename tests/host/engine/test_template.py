@@ -20,6 +20,7 @@ from tests.host.engine.families import HERMES
         ("{% set a = 1 %}{{ a }}{% for b in c %}{{ b }}{% break %}{% endfor %}", ["c"]),
         ("{% macro m(x) %}{{ x }}{{ y }}{% endmacro %}{{ m(1) }}", ["y"]),
         ("{% generation %}{{ a }}{% endgeneration %}", ["a"]),
+        ("{{ raise_exception(a) }}{{ strftime_now('%d') }}{% for i in range(3) %}{{ i }}{% endfor %}", ["a"]),
         ("tools are {# reasoning #} text", []),
     ],
 )
