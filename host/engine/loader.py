@@ -62,7 +62,7 @@ def load(folder: Path, name: str) -> LoadedModel:
     if missing := missing_parts(folder):
         raise ModelLoadFailed(f"cannot load {name}: {folder} lacks {', '.join(missing)}")
     # It tells of prompts over the model's limit, which are refused by name, or cut to a window, as errors to come.
-    transformers_logging.set_verbosity_error()
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         # Without the explicit False, transformers would ask on stdin whether to run the folder's code.
         parts: Any = mlx_lm.load(
