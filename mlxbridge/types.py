@@ -276,7 +276,7 @@ class Generation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How one prompt of ``generate_many`` ended; prints as its text.
+    """How one prompt of ``generate_many`` ended; prints as its text, or as its error: ``InvalidArgument: top_p must be …``.
 
     ``index`` is the prompt's place in the input, from 0. Either ``usage`` is set, as in ``Generation``, or ``error`` says
     why there is no answer. ``logprobs``, ``reasoning`` and ``tool_calls`` are as in ``Generation``.
@@ -292,7 +292,7 @@ class Outcome:
     error: BridgeError | None = None
 
     def __str__(self) -> str:
-        return self.text
+        return self.text if self.error is None else f"{type(self.error).__name__}: {self.error.message}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

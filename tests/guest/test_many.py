@@ -265,6 +265,7 @@ def test_bad_prompt_has_an_error_and_ends_no_other(ask: Many) -> None:
     assert sorted(found) == list(range(12))
     assert {index for index, outcome in found.items() if outcome.error is None} == {0, 11}
     assert isinstance(found[1].error, InvalidArgument)
+    assert (str(found[1]), found[1].text) == ("InvalidArgument: prompt is bad", "")
     assert isinstance(found[10].error, LimitExceeded)
     fields = {}
     for index in range(2, 10):
