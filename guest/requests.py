@@ -183,9 +183,10 @@ def _encode_stops(stop: Any) -> list[str]:
 def _encode_prompt(prompt: Prompt) -> str | bytes:
     if isinstance(prompt, str):
         return prompt
+    if isinstance(prompt, bytes | bytearray) or not isinstance(prompt, Iterable):
+        found = type(prompt).__name__
+        raise wrong("prompt", f"must be text or a list of token ids, not {found}; a chat goes into messages")
     try:
-        if isinstance(prompt, bytes | bytearray):
-            raise TypeError("bytes are neither text nor token ids; decode them first")
         ids = array("I", prompt)
     except (TypeError, OverflowError, ValueError) as error:
         raise wrong("prompt", f"token ids must be numbers from 0 to {MAX_TOKEN_ID} ({error})") from error

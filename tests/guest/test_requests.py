@@ -103,6 +103,12 @@ def test_one_stop_becomes_a_list() -> None:
     assert params(prompt="x", stop=("a", "b"))["stop"] == ["a", "b"]
 
 
+@pytest.mark.parametrize(("prompt", "found"), [(7, "int"), (b"text", "bytes"), (True, "bool")])
+def test_prompt_of_no_known_kind_is_told_which_there_are(prompt: Any, found: str) -> None:
+    with pytest.raises(UsageError, match=f"prompt: must be text or a list of token ids, not {found}; a chat"):
+        params(prompt=prompt)
+
+
 @pytest.mark.parametrize("given", [{}, {"prompt": "a", "messages": []}])
 def test_prompt_and_messages_exclude_each_other(given: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="either prompt"):
