@@ -6,20 +6,26 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from mlxbridge.errors import BridgeError
+
 if TYPE_CHECKING:
-    from mlxbridge.errors import BridgeError
     from mlxbridge.guest.streams import TokenStream
     from mlxbridge.types import Generation, Outcome, TokenLogprob, TokenLogprobs
 
 
 def print_stream(stream: TokenStream) -> None:
-    """Print an answer as it comes, to its end or until that fails."""
+    """Print an answer as it comes, to its end or until that fails; nothing at all if it fails before there is any text."""
+    is_refused = False
     try:
         with stream:
             for chunk in stream:
                 print(chunk, end="", flush=True)
+    except BridgeError:
+        is_refused = not stream.text
+        raise
     finally:
-        print(flush=True)
+        if not is_refused:
+            print(flush=True)
 
 
 def print_logprobs(generation: Generation) -> None:
@@ -48,9 +54,15 @@ def print_answers(answers: list[Generation]) -> None:
 def describe(generation: Generation) -> str:
     """One line about an answer's cost."""
     speed = f"{generation.tokens_per_second:.0f} tokens/s" if generation.tokens_per_second else "one step"
+    usage = generation.usage
+    drafts = (
+        f", {usage.accepted_tokens} of {usage.draft_tokens} drafted tokens accepted"
+        if usage.draft_tokens
+        else ""
+    )
     return (
         f"{generation.completion_tokens} tokens, {speed}, first token after "
-        f"{generation.time_to_first_token * 1000:.0f} ms, ended by {generation.finish_reason}"
+        f"{generation.time_to_first_token * 1000:.0f} ms{drafts}, ended by {generation.finish_reason}"
     )
 
 

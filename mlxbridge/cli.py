@@ -36,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         command(options)
         sys.stdout.flush()
     except BridgeError as error:
-        sys.exit(f"mlxbridge: {type(error).__name__}: {error.message}")
+        notes: list[str] = getattr(error, "__notes__", [])
+        sys.exit(f"mlxbridge: {type(error).__name__}: {'; '.join([error.message, *notes])}")
     except KeyboardInterrupt:
         print(file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
@@ -45,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(EXIT_ERROR)
     except OSError as error:  # a full disk, say; the link's errors are BridgeErrors
         _discard_stdout()
-        sys.exit(f"mlxbridge: {error}")
+        is_of_file = isinstance(error.filename, str)
+        sys.exit(f"mlxbridge: {error.filename}: {error.strerror}" if is_of_file else f"mlxbridge: {error}")
 
 
 def _discard_stdout() -> None:
@@ -57,16 +59,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mlxbridge", description="Use the models of an mlxbridge host.")
     parser.add_argument("--version", action="version", version=f"mlxbridge {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    host = argparse.ArgumentParser(add_help=False)
-    host.add_argument(
-        "--url",
-        help="unix:///path, vsock://CID:PORT or tcp://host:port; else MLXBRIDGE_URL, else the usual sockets",
-    )
-    host.add_argument("--timeout", type=float, metavar="SECONDS", help="for each call")
+    host = _host_options(timeout="for each call")
     sampling = _sampling_options()
     stats = argparse.ArgumentParser(add_help=False)
     stats.add_argument(
-        "--stats", action="store_true", help="print tokens/s and time to first token on stderr"
+        "--stats",
+        action="store_true",
+        help="print tokens/s, time to first token and, where any were drafted, drafted tokens on stderr",
     )
 
     generate = commands.add_parser("generate", parents=[host, sampling, stats], help="answer one prompt")
@@ -96,7 +95,9 @@ def _parser() -> argparse.ArgumentParser:
     generate.set_defaults(command=_generate)
 
     batch = commands.add_parser(
-        "batch", parents=[host, sampling], help="answer the prompts of a file, when the host has time"
+        "batch",
+        parents=[_host_options(timeout="for the whole file"), sampling],
+        help="answer the prompts of a file, when the host has time",
     )
     batch.add_argument(
         "file",
@@ -136,16 +137,33 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _host_options(*, timeout: str) -> argparse.ArgumentParser:
+    """Where the host is, and for how long to wait; ``timeout`` says for what."""
+    host = argparse.ArgumentParser(add_help=False)
+    host.add_argument(
+        "--url",
+        help="unix:///path, vsock://CID:PORT or tcp://host:port; else MLXBRIDGE_URL, else the usual sockets",
+    )
+    host.add_argument("--timeout", type=float, metavar="SECONDS", help=timeout)
+    return host
+
+
 def _sampling_options() -> argparse.ArgumentParser:
     sampling = argparse.ArgumentParser(add_help=False)
     sampling.add_argument("--model", help="its name at the host; not needed where the host serves one")
-    sampling.add_argument("--max-tokens", type=int)
+    sampling.add_argument("--max-tokens", type=int, help="end after so many; else what fits, at most 4096")
     sampling.add_argument("--min-tokens", type=int, help="do not end before so many")
     sampling.add_argument("--temperature", type=float, help="0 takes the likeliest token (default)")
-    sampling.add_argument("--top-p", type=float)
-    sampling.add_argument("--top-k", type=int)
-    sampling.add_argument("--min-p", type=float)
-    sampling.add_argument("--seed", type=int)
+    sampling.add_argument(
+        "--top-p", type=float, help="draw from the likeliest tokens that have this share together; 1 is off"
+    )
+    sampling.add_argument("--top-k", type=int, help="draw from so many likeliest tokens; 0 is off")
+    sampling.add_argument(
+        "--min-p",
+        type=float,
+        help="draw from tokens at least this share as likely as the likeliest; 0 is off",
+    )
+    sampling.add_argument("--seed", type=int, help="the same seed gives the same answer; else random")
     for name in ("repetition", "presence", "frequency"):
         off = 1 if name == "repetition" else 0
         sampling.add_argument(
