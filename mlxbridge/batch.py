@@ -25,7 +25,7 @@ def run(client: Client, file: TextIO, options: Options) -> bool:
         Whether none failed.
 
     Raises:
-        BridgeError: what ended all of it; what has been printed is good.
+        BridgeError: what ended all of it; what has been printed is good, and a note says which lines have no answer.
     """
     progress = Progress(count_lines(file))
 
@@ -36,10 +36,16 @@ def run(client: Client, file: TextIO, options: Options) -> bool:
     lines = Lines(file, refuse)
     try:
         with client.generate_many(lines, **options) as outcomes:
-            for outcome in outcomes:
-                print_line({**lines.origin_of(outcome.index), **plain_outcome(outcome)})
-                num_tokens = outcome.usage.completion_tokens if outcome.usage is not None else 0
-                progress.add(is_failed=outcome.error is not None, num_tokens=num_tokens)
+            try:
+                for outcome in outcomes:
+                    print_line({**lines.origin_of(outcome.index), **plain_outcome(outcome)})
+                    num_tokens = outcome.usage.completion_tokens if outcome.usage is not None else 0
+                    progress.add(is_failed=outcome.error is not None, num_tokens=num_tokens)
+            except BridgeError as error:
+                if numbers := lines.read_unanswered():
+                    rest = "" if lines.is_at_end else ", nor has what follows"
+                    error.add_note(describe_unanswered(numbers) + rest)
+                raise
     finally:
         progress.end()
     return not progress.num_failed
@@ -51,6 +57,22 @@ def print_line(value: dict[str, Any]) -> None:
         print(json.dumps(value, ensure_ascii=False, default=str), flush=True)
     except UnicodeEncodeError:  # such as half of a character, which JSON can escape
         print(json.dumps(value, default=str), flush=True)
+
+
+def describe_unanswered(numbers: list[int]) -> str:
+    """Such as "lines 3-5, 9 have no answer".
+
+    Args:
+        numbers: of lines, at least one, ascending.
+    """
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1][1:] = [number]
+        else:
+            runs.append([number])
+    shown = ", ".join("-".join(map(str, run)) for run in runs)
+    return f"lines {shown} have no answer" if len(numbers) > 1 else f"line {shown} has no answer"
 
 
 def count_lines(file: TextIO) -> int | None:
@@ -68,16 +90,21 @@ class Lines:
     Args:
         file: one JSON object a line: a ``mlxbridge.Request``, and maybe a ``custom_id``. Empty lines are skipped.
         refuse: takes the number, from 1, of each line that is none, and why.
+
+    Attributes:
+        is_at_end: every line has been read.
     """
 
     def __init__(self, file: TextIO, refuse: Callable[[int, BridgeError], object]) -> None:
         self._file = file
+        self._numbered = enumerate(file, 1)
         self._refuse = refuse
         self._origins: dict[int, dict[str, Any]] = {}
+        self.is_at_end = False
 
     def __iter__(self) -> Iterator[Request]:
         index = 0
-        for number, line in enumerate(self._file, 1):
+        for number, line in self._numbered:
             if not line.strip():
                 continue
             try:
@@ -91,10 +118,21 @@ class Lines:
             self._origins[index] = origin
             index += 1
             yield cast("Request", request)
+        self.is_at_end = True
 
     def origin_of(self, index: int) -> dict[str, Any]:
         """The line of a prompt, and its ``custom_id`` if it has one; once."""
         return self._origins.pop(index)
+
+    def read_unanswered(self) -> list[int]:
+        """The numbers of the lines whose prompts' origin was not asked for, ascending; of a file, but not of a pipe, with
+        those that had not been read. Nothing can be read after that.
+        """
+        numbers = [origin["line"] for origin in self._origins.values()]
+        if self._file.seekable():
+            numbers += [number for number, line in self._numbered if line.strip()]
+            self.is_at_end = True
+        return numbers
 
 
 def parse_line(line: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from mlxbridge.batch import describe_unanswered
 from tests.integration.hosts import HostProcess, run_host
 
 
@@ -122,10 +123,33 @@ def test_wrong_option_is_an_error_of_the_command(host: HostProcess) -> None:
     assert "mlxbridge: InvalidArgument: top_p must be above 0" in stderr
 
 
+@pytest.mark.parametrize("is_pipe", [False, True])
+def test_timeout_is_for_the_file_and_says_which_lines_have_no_answer(
+    host: HostProcess, tmp_path: Path, is_pipe: bool
+) -> None:
+    long = json.dumps({"prompt": "The ", "max_tokens": 1000, "ignore_eos": True})
+    lines = "\n".join(['{"prompt": "The ", "max_tokens": 2}', "", long, long, "no JSON", *[long] * 600, ""])
+    file = tmp_path / "in.jsonl"
+    file.write_text(lines)
+    given = ("-", lines.encode()) if is_pipe else (str(file), b"")
+    status, told, stderr = run(host, given[0], "--timeout", "2", stdin=given[1])
+    assert status == 1
+    answered = {each["line"] for each in told}
+    assert 5 in answered
+    read = {1, 3, 4, *range(6, 515 if is_pipe else 606)}  # of a pipe 512 prompts
+    shown = describe_unanswered(sorted(read - answered)) + (", nor has what follows" if is_pipe else "")
+    assert re.search(rf"mlxbridge: DeadlineExceeded: .+; {shown}\n$", stderr)
+
+
+def test_unanswered_lines_are_told_in_runs() -> None:
+    assert describe_unanswered([9]) == "line 9 has no answer"
+    assert describe_unanswered([3, 4, 5, 9, 11, 12]) == "lines 3-5, 9, 11-12 have no answer"
+
+
 def test_file_that_is_not_there_is_named(host: HostProcess) -> None:
     status, told, stderr = run(host, "nowhere.jsonl")
     assert (status, told) == (1, [])
-    assert "nowhere.jsonl" in stderr and "Traceback" not in stderr
+    assert stderr == "mlxbridge: nowhere.jsonl: No such file or directory\n"
 
 
 def test_empty_input_is_done_at_once(host: HostProcess) -> None:
