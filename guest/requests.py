@@ -154,22 +154,21 @@ def _encode_logit_bias(bias: Any) -> list[list[Any]]:
     return [[token, number] for token, number in bias.items()]
 
 
-def _encode_messages(messages: Any) -> list[dict[str, Any]]:
+def _encode_maps(name: str, values: Any, keys: str) -> list[dict[str, Any]]:
     try:
-        if isinstance(messages, str | bytes | Mapping):
-            raise TypeError(f"not {type(messages).__name__}")
-        return [dict(message) for message in messages]
+        if isinstance(values, str | bytes | Mapping):
+            raise TypeError(f"not {type(values).__name__}")
+        return [dict(value) for value in values]
     except (TypeError, ValueError) as error:
-        raise wrong("messages", f"must be a list of maps with role and content ({error})") from error
+        raise wrong(name, f"must be a list of maps with {keys} ({error})") from error
+
+
+def _encode_messages(messages: Any) -> list[dict[str, Any]]:
+    return _encode_maps("messages", messages, "role and content")
 
 
 def _encode_tools(tools: Any) -> list[dict[str, Any]]:
-    try:
-        if isinstance(tools, str | bytes | Mapping):
-            raise TypeError(f"not {type(tools).__name__}")
-        return [dict(tool) for tool in tools]
-    except (TypeError, ValueError) as error:
-        raise wrong("tools", f"must be a list of maps with type and function ({error})") from error
+    return _encode_maps("tools", tools, "type and function")
 
 
 def _encode_stops(stop: Any) -> list[str]:

@@ -167,7 +167,9 @@ def make_limits(
             prefix_disk_folder=str(folder) if disk_bytes else None,
         )
     except UsageError as error:  # who typed options knows them by these names
-        raise UsageError(re.sub(r"\b(kv|max)(_[a-z]+)+\b", _option_name, error.message)) from error
+        raise UsageError(
+            re.sub(r"\bkv_(bits|group_size|window|sinks)\b", _option_name, error.message)
+        ) from error
 
 
 def _option_name(field: re.Match[str]) -> str:

@@ -20,7 +20,7 @@ from mlxbridge.host.engine.loader import LoadedModel
 from mlxbridge.host.engine.prefixes import prefix_cache
 from mlxbridge.host.engine.prefixes.prefix_cache import BLOCK_TOKENS
 from tests.host.engine.architectures import ARCHITECTURES, make_model
-from tests.host.engine.tiny import Answers
+from tests.host.engine.tiny import Answers, num_cached, tokens
 
 CUTTABLE = {"llama", "qwen3", "qwen3_moe", "llama 4 bit"}
 
@@ -58,17 +58,6 @@ def endless(loaded: LoadedModel, name: str) -> LoadedModel:
 
 def expected(model: Any, prompt: list[int], max_tokens: int) -> list[int]:
     return [int(token) for token, _ in generate_step(mx.array(prompt), model, max_tokens=max_tokens)]
-
-
-def tokens(seed: int, length: int) -> list[int]:
-    chance = random.Random(seed)
-    return [chance.randrange(3, 380) for _ in range(length)]
-
-
-def num_cached(answers: Answers, call: int) -> int:
-    usage = answers.last[call].usage
-    assert usage is not None
-    return usage.cached_tokens
 
 
 def blocks(length: int) -> int:

@@ -30,10 +30,8 @@ from tests.host.engine.test_prefix_cache import (
     blocks,
     endless,
     expected,
-    num_cached,
-    tokens,
 )
-from tests.host.engine.tiny import Answers
+from tests.host.engine.tiny import Answers, num_cached, tokens
 
 # Bytes of 64 tokens of the tiny llama, in memory and as a file.
 BLOCK_BYTES = 64 * 4 * 2 * 2 * 8 * 4

@@ -25,7 +25,7 @@ from mlxbridge.host.engine.interface import EngineLimits
 from mlxbridge.host.engine.loader import LoadedModel, load
 from mlxbridge.host.engine.prefixes.prefix_cache import BLOCK_TOKENS
 from tests.host.engine.architectures import LARGE_HEADS, LARGE_LFM2, make_model
-from tests.host.engine.tiny import Answers
+from tests.host.engine.tiny import Answers, num_cached, tokens
 
 GROUP = 32
 # One with such layers only, one with sliding windows beside them, and one with recurrent states.
@@ -54,17 +54,6 @@ def expected(model: Any, bits: int, prompt: list[int], max_tokens: int) -> list[
     ]
     steps = generate_step(mx.array(prompt), model, max_tokens=max_tokens, prompt_cache=caches)
     return [int(token) for token, _ in steps]
-
-
-def tokens(seed: int, length: int) -> list[int]:
-    chance = random.Random(seed)
-    return [chance.randrange(3, 380) for _ in range(length)]
-
-
-def num_cached(answers: Answers, call: int) -> int:
-    usage = answers.last[call].usage
-    assert usage is not None
-    return usage.cached_tokens
 
 
 @pytest.mark.parametrize("bits", [8, 4])

@@ -18,7 +18,7 @@ from mlxbridge.host.engine.caches.footprint import measure_footprint
 from mlxbridge.host.engine.interface import EngineLimits
 from mlxbridge.host.engine.loader import LoadedModel
 from tests.host.engine.architectures import make_model
-from tests.host.engine.tiny import Answers
+from tests.host.engine.tiny import Answers, num_cached, tokens
 
 
 @pytest.fixture(scope="module")
@@ -43,17 +43,6 @@ def expected(
         mx.array(prompt), model, max_tokens=max_tokens, prompt_cache=caches, prefill_step_size=piece
     )
     return [int(token) for token, _ in steps]
-
-
-def tokens(seed: int, length: int) -> list[int]:
-    chance = random.Random(seed)
-    return [chance.randrange(3, 380) for _ in range(length)]
-
-
-def num_cached(answers: Answers, call: int) -> int:
-    usage = answers.last[call].usage
-    assert usage is not None
-    return usage.cached_tokens
 
 
 LENGTHS = (1, 2, 7, 7, 8, 23, 24, 25, 31, 90)

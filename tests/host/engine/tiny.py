@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -175,3 +176,16 @@ class Answers:
         row = self.engine.cancel(call)
         assert row is not None
         self.take(row)
+
+
+def tokens(seed: int, length: int) -> list[int]:
+    """A prompt of ids that stand for text."""
+    chance = random.Random(seed)
+    return [chance.randrange(3, 380) for _ in range(length)]
+
+
+def num_cached(answers: Answers, call: int) -> int:
+    """How many of an answered prompt's tokens were not read."""
+    usage = answers.last[call].usage
+    assert usage is not None
+    return usage.cached_tokens
