@@ -249,6 +249,11 @@ class PrefixDisk:
         if fetch is None:
             return
         coming = fetch.coming.popleft()
+        if read.payload is None:
+            for (
+                below
+            ) in fetch.coming:  # it may have gone too, and nobody will look: writing it again finds out
+                self._index.remove(below.read.name)
         tip = None if read.payload is None else self._store(coming, read.payload, fetch.tip, tree)
         if tip is not None:
             fetch.tip = tip

@@ -21,7 +21,7 @@ from mlxbridge.host.engine import batch
 from mlxbridge.host.engine.batch import BatchEngine
 from mlxbridge.host.engine.interface import EngineLimits, Origin
 from mlxbridge.host.engine.loader import LoadedModel
-from mlxbridge.host.engine.prefixes import prefix_disk
+from mlxbridge.host.engine.prefixes import disk_thread, prefix_disk
 from mlxbridge.host.engine.prefixes.part_names import PartName
 from tests.host.engine.architectures import LARGE_HEADS, make_model
 from tests.host.engine.test_prefix_cache import (
@@ -313,9 +313,16 @@ def test_beginning_that_is_used_from_memory_stays_on_disk(
     assert disk_stats(after)[1] == 1
 
 
+@pytest.mark.parametrize("most_read_at_once", [disk_thread.MAX_READ_BYTES, 1])
 def test_what_the_disk_has_lost_is_written_again_once_it_is_used(
-    llama: LoadedModel, open_engine: Open, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    llama: LoadedModel,
+    open_engine: Open,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    most_read_at_once: int,
 ) -> None:
+    monkeypatch.setattr(disk_thread, "MAX_READ_BYTES", most_read_at_once)
     prompt = tokens(1, 200)
     answers = open_engine(llama, prefix_cache_bytes=4 * BLOCK_BYTES)
     ask(answers, 0, prompt)
