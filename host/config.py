@@ -6,14 +6,16 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from mlxbridge.addresses import Listen, TcpAddress, UnixAddress, parse_listen
 from mlxbridge.errors import UsageError
 from mlxbridge.host.engine.interface import EngineLimits
 from mlxbridge.host.engine.prefixes.part_folder import check_private
+from mlxbridge.host.models.settings import ModelSettings
+from mlxbridge.host.models.store import classify
 from mlxbridge.protocol.handshake import parse_token
 
 log = logging.getLogger(__name__)
@@ -40,11 +42,9 @@ class Config:
     """
 
     listens: tuple[Listen, ...]
-    models: tuple[str, ...]
-    draft_models: Mapping[str, str] = field(default_factory=dict)
+    models: tuple[ModelSettings, ...]
     tokens: dict[str, bytes] | None = None
     drain_timeout_s: float = DRAIN_TIMEOUT_S
-    limits: EngineLimits = _LIMITS
 
 
 def default_listen() -> Listen:
@@ -65,6 +65,7 @@ def make_config(
 
     Raises:
         UsageError: an address, the token file, or a combination of them is no good.
+        ModelNotFound, ModelLoadFailed: a name stands for nothing that could be a model.
     """
     parsed = tuple(parse_listen(text) for text in listens) or (default_listen(),)
     tokens = None if token_file is None else read_tokens(token_file)
@@ -74,13 +75,15 @@ def make_config(
                 f"--listen {listen}: TCP needs a token, since every process that reaches the port could connect; "
                 "make one with `openssl rand -hex 32 > token && chmod 600 token` and give --token-file token"
             )
+    drafts = pair_drafts(models, draft_models)
     return Config(
         listens=parsed,
-        models=tuple(models),
-        draft_models=pair_drafts(models, draft_models),
+        models=tuple(
+            ModelSettings.of(model, draft=classify(drafts[model]) if model in drafts else None, limits=limits)
+            for model in models
+        ),
         tokens=tokens,
         drain_timeout_s=drain_timeout_s,
-        limits=limits,
     )
 
 

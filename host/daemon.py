@@ -25,7 +25,7 @@ class Daemon:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._catalogue = Catalogue(config.models, config.limits, config.draft_models)
+        self._catalogue = Catalogue(config.models)
         self._signals = 0
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()
@@ -44,7 +44,7 @@ class Daemon:
         try:
             for address in addresses:
                 log.info("listening on %s", address)
-            self._catalogue.start_all()
+            self._catalogue.preload()
             await self._stop.wait()
             listener.stop_listening()
             await self._drain(listener)

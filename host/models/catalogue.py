@@ -3,43 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 from mlxbridge.errors import InvalidArgument, ModelNotFound, UsageError
-from mlxbridge.host.engine.interface import EngineLimits
 from mlxbridge.host.models.model import Model
-from mlxbridge.host.models.store import classify
+from mlxbridge.host.models.settings import ModelSettings
 from mlxbridge.host.params import nearest
-
-_LIMITS = EngineLimits()
 
 
 class Catalogue:
     """Owns the models.
 
     Args:
-        names: what ``--model`` was given: ``demo``, folders, Hugging Face ids.
-        limits: how much each model takes on.
-        drafts: by one of these names, that of the model that drafts for it.
+        models: what was configured.
 
     Raises:
         UsageError: two models would have the same name.
-        ModelNotFound, ModelLoadFailed: a name stands for nothing that could be a model.
     """
 
-    def __init__(
-        self,
-        names: Iterable[str],
-        limits: EngineLimits = _LIMITS,
-        drafts: Mapping[str, str] | None = None,
-    ) -> None:
+    def __init__(self, models: Iterable[ModelSettings]) -> None:
         self._models: dict[str, Model] = {}
-        for name in names:
-            source = classify(name)
-            if source.name in self._models:
-                raise UsageError(f"--model {name}: there is a model named {source.name} already")
-            draft = None if drafts is None else drafts.get(name)
-            self._models[source.name] = Model(source, limits, None if draft is None else classify(draft))
+        self._by_name: dict[str, Model] = {}  # and by alias
+        for settings in models:
+            model = self._models[settings.name] = Model(settings)
+            for name in (settings.name, *settings.aliases):
+                if name in self._by_name:
+                    raise UsageError(f"two models would be named {name}")
+                self._by_name[name] = model
 
     def __iter__(self) -> Iterator[Model]:
         return iter(self._models.values())
@@ -55,17 +45,18 @@ class Catalogue:
             if len(self._models) == 1:
                 return next(iter(self._models.values()))
             raise InvalidArgument(f"model: name one of {', '.join(self._models)}", details={"field": "model"})
-        model = self._models.get(name)
+        model = self._by_name.get(name)
         if model is None:
-            near = nearest(name, self._models)
+            near = nearest(name, self._by_name)
             hint = f"did you mean {near!r}?" if near else f"it serves {', '.join(self._models)}"
             raise ModelNotFound(f"this host has no model {name[:200]!r}; {hint}", details={"field": "model"})
         return model
 
-    def start_all(self) -> None:
-        """Begin to load every model."""
+    def preload(self) -> None:
+        """Begin to load the models that are to be ready from the start."""
         for model in self:
-            model.start()
+            if model.settings.preload:
+                model.start()
 
     async def close(self) -> None:
         """Unload every model."""

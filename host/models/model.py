@@ -18,10 +18,9 @@ from dataclasses import asdict
 from typing import Any
 
 from mlxbridge.errors import BridgeError, InternalError, ModelLoadFailed, Overloaded, Unavailable, WorkerLost
-from mlxbridge.host.engine.interface import EngineLimits
 from mlxbridge.host.models.backlog import Backlog
 from mlxbridge.host.models.job import Job
-from mlxbridge.host.models.store import ModelSource
+from mlxbridge.host.models.settings import ModelSettings
 from mlxbridge.host.models.worker import Worker, is_late
 
 log = logging.getLogger(__name__)
@@ -31,7 +30,6 @@ BACKOFF_MOST_S = 30.0
 STABLE_S = 60.0
 CRASHES_TO_FAIL = 6
 STATS_TIMEOUT_S = 1.0
-_LIMITS = EngineLimits()
 
 Progress = Callable[[Mapping[str, Any]], object]
 """Takes what a worker tells while it loads, such as ``{"stage": "loading"}``."""
@@ -40,18 +38,14 @@ Progress = Callable[[Mapping[str, Any]], object]
 class Model:
     """Owned by the catalogue; lives on the front's loop."""
 
-    def __init__(
-        self, source: ModelSource, limits: EngineLimits = _LIMITS, draft: ModelSource | None = None
-    ) -> None:
-        self.source = source
-        self._draft = draft
-        self._limits = limits
-        self.name = source.name
+    def __init__(self, settings: ModelSettings) -> None:
+        self.settings = settings
+        self.name = settings.name
         self.state = "unloaded"
         self._details: Mapping[str, Any] = {}
         self._error: BridgeError | None = None
         self._worker: Worker | None = None  # from its start until its process has ended
-        self._backlog = Backlog(source.name)
+        self._backlog = Backlog(settings.name)
         self._attempt: asyncio.Future[None] | None = None  # to be ready; of the latest load or restart
         self._watchers: set[Progress] = set()
         self._told: Mapping[str, Any] | None = None  # the latest progress of the attempt
@@ -220,11 +214,13 @@ class Model:
         """One worker's life, from start to end; how it ended."""
         self._ready_at = self._told = None
         self._worker = worker = await Worker.start()
+        settings = self.settings
         try:
             params = {
-                **self.source.to_wire(),
-                "draft": None if self._draft is None else self._draft.to_wire(),
-                "limits": asdict(self._limits),
+                **settings.source.to_wire(),
+                "name": self.name,
+                "draft": None if settings.draft is None else settings.draft.to_wire(),
+                "limits": asdict(settings.limits),
             }
             try:
                 self._details = await worker.ask("load", params, self._tell)
@@ -252,7 +248,8 @@ class Model:
             worker.submit(job)
 
     def _warn_of_memory(self) -> None:
-        given = (self._limits.kv_bytes or 0) + (self._limits.prefix_cache_bytes or 0)
+        limits = self.settings.limits
+        given = (limits.kv_bytes or 0) + (limits.prefix_cache_bytes or 0)
         device = self._details.get("device_bytes", given)
         if given > device:
             log.warning(
@@ -282,4 +279,5 @@ class Model:
             attempt.exception()  # retrieved, so that nobody is warned if nobody waits
 
     def _where(self) -> str:
-        return str(self.source.folder) if self.source.kind == "folder" else self.source.kind
+        source = self.settings.source
+        return str(source.folder) if source.kind == "folder" else source.kind

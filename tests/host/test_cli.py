@@ -47,7 +47,7 @@ def test_bad_command_line_is_refused_with_a_reason(
     done = serve(*listen, *arguments)
     assert message in done.stderr
     assert "Traceback" not in done.stderr
-    assert done.returncode == (1 if "--model" in arguments else 2)
+    assert done.returncode == 2
 
 
 def test_path_that_is_a_file_is_never_replaced(tmp_path: Path) -> None:

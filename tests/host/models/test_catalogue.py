@@ -6,6 +6,7 @@ import pytest
 
 from mlxbridge.errors import InvalidArgument, ModelNotFound, UsageError
 from mlxbridge.host.models.catalogue import Catalogue
+from mlxbridge.host.models.settings import ModelSettings
 from tests.host.engine.tiny import byte_level_tokenizer, save_model, save_tokenizer
 
 
@@ -17,12 +18,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def catalogue_of(*models: str | Path) -> Catalogue:
+    return Catalogue(ModelSettings.of(str(model)) for model in models)
+
+
 def test_only_model_needs_no_name(folder: Path) -> None:
-    assert Catalogue([str(folder)]).find(None).name == "tiny"
+    assert catalogue_of(folder).find(None).name == "tiny"
 
 
 def test_one_of_several_must_be_named(folder: Path) -> None:
-    catalogue = Catalogue([str(folder), "demo"])
+    catalogue = catalogue_of(folder, "demo")
     assert catalogue.find("demo").name == "demo"
     with pytest.raises(InvalidArgument, match="tiny, demo"):
         catalogue.find(None)
@@ -30,16 +35,26 @@ def test_one_of_several_must_be_named(folder: Path) -> None:
 
 def test_unknown_model_gets_the_nearest_name(folder: Path) -> None:
     with pytest.raises(ModelNotFound, match="did you mean 'tiny'"):
-        Catalogue([str(folder)]).find("tinny")
+        catalogue_of(folder).find("tinny")
     with pytest.raises(ModelNotFound, match="it serves tiny"):
-        Catalogue([str(folder)]).find("gpt")
+        catalogue_of(folder).find("gpt")
 
 
 def test_two_models_of_one_name_are_refused(folder: Path) -> None:
-    with pytest.raises(UsageError, match="already"):
-        Catalogue([str(folder), str(folder)])
+    with pytest.raises(UsageError, match="two models would be named tiny"):
+        catalogue_of(folder, folder)
 
 
 def test_model_that_is_none_is_refused_at_once() -> None:
     with pytest.raises(ModelNotFound):
-        Catalogue(["/no/such/folder"])
+        catalogue_of("/no/such/folder")
+
+
+def test_model_is_found_by_its_aliases_too(folder: Path) -> None:
+    catalogue = Catalogue(
+        [ModelSettings.of(str(folder), aliases=("small", "gpt-4")), ModelSettings.of("demo")]
+    )
+    assert catalogue.find("gpt-4") is catalogue.find("tiny") is catalogue.find("small")
+    assert [model.name for model in catalogue] == ["tiny", "demo"]
+    with pytest.raises(UsageError, match="two models would be named demo"):
+        Catalogue([ModelSettings.of(str(folder), aliases=("demo",)), ModelSettings.of("demo")])

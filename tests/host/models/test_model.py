@@ -19,7 +19,7 @@ from mlxbridge.host.models import model as model_module
 from mlxbridge.host.models import worker as worker_module
 from mlxbridge.host.models.job import Job
 from mlxbridge.host.models.model import Model
-from mlxbridge.host.models.store import classify
+from mlxbridge.host.models.settings import ModelSettings
 from mlxbridge.protocol.parts import Part
 from tests.host.engine.tiny import byte_level_tokenizer, save_model, save_tokenizer
 
@@ -77,7 +77,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 async def model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Model]:
     monkeypatch.setattr(model_module, "BACKOFF_FIRST_S", 0.01)
-    made = Model(classify(str(folder)))
+    made = Model(ModelSettings.of(str(folder)))
     yield made
     await made.unload()
 
@@ -98,7 +98,11 @@ async def test_calls_made_while_loading_are_answered(model: Model) -> None:
 
 
 async def test_limits_and_deadlines_reach_the_engine(folder: Path) -> None:
-    limited = Model(classify(str(folder)), EngineLimits(max_batch=3, kv_bytes=1 << 20, prefix_cache_bytes=0))
+    limited = Model(
+        ModelSettings.of(
+            str(folder), limits=EngineLimits(max_batch=3, kv_bytes=1 << 20, prefix_cache_bytes=0)
+        )
+    )
     await limited.load()
     entry = await limited.report()
     assert (entry["max_batch"], entry["kv_bytes_budget"]) == (3, 1 << 20)
@@ -118,7 +122,7 @@ async def test_limits_and_deadlines_reach_the_engine(folder: Path) -> None:
 async def test_more_memory_than_there_is_is_warned_about(
     folder: Path, caplog: pytest.LogCaptureFixture, kv_bytes: int, is_warned: bool
 ) -> None:
-    model = Model(classify(str(folder)), EngineLimits(kv_bytes=kv_bytes))
+    model = Model(ModelSettings.of(str(folder), limits=EngineLimits(kv_bytes=kv_bytes)))
     await model.load()
     assert ("tiny may take 8192.0 GB by --kv-memory" in caplog.text) is is_warned
     await model.unload()
@@ -171,7 +175,7 @@ async def test_load_shares_one_worker_among_callers(model: Model) -> None:
 async def test_model_that_cannot_be_loaded_fails_until_asked_again(folder: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(folder, broken)
-    made = Model(classify(str(broken)))
+    made = Model(ModelSettings.of(str(broken)))
     (broken / "model.safetensors").write_bytes(b"not safetensors")
     sink = Sink()
     made.submit(job(sink, 1))

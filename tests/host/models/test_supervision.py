@@ -13,7 +13,7 @@ from mlxbridge.host.models import backlog as backlog_module
 from mlxbridge.host.models import model as model_module
 from mlxbridge.host.models.job import Job
 from mlxbridge.host.models.model import Model
-from mlxbridge.host.models.store import classify
+from mlxbridge.host.models.settings import ModelSettings
 from mlxbridge.protocol.parts import Part
 from tests.host.models.fake_worker import FakeWorker
 
@@ -56,7 +56,7 @@ async def model(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Model]:
     FakeWorker.started = []
     monkeypatch.setattr(model_module, "Worker", FakeWorker)
     monkeypatch.setattr(model_module, "BACKOFF_FIRST_S", 0.0)
-    made = Model(classify("demo"))
+    made = Model(ModelSettings.of("demo"))
     yield made
     for worker in FakeWorker.started:
         worker.may_stop.set()

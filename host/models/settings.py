@@ -1,0 +1,59 @@
+"""What is configured for one model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mlxbridge.host.engine.interface import EngineLimits
+from mlxbridge.host.models.store import ModelSource, classify
+
+DEFAULT_KEEP_ALIVE_S = 1800.0
+_LIMITS = EngineLimits()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSettings:
+    """One model that guests may use, and how it is run.
+
+    Attributes:
+        name: what guests call it.
+        source: where its files are.
+        aliases: other names for it.
+        draft: the smaller model that drafts for it.
+        adapters: folders of LoRA adapters by name; guests ask for ``NAME+ADAPTER``.
+        preload: it is loaded when the host starts, not by the first call.
+        pin: once loaded it is neither unloaded to make room for others nor when nobody uses it.
+        keep_alive_s: seconds without a call after which it is unloaded; None: never; 0: at once.
+        max_context: tokens of prompt and answer together, where that is to be less than the model's own.
+        chat_template: Jinja source in place of the model's own.
+        sampling: params of ``generate`` for calls that leave them out.
+        limits: how much it takes on.
+    """
+
+    name: str
+    source: ModelSource
+    aliases: tuple[str, ...] = ()
+    draft: ModelSource | None = None
+    adapters: Mapping[str, str] = field(default_factory=dict)
+    preload: bool = True
+    pin: bool = False
+    keep_alive_s: float | None = DEFAULT_KEEP_ALIVE_S
+    max_context: int | None = None
+    chat_template: str | None = None
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    limits: EngineLimits = _LIMITS
+
+    @classmethod
+    def of(cls, model: str, **others: Any) -> ModelSettings:
+        """Those of a model that is given by nothing but what it is, see ``store.classify``.
+
+        Args:
+            others: more attributes.
+
+        Raises:
+            ModelNotFound, ModelLoadFailed: it is no model.
+        """
+        source = classify(model)
+        return cls(name=source.name, source=source, **others)
