@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from mlxbridge.errors import BridgeError, ModelLoadFailed, ModelNotFound
-from mlxbridge.host.models import store
-from mlxbridge.host.models.store import ModelSource, classify, fetch, resolve
+from mlxbridge.host.models.store import ModelSource, classify, fetch, resolve, source
 
 HUB = ModelSource(name="org/name", kind="hub", folder=None)
 
@@ -78,7 +77,7 @@ def fetch_error(expected: type[BridgeError]) -> str:
 
 
 def test_classify_demo_is_packaged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(store, "__file__", str(tmp_path / "store.py"))
+    monkeypatch.setattr(source, "__file__", str(tmp_path / "store" / "source.py"))
     with pytest.raises(ModelLoadFailed, match="packaged demo"):
         classify("demo")
     folder = make_folder(tmp_path / "demo")

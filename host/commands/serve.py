@@ -1,4 +1,4 @@
-"""The commands of ``mlxbridge-host``."""
+"""``mlxbridge-host serve``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 import click
 import uvloop
 
-from mlxbridge import __version__
 from mlxbridge.errors import BridgeError
 from mlxbridge.host.config import DRAIN_TIMEOUT_S, Config, make_config, make_limits
 from mlxbridge.host.daemon import Daemon
@@ -18,13 +17,7 @@ from mlxbridge.host.logs import start_logging
 _LIMITS = EngineLimits()
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="mlxbridge-host")
-def cli() -> None:
-    """Serve MLX models to Linux containers and VMs."""
-
-
-@cli.command()
+@click.command()
 @click.option(
     "--listen",
     "listens",

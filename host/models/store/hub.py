@@ -1,21 +1,15 @@
-"""Where a model's files are: the packaged demo, a folder, or the Hugging Face hub and its cache.
-
-Imports nothing heavy before a download is needed, because the front process uses ``classify``.
-"""
+"""The Hugging Face hub and its cache on this machine. Imports nothing heavy before it is used."""
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
 
 from mlxbridge.errors import BridgeError, ModelLoadFailed, ModelNotFound
 from mlxbridge.host.engine.checkpoint import WEIGHTS, missing_parts
-
-DEMO = "demo"
+from mlxbridge.host.models.store.source import ModelSource, check_complete, classify
 
 # What mlx_lm reads, less *.py: code from a repository is never run.
 _PATTERNS = [
@@ -28,61 +22,6 @@ _PATTERNS = [
     "*.jsonl",
     "*.jinja",
 ]
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelSource:
-    """A model and where it comes from.
-
-    Attributes:
-        name: what users call it: ``demo``, the folder's own name, or the hub id.
-        kind: where the files come from.
-        folder: where the files are; None for a hub model before ``fetch``.
-    """
-
-    name: str
-    kind: Literal["demo", "folder", "hub"]
-    folder: Path | None
-
-    def to_wire(self) -> dict[str, str | None]:
-        """As a worker's ``load`` takes it."""
-        folder = None if self.folder is None else str(self.folder)
-        return {"name": self.name, "kind": self.kind, "folder": folder}
-
-    @classmethod
-    def from_wire(cls, params: Mapping[str, Any]) -> ModelSource:
-        """What ``to_wire`` gave."""
-        folder = params["folder"]
-        return cls(name=params["name"], kind=params["kind"], folder=None if folder is None else Path(folder))
-
-
-def classify(name: str) -> ModelSource:
-    """Say what a name stands for, without the network and without heavy imports.
-
-    Args:
-        name: ``demo``, a path to a folder in MLX format, or a Hugging Face id (``org/name``). An existing
-            folder wins over an id that is spelled the same.
-
-    Raises:
-        ModelNotFound: it is none of the three.
-        ModelLoadFailed: the folder exists but is not a model; the message says what is missing.
-    """
-    if name == DEMO:
-        return ModelSource(
-            name=DEMO, kind="demo", folder=_checked(Path(__file__).with_name("demo"), "the packaged demo")
-        )
-    folder = Path(name).expanduser()
-    if name and folder.is_dir():
-        folder = folder.resolve()
-        return ModelSource(name=folder.name, kind="folder", folder=_checked(folder, str(folder)))
-    if _looks_like_path(name):
-        raise ModelNotFound(f"no model folder at {folder}")
-    if not _HUB_ID.fullmatch(name):
-        raise ModelNotFound(
-            f"{name!r} is no model: give demo, a folder, or a Hugging Face id such as org/name"
-        )
-    return ModelSource(name=name, kind="hub", folder=None)
 
 
 def fetch(source: ModelSource, before_download: Callable[[], object] = lambda: None) -> ModelSource:
@@ -104,26 +43,13 @@ def fetch(source: ModelSource, before_download: Callable[[], object] = lambda: N
     folder = _cached(source.name)
     if folder is None:
         before_download()
-        folder = _checked(_download(source.name), f"{source.name} on Hugging Face")
+        folder = check_complete(_download(source.name), f"{source.name} on Hugging Face")
     return replace(source, folder=folder)
 
 
 def resolve(name_or_path: str) -> ModelSource:
     """``fetch(classify(name_or_path))``."""
     return fetch(classify(name_or_path))
-
-
-def _looks_like_path(name: str) -> bool:
-    return name.startswith(("/", "./", "../", "~")) or name in (".", "..")
-
-
-def _checked(folder: Path, what: str) -> Path:
-    if not (missing := missing_parts(folder)):
-        return folder
-    raise ModelLoadFailed(
-        f"{what} is not a complete model in MLX format; it lacks {', '.join(missing)}. "
-        "Models in this format are at huggingface.co/mlx-community; mlx_lm.convert makes them from others."
-    )
 
 
 def _cached(hub_id: str) -> Path | None:

@@ -1,0 +1,17 @@
+"""The commands of ``mlxbridge-host``, a module for each or for each group of them."""
+
+from __future__ import annotations
+
+import click
+
+from mlxbridge import __version__
+from mlxbridge.host.commands.serve import serve
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="mlxbridge-host")
+def cli() -> None:
+    """Serve MLX models to Linux containers and VMs."""
+
+
+cli.add_command(serve)
