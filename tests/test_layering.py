@@ -94,6 +94,7 @@ ALLOWED = {
     f"{HOST}.models": [
         f"{ENGINE}.checkpoint",
         f"{ENGINE}.interface",
+        f"{HOST}.keep_alive",
         f"{HOST}.logs",
         f"{HOST}.params",
         f"{HOST}.waiting",
@@ -103,7 +104,9 @@ ALLOWED = {
         ERRORS,
     ],
     f"{HOST}.waiting": [f"{ENGINE}.interface"],
+    f"{HOST}.keep_alive": [ERRORS],
     f"{HOST}.params": [
+        f"{HOST}.keep_alive",
         f"{ENGINE}.interface",
         f"{ENGINE}.checks",
         f"{ENGINE}.grammar.response_format",
