@@ -61,6 +61,7 @@ def within(module: str, *packages: str) -> bool:
 ERRORS, TYPES, ADDRESSES = "mlxbridge.errors", "mlxbridge.types", "mlxbridge.addresses"
 PROTOCOL, TRANSPORT, GUEST = "mlxbridge.protocol", "mlxbridge.transport", "mlxbridge.guest"
 HOST, ENGINE, WORKER = "mlxbridge.host", "mlxbridge.host.engine", "mlxbridge.host.worker"
+EMBEDDINGS = "mlxbridge.host.embeddings"
 
 # The longest name that fits decides. A package may always import its own modules.
 ALLOWED = {
@@ -71,6 +72,7 @@ ALLOWED = {
     TRANSPORT: [ADDRESSES, ERRORS],
     GUEST: [PROTOCOL, TRANSPORT, ADDRESSES, TYPES, ERRORS],
     ENGINE: [TYPES, ERRORS],
+    EMBEDDINGS: [f"{ENGINE}.checkpoint", f"{ENGINE}.refusal", TYPES, ERRORS],
     WORKER: [
         ENGINE,
         f"{HOST}.logs",
@@ -128,7 +130,7 @@ def test_module_imports_only_what_its_layer_allows(module: str) -> None:
     if rule is None:
         return
     inner = [name for name in IMPORTS[module] if within(name, "mlxbridge")]
-    if not within(module, ERRORS, TYPES, ADDRESSES, PROTOCOL, ENGINE):
+    if not within(module, ERRORS, TYPES, ADDRESSES, PROTOCOL, ENGINE, EMBEDDINGS):
         inner = [name for name in inner if name != "mlxbridge"]  # for the version
     assert [name for name in inner if not within(name, rule, *ALLOWED[rule])] == []
 
@@ -155,6 +157,7 @@ IO = [
 NEVER = {
     PROTOCOL: [*IO, "random", "secrets", "logging"],
     ENGINE: ["asyncio", "socket", "ssl", "select", "selectors", "subprocess", "multiprocessing"],
+    EMBEDDINGS: ["asyncio", "socket", "ssl", "select", "selectors", "subprocess", "multiprocessing"],
     WORKER: ["asyncio", "multiprocessing"],
     TRANSPORT: ["msgpack"],
 }
@@ -168,7 +171,7 @@ def test_module_stays_away_from_what_its_layer_bans(module: str) -> None:
 
 @pytest.mark.parametrize("module", sorted(FILES))
 def test_models_are_touched_only_where_they_run(module: str) -> None:
-    if not within(module, ENGINE, WORKER, "bench"):
+    if not within(module, ENGINE, EMBEDDINGS, WORKER, "bench"):
         assert third_party(module) & {"llguidance", "mlx", "mlx_lm", "transformers", "tokenizers"} == set()
 
 

@@ -1,0 +1,193 @@
+"""An embedding model at work: inputs to token ids, batches of them to vectors, vectors to what was asked for.
+
+The three are apart so that inputs of many calls can share a batch, and other work can run between two batches;
+``encode`` does all three for one request. Nothing here is for more than one thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from mlxbridge.errors import InternalError
+from mlxbridge.host.embeddings.batching import BATCH_TOKENS, batches
+from mlxbridge.host.embeddings.folder import ModelFiles
+from mlxbridge.host.embeddings.padded import Padded, pad
+from mlxbridge.host.embeddings.pooling import Pooling, pool
+from mlxbridge.host.embeddings.projection import Projection
+from mlxbridge.host.embeddings.request import EmbedRequest, check_embed
+from mlxbridge.host.embeddings.tokenizer import TextTokenizer, Tokens
+from mlxbridge.host.engine.refusal import invalid, shown
+
+Vectors = NDArray[np.float32]
+
+
+class Backbone(Protocol):
+    """What makes states of tokens (``Bert``, ``ModernBert``, ``Decoder``)."""
+
+    hidden_size: int
+    max_tokens: int
+    vocabulary_size: int
+
+    def __call__(self, batch: Padded) -> mx.array:
+        """States, ``[rows, width, hidden_size]``."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embeddings:
+    """What an ``EmbedRequest`` comes to.
+
+    Attributes:
+        vectors: ``[inputs, dimensions]``, of the request's dtype, all of them finite.
+        num_tokens: that the model read of each input.
+    """
+
+    vectors: NDArray[Any]
+    num_tokens: list[int]
+
+
+class Encoder:
+    """One embedding model.
+
+    Attributes:
+        name: what users call it.
+        dimensions: numbers of a vector, where a request does not ask for fewer.
+        max_tokens: of an input.
+        prompts: by name.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        backbone: Backbone,
+        tokenizer: TextTokenizer,
+        files: ModelFiles,
+        pooling: Pooling,
+        projections: Sequence[Projection] = (),
+    ) -> None:
+        self.name = name
+        self.max_tokens = tokenizer.max_tokens
+        self.prompts = dict(files.prompts)
+        self._size = projections[-1].num_out if projections else backbone.hidden_size
+        self.dimensions = min(files.dimensions or self._size, self._size)
+        self._backbone = backbone
+        self._tokenizer = tokenizer
+        self._files = files
+        self._pooling = pooling
+        self._projections = projections
+
+    def encode(self, request: EmbedRequest, *, batch_tokens: int = BATCH_TOKENS) -> Embeddings:
+        """Do all of a request.
+
+        Args:
+            request: unchecked.
+            batch_tokens: bound for the tokens of a batch, padding among them.
+
+        Raises:
+            InvalidArgument: a field is wrong; ``details["field"]`` names it.
+            ContextTooLong: an input is too long, and ``truncate`` is not asked for.
+            InternalError: the model made something that is no number.
+        """
+        inputs = self.read(request)
+        lengths = [len(tokens) for tokens in inputs]
+        vectors = np.empty((len(inputs), self._size), np.float32)
+        for batch in batches(lengths, batch_tokens):
+            vectors[batch] = self.compute([inputs[index] for index in batch])
+        return Embeddings(self.finish(vectors, request), lengths)
+
+    def read(self, request: EmbedRequest) -> list[Tokens]:
+        """Check a request, and read its inputs; errors as of ``encode``."""
+        check_embed(request)
+        self._check(request)
+        inputs = list(request.inputs)
+        prompt = self._prompt(request)
+        places = [index for index, item in enumerate(inputs) if isinstance(item, str)]
+        texts = [prompt + item for item in inputs if isinstance(item, str)]
+        read = self._tokenizer.encode(texts, [f"inputs[{i}]" for i in places], truncate=request.truncate)
+        of_texts = dict(zip(places, read, strict=True))
+        return [
+            self._ids(item, f"inputs[{index}]", request) if not isinstance(item, str) else of_texts[index]
+            for index, item in enumerate(inputs)
+        ]
+
+    def compute(self, inputs: Sequence[Tokens]) -> Vectors:
+        """One forward pass.
+
+        Args:
+            inputs: of any requests; the fewer lengths, the less padding is computed.
+
+        Returns:
+            ``[inputs, size]``, not normalized, all numbers of each vector.
+
+        Raises:
+            InternalError: the model made something that is no number.
+        """
+        batch = pad([tokens.ids for tokens in inputs])
+        vectors = pool(self._backbone(batch), batch, self._pooling)
+        for projection in self._projections:
+            vectors = projection(vectors)
+        return finite(vectors, self.name)
+
+    def finish(self, vectors: Vectors, request: EmbedRequest) -> NDArray[Any]:
+        """Vectors as a request asks for them: cut, normalized, of its dtype.
+
+        Args:
+            vectors: ``[inputs, size]`` from ``compute``.
+            request: checked.
+
+        Raises:
+            InvalidArgument: they do not fit float16.
+        """
+        vectors = vectors[:, : request.dimensions or self.dimensions]
+        if self._files.normalizes if request.normalize is None else request.normalize:
+            lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+            vectors = (vectors / np.maximum(lengths, 1e-12)).astype(np.float32)
+        if request.dtype == "float32":
+            return vectors
+        if np.abs(vectors).max() > np.finfo(np.float16).max:
+            raise invalid("dtype", "float16 cannot hold these vectors: ask for float32, or for normalize")
+        return vectors.astype(np.float16)
+
+    def _check(self, request: EmbedRequest) -> None:
+        if request.dimensions is not None and request.dimensions > self._size:
+            raise invalid(
+                "dimensions", f"must be at most {self._size} with {self.name}, not {request.dimensions}"
+            )
+        if request.prompt_name is not None and request.prompt_name not in self.prompts:
+            known = f"it has {', '.join(sorted(self.prompts))}" if self.prompts else "it has none"
+            raise invalid("prompt_name", f"{shown(request.prompt_name)} is no prompt of {self.name}; {known}")
+
+    def _prompt(self, request: EmbedRequest) -> str:
+        if request.prompt is not None:
+            return request.prompt
+        name = request.prompt_name if request.prompt_name is not None else self._files.default_prompt_name
+        return self.prompts[name] if name is not None else ""
+
+    def _ids(self, ids: Sequence[int], field: str, request: EmbedRequest) -> Tokens:
+        for name in ("prompt", "prompt_name"):
+            if getattr(request, name):
+                raise invalid(name, f"cannot stand before token ids, which {field} is")
+        return self._tokenizer.fit_ids(ids, field, truncate=request.truncate)
+
+
+def finite(numbers: mx.array, name: str) -> Vectors:
+    """Computed numbers as numpy's; float16 weights, say, can lead out of float16's range.
+
+    Args:
+        numbers: float32 of any shape.
+        name: of the model that made them.
+
+    Raises:
+        InternalError: one is NaN or infinite.
+    """
+    found: Vectors = np.array(numbers)
+    if not np.isfinite(found).all():
+        raise InternalError(
+            f"{name} made something that is no number; try it with weights of float32 or bfloat16"
+        )
+    return found
