@@ -38,6 +38,7 @@ class ModelFiles:
         config: ``config.json``.
         max_tokens: of an input, None if no file says.
         lowercases: whether texts are lowercased before they are tokenized.
+        has_types: whether the model is told which text of a pair a token belongs to.
         pooling: None if there is no ``modules.json``.
         projections: folders of dense layers behind pooling, in their order.
         normalizes: whether vectors have length 1 in the end.
@@ -51,6 +52,7 @@ class ModelFiles:
     config: dict[str, Any] = field(repr=False)
     max_tokens: int | None
     lowercases: bool
+    has_types: bool
     pooling: Pooling | None
     projections: tuple[Path, ...]
     normalizes: bool
@@ -72,13 +74,15 @@ def read_files(folder: Path) -> ModelFiles:
     limits: dict[str, Any] = {}
     for path in sorted(inner.glob(_LIMITS)):
         limits = read_json(path)
-    settings = read_json(folder / _SETTINGS) if (folder / _SETTINGS).is_file() else {}
+    tokenizer = _read_if_there(inner / "tokenizer_config.json")
+    settings = _read_if_there(folder / _SETTINGS)
     prompts = _prompts(settings)
     return ModelFiles(
         folder=inner,
         config=config,
-        max_tokens=_max_tokens(limits, inner),
+        max_tokens=_max_tokens(limits, tokenizer),
         lowercases=bool(limits.get("do_lower_case")),
+        has_types="token_type_ids" in tokenizer.get("model_input_names", ["token_type_ids"]),
         pooling=steps.pooling,
         projections=tuple(steps.projections),
         normalizes=steps.normalizes,
@@ -99,6 +103,10 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ModelLoadFailed(f"{path.name} holds no object")
     return found
+
+
+def _read_if_there(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.is_file() else {}
 
 
 def _read(path: Path) -> Any:
@@ -179,11 +187,10 @@ def _pooling(config: dict[str, Any]) -> Pooling:
     return as_pooling(modes if isinstance(modes, str) else "+".join(map(str, modes)))
 
 
-def _max_tokens(limits: dict[str, Any], folder: Path) -> int | None:
+def _max_tokens(limits: dict[str, Any], tokenizer: dict[str, Any]) -> int | None:
     if isinstance(limit := limits.get("max_seq_length"), int):
         return limit
-    path = folder / "tokenizer_config.json"
-    limit = read_json(path).get("model_max_length") if path.is_file() else None
+    limit = tokenizer.get("model_max_length")
     return int(limit) if isinstance(limit, int | float) else None
 
 

@@ -151,6 +151,7 @@ def _tokenizer(files: ModelFiles, backbone: Any, name: str) -> TextTokenizer:
         max_tokens=max_tokens,
         vocabulary_size=backbone.vocabulary_size,
         lowercases=files.lowercases,
+        has_types=files.has_types,
     )
 
 

@@ -22,7 +22,7 @@ class Tokens:
 
     Attributes:
         ids: token ids, special ones among them.
-        type_ids: 1 for the second text of a pair and what ends it, where the tokenizer tells them apart, else 0.
+        type_ids: 1 for the second text of a pair and what ends it, where the model is told, else 0.
     """
 
     ids: list[int]
@@ -43,11 +43,19 @@ class TextTokenizer:
     """
 
     def __init__(
-        self, folder: Path, *, name: str, max_tokens: int, vocabulary_size: int, lowercases: bool = False
+        self,
+        folder: Path,
+        *,
+        name: str,
+        max_tokens: int,
+        vocabulary_size: int,
+        lowercases: bool = False,
+        has_types: bool = True,
     ) -> None:
         self.max_tokens = max_tokens
         self._name = name
         self._vocabulary_size = vocabulary_size
+        self._has_types = has_types
         path = folder / "tokenizer.json"
         if not path.is_file():
             raise ModelLoadFailed(
@@ -126,7 +134,7 @@ class TextTokenizer:
         if num_tokens > self.max_tokens:
             raise self._too_long(field, num_tokens)
         self._check_vocabulary(encoding.ids, field)
-        return Tokens(encoding.ids, encoding.type_ids)
+        return Tokens(encoding.ids, encoding.type_ids if self._has_types else [0] * num_tokens)
 
     def _check_vocabulary(self, ids: Sequence[int], field: str) -> None:
         # A text can name special tokens that the tokenizer knows and the weights have no row for.

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlxbridge.host.embeddings.batching import batches
+
+
+@given(st.lists(st.integers(1, 600), max_size=60), st.integers(1, 1000))
+def test_batches_hold_each_input_once_within_the_bound(lengths: list[int], max_tokens: int) -> None:
+    found = list(batches(lengths, max_tokens))
+    assert sorted(place for batch in found for place in batch) == list(range(len(lengths)))
+    for batch in found:
+        assert len(batch) == 1 or len(batch) * max(lengths[place] for place in batch) <= max_tokens
+
+
+@given(st.lists(st.integers(1, 600), min_size=2, max_size=60), st.integers(1, 1000))
+def test_batches_are_as_full_as_the_next_input_lets_them_be(lengths: list[int], max_tokens: int) -> None:
+    found = list(batches(lengths, max_tokens))
+    for batch in found[:-1]:
+        assert (len(batch) + 1) * lengths[batch[0]] > max_tokens
+
+
+def test_longest_come_first_and_equals_in_their_order() -> None:
+    assert list(batches([2, 9, 2, 5], 10)) == [[1], [3, 0], [2]]
+
+
+@pytest.mark.parametrize("lengths", [[], [3]])
+def test_few_inputs(lengths: list[int]) -> None:
+    assert list(batches(lengths, 1)) == [[0]] * len(lengths)
