@@ -2,8 +2,8 @@
 
 Whose encoders these are, and why. Three ways were open:
 
-- mlx-embeddings has all families, but its dependencies are those of vision models (mlx-vlm, OpenCV, datasets, about
-  1 GB), its tokenizing and pooling are its own, and what it does not find in a folder it guesses.
+- mlx-embeddings has all families. It depends on mlx-vlm, and so on OpenCV, mlx-audio, datasets and a web server, about 1 GB
+  that no text needs; and it pools each family in one way (every BERT by the mean, normalized), whatever a folder says.
 - mlx_lm, which is here anyway, has the decoders that embedding models are made from (Qwen 3, Gemma 3), kept well, but no
   encoder. Its layers take a mask, so that bidirectional attention needs nothing more than a walk over them (``decoder``).
 - The encoders (``bert``, ``modernbert``) are some 150 lines each on ``mlx.nn``, which has every part they need, and

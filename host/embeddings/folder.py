@@ -14,6 +14,7 @@ from typing import Any
 
 from mlxbridge.errors import ModelLoadFailed
 from mlxbridge.host.embeddings.pooling import Pooling, as_pooling
+from mlxbridge.host.embeddings.tokenizer import TokenizerSettings
 
 MODULES = "modules.json"
 _SETTINGS = "config_sentence_transformers.json"
@@ -37,8 +38,7 @@ class ModelFiles:
         folder: where ``config.json``, the weights and the tokenizer are; a folder within the model's, maybe.
         config: ``config.json``.
         max_tokens: of an input, None if no file says.
-        lowercases: whether texts are lowercased before they are tokenized.
-        has_types: whether the model is told which text of a pair a token belongs to.
+        tokenizing: what is said of it beside ``tokenizer.json``.
         pooling: None if there is no ``modules.json``.
         projections: folders of dense layers behind pooling, in their order.
         normalizes: whether vectors have length 1 in the end.
@@ -51,8 +51,7 @@ class ModelFiles:
     folder: Path
     config: dict[str, Any] = field(repr=False)
     max_tokens: int | None
-    lowercases: bool
-    has_types: bool
+    tokenizing: TokenizerSettings
     pooling: Pooling | None
     projections: tuple[Path, ...]
     normalizes: bool
@@ -81,8 +80,12 @@ def read_files(folder: Path) -> ModelFiles:
         folder=inner,
         config=config,
         max_tokens=_max_tokens(limits, tokenizer),
-        lowercases=bool(limits.get("do_lower_case")),
-        has_types="token_type_ids" in tokenizer.get("model_input_names", ["token_type_ids"]),
+        tokenizing=TokenizerSettings(
+            lowercases=bool(limits.get("do_lower_case")),
+            has_types="token_type_ids" in tokenizer.get("model_input_names", ["token_type_ids"]),
+            first_token=_added_token(tokenizer, "bos"),
+            last_token=_added_token(tokenizer, "eos"),
+        ),
         pooling=steps.pooling,
         projections=tuple(steps.projections),
         normalizes=steps.normalizes,
@@ -192,6 +195,13 @@ def _max_tokens(limits: dict[str, Any], tokenizer: dict[str, Any]) -> int | None
         return limit
     limit = tokenizer.get("model_max_length")
     return int(limit) if isinstance(limit, int | float) else None
+
+
+def _added_token(tokenizer: dict[str, Any], kind: str) -> str | None:
+    if tokenizer.get(f"add_{kind}_token") is not True:
+        return None
+    token = tokenizer.get(f"{kind}_token")
+    return token.get("content") if isinstance(token, dict) else token
 
 
 def _prompts(settings: dict[str, Any]) -> dict[str, str]:

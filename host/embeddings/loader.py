@@ -150,8 +150,7 @@ def _tokenizer(files: ModelFiles, backbone: Any, name: str) -> TextTokenizer:
         name=name,
         max_tokens=max_tokens,
         vocabulary_size=backbone.vocabulary_size,
-        lowercases=files.lowercases,
-        has_types=files.has_types,
+        settings=files.tokenizing,
     )
 
 

@@ -32,14 +32,38 @@ class Tokens:
         return len(self.ids)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenizerSettings:
+    """What a model's files say of tokenizing beside ``tokenizer.json``.
+
+    Attributes:
+        lowercases: whether texts are lowercased before they are tokenized.
+        has_types: whether the model is told which text of a pair a token belongs to.
+        first_token: that every input begins with, by its name; None if the files do not say.
+        last_token: the same for its end.
+    """
+
+    lowercases: bool = False
+    has_types: bool = True
+    first_token: str | None = None
+    last_token: str | None = None
+
+
 class TextTokenizer:
     """A tokenizer with a limit.
+
+    Args:
+        folder: where ``tokenizer.json`` is.
+        name: of the model, for errors.
+        max_tokens: of an input.
+        vocabulary_size: rows that the model has for tokens.
+        settings: what other files say.
 
     Attributes:
         max_tokens: of an input, special tokens among them.
 
     Raises:
-        ModelLoadFailed: there is no ``tokenizer.json``, or it is damaged.
+        ModelLoadFailed: there is no ``tokenizer.json``, it is damaged, or does not add the tokens that it should.
     """
 
     def __init__(
@@ -49,13 +73,12 @@ class TextTokenizer:
         name: str,
         max_tokens: int,
         vocabulary_size: int,
-        lowercases: bool = False,
-        has_types: bool = True,
+        settings: TokenizerSettings,
     ) -> None:
         self.max_tokens = max_tokens
         self._name = name
         self._vocabulary_size = vocabulary_size
-        self._has_types = has_types
+        self._has_types = settings.has_types
         path = folder / "tokenizer.json"
         if not path.is_file():
             raise ModelLoadFailed(
@@ -69,10 +92,21 @@ class TextTokenizer:
         # What the file says of these is what its author happened to train with.
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        if lowercases:
+        if settings.lowercases:
             own = self._tokenizer.normalizer
             lower = normalizers.Lowercase()
             self._tokenizer.normalizer = normalizers.Sequence([lower, own]) if own else lower
+        self._check_ends(settings)
+
+    def _check_ends(self, settings: TokenizerSettings) -> None:
+        # Without its last token, say, a model that pools by that makes vectors that only look right.
+        tokens = self._tokenizer.encode("a").tokens
+        for place, wanted in ((0, settings.first_token), (-1, settings.last_token)):
+            if wanted is not None and (not tokens or tokens[place] != wanted):
+                raise ModelLoadFailed(
+                    f"tokenizer_config.json says that {wanted!r} is added to texts, which tokenizer.json does not do; "
+                    "transformers' AutoTokenizer makes a new one of both (save_pretrained)"
+                )
 
     def encode(self, texts: Sequence[str], fields: Sequence[str], *, truncate: bool) -> list[Tokens]:
         """Token ids of texts.

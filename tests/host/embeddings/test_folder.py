@@ -7,6 +7,7 @@ import pytest
 
 from mlxbridge.errors import ModelLoadFailed
 from mlxbridge.host.embeddings.folder import ModelFiles, read_files
+from mlxbridge.host.embeddings.tokenizer import TokenizerSettings
 from tests.host.embeddings.checkpoints import STEPS, save_json
 
 BASE = "sentence_transformers.base.modules."
@@ -150,3 +151,23 @@ def test_default_prompt_must_be_one_of_them(tmp_path: Path) -> None:
 def test_modules_must_be_a_list_of_objects(tmp_path: Path, modules: Any) -> None:
     with pytest.raises(ModelLoadFailed, match="list of modules"):
         read(tmp_path, modules=modules)
+
+
+def test_tokenizing_is_read(tmp_path: Path) -> None:
+    assert read(tmp_path).tokenizing == TokenizerSettings()
+    files = read(
+        tmp_path,
+        sentence_bert_config={"do_lower_case": True},
+        tokenizer_config={
+            "model_input_names": ["input_ids", "attention_mask"],
+            "add_bos_token": True,
+            "bos_token": "<bos>",
+            "add_eos_token": True,
+            "eos_token": {"content": "<eos>"},
+        },
+    )
+    assert files.tokenizing == TokenizerSettings(
+        lowercases=True, has_types=False, first_token="<bos>", last_token="<eos>"
+    )
+    config = {"add_bos_token": False, "bos_token": "<bos>", "eos_token": "<eos>"}
+    assert read(tmp_path / "other", tokenizer_config=config).tokenizing == TokenizerSettings()

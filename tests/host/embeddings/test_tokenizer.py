@@ -1,21 +1,32 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mlxbridge.errors import ContextTooLong, InvalidArgument, ModelLoadFailed
-from mlxbridge.host.embeddings.tokenizer import MAX_CHARS, TextTokenizer
+from mlxbridge.host.embeddings.tokenizer import MAX_CHARS, TextTokenizer, TokenizerSettings
 from tests.host.embeddings.checkpoints import VOCABULARY, VOCABULARY_SIZE, save_tokenizer
 
 CLS, SEP, UNKNOWN = VOCABULARY["[CLS]"], VOCABULARY["[SEP]"], VOCABULARY["[UNK]"]
 CAT, DOG, SAT = VOCABULARY["cat"], VOCABULARY["dog"], VOCABULARY["sat"]
 
 
+def make(folder: Path, *, vocabulary_size: int = VOCABULARY_SIZE, **settings: Any) -> TextTokenizer:
+    return TextTokenizer(
+        folder,
+        name="mine",
+        max_tokens=6,
+        vocabulary_size=vocabulary_size,
+        settings=TokenizerSettings(**settings),
+    )
+
+
 @pytest.fixture
 def tokenizer(tmp_path: Path) -> TextTokenizer:
     save_tokenizer(tmp_path)
-    return TextTokenizer(tmp_path, name="mine", max_tokens=6, vocabulary_size=VOCABULARY_SIZE)
+    return make(tmp_path)
 
 
 def test_texts_have_special_tokens_and_no_padding(tokenizer: TextTokenizer) -> None:
@@ -64,7 +75,7 @@ def test_half_a_character_is_named(tokenizer: TextTokenizer) -> None:
 
 def test_token_without_a_row_is_refused(tmp_path: Path) -> None:
     save_tokenizer(tmp_path)
-    small = TextTokenizer(tmp_path, name="mine", max_tokens=6, vocabulary_size=CAT)
+    small = make(tmp_path, vocabulary_size=CAT)
     with pytest.raises(InvalidArgument, match=f"token {CAT}"):
         small.encode(["cat"], ["a"], truncate=False)
 
@@ -85,13 +96,22 @@ def test_wrong_ids_are_refused(tokenizer: TextTokenizer, ids: list[int]) -> None
 
 def test_lowercasing_comes_first(tmp_path: Path) -> None:
     save_tokenizer(tmp_path)
-    lower = TextTokenizer(tmp_path, name="m", max_tokens=6, vocabulary_size=VOCABULARY_SIZE, lowercases=True)
+    lower = make(tmp_path, lowercases=True)
     assert lower.encode(["CAT"], ["a"], truncate=False)[0].ids == [CLS, CAT, SEP]
 
 
 def test_damaged_or_missing_file_is_said(tmp_path: Path) -> None:
     with pytest.raises(ModelLoadFailed, match=r"lacks tokenizer\.json"):
-        TextTokenizer(tmp_path, name="mine", max_tokens=6, vocabulary_size=9)
+        make(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(ModelLoadFailed, match="damaged"):
-        TextTokenizer(tmp_path, name="mine", max_tokens=6, vocabulary_size=9)
+        make(tmp_path)
+
+
+def test_tokens_that_should_be_added_must_be(tmp_path: Path) -> None:
+    save_tokenizer(tmp_path)
+    make(tmp_path, first_token="[CLS]", last_token="[SEP]")
+    with pytest.raises(ModelLoadFailed, match=r"'\[EOS\]' is added"):
+        make(tmp_path, last_token="[EOS]")
+    with pytest.raises(ModelLoadFailed, match=r"'\[BOS\]' is added"):
+        make(tmp_path, first_token="[BOS]")
