@@ -26,6 +26,10 @@ def test_longest_come_first_and_equals_in_their_order() -> None:
     assert list(batches([2, 9, 2, 5], 10)) == [[1], [3, 0], [2]]
 
 
+def test_long_inputs_share_no_batch_whatever_the_bound() -> None:
+    assert list(batches([8192, 8192, 4096, 4096, 10], 1_000_000)) == [[0], [1], [2, 3, 4]]
+
+
 @pytest.mark.parametrize("lengths", [[], [3]])
 def test_few_inputs(lengths: list[int]) -> None:
     assert list(batches(lengths, 1)) == [[0]] * len(lengths)

@@ -172,6 +172,18 @@ def test_half_precision_weights_never_make_nan(make: Make, name: str) -> None:
     assert np.isfinite(found).all()
 
 
+def test_gemma_may_leave_the_range_of_its_weights(models: dict[str, Any], tmp_path: Path) -> None:
+    weights = {name: seeded(name, shape) for name, shape in models["gemma3"]["shapes"].items()}
+    weights["embed_tokens.weight"] *= 30_000
+    found = []
+    for dtype in ("float16", "float32"):
+        folder = save_model(tmp_path / dtype, models["gemma3"])
+        half = {name: leaf.astype("float16") for name, leaf in weights.items()}
+        save_weights(folder / "model.safetensors", {name: leaf.astype(dtype) for name, leaf in half.items()})
+        found.append(vectors(load_encoder(folder, "mine")))
+    np.testing.assert_array_equal(found[0], found[1])
+
+
 def test_dense_layers_come_between_pooling_and_normalizing(models: dict[str, Any], tmp_path: Path) -> None:
     folder = save_model(tmp_path, models["gemma3"], normalizes=True)
     raw = vectors(load_encoder(folder, "mine"), normalize=False)

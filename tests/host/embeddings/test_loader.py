@@ -114,21 +114,31 @@ def test_names_from_tensorflow_are_known(folder: Path, models: dict[str, Any]) -
     np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize("name", ["bert", "modernbert", "qwen3"])
-def test_quantized_weights_are_loaded_as_such(models: dict[str, Any], tmp_path: Path, name: str) -> None:
-    """As mlx_lm's convert writes them, all matrices that it can."""
-    folder = save_model(tmp_path, models[name], quantization={"group_size": 32, "bits": 8})
+@pytest.mark.parametrize(
+    ("name", "finer"),
+    [
+        ("bert", "encoder.layer.0.attention.self.query"),
+        ("modernbert", "layers.0.attn.Wqkv"),
+        ("qwen3", "model.layers.0.self_attn.q_proj"),
+    ],
+)
+def test_quantized_weights_are_loaded_as_such(
+    models: dict[str, Any], tmp_path: Path, name: str, finer: str
+) -> None:
+    """As mlx_lm's convert writes them: most matrices in 4 bits, and one of them in 8."""
+    settings = {"group_size": 32, "bits": 4, finer: {"group_size": 32, "bits": 8}}
+    folder = save_model(tmp_path, models[name], quantization=settings)
     quantized: dict[str, mx.array] = {}
     rounded: dict[str, Any] = {}
     for key, leaf in weights_of(models[name]).items():
-        is_matrix = leaf.ndim == 2 and leaf.shape[1] % 32 == 0 and "pooler" not in key
-        if not is_matrix:
+        path = key.removesuffix(".weight")
+        if leaf.ndim == 1 or leaf.shape[1] % 32 or "pooler" in key:
             quantized[key], rounded[key] = mx.array(leaf), leaf
             continue
-        weight, scales, biases = mx.quantize(mx.array(leaf), 32, 8)
-        path = key.removesuffix(".weight")
+        bits = 8 if finer.endswith(path) else 4
+        weight, scales, biases = mx.quantize(mx.array(leaf), 32, bits)
         quantized |= {key: weight, f"{path}.scales": scales, f"{path}.biases": biases}
-        rounded[key] = np.array(mx.dequantize(weight, scales, biases, 32, 8))
+        rounded[key] = np.array(mx.dequantize(weight, scales, biases, 32, bits))
     mx.save_safetensors(str(folder / "model.safetensors"), quantized)
     request = EmbedRequest(inputs=["cat", "the dog sat on the mat"])
     found = load_encoder(folder, "mine").encode(request).vectors
