@@ -111,6 +111,8 @@ def _told(folder: Path, name: str) -> Iterator[None]:
         raise ModelLoadFailed(f"cannot load {name} from {folder}: {exc.message}") from exc
     except KeyError as exc:
         raise ModelLoadFailed(f"cannot load {name} from {folder}: config.json lacks {exc}") from exc
+    except Exception as exc:  # what odd values in a config lead to
+        raise ModelLoadFailed(f"cannot load {name} from {folder}: {type(exc).__name__}: {exc}") from exc
 
 
 def _family(files: ModelFiles) -> _Family:

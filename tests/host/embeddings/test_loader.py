@@ -65,6 +65,11 @@ def test_config_that_lacks_something_is_told(models: dict[str, Any], tmp_path: P
     assert key in failure(folder)
 
 
+def test_config_that_makes_no_sense_is_told(models: dict[str, Any], tmp_path: Path) -> None:
+    failure(save_model(tmp_path / "a", models["bert"], num_attention_heads=0))
+    failure(save_model(tmp_path / "b", models["bert"], hidden_act=3))
+
+
 @pytest.mark.parametrize("change", ["missing", "unknown", "other shape"])
 def test_weights_that_do_not_fit_are_told(folder: Path, models: dict[str, Any], change: str) -> None:
     weights, name = weights_of(models["bert"]), "encoder.layer.1.output.dense.weight"

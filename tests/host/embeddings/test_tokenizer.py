@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,14 @@ def test_texts_have_special_tokens_and_no_padding(tokenizer: TextTokenizer) -> N
 def test_pairs_have_types(tokenizer: TextTokenizer) -> None:
     (pair,) = tokenizer.encode_pairs("cat", ["dog sat"], ["a"], truncate=False)
     assert pair.ids == [CLS, CAT, SEP, DOG, SAT, SEP] and pair.type_ids == [0, 0, 0, 1, 1, 1]
+
+
+def test_text_without_tokens_is_refused(tmp_path: Path) -> None:
+    save_tokenizer(tmp_path)
+    content = json.loads((tmp_path / "tokenizer.json").read_text())
+    (tmp_path / "tokenizer.json").write_text(json.dumps({**content, "post_processor": None}))
+    with pytest.raises(InvalidArgument, match="b has no tokens"):
+        make(tmp_path).encode(["cat", " "], ["a", "b"], truncate=False)
 
 
 def test_too_long_text_is_refused_with_both_numbers(tokenizer: TextTokenizer) -> None:
