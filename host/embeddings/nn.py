@@ -22,6 +22,9 @@ if TYPE_CHECKING:
         def eval(self) -> Module:
             """Leave training."""
 
+        def modules(self) -> list[Module]:
+            """Itself, and all within."""
+
     class Map(Module):
         """A module of one array."""
 
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 
     class Linear(Map):
         """``x @ weight.T + bias``."""
+
+        weight: mx.array
 
         def __init__(self, input_dims: int, output_dims: int, bias: bool = True) -> None: ...
 

@@ -66,7 +66,16 @@ def fill(module: nn.Module, weights: Weights, config: dict[str, Any]) -> None:
             f"its weights do not fit its config.json ({detail}). Download it again."
         ) from exc
     module.eval()
+    if mx.default_device().type == mx.DeviceType.cpu:
+        _lay_out_by_columns(module)
     mx.eval(module.parameters())
+
+
+def _lay_out_by_columns(module: nn.Module) -> None:
+    """Keep dense layers' weights in memory as they are multiplied: MLX on a CPU takes less than half the time with them."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            part.weight = mx.contiguous(part.weight.T).T
 
 
 def _quantize(module: nn.Module, weights: Weights, settings: dict[str, Any]) -> None:
