@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlxbridge.addresses import Listen, TcpAddress, UnixAddress, parse_listen
+from mlxbridge.addresses import Activation, Listen, UnixAddress, parse_listen_option
 from mlxbridge.errors import UsageError
+from mlxbridge.host.access import check_tokens
 from mlxbridge.host.engine.interface import EngineLimits
 from mlxbridge.host.engine.prefixes.part_folder import check_private
 from mlxbridge.host.models.settings import ModelSettings
@@ -41,7 +42,7 @@ class Config:
         limits: how much each model takes on.
     """
 
-    listens: tuple[Listen, ...]
+    listens: tuple[Listen | Activation, ...]
     models: tuple[ModelSettings, ...]
     tokens: dict[str, bytes] | None = None
     drain_timeout_s: float = DRAIN_TIMEOUT_S
@@ -67,14 +68,11 @@ def make_config(
         UsageError: an address, the token file, or a combination of them is no good.
         ModelNotFound, ModelLoadFailed: a name stands for nothing that could be a model.
     """
-    parsed = tuple(parse_listen(text) for text in listens) or (default_listen(),)
+    parsed = tuple(parse_listen_option(text) for text in listens) or (default_listen(),)
     tokens = None if token_file is None else read_tokens(token_file)
     for listen in parsed:
-        if isinstance(listen.address, TcpAddress) and tokens is None:
-            raise UsageError(
-                f"--listen {listen}: TCP needs a token, since every process that reaches the port could connect; "
-                "make one with `openssl rand -hex 32 > token && chmod 600 token` and give --token-file token"
-            )
+        if isinstance(listen, Listen):
+            check_tokens(listen, tokens)
     drafts = pair_drafts(models, draft_models)
     return Config(
         listens=parsed,

@@ -8,12 +8,14 @@ vsock       ``vsock://CID:PORT``           ``vsock:PORT`` (Linux hosts only)
 tcp         ``tcp://HOST:PORT``            ``tcp:HOST:PORT``; port 0 means any free one
 ==========  =============================  ==========================================
 
-An IPv6 host stands in brackets; PORT is 2048 where left out; ``--listen`` takes the URL forms too.
+An IPv6 host stands in brackets; PORT is 2048 where left out; ``--listen`` takes the URL forms too. A host may also take
+sockets over from the service manager that started it: ``launchd:NAME`` on macOS, ``systemd`` or ``systemd:NAME`` on Linux.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from mlxbridge.errors import UsageError
 
@@ -26,6 +28,7 @@ MAX_TCP_PORT = 0xFFFF
 _SCHEMES = ("unix", "vsock", "tcp")
 _GUEST_FORMS = "unix:///path, vsock://CID:PORT or tcp://HOST:PORT"
 _LISTEN_FORMS = "unix:PATH, tcp:HOST:PORT or vsock:PORT"
+_MAX_NAME_CHARS = 255  # FileDescriptorName=, systemd.socket(5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,23 @@ class Listen:
                 return f"vsock:{port}" if cid == CID_ANY else str(self.address)
 
 
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """One ``--listen`` for sockets that a service manager listens on and hands down (socket activation).
+
+    Attributes:
+        manager: who hands them down.
+        name: their key under ``Sockets`` in a launchd plist, or their ``FileDescriptorName=`` in a systemd socket unit;
+            None for all that systemd hands down.
+    """
+
+    manager: Literal["launchd", "systemd"]
+    name: str | None = None
+
+    def __str__(self) -> str:
+        return self.manager if self.name is None else f"{self.manager}:{self.name}"
+
+
 def parse_address(text: str) -> Address:
     """Read one guest address.
 
@@ -151,8 +171,28 @@ def parse_addresses(text: str) -> tuple[Address, ...]:
     return tuple(parse_address(part) for part in parts)
 
 
-def parse_listen(text: str) -> Listen:
+def parse_listen_option(text: str) -> Listen | Activation:
     """Read one ``--listen`` of the host.
+
+    Args:
+        text: as for ``parse_listen``, or ``launchd:NAME``, ``systemd`` or ``systemd:NAME``.
+
+    Returns:
+        What ``open_listeners`` takes.
+
+    Raises:
+        UsageError: naming the part that is wrong and what would be right.
+    """
+    manager, colon, name = text.strip().partition(":")
+    if manager == "launchd":
+        return Activation("launchd", _socket_name(text, manager, name))
+    if manager == "systemd":
+        return Activation("systemd", _socket_name(text, manager, name) if colon else None)
+    return parse_listen(text)
+
+
+def parse_listen(text: str) -> Listen:
+    """Read what is to be bound.
 
     Args:
         text: ``unix:PATH[?mode=OCTAL]``, ``tcp:HOST[:PORT]``, ``vsock[:PORT]``, or their URL forms.
@@ -164,8 +204,6 @@ def parse_listen(text: str) -> Listen:
         UsageError: naming the part that is wrong and what would be right.
     """
     scheme, _, rest = text.strip().partition(":")
-    if scheme in ("launchd", "systemd"):
-        raise _bad(text, f"{scheme} sockets are not supported yet", _LISTEN_FORMS)
     if scheme not in _SCHEMES:
         raise _bad(text, _unknown_scheme(text.strip()), _LISTEN_FORMS)
     is_url = rest.startswith("//")
@@ -177,6 +215,15 @@ def parse_listen(text: str) -> Listen:
     if scheme == "vsock":
         return Listen(_vsock(text, place if is_url else f"any:{place or DEFAULT_PORT}"))
     return Listen(_tcp(text, place))
+
+
+def _socket_name(text: str, manager: str, name: str) -> str:
+    if not name:
+        unnamed = ", or systemd alone for every socket" if manager == "systemd" else ""
+        raise _bad(text, "the name of the socket is missing", f"{manager}:NAME{unnamed}")
+    if len(name) > _MAX_NAME_CHARS or ":" in name or not (name.isascii() and name.isprintable()):
+        raise _bad(text, f"{name!r} is no name of a socket", "up to 255 characters of ASCII without ':'")
+    return name
 
 
 def _unix(text: str, path: str) -> UnixAddress:

@@ -83,8 +83,10 @@ ALLOWED = {
         TYPES,
         ERRORS,
     ],
+    f"{HOST}.access": [ADDRESSES, ERRORS],
     f"{HOST}.server": [
         f"{ENGINE}.interface",
+        f"{HOST}.access",
         f"{HOST}.models",
         f"{HOST}.params",
         PROTOCOL,

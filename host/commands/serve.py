@@ -23,7 +23,8 @@ _LIMITS = EngineLimits()
     "listens",
     multiple=True,
     metavar="ADDRESS",
-    help="unix:PATH[?mode=0666], tcp:HOST:PORT or vsock:PORT; may be given several times. "
+    help="unix:PATH[?mode=0666], tcp:HOST:PORT or vsock:PORT, or what the service manager hands down: launchd:NAME, "
+    "systemd[:NAME]; may be given several times. "
     "[default: unix:~/.mlxbridge/run/mlxbridge.sock]",
 )
 @click.option(

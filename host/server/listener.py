@@ -7,11 +7,12 @@ import logging
 import socket
 from collections.abc import Callable, Mapping, Sequence
 
-from mlxbridge.addresses import Address, Listen
+from mlxbridge.addresses import Activation, Address, Listen
 from mlxbridge.errors import Unavailable
+from mlxbridge.host.access import check_tokens
 from mlxbridge.host.server.session import Methods, Session
 from mlxbridge.transport.driver import Driver
-from mlxbridge.transport.listen import bound_address, close_listener, open_listener
+from mlxbridge.transport.listen import BACKLOG, bound_address, close_listener, open_listeners
 from mlxbridge.transport.peers import peer_of
 
 log = logging.getLogger(__name__)
@@ -39,22 +40,25 @@ class Listener:
         """Connections, and calls open on them."""
         return len(self._sessions), sum(session.num_calls for session in self._sessions)
 
-    async def listen(self, listens: Sequence[Listen], methods: Methods) -> list[Address]:
+    async def listen(self, listens: Sequence[Listen | Activation], methods: Methods) -> list[Address]:
         """Open every socket, then serve them; where they really are.
 
         Raises:
-            TransportError, UsageError: one of them cannot be opened; none is served then.
+            TransportError, UsageError: one of them cannot be opened, or needs tokens; none is served then.
         """
+        opened = open_listeners(listens)
+        self._sockets = [sock for sock, _ in opened]
         try:
-            for listen in listens:
-                self._sockets.append(open_listener(listen))
+            for _, listen in opened:  # what was handed down shows only now that it is TCP
+                check_tokens(listen, self._tokens)
         except BaseException:
             self._close_sockets()
             raise
         loop = asyncio.get_running_loop()
-        for sock, listen in zip(self._sockets, listens, strict=True):
-            self._servers.append(await loop.create_server(self._factory(listen, methods), sock=sock))
-        return [bound_address(sock, listen) for sock, listen in zip(self._sockets, listens, strict=True)]
+        for sock, listen in opened:
+            server = await loop.create_server(self._factory(listen, methods), sock=sock, backlog=BACKLOG)
+            self._servers.append(server)
+        return [bound_address(sock, listen) for sock, listen in opened]
 
     def stop_listening(self) -> None:
         """Take no more connections."""

@@ -1,4 +1,4 @@
-"""Open and close the sockets that the host listens on.
+"""Open and close the sockets that the host listens on, those that a service manager hands down among them.
 
 A unix socket's file is where most can go wrong, so it has rules: a file is replaced only if it is a socket
 that refuses a probe, under a lock on its folder; permissions are set before ``listen``, when nobody can
@@ -15,14 +15,17 @@ import socket
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from mlxbridge.addresses import Address, Listen, TcpAddress, UnixAddress, VsockAddress
+from mlxbridge.addresses import Activation, Address, Listen, TcpAddress, UnixAddress, VsockAddress
 from mlxbridge.errors import UsageError
 from mlxbridge.transport import reasons, vsock
+from mlxbridge.transport.activation import take_sockets
 from mlxbridge.transport.buffers import widen_unix
 
-BACKLOG = 128  # macOS caps it there (kern.ipc.somaxconn)
+# Guests that may wait to be accepted, while the host starts for example. The kernel cuts it to what it allows: 4096 on
+# Linux (net.core.somaxconn), 128 on macOS (kern.ipc.somaxconn).
+BACKLOG = 4096
 PRIVATE_FOLDER_MODE = 0o700
 SHARED_FOLDER_MODE = 0o755
 _PROBE_TIMEOUT_S = 1.0
@@ -60,6 +63,30 @@ class UnixListener(socket.socket):
                 os.unlink(self.path)
 
 
+def open_listeners(listens: Sequence[Listen | Activation]) -> list[tuple[socket.socket, Listen]]:
+    """Open every listener, or none.
+
+    Args:
+        listens: what to bind, and what to take over from the service manager.
+
+    Returns:
+        Each socket, as from ``open_listener``, beside what it is; an activation gives any number of them.
+
+    Raises:
+        TransportError, UsageError: as ``open_listener`` and ``activation.take_sockets``.
+    """
+    opened = take_sockets([listen for listen in listens if isinstance(listen, Activation)])
+    try:
+        for listen in listens:
+            if isinstance(listen, Listen):
+                opened.append((open_listener(listen), listen))
+    except BaseException:
+        for sock, _ in opened:
+            close_listener(sock)
+        raise
+    return opened
+
+
 def open_listener(listen: Listen) -> socket.socket:
     """Bind and listen.
 
@@ -93,8 +120,10 @@ def open_listener(listen: Listen) -> socket.socket:
 def close_listener(sock: socket.socket) -> None:
     """Close a listener and remove the file that it made, unless another program's has taken its place.
 
+    One that was handed down goes on listening, for the service manager has it too, and its file stays.
+
     Args:
-        sock: from ``open_listener``. Where a loop serves it, ``Server.close()`` comes first. Twice is fine.
+        sock: from ``open_listener`` or ``open_listeners``. Where a loop serves it, ``Server.close()`` comes first. Twice is fine.
     """
     if isinstance(sock, UnixListener):
         sock.unlink()
@@ -128,7 +157,7 @@ def bound_address(sock: socket.socket, listen: Listen) -> Address:
             host, port = sock.getsockname()[:2]
             return TcpAddress(host, port)
         case VsockAddress(cid):
-            return VsockAddress(cid, vsock.bound_port(sock))
+            return VsockAddress(cid, vsock.bound_address(sock).port)
 
 
 def _folder_mode(mode: int | None) -> int:

@@ -8,7 +8,7 @@ import os
 import socket
 from collections.abc import Iterator
 
-from mlxbridge.addresses import Address, Listen, TcpAddress, UnixAddress, VsockAddress
+from mlxbridge.addresses import Activation, Address, Listen, TcpAddress, UnixAddress, VsockAddress
 from mlxbridge.errors import BridgeError, TransportError
 
 _MOUNT = "-v /run/mlxbridge:/run/mlxbridge -e MLXBRIDGE_URL=unix:///run/mlxbridge/mlxbridge.sock"
@@ -57,6 +57,12 @@ _LISTEN_VSOCK = {
     errno.EADDRNOTAVAIL: "the CID is none of this machine's: vsock:PORT takes every guest",
     errno.EAFNOSUPPORT: "this kernel has no AF_VSOCK: modprobe vhost_vsock, or listen on unix or tcp",
 }
+# launch_activate_socket(3)
+_LISTEN_LAUNCHD = {
+    errno.ENOENT: "the plist has no socket of that name",
+    errno.ESRCH: "launchd did not start this process: use mlxbridge-host service install, or listen on unix:PATH",
+    errno.EALREADY: "the socket was taken over before: give the name once",
+}
 
 # Waiting cures none of these: policy, kernel and file type stay what they are.
 _LASTING = {errno.EPERM, errno.EACCES, errno.EAFNOSUPPORT, errno.EOPNOTSUPP, errno.ENOTSOCK}
@@ -100,7 +106,7 @@ def looking_up(address: TcpAddress) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def listening(listen: Listen) -> Iterator[None]:
+def listening(listen: Listen | Activation) -> Iterator[None]:
     """Turn every OSError of the body into the reason why ``listen`` could not be opened.
 
     Args:
@@ -114,7 +120,8 @@ def listening(listen: Listen) -> Iterator[None]:
     except BridgeError:
         raise
     except OSError as exc:
-        raise _transport_error(f"cannot listen on {listen}", exc, _listen_table(listen.address)) from exc
+        table = _LISTEN_LAUNCHD if isinstance(listen, Activation) else _listen_table(listen.address)
+        raise _transport_error(f"cannot listen on {listen}", exc, table) from exc
 
 
 def _transport_error(what: str, exc: OSError, table: dict[int, str]) -> TransportError:

@@ -64,16 +64,25 @@ def open_socket(*, native: bool = HAS_NATIVE) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=fd)
     try:
         sock.setblocking(False)
-        # The options are u64. Python makes that of an int, and refuses bytes, on a socket labelled AF_VSOCK;
-        # on any other it makes a C int of an int.
-        value = BUFFER_BYTES if sock.family == AF_VSOCK else struct.pack("=Q", BUFFER_BYTES)
-        # The maximum first: the kernel clamps the size to it without an error.
-        for option in (SO_VM_SOCKETS_BUFFER_MAX_SIZE, SO_VM_SOCKETS_BUFFER_SIZE):
-            sock.setsockopt(AF_VSOCK, option, value)
+        widen(sock)
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+def widen(sock: socket.socket) -> None:
+    """Give a socket 8 MiB of receive credit, and what it accepts from now on.
+
+    Args:
+        sock: any vsock socket, whatever its label.
+    """
+    # The options are u64. Python makes that of an int, and refuses bytes, on a socket labelled AF_VSOCK;
+    # on any other it makes a C int of an int.
+    value = BUFFER_BYTES if sock.family == AF_VSOCK else struct.pack("=Q", BUFFER_BYTES)
+    # The maximum first: the kernel clamps the size to it without an error.
+    for option in (SO_VM_SOCKETS_BUFFER_MAX_SIZE, SO_VM_SOCKETS_BUFFER_SIZE):
+        sock.setsockopt(AF_VSOCK, option, value)
 
 
 def connect_ex(sock: socket.socket, address: VsockAddress) -> int:
@@ -126,9 +135,9 @@ def relabel(sock: socket.socket) -> socket.socket:
     return renamed
 
 
-def bound_port(sock: socket.socket) -> int:
-    """The port that a socket is bound to, whatever its label."""
-    return _split(sock.getsockname())[1]
+def bound_address(sock: socket.socket) -> VsockAddress:
+    """What a socket is bound to, whatever its label."""
+    return VsockAddress(*_split(sock.getsockname()))
 
 
 def peer_of(sock: HasPeer) -> VsockAddress | None:

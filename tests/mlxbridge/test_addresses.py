@@ -6,6 +6,7 @@ import pytest
 
 from mlxbridge.addresses import (
     CID_ANY,
+    Activation,
     Address,
     Listen,
     TcpAddress,
@@ -13,7 +14,7 @@ from mlxbridge.addresses import (
     VsockAddress,
     parse_address,
     parse_addresses,
-    parse_listen,
+    parse_listen_option,
 )
 from mlxbridge.errors import UsageError
 
@@ -87,6 +88,9 @@ LISTENS = [
     ("vsock:2048", Listen(VsockAddress(CID_ANY, 2048))),
     ("vsock:0", Listen(VsockAddress(CID_ANY, 0))),
     ("vsock://1:2048", Listen(VsockAddress(1, 2048))),
+    ("launchd:bridge", Activation("launchd", "bridge")),
+    ("systemd", Activation("systemd")),
+    ("systemd:mlxbridge.socket", Activation("systemd", "mlxbridge.socket")),
 ]
 
 LONGER_LISTENS = [
@@ -98,8 +102,12 @@ LONGER_LISTENS = [
 ]
 
 WRONG_LISTENS = [
-    ("launchd:bridge", "launchd sockets are not supported yet", "unix:PATH, tcp:HOST:PORT or vsock:PORT"),
-    ("systemd", "systemd sockets are not supported yet", "unix:PATH, tcp:HOST:PORT or vsock:PORT"),
+    ("launchd", "name of the socket is missing", "launchd:NAME"),
+    ("launchd:", "name of the socket is missing", "launchd:NAME"),
+    ("systemd:", "name of the socket is missing", "systemd alone for every socket"),
+    ("systemd:a:b", "'a:b' is no name of a socket", "ASCII without ':'"),
+    ("systemd:" + "n" * 256, "is no name of a socket", "255 characters"),
+    ("launchd:br\0dge", "is no name of a socket", "ASCII"),
     ("unx:/x", "'unx'", "did you mean unix?"),
     ("2048", "no scheme", "tcp:HOST:PORT"),
     ("unix:x.sock", "'x.sock' is not absolute", "unix:///x.sock"),
@@ -136,20 +144,20 @@ def test_wrong_address_says_what_and_what_instead(text: str, problem: str, right
 
 
 @pytest.mark.parametrize(("text", "listen"), LISTENS)
-def test_listen_both_ways(text: str, listen: Listen) -> None:
-    assert parse_listen(text) == listen
+def test_listen_both_ways(text: str, listen: Listen | Activation) -> None:
+    assert parse_listen_option(text) == listen
     assert str(listen) == text
 
 
 @pytest.mark.parametrize(("text", "short"), LONGER_LISTENS)
 def test_listen_takes_urls_and_defaults(text: str, short: str) -> None:
-    assert str(parse_listen(text)) == short
+    assert str(parse_listen_option(text)) == short
 
 
 @pytest.mark.parametrize(("text", "problem", "right"), WRONG_LISTENS)
 def test_wrong_listen_says_what_and_what_instead(text: str, problem: str, right: str) -> None:
     with pytest.raises(UsageError) as caught:
-        parse_listen(text)
+        parse_listen_option(text)
     assert problem in caught.value.message
     assert right in caught.value.message
 
@@ -185,7 +193,7 @@ def test_address_made_by_hand_is_checked_too(make: Callable[[], Address]) -> Non
 def test_import_brings_no_heavy_module() -> None:
     code = (
         "import sys; before = set(sys.modules); import mlxbridge.addresses as a;"
-        "a.parse_address('tcp://localhost'); a.parse_listen('unix:/x'); new = set(sys.modules) - before;"
+        "a.parse_address('tcp://localhost'); a.parse_listen_option('unix:/x'); new = set(sys.modules) - before;"
         "print(*{'asyncio', 'socket', 'ipaddress', 'difflib', 'logging', 'ctypes'} & new)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -111,7 +111,7 @@ def test_peer_of_an_accepted_socket(opened: tuple[socket.socket, int]) -> None:
         accepted, _ = listening.accept()
         with accepted:
             peer = peer_of(accepted, ANY_PORT)
-            assert peer == Peer("vsock", cid=SELF, port=vsock.bound_port(sock))
+            assert peer == Peer("vsock", cid=SELF, port=vsock.bound_address(sock).port)
             assert vsock.peer_of(sock) == VsockAddress(HOST, port)
 
 

@@ -1,0 +1,93 @@
+"""A host whose sockets belong to a service manager, here this test: guests lose nothing when the host restarts."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mlxbridge import Client
+from tests.helpers.handed_down import start_with_sockets, tcp_listener, unix_listener
+
+SERVE = [sys.executable, "-m", "mlxbridge.host", "serve", "--model", "demo", "--listen", "systemd"]
+
+
+@contextlib.contextmanager
+def serving(sock: socket.socket, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """A host that has ``sock``; it may still be starting."""
+    process = start_with_sockets([sock], [*SERVE, *options], stderr=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def wait_for_guest(sock: socket.socket) -> None:
+    """Wait until somebody waits in the backlog."""
+    assert select.select([sock], [], [], 30)[0] == [sock]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_guest_that_connects_while_the_host_is_away_is_answered_by_the_next(number: int) -> None:
+    with unix_listener() as (sock, path), Client(f"unix://{path}", timeout=60) as first:
+        with serving(sock) as process:
+            assert "42" in first.chat("What is 27 + 15?").text
+            process.send_signal(number)
+            process.wait(30)
+        assert path.is_socket()
+        answers: list[str] = []
+        with Client(f"unix://{path}", timeout=60) as second:
+            asking = threading.Thread(target=lambda: answers.append(second.chat("What is 27 + 15?").text))
+            asking.start()
+            wait_for_guest(sock)
+            with serving(sock):
+                asking.join(60)
+                assert "42" in first.chat("What is 27 + 15?").text
+        assert "42" in answers[0]
+
+
+def test_as_many_guests_may_wait_as_before_the_first_host() -> None:
+    with unix_listener() as (sock, path), contextlib.ExitStack() as guests:
+        with serving(sock) as process, Client(f"unix://{path}", timeout=60) as client:
+            client.ping()
+            process.terminate()
+            process.wait(30)
+        for _ in range(300):
+            guest = guests.enter_context(socket.socket(socket.AF_UNIX))
+            guest.setblocking(False)
+            guest.connect(os.fspath(path))  # BlockingIOError where the backlog is full
+
+
+def test_tcp_that_is_handed_down_needs_tokens_too(tmp_path: Path) -> None:
+    with tcp_listener() as sock:
+        process = start_with_sockets([sock], SERVE, stderr=subprocess.PIPE)
+        _, said = process.communicate(timeout=60)
+        port = sock.getsockname()[1]
+        assert process.returncode == 1
+        assert f"Error: --listen tcp:127.0.0.1:{port}: TCP needs a token" in said
+        tokens = tmp_path / "tokens"
+        tokens.write_text("tester:a-good-secret\n")
+        tokens.chmod(0o600)
+        guest = Client(f"tcp://127.0.0.1:{port}", token="tester:a-good-secret", timeout=60)
+        with serving(sock, "--token-file", str(tokens)), guest:
+            guest.ping()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")
+def test_worker_inherits_neither_sockets_nor_what_tells_of_them() -> None:
+    with unix_listener() as (sock, path), serving(sock), Client(f"unix://{path}", timeout=60) as client:
+        client.load_model("demo")
+        worker = Path("/proc", str(client.status().models[0].details["pid"]))
+        assert b"LISTEN_" not in worker.joinpath("environ").read_bytes()
+        inode = f"socket:[{os.fstat(sock.fileno()).st_ino}]"
+        assert inode not in {os.readlink(fd) for fd in worker.joinpath("fd").iterdir()}
