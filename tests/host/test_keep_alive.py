@@ -35,7 +35,22 @@ def test_time_is_in_seconds_or_with_units_and_minus_one_is_for_ever(
 
 @pytest.mark.parametrize(
     "value",
-    [-2, "-5m", "soon", "", "30 minutes", "m", "5w", True, None, [], b"30m", float("nan"), float("inf"), "nan"],
+    [
+        -2,
+        "-5m",
+        "soon",
+        "",
+        "30 minutes",
+        "m",
+        "5w",
+        True,
+        None,
+        [],
+        b"30m",
+        float("nan"),
+        float("inf"),
+        "nan",
+    ],
 )
 def test_what_is_no_time_is_refused_with_what_would_be_right(value: Any) -> None:
     with pytest.raises(UsageError, match="^keep_alive: .*30m") as caught:
