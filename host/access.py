@@ -16,6 +16,6 @@ def check_tokens(listen: Listen, tokens: Mapping[str, bytes] | None) -> None:
     """
     if isinstance(listen.address, TcpAddress) and tokens is None:
         raise UsageError(
-            f"--listen {listen}: TCP needs a token, since every process that reaches the port could connect; "
-            "make one with `openssl rand -hex 32 > token && chmod 600 token` and give --token-file token"
+            f"{listen}: TCP needs a token, since every process that reaches the port could connect; "
+            "make one with `openssl rand -hex 32 > tokens && chmod 600 tokens` and name the file as token_file"
         )

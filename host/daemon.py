@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 
-from mlxbridge.host.config import Config
+from mlxbridge.host.config.config import Config
 from mlxbridge.host.models.catalogue import Catalogue
 from mlxbridge.host.server.listener import Listener
 from mlxbridge.host.server.methods import GuestMethods

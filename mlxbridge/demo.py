@@ -70,6 +70,8 @@ def _host(path: str) -> Iterator[subprocess.Popen[bytes]]:
         "-m",
         "mlxbridge.host",
         "serve",
+        "--config",
+        os.devnull,
         "--model",
         "demo",
         "--listen",

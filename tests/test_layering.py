@@ -107,6 +107,18 @@ ALLOWED = {
         TYPES,
         ERRORS,
     ],
+    f"{HOST}.config": [
+        f"{HOST}.access",
+        f"{ENGINE}.interface",
+        f"{ENGINE}.prefixes.part_folder",
+        f"{HOST}.keep_alive",
+        f"{HOST}.models.settings",
+        f"{HOST}.models.store",
+        f"{HOST}.params",
+        f"{PROTOCOL}.handshake",
+        ADDRESSES,
+        ERRORS,
+    ],
     f"{HOST}.waiting": [f"{ENGINE}.interface"],
     f"{HOST}.keep_alive": [ERRORS],
     f"{HOST}.params": [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -36,7 +37,8 @@ def open_host(folder: str) -> Iterator[Client]:
     """A host that has the model loaded; it sleeps while it is not asked."""
     with tempfile.TemporaryDirectory(prefix="mb-", dir="/tmp") as run:
         url = f"unix://{Path(run) / 's'}"
-        command = [sys.executable, "-m", "mlxbridge.host", "serve", "--listen", f"unix:{Path(run) / 's'}"]
+        command = [sys.executable, "-m", "mlxbridge.host", "serve", "--config", os.devnull]
+        command += ["--listen", f"unix:{Path(run) / 's'}"]
         host = subprocess.Popen(
             [*command, "--model", folder, "--prefix-cache", "0", "--log-level", "warning"]
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from mlxbridge import __version__
+from mlxbridge.host.commands.config import config, init
 from mlxbridge.host.commands.serve import serve
 
 
@@ -15,3 +16,5 @@ def cli() -> None:
 
 
 cli.add_command(serve)
+cli.add_command(init)
+cli.add_command(config)

@@ -50,7 +50,8 @@ def run_host(transport: str, *options: str, models: tuple[str, ...] = ("demo",))
     with tempfile.TemporaryDirectory(prefix="mb-", dir="/tmp") as folder:
         token = f"tester:{secrets.token_hex(16)}" if transport == "tcp" else None
         listen, url = _address(transport, folder)
-        command = [sys.executable, "-m", "mlxbridge.host", "serve", "--listen", listen, *options]
+        command = [sys.executable, "-m", "mlxbridge.host", "serve", "--config", os.devnull]
+        command += ["--listen", listen, *options]
         for model in models:
             command += ["--model", model]
         if token is not None:

@@ -74,7 +74,7 @@ def test_tcp_that_is_handed_down_needs_tokens_too(tmp_path: Path) -> None:
         _, said = process.communicate(timeout=60)
         port = sock.getsockname()[1]
         assert process.returncode == 1
-        assert f"Error: --listen tcp:127.0.0.1:{port}: TCP needs a token" in said
+        assert f"Error: tcp:127.0.0.1:{port}: TCP needs a token" in said
         tokens = tmp_path / "tokens"
         tokens.write_text("tester:a-good-secret\n")
         tokens.chmod(0o600)

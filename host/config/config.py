@@ -1,0 +1,103 @@
+"""Everything that a daemon needs to start, put together from what was configured."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlxbridge.addresses import Activation, Listen, UnixAddress
+from mlxbridge.errors import UsageError
+from mlxbridge.host.access import check_tokens
+from mlxbridge.host.config.file import read_tables
+from mlxbridge.host.config.limits import make_limits
+from mlxbridge.host.config.models import choose_tables, keep_alive_s, make_models
+from mlxbridge.host.config.overrides import Overrides
+from mlxbridge.host.config.places import socket_file
+from mlxbridge.host.config.problems import Problems
+from mlxbridge.host.config.schema import ForModels, HostTable
+from mlxbridge.host.config.tokens import read_tokens
+from mlxbridge.host.engine.interface import EngineLimits
+from mlxbridge.host.models.settings import ModelSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """A checked configuration.
+
+    Attributes:
+        listens: where guests may connect.
+        models: those that guests may use.
+        limits: of models that are not configured, but were pulled.
+        keep_alive_s: of these, too.
+        tokens: secret by guest name; None lets everyone in who reaches the socket.
+        memory_bytes: that all loaded models may take together; None: what the device recommends.
+        allow_pull: guests may have models fetched from the hub.
+        drain_timeout_s: how long running calls may go on after SIGTERM.
+        log_level: of the least lines that are logged, as ``logging`` counts.
+    """
+
+    listens: tuple[Listen | Activation, ...]
+    models: tuple[ModelSettings, ...]
+    limits: EngineLimits
+    keep_alive_s: float | None
+    tokens: dict[str, bytes] | None
+    memory_bytes: int | None
+    allow_pull: bool
+    drain_timeout_s: float
+    log_level: int
+
+
+def read_config(path: Path | None, overrides: Overrides) -> Config:
+    """Read the file, None if there is none, and what overrides it.
+
+    Raises:
+        UsageError: the configuration is wrong: all that is, a line for each problem.
+    """
+    table, origins = read_tables(path, overrides)
+    problems = Problems(origins)
+    listens = tuple(table.listen) or (Listen(UnixAddress(str(socket_file()))),)
+    tokens = _read_tokens(table, problems)
+    if table.token_file is None:
+        _check_listens(listens, problems)
+    models = make_models(choose_tables(table, overrides, problems), table.defaults, problems)
+    limits = _make_limits(table.defaults, problems)
+    problems.raise_if_any()
+    return Config(
+        listens=listens,
+        models=models,
+        limits=limits,
+        keep_alive_s=keep_alive_s(table.defaults),
+        tokens=tokens,
+        memory_bytes=table.memory,
+        allow_pull=table.allow_pull,
+        drain_timeout_s=table.drain_timeout,
+        log_level=logging.getLevelNamesMapping()[table.log_level.upper()],
+    )
+
+
+def _read_tokens(table: HostTable, problems: Problems) -> dict[str, bytes] | None:
+    if table.token_file is None:
+        return None
+    try:
+        return read_tokens(table.token_file)
+    except UsageError as error:
+        problems.add(("token_file",), error.message)
+        return None
+
+
+def _check_listens(listens: tuple[Listen | Activation, ...], problems: Problems) -> None:
+    for listen in listens:
+        if isinstance(listen, Listen):
+            try:
+                check_tokens(listen, None)
+            except UsageError as error:
+                problems.add(("listen",), error.message)
+
+
+def _make_limits(defaults: ForModels, problems: Problems) -> EngineLimits:
+    try:
+        return make_limits(defaults)
+    except UsageError as error:
+        problems.add(("defaults", str(error.details.get("field", ""))), error.message)
+        return EngineLimits()

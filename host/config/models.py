@@ -1,0 +1,124 @@
+"""The models to serve: their tables, the defaults below them, and what the command line says above."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from mlxbridge.errors import BridgeError, UsageError
+from mlxbridge.host.config.limits import make_limits
+from mlxbridge.host.config.overrides import DRAFT_MODELS, MODELS, Overrides, pair_drafts
+from mlxbridge.host.config.problems import Problems
+from mlxbridge.host.config.schema import ForModels, HostTable, ModelTable
+from mlxbridge.host.engine.interface import EngineLimits
+from mlxbridge.host.models.settings import ModelSettings
+from mlxbridge.host.models.store import DEMO, ModelSource, classify
+
+
+def choose_tables(table: HostTable, overrides: Overrides, problems: Problems) -> dict[str, ModelTable]:
+    """Tables by name: of the models that the command line names, else of those in the file, else of the demo.
+
+    One that the command line names is loaded at the start, unless its table says otherwise.
+    """
+    texts = list(dict.fromkeys(overrides.models or ([] if table.models else [DEMO])))
+    chosen = dict(table.models)
+    names = {}
+    if texts:
+        chosen.clear()
+    for text in texts:
+        name, own = text, table.models.get(text)
+        if own is None:
+            source = _classify(text, MODELS, problems)
+            if source is None:
+                continue
+            name, own = source.name, ModelTable().model_copy(update={"source": source})
+        if name in chosen:
+            problems.add(MODELS, f"two models would be named {name}")
+        names[text] = name
+        chosen[name] = own.model_copy(
+            update={"preload": "preload" not in own.model_fields_set or own.preload}
+        )
+    try:
+        drafts = pair_drafts(texts or list(chosen), overrides.draft_models)
+    except UsageError as error:
+        problems.add(DRAFT_MODELS, error.message)
+        return chosen
+    for text, draft in drafts.items():
+        source = _classify(draft, DRAFT_MODELS, problems)
+        name = names.get(text, text)
+        if source is not None and name in chosen:
+            chosen[name] = chosen[name].model_copy(update={"draft_model": source})
+    return chosen
+
+
+def make_models(
+    tables: Mapping[str, ModelTable], defaults: ForModels, problems: Problems
+) -> tuple[ModelSettings, ...]:
+    """The settings of all models, as far as nothing is wrong with them."""
+    _check_names(tables, problems)
+    made = [_make_model(name, own, defaults, problems) for name, own in tables.items()]
+    return tuple(settings for settings in made if settings is not None)
+
+
+def keep_alive_s(table: ForModels) -> float | None:
+    """Seconds, None for ever."""
+    return None if math.isinf(table.keep_alive) else table.keep_alive
+
+
+def _make_model(name: str, own: ModelTable, defaults: ForModels, problems: Problems) -> ModelSettings | None:
+    key = ("models", name)
+    source = own.source or _classify(name, key, problems, "it has no source, and its name is none: ")
+    template = _read_template(own, name, problems)
+    merged = defaults.under(own)
+    try:
+        limits = make_limits(merged)
+    except UsageError as error:
+        field = str(error.details.get("field", ""))
+        problems.add((*key, field) if field in own.model_fields_set else ("defaults", field), error.message)
+        limits = EngineLimits()
+    for adapter, folder in own.adapters.items():
+        if not folder.is_dir():
+            problems.add((*key, "adapters", adapter), f"there is no folder {folder}")
+    if source is None:
+        return None
+    return ModelSettings(
+        name=name,
+        source=source,
+        aliases=tuple(own.aliases),
+        draft=own.draft_model,
+        adapters={adapter: str(folder) for adapter, folder in own.adapters.items()},
+        preload=own.preload,
+        pin=own.pin,
+        keep_alive_s=keep_alive_s(merged),
+        max_context=own.max_context,
+        chat_template=template,
+        sampling=own.sampling,
+        limits=limits,
+    )
+
+
+def _check_names(tables: Mapping[str, ModelTable], problems: Problems) -> None:
+    owners = {name: name for name in tables}
+    for name, own in tables.items():
+        for alias in own.aliases:
+            owner = owners.setdefault(alias, name)
+            if owner != name or alias == name:
+                problems.add(("models", name, "aliases"), f"{alias} is the name of {owner} already")
+
+
+def _read_template(own: ModelTable, name: str, problems: Problems) -> str | None:
+    if own.chat_template is None:
+        return None
+    try:
+        return own.chat_template.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        problems.add(("models", name, "chat_template"), f"cannot read {own.chat_template}: {error}")
+        return None
+
+
+def _classify(text: str, key: tuple[str, ...], problems: Problems, beginning: str = "") -> ModelSource | None:
+    try:
+        return classify(text)
+    except BridgeError as error:
+        problems.add(key, f"{beginning}{error.message}")
+        return None
