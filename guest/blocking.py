@@ -21,6 +21,7 @@ from mlxbridge.guest.requests import (
     choices,
     deadline_ms,
     generate_params,
+    load_params,
     read_model,
     read_models,
     read_status,
@@ -31,6 +32,7 @@ from mlxbridge.protocol.limits import Windows
 from mlxbridge.types import (
     GenerateOptions,
     Generation,
+    KeepAlive,
     ManyPrompt,
     Message,
     ModelInfo,
@@ -200,14 +202,23 @@ class Client:
         return read_models(self._ask("models", {}, timeout))
 
     def load_model(
-        self, model: str, *, progress: Progress | None = None, timeout: float | None = None
+        self,
+        model: str,
+        *,
+        progress: Progress | None = None,
+        keep_alive: KeepAlive | None = None,
+        timeout: float | None = None,
     ) -> ModelInfo:
         """Load a model, or wait until it is loaded.
 
+        Args:
+            progress: is told what is done meanwhile, such as ``{"stage": "waiting"}`` while others have the memory.
+            keep_alive: how long it stays loaded after its last call; see ``Options``.
+
         Raises:
-            ModelNotFound, ModelLoadFailed
+            ModelNotFound, ModelLoadFailed, ModelTooLarge
         """
-        return read_model(self._ask("load", {"model": model}, timeout, progress))
+        return read_model(self._ask("load", load_params(model, keep_alive), timeout, progress))
 
     def unload_model(self, model: str, *, timeout: float | None = None) -> ModelInfo:
         """Give a model's memory back; it is loaded again when it is next asked for."""

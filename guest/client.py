@@ -21,6 +21,7 @@ from mlxbridge.guest.requests import (
     choices,
     deadline_ms,
     generate_params,
+    load_params,
     read_model,
     read_models,
     read_status,
@@ -30,6 +31,7 @@ from mlxbridge.protocol.limits import Windows
 from mlxbridge.types import (
     GenerateOptions,
     Generation,
+    KeepAlive,
     ManyPrompt,
     Message,
     ModelInfo,
@@ -176,10 +178,15 @@ class AsyncClient:
         return read_models(await self._ask("models", {}, timeout))
 
     async def load_model(
-        self, model: str, *, progress: Progress | None = None, timeout: float | None = None
+        self,
+        model: str,
+        *,
+        progress: Progress | None = None,
+        keep_alive: KeepAlive | None = None,
+        timeout: float | None = None,
     ) -> ModelInfo:
         """Load a model, or wait until it is loaded."""
-        return read_model(await self._ask("load", {"model": model}, timeout, progress))
+        return read_model(await self._ask("load", load_params(model, keep_alive), timeout, progress))
 
     async def unload_model(self, model: str, *, timeout: float | None = None) -> ModelInfo:
         """Give a model's memory back; it is loaded again when it is next asked for."""

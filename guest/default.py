@@ -13,6 +13,7 @@ from mlxbridge.guest.streams import TokenStream
 from mlxbridge.types import (
     GenerateOptions,
     Generation,
+    KeepAlive,
     ManyPrompt,
     Message,
     ModelInfo,
@@ -125,9 +126,15 @@ def list_models(*, timeout: float | None = None) -> list[ModelInfo]:
     return default_client().list_models(timeout=timeout)
 
 
-def load_model(model: str, *, progress: Progress | None = None, timeout: float | None = None) -> ModelInfo:
+def load_model(
+    model: str,
+    *,
+    progress: Progress | None = None,
+    keep_alive: KeepAlive | None = None,
+    timeout: float | None = None,
+) -> ModelInfo:
     """``Client.load_model`` on the default client."""
-    return default_client().load_model(model, progress=progress, timeout=timeout)
+    return default_client().load_model(model, progress=progress, keep_alive=keep_alive, timeout=timeout)
 
 
 def unload_model(model: str, *, timeout: float | None = None) -> ModelInfo:

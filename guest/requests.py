@@ -13,7 +13,17 @@ from typing import Any, cast
 from mlxbridge.errors import UsageError
 from mlxbridge.guest.call import read_number
 from mlxbridge.protocol.limits import Limits
-from mlxbridge.types import GenerateOptions, ManyPrompt, Message, ModelInfo, Options, Prompt, Status
+from mlxbridge.types import (
+    GenerateOptions,
+    KeepAlive,
+    ManyPrompt,
+    MemoryStatus,
+    Message,
+    ModelInfo,
+    Options,
+    Prompt,
+    Status,
+)
 
 MAX_TOKEN_ID = 0xFFFF_FFFF
 MIN_INTEGER, MAX_INTEGER = -(1 << 63), (1 << 64) - 1
@@ -61,7 +71,7 @@ def request_params(given: ManyPrompt) -> dict[str, Any]:
     """
     if isinstance(given, Mapping):
         options = dict(given)
-        for name in ("model", "priority", "timeout"):
+        for name in ("model", "keep_alive", "priority", "timeout"):
             if options.get(name) is not None:
                 raise wrong(name, "is for all prompts, not for one of them")
         prompt = options.pop("prompt", None)
@@ -234,10 +244,32 @@ def read_model(entry: Mapping[str, Any]) -> ModelInfo:
     )
 
 
+def read_memory(entry: Mapping[str, Any]) -> MemoryStatus:
+    """The ``memory`` in the RESULT of ``status``."""
+
+    def known(key: str) -> int | None:
+        return int(read_number(entry, key)) if key in entry else None
+
+    return MemoryStatus(
+        total=known("total_bytes"),
+        budget=known("budget_bytes"),
+        reserved=int(read_number(entry, "reserved_bytes")),
+        used=int(read_number(entry, "used_bytes")),
+    )
+
+
+def load_params(model: str, keep_alive: KeepAlive | None) -> dict[str, Any]:
+    """Params of ``load``."""
+    return {"model": model} if keep_alive is None else {"model": model, "keep_alive": keep_alive}
+
+
 def read_status(result: Mapping[str, Any]) -> Status:
     """The RESULT of ``status``."""
+    memory = result.get("memory")
     return Status(
         software=str(result.get("software", "")),
+        chip=str(result.get("chip", "")),
+        memory=read_memory(memory if isinstance(memory, dict) else {}),
         uptime_seconds=read_number(result, "uptime_ms") / 1000,
         connections=int(read_number(result, "connections")),
         calls=int(read_number(result, "calls")),

@@ -8,6 +8,7 @@ import signal
 
 from mlxbridge.host.config.config import Config
 from mlxbridge.host.models.catalogue import Catalogue
+from mlxbridge.host.models.memory import Memory
 from mlxbridge.host.server.listener import Listener
 from mlxbridge.host.server.methods import GuestMethods
 
@@ -21,11 +22,15 @@ class Daemon:
 
     The first SIGTERM or SIGINT drains: no new guests, no new calls, running calls go on until the drain timeout. The
     second one stops at once.
+
+    Args:
+        config: what to serve, and where.
+        memory: what models share; None: what the machine has.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, memory: Memory | None = None) -> None:
         self._config = config
-        self._catalogue = Catalogue(config.models)
+        self._catalogue = Catalogue(config.models, memory)
         self._signals = 0
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from mlxbridge.errors import InvalidArgument
+from mlxbridge.errors import InvalidArgument, UsageError
 from mlxbridge.host.engine.checks import check_request
 from mlxbridge.host.engine.grammar.response_format import Source, read_response_format
 from mlxbridge.host.engine.interface import GenerateRequest
 from mlxbridge.host.engine.refusal import invalid, shown
+from mlxbridge.host.keep_alive import parse_keep_alive
 
 _PLAIN = (
     "max_tokens",
@@ -45,7 +46,17 @@ _PLAIN = (
 """Params that are on the wire as they are in a request."""
 
 GENERATE_PARAMS = frozenset(
-    {"model", "prompt", "messages", "stop", "stop_token_ids", "logit_bias", "response_format", *_PLAIN}
+    {
+        "model",
+        "keep_alive",
+        "prompt",
+        "messages",
+        "stop",
+        "stop_token_ids",
+        "logit_bias",
+        "response_format",
+        *_PLAIN,
+    }
 )
 MANY_PARAMS = GENERATE_PARAMS - {"prompt", "messages"} | {"requests"}
 
@@ -102,6 +113,19 @@ def parse_model(params: Mapping[str, Any]) -> str | None:
     raise invalid("model", f"must be a name, not {shown(model)}")
 
 
+def check_keep_alive(params: Mapping[str, Any]) -> None:
+    """Refuse a ``keep_alive`` that is none; what it says is for ``Model.submit``.
+
+    Raises:
+        InvalidArgument
+    """
+    if params.get("keep_alive") is not None:
+        try:
+            parse_keep_alive(params["keep_alive"])
+        except UsageError as error:
+            raise InvalidArgument(error.message, details=error.details) from error
+
+
 def parse_generate(params: Mapping[str, Any]) -> GenerateRequest:
     """The request in a ``generate`` call.
 
@@ -110,6 +134,7 @@ def parse_generate(params: Mapping[str, Any]) -> GenerateRequest:
         Unsupported: ``response_format`` asks for more than an answer can be held to.
     """
     check_names("generate", params, GENERATE_PARAMS)
+    check_keep_alive(params)
     request = GenerateRequest(
         prompt=_prompt(params.get("prompt")),
         messages=_messages(params.get("messages")),
@@ -147,7 +172,7 @@ def parse_one_of_many(common: Mapping[str, Any], request: Any, index: int) -> Ge
     """
     if not isinstance(request, Mapping):
         raise invalid("requests", f"must have maps, not {shown(request)}")
-    for name in ("model", "priority"):
+    for name in ("model", "keep_alive", "priority"):
         if name in request:
             raise invalid(name, "is for all requests of a call, not for one of them")
     params = {**common, **request}

@@ -122,6 +122,12 @@ def _parser() -> argparse.ArgumentParser:
     ):
         sub = commands.add_parser(name, parents=[host], help=text)
         sub.add_argument("model")
+        if name == "load":
+            sub.add_argument(
+                "--keep-alive",
+                metavar="TIME",
+                help="how long it stays loaded after its last call, such as 30m",
+            )
         sub.set_defaults(command=command)
 
     status = commands.add_parser("status", parents=[host], help="what the host is doing, as JSON")
@@ -179,6 +185,11 @@ def _sampling_options() -> argparse.ArgumentParser:
         "--speculation",
         choices=get_args(Speculation),
         help="draft tokens, by a smaller model or from what repeats, and check several at a time",
+    )
+    sampling.add_argument(
+        "--keep-alive",
+        metavar="TIME",
+        help="how long the model stays loaded after its last call: seconds, 30m, 0 (not at all), -1 (for ever)",
     )
     sampling.add_argument(
         "--priority", choices=get_args(Priority), help="whose turn it is first when calls wait for the model"
@@ -349,7 +360,7 @@ def _facts(model: ModelInfo) -> str:
 
 def _load(options: argparse.Namespace) -> None:
     with _client(options) as client:
-        print(f"{options.model}: {client.load_model(options.model).state}")
+        print(f"{options.model}: {client.load_model(options.model, keep_alive=options.keep_alive).state}")
 
 
 def _unload(options: argparse.Namespace) -> None:

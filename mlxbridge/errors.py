@@ -15,7 +15,7 @@
         ├── VersionMismatch · AuthenticationError · PermissionDenied · LimitExceeded
         ├── Cancelled · DeadlineExceeded (TimeoutError)
         ├── InvalidArgument · Unsupported · UnknownMethod
-        ├── ModelNotFound · ModelLoadFailed · ContextTooLong
+        ├── ModelNotFound · ModelLoadFailed · ModelTooLarge (ModelLoadFailed) · ContextTooLong
         └── Overloaded · Unavailable · WorkerLost · InternalError
 """
 
@@ -165,6 +165,12 @@ class ModelLoadFailed(RemoteError):
     """The model exists but could not be loaded."""
 
     code = 23
+
+
+class ModelTooLarge(ModelLoadFailed):
+    """The host has not so much memory for it; ``details`` has ``needed_bytes`` and ``budget_bytes``."""
+
+    code = 29
 
 
 class ContextTooLong(RemoteError):

@@ -14,6 +14,10 @@ Speculation = Literal["off", "ngram", "draft"]
 """How tokens are drafted that the model then checks: not at all, looked up in prompt and answer, or by a draft model."""
 
 
+KeepAlive = float | str
+"""Seconds, as a number or as text with units such as "30m" or "1h30m"; -1 is for ever."""
+
+
 class TextPart(TypedDict):
     """A part of a message's content: ``{"type": "text", "text": "…"}``; parts are joined as they are."""
 
@@ -127,6 +131,9 @@ class Options(TypedDict, total=False):
     host has one (then it is the default); "ngram" from what prompt and answer repeat; or "off"."""
     max_draft_tokens: int | None
     """Draft no more tokens than this at a time, 1 to 15; the host tries what is fastest if left out."""
+    keep_alive: KeepAlive | None
+    """How long the model stays loaded after its last call: seconds, "30m", 0 (not at all) or -1 (for ever); the latest call
+    that says so decides, else the host's configuration."""
     priority: Priority | None
     """Whose turn it is first when calls wait for the model; a "low" one that runs makes way for others; "normal" if left out."""
     timeout: float | None
@@ -143,7 +150,8 @@ class GenerateOptions(Options, total=False):
 class Request(GenerateOptions, total=False):
     """A prompt of ``generate_many`` with options of its own, which come before those of all.
 
-    It has ``prompt`` or ``messages``, and neither ``model``, ``priority`` nor ``timeout``, which are the same for all.
+    It has ``prompt`` or ``messages``, and neither ``model``, ``keep_alive``, ``priority`` nor ``timeout``, which are the same
+    for all.
     """
 
     prompt: Prompt | None
@@ -299,8 +307,9 @@ class Outcome:
 class ModelInfo:
     """A model the host serves, and what it is doing now.
 
-    ``state`` is "unloaded", "loading", "ready", "restarting", "unloading" or "failed"; ``details`` has architecture,
-    parameters, context_length and the like once it was loaded, and the reason when it failed.
+    ``state`` is "unloaded", "loading", "waiting" (for memory), "ready", "draining" (it makes way for others), "restarting",
+    "unloading" or "failed"; ``details`` has aliases, memory and how long it stays loaded, architecture, parameters,
+    context_length and the like once it was loaded, and the reason when it failed.
     """
 
     name: str
@@ -310,10 +319,29 @@ class ModelInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryStatus:
+    """What models have, in bytes; None where the host does not know.
+
+    Attributes:
+        total: of the machine, or of a card that has memory of its own.
+        budget: that models may take together.
+        reserved: that those that are loaded may take.
+        used: what they have taken, as their workers measure it.
+    """
+
+    total: int | None = None
+    budget: int | None = None
+    reserved: int = 0
+    used: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """The host at a glance."""
 
     software: str
+    chip: str
+    memory: MemoryStatus
     uptime_seconds: float
     connections: int
     calls: int

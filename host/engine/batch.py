@@ -29,7 +29,7 @@ from mlxbridge.host.engine.grammar.required_call import source_of
 from mlxbridge.host.engine.interface import NOBODY, EngineLimits, GenerateRequest, Origin, Row
 from mlxbridge.host.engine.lanes import Lanes
 from mlxbridge.host.engine.loader import LoadedModel
-from mlxbridge.host.engine.memory import cache_budgets, device_bytes, is_out_of_memory
+from mlxbridge.host.engine.memory import cache_budgets, device_bytes, is_out_of_memory, used_bytes
 from mlxbridge.host.engine.prefill.budget import Step
 from mlxbridge.host.engine.prefill.prefill import MAX_GROUP_ROWS, Prefill
 from mlxbridge.host.engine.prefixes.prefix_cache import PrefixCache
@@ -240,7 +240,7 @@ class BatchEngine:
     def stats(self) -> dict[str, int]:
         """Counters.
 
-        For calls see ``Roster.stats``. Now: ``kv_bytes_used`` by caches, and
+        For calls see ``Roster.stats``. Now: ``used_bytes``, see ``memory.used_bytes``; ``kv_bytes_used`` by caches, and
         ``kv_bytes_projected`` for the answers going on. Since the start: ``steps_total``, ``tokens_total`` (generated),
         ``expired_total`` (deadlines passed).
         For prefixes see ``PrefixCache.stats``, for drafts ``Speculator.stats``.
@@ -250,6 +250,7 @@ class BatchEngine:
             "steps_total": self._num_steps,
             "tokens_total": self._num_tokens,
             "expired_total": self._num_expired,
+            "used_bytes": used_bytes(),
             "kv_bytes_used": self._lanes.num_bytes + self._prefill.num_bytes + self._speculator.num_bytes,
             "kv_bytes_projected": self._roster.projected_bytes(self._lanes),
             **self._prefixes.stats(),

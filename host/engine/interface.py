@@ -28,6 +28,8 @@ class EngineLimits:
     Attributes:
         max_batch: calls that run at once.
         max_waiting: calls that may wait; more are refused.
+        memory_bytes: what weights and caches may take together, where ``kv_bytes`` or ``prefix_cache_bytes`` leave that open;
+            None: what the device has.
         kv_bytes: memory that the caches of running calls may take, by projection; None: what the device has left.
         expected_tokens: to draw, that a call counts with beside its prompt when it is let in; should answers outgrow the
             memory, some calls wait again.
@@ -49,6 +51,7 @@ class EngineLimits:
 
     max_batch: int = 64
     max_waiting: int = 1024
+    memory_bytes: int | None = None
     kv_bytes: int | None = None
     expected_tokens: int = 512
     prefix_cache_bytes: int | None = None
@@ -106,6 +109,7 @@ def _refuse(name: str, why: str) -> None:
 _LEAST = {
     "max_batch": 1,
     "max_waiting": 0,
+    "memory_bytes": 1,
     "kv_bytes": 1,
     "expected_tokens": 1,
     "prefix_cache_bytes": 0,
@@ -116,7 +120,15 @@ _LEAST = {
     "kv_window": 1,
     "kv_sinks": 0,
 }
-_MAY_BE_NONE = {"kv_bytes", "prefix_cache_bytes", "kv_bits", "kv_group_size", "kv_window", "kv_sinks"}
+_MAY_BE_NONE = {
+    "memory_bytes",
+    "kv_bytes",
+    "prefix_cache_bytes",
+    "kv_bits",
+    "kv_group_size",
+    "kv_window",
+    "kv_sinks",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable, Iterator
 
 from mlxbridge.errors import InvalidArgument, ModelNotFound, UsageError
+from mlxbridge.host.models.memory import Memory
 from mlxbridge.host.models.model import Model
 from mlxbridge.host.models.settings import ModelSettings
 from mlxbridge.host.params import nearest
@@ -16,16 +17,21 @@ class Catalogue:
 
     Args:
         models: what was configured.
+        memory: what they share; None: what the machine has.
+
+    Attributes:
+        memory: the same.
 
     Raises:
         UsageError: two models would have the same name.
     """
 
-    def __init__(self, models: Iterable[ModelSettings]) -> None:
+    def __init__(self, models: Iterable[ModelSettings], memory: Memory | None = None) -> None:
+        self.memory = Memory() if memory is None else memory
         self._models: dict[str, Model] = {}
         self._by_name: dict[str, Model] = {}  # and by alias
         for settings in models:
-            model = self._models[settings.name] = Model(settings)
+            model = self._models[settings.name] = Model(settings, self.memory)
             for name in (settings.name, *settings.aliases):
                 if name in self._by_name:
                     raise UsageError(f"two models would be named {name}")
@@ -53,11 +59,13 @@ class Catalogue:
         return model
 
     def preload(self) -> None:
-        """Begin to load the models that are to be ready from the start."""
-        for model in self:
+        """Begin to load the models that are to be ready from the start, as far as there is room: the pinned ones first."""
+        self.memory.begin()
+        for model in sorted(self, key=lambda model: not model.settings.pin):
             if model.settings.preload:
                 model.start()
 
     async def close(self) -> None:
         """Unload every model."""
         await asyncio.gather(*(model.unload() for model in self))
+        await self.memory.close()

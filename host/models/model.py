@@ -1,8 +1,15 @@
 """One served model: its state, the calls that wait for it, and the supervision of its worker.
 
-States: unloaded → loading → ready; a worker that dies leads to restarting (with backoff) and loading again; a model that
-cannot be loaded, or whose worker dies over and over, is failed until somebody asks for it again. Unloading leads from
-anywhere to unloaded; calls that come meanwhile wait for its end and then load the model again.
+::
+
+    unloaded ─► loading ─► waiting ─► loading ─► ready ─► draining ─► unloading ─► unloaded
+                 files      for room   weights    │ ▲
+                                                  ▼ │ a worker that dies, with backoff
+                                               restarting
+
+A model that cannot be loaded, or whose worker dies over and over, is failed until somebody asks for it again. One that has
+to make way is draining: it ends the calls that its worker has. A guest's ``unload`` leads from anywhere to unloaded, and
+ends them. Calls that come meanwhile wait, and then load the model again.
 
 Two tasks at most, never one of a kind twice: the supervisor, which alone starts workers, and the unloading, which ends
 the supervisor. Guests wait for them under ``shield``, so that one who gives up takes nothing with him.
@@ -12,33 +19,32 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from typing import Any
 
 from mlxbridge.errors import BridgeError, InternalError, ModelLoadFailed, Overloaded, Unavailable, WorkerLost
+from mlxbridge.host.keep_alive import parse_keep_alive
+from mlxbridge.host.models.attempt import Attempt, Progress
 from mlxbridge.host.models.backlog import Backlog
+from mlxbridge.host.models.crashes import Crashes
+from mlxbridge.host.models.errand import run_errand
 from mlxbridge.host.models.job import Job
+from mlxbridge.host.models.memory import Memory, NoRoom
+from mlxbridge.host.models.need import estimate_need
 from mlxbridge.host.models.settings import ModelSettings
+from mlxbridge.host.models.store import ModelSource
 from mlxbridge.host.models.worker import Worker, is_late
 
 log = logging.getLogger(__name__)
 
-BACKOFF_FIRST_S = 0.25
-BACKOFF_MOST_S = 30.0
-STABLE_S = 60.0
-CRASHES_TO_FAIL = 6
 STATS_TIMEOUT_S = 1.0
-
-Progress = Callable[[Mapping[str, Any]], object]
-"""Takes what a worker tells while it loads, such as ``{"stage": "loading"}``."""
 
 
 class Model:
     """Owned by the catalogue; lives on the front's loop."""
 
-    def __init__(self, settings: ModelSettings) -> None:
+    def __init__(self, settings: ModelSettings, memory: Memory) -> None:
         self.settings = settings
         self.name = settings.name
         self.state = "unloaded"
@@ -46,25 +52,27 @@ class Model:
         self._error: BridgeError | None = None
         self._worker: Worker | None = None  # from its start until its process has ended
         self._backlog = Backlog(settings.name)
-        self._attempt: asyncio.Future[None] | None = None  # to be ready; of the latest load or restart
-        self._watchers: set[Progress] = set()
-        self._told: Mapping[str, Any] | None = None  # the latest progress of the attempt
+        self._attempt: Attempt | None = None  # the latest to be ready
+        self._crashes = Crashes(settings.name)
+        self._lease = memory.lease(settings, self._make_way)
+        self._is_busy = False
         self._ready_at: float | None = None  # of the latest worker
         self._supervisor: asyncio.Task[None] | None = None
         self._unloading: asyncio.Task[None] | None = None
-        self._restarts = 0
         self._num_expired = 0  # while no worker had them, or with workers that have ended
 
     def describe(self) -> dict[str, Any]:
         """Its map in ``models``, ``load`` and ``unload`` (SPEC.md §10)."""
+        source = self.settings.source
         entry: dict[str, Any] = {
             "name": self.name,
             "state": self.state,
-            "source": self._where(),
+            "source": str(source.folder) if source.kind == "folder" else source.kind,
+            "aliases": list(self.settings.aliases),
             **self._details,
+            **self._lease.describe(),
+            **self._crashes.describe(),
         }
-        if self._restarts:
-            entry["restarts"] = self._restarts
         if self._error is not None:
             entry["error"] = self._error.message
         return entry
@@ -75,7 +83,7 @@ class Model:
         worker = self._worker
         if worker is not None:
             entry["pid"] = worker.process.pid
-            if self.state == "ready":
+            if self.state in ("ready", "draining"):
                 try:
                     async with asyncio.timeout(STATS_TIMEOUT_S):
                         entry.update(await worker.ask("stats", {}))
@@ -84,46 +92,56 @@ class Model:
         # The engine's own number lacks those whose end the front, or the guest, told it first.
         entry["expired_total"] = self._num_expired + (worker.num_expired if worker is not None else 0)
         entry["queued"] = len(self._backlog)
+        entry["calls"] = worker.num_jobs if worker is not None else 0
         return entry
 
     def start(self) -> None:
-        """Begin to load, unless it is loaded, loading, or being unloaded."""
+        """Begin to load, unless it is loaded, loading, or about to be unloaded."""
         if self.state in ("unloaded", "failed"):
+            if self.state == "failed":
+                self._crashes.forget()
             self._error = None
             self.state = "loading"
-            self._attempt = asyncio.get_running_loop().create_future()
+            self._begin_attempt().forget()
             self._supervisor = asyncio.get_running_loop().create_task(self._supervise())
 
-    async def load(self, progress: Progress | None = None) -> None:
-        """Load, or wait until that is done. Cancelling it lets the load go on.
+    async def load(self, progress: Progress | None = None, *, keep_alive: Any = None) -> None:
+        """Load, or wait until that is done. Cancelling it lets the load go on, unless that waits for room and for nobody else.
+
+        Args:
+            progress: takes what is told meanwhile.
+            keep_alive: see ``keep_alive.parse_keep_alive``; None: as it was.
 
         Raises:
             ModelLoadFailed, ModelNotFound, WorkerLost: it cannot be loaded.
             Unavailable: it was unloaded meanwhile.
         """
-        while self._unloading is not None:
-            await asyncio.shield(self._unloading)
-        self.start()
-        assert self._attempt is not None
-        if progress is None or self._attempt.done():
-            return await asyncio.shield(self._attempt)
-        if self._told is not None:
-            progress(self._told)
-        self._watchers.add(progress)
+        if keep_alive is not None:
+            self._lease.keep_alive(parse_keep_alive(keep_alive))
+        if self.state == "ready":
+            return
+        attempt = self._begin_attempt()
+        self.start()  # at once, or when it has been unloaded
         try:
-            await asyncio.shield(self._attempt)
+            await attempt.wait(progress)
         finally:
-            self._watchers.discard(progress)
+            self._withdraw_if_unwanted()
 
     async def unload(self) -> None:
         """End the worker, and with it every call; the memory goes back to the system. Cancelling it lets that go on."""
-        if self._unloading is None and self.state != "unloaded":
-            self._begin_unload()
+        if self.state != "unloaded" and self._unloading is None:
+            gone = Unavailable(f"{self.name} was unloaded")
+            if self._attempt is not None:
+                self._attempt.fail(gone)
+            self._backlog.fail(gone)
+            self._crashes.forget()
+            self._begin_unload(gone)
         if self._unloading is not None:
             await asyncio.shield(self._unloading)
 
     def submit(self, job: Job) -> None:
         """Run a guest's call, now or when the model is ready."""
+        keep_alive = job.params.get("keep_alive")
         if self.state == "ready" and self._worker is not None and self._worker.alive:
             self._worker.submit(job)
         elif self.state == "failed" and self._error is not None:
@@ -135,6 +153,9 @@ class Model:
                 job.fail(error)
             else:
                 self.start()
+        self._note_work()
+        if keep_alive is not None and not job.ended:  # now that it has work, lest it go at once
+            self._lease.keep_alive(parse_keep_alive(keep_alive))
 
     def grant(self, job: Job, items: int) -> None:
         """The guest's credit for items of a job is so much, in all."""
@@ -147,19 +168,64 @@ class Model:
         """Nobody waits for the job any more."""
         if self._backlog.remove(job):
             self._num_expired += is_late(job.origin)
+            self._note_work()
+            self._withdraw_if_unwanted()
         elif self._worker is not None:
             self._worker.cancel(job)
 
-    # -- unloading ---------------------------------------------------------------------------------------------
+    # -- who waits for it --------------------------------------------------------------------------------------
 
-    def _begin_unload(self) -> None:
-        gone = Unavailable(f"{self.name} was unloaded")
+    @property
+    def _is_wanted(self) -> bool:
+        return bool(self._backlog) or (
+            self._attempt is not None and not self._attempt.is_over and self._attempt.num_waiting > 0
+        )
+
+    def _begin_attempt(self) -> Attempt:
+        """The attempt that is under way, or a new one."""
+        if self._attempt is None or self._attempt.is_over:
+            self._attempt = Attempt()
+        return self._attempt
+
+    def _withdraw_if_unwanted(self) -> None:
+        """Let nobody make way for a model that nobody waits for any more."""
+        if self.state == "waiting" and not self._is_wanted and self._unloading is None:
+            self._begin_unload(Unavailable(f"nobody waits for {self.name}"))
+
+    def _note_work(self) -> None:
+        num_jobs = 0 if self._worker is None else self._worker.num_jobs
+        is_busy = num_jobs > 0 or len(self._backlog) > 0
+        if is_busy != self._is_busy:
+            self._is_busy = is_busy
+            self._lease.set_busy(is_busy)
+
+    # -- leaving -----------------------------------------------------------------------------------------------
+
+    def _make_way(self) -> None:
+        """Others need its room, or nobody has used it for long."""
+        if self._unloading is not None:
+            return
+        self._lease.forget_keep_alive()
+        self.state = "draining"
+        self._leave_if_drained()
+
+    def _on_idle(self) -> None:
+        """The last call that the worker had has ended."""
+        self._note_work()
+        self._leave_if_drained()
+
+    def _leave_if_drained(self) -> None:
+        if self._unloading is not None or self.state != "draining":
+            return
+        if self._worker is None or self._worker.num_jobs == 0:
+            self._begin_unload(Unavailable(f"{self.name} was unloaded"))
+
+    def _begin_unload(self, gone: Unavailable) -> None:
+        self._lease.forget_keep_alive()
         self.state = "unloading"
-        self._settle(gone)
-        self._backlog.fail(gone)
+        self._unloading = asyncio.get_running_loop().create_task(self._unload())
         if self._worker is not None:
             self._worker.fail_jobs(gone)
-        self._unloading = asyncio.get_running_loop().create_task(self._unload())
 
     async def _unload(self) -> None:
         try:
@@ -171,15 +237,20 @@ class Model:
         finally:
             self._worker = self._error = self._unloading = None
             self.state = "unloaded"
-        if self._backlog:  # calls that came meanwhile
+            self._lease.release()
+        if self._is_wanted:  # by calls that came meanwhile
             self.start()
 
     # -- supervision -------------------------------------------------------------------------------------------
 
     async def _supervise(self) -> None:
-        """Keep a worker running until the model fails or is unloaded."""
+        """Get room, and keep a worker running until the model fails or is unloaded."""
         try:
-            await self._keep_running()
+            sources = await self._fetch()
+            await self._keep_running(sources, await self._take_room(sources))
+        except NoRoom as error:
+            log.info("model %s is not loaded yet: %s", self.name, error)
+            self.state = "unloaded"
         except BridgeError as error:
             self._fail(error)
         except OSError as error:
@@ -188,39 +259,54 @@ class Model:
             log.exception("the supervision of model %s broke", self.name)
             self._fail(InternalError(f"{type(error).__name__}: {error}"))
 
-    async def _keep_running(self) -> None:
-        crashes = 0
+    async def _fetch(self) -> list[ModelSource]:
+        """The model and its draft model, with their files on this machine."""
+        wanted = (
+            [self.settings.source]
+            if self.settings.draft is None
+            else [self.settings.source, self.settings.draft]
+        )
+        return [
+            source
+            if source.folder is not None
+            else ModelSource.from_wire(await run_errand("fetch", source.to_wire(), self._tell))
+            for source in wanted
+        ]
+
+    async def _take_room(self, sources: list[ModelSource]) -> int | None:
+        """Bytes that it may take, once it has them; None: as many as there are."""
+        folders = [source.folder for source in sources if source.folder is not None]
+        need = await asyncio.to_thread(estimate_need, folders, self.settings.limits)
+        share = await self._lease.take(need, is_wanted=lambda: self._is_wanted, on_wait=self._wait)
+        self.state = "loading"
+        return share
+
+    def _wait(self) -> None:
+        self.state = "waiting"
+        self._tell({"stage": "waiting"})
+
+    async def _keep_running(self, sources: list[ModelSource], share: int | None) -> None:
         while True:
-            reason = await self._run_worker()
-            crashes = 1 if self._was_stable() else crashes + 1
-            if crashes >= CRASHES_TO_FAIL:
-                raise WorkerLost(
-                    f"the worker of {self.name} has ended {crashes} times in a row (it {reason}); load the model again to retry",
-                    retryable=False,
-                )
-            delay = min(BACKOFF_MOST_S, BACKOFF_FIRST_S * 2 ** (crashes - 1)) * random.uniform(0.8, 1.2)
-            log.warning("worker of %s %s; starting it again in %.1f s", self.name, reason, delay)
+            reason = await self._run_worker(sources, share)
+            now = asyncio.get_running_loop().time()
+            ready_for_s = None if self._ready_at is None else now - self._ready_at
+            delay_s = self._crashes.note(reason, ready_for_s=ready_for_s)
+            log.warning("worker of %s %s; starting it again in %.1f s", self.name, reason, delay_s)
             self.state = "restarting"
-            self._restarts += 1
-            if self._attempt is None or self._attempt.done():
-                self._attempt = asyncio.get_running_loop().create_future()
-            await asyncio.sleep(delay)
+            self._begin_attempt().forget()
+            await asyncio.sleep(delay_s)
 
-    def _was_stable(self) -> bool:
-        """Whether the latest worker was ready for long; the time it took to load says nothing."""
-        return self._ready_at is not None and asyncio.get_running_loop().time() - self._ready_at > STABLE_S
-
-    async def _run_worker(self) -> str:
+    async def _run_worker(self, sources: list[ModelSource], share: int | None) -> str:
         """One worker's life, from start to end; how it ended."""
-        self._ready_at = self._told = None
-        self._worker = worker = await Worker.start()
-        settings = self.settings
+        self._ready_at = None
+        self._worker = worker = await Worker.start(self._on_idle)
+        source, *drafts = sources
         try:
             params = {
-                **settings.source.to_wire(),
+                **source.to_wire(),
                 "name": self.name,
-                "draft": None if settings.draft is None else settings.draft.to_wire(),
-                "limits": asdict(settings.limits),
+                "draft": drafts[0].to_wire() if drafts else None,
+                "limits": asdict(replace(self.settings.limits, memory_bytes=share)),
             }
             try:
                 self._details = await worker.ask("load", params, self._tell)
@@ -234,50 +320,27 @@ class Model:
             self._worker = None
 
     def _tell(self, progress: Mapping[str, Any]) -> None:
-        self._told = progress
-        for watcher in list(self._watchers):
-            watcher(progress)
+        if self._attempt is not None:
+            self._attempt.tell(progress)
 
     def _become_ready(self, worker: Worker) -> None:
         self.state = "ready"
         self._ready_at = asyncio.get_running_loop().time()
-        self._settle(None)
+        if self._attempt is not None:
+            self._attempt.succeed()
         log.info("model %s is ready (worker %d)", self.name, worker.process.pid)
-        self._warn_of_memory()
         for job in self._backlog.take():
             worker.submit(job)
-
-    def _warn_of_memory(self) -> None:
-        limits = self.settings.limits
-        given = (limits.kv_bytes or 0) + (limits.prefix_cache_bytes or 0)
-        device = self._details.get("device_bytes", given)
-        if given > device:
-            log.warning(
-                "model %s may take %.1f GB by --kv-memory and --prefix-cache, but its device has %.1f GB for it",
-                self.name,
-                given / 2**30,
-                device / 2**30,
-            )
+        self._is_busy = worker.num_jobs > 0
+        self._lease.begin_turn(is_busy=self._is_busy)
 
     def _fail(self, error: BridgeError) -> None:
         log.error("model %s has failed: %s", self.name, error.message)
         self.state = "failed"
         self._error = error
-        self._settle(error)
+        self._lease.forget_keep_alive()
+        self._lease.release()
+        if self._attempt is not None:
+            self._attempt.fail(error)
         self._backlog.fail(error)
-
-    def _settle(self, error: BridgeError | None) -> None:
-        """Tell those who wait in ``load`` how the attempt ended."""
-        self._told = None
-        attempt = self._attempt
-        if attempt is None or attempt.done():
-            return
-        if error is None:
-            attempt.set_result(None)
-        else:
-            attempt.set_exception(error)
-            attempt.exception()  # retrieved, so that nobody is warned if nobody waits
-
-    def _where(self) -> str:
-        source = self.settings.source
-        return str(source.folder) if source.kind == "folder" else source.kind
+        self._note_work()

@@ -82,6 +82,13 @@ class Residency:
         return sum(resident.num_bytes for resident in self._residents.values())
 
     @property
+    def most_bytes(self) -> float:
+        """What a model can get at all: pinned ones never make way."""
+        return self.budget_bytes - sum(
+            resident.num_bytes for resident in self._residents.values() if resident.is_pinned
+        )
+
+    @property
     def waiting(self) -> list[str]:
         """Models that wait for room, in order."""
         return list(self._queue)
@@ -136,8 +143,10 @@ class Residency:
         resident.is_busy, resident.idle_since = is_busy, now
 
     def keep_alive(self, name: str, seconds: float | None) -> None:
-        """A model that has room is to be kept for so long after its last call; None: for ever."""
-        self._residents[name].keep_alive_s = seconds
+        """A model that has room, or waits for it, is to be kept for so long after its last call; None: for ever."""
+        resident = self._residents.get(name) or self._queue.get(name)
+        if resident is not None:
+            resident.keep_alive_s = seconds
 
     def decide(self, now: float) -> Decision:
         """Who comes and who goes; books it as done, but for the bytes of those who go, until they ``leave``."""
@@ -147,9 +156,8 @@ class Residency:
                 self._send_away(resident, decision)
         while self._queue:
             name, asked = next(iter(self._queue.items()))
-            beside_pinned = self.budget_bytes - self._pinned_bytes
-            if asked.num_bytes > beside_pinned:
-                decision.refused.append((name, int(beside_pinned)))
+            if asked.num_bytes > self.most_bytes:
+                decision.refused.append((name, int(self.most_bytes)))
                 del self._queue[name]
             elif asked.num_bytes <= self._free_bytes:
                 decision.admitted.append(name)
@@ -164,10 +172,6 @@ class Residency:
     @property
     def _free_bytes(self) -> float:
         return self.budget_bytes - self.reserved_bytes
-
-    @property
-    def _pinned_bytes(self) -> int:
-        return sum(resident.num_bytes for resident in self._residents.values() if resident.is_pinned)
 
     def _make_room(self, num_bytes: int, now: float, decision: Decision) -> None:
         """Send away whom it takes, or see when that can be."""

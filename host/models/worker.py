@@ -54,8 +54,11 @@ Item = Callable[[Any], object]
 class Worker:
     """One process. Made by ``start``; ends when the process does, or by ``stop``."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, on_idle: Callable[[], object] = lambda: None
+    ) -> None:
         self.process = process
+        self._on_idle = on_idle
         self._connection = GuestConnection(
             software=f"mlxbridge-host/{__version__}",
             nonce=os.urandom(NONCE_BYTES),
@@ -73,8 +76,11 @@ class Worker:
         self._fault = ""  # what ended the link, if it was not the process's end
 
     @classmethod
-    async def start(cls) -> Worker:
+    async def start(cls, on_idle: Callable[[], object] = lambda: None) -> Worker:
         """Start a process and link to it.
+
+        Args:
+            on_idle: called when the last of the guests' calls has ended.
 
         Raises:
             OSError: the system refuses.
@@ -83,7 +89,7 @@ class Worker:
         ours.setblocking(False)
         try:
             with theirs:
-                worker = cls(await _spawn(theirs.fileno()))
+                worker = cls(await _spawn(theirs.fileno()), on_idle)
         except BaseException:
             ours.close()
             raise
@@ -99,6 +105,11 @@ class Worker:
     def alive(self) -> bool:
         """Whether calls can be passed on; false from the moment the link is lost, before the process is reaped."""
         return self._connection.ready
+
+    @property
+    def num_jobs(self) -> int:
+        """Guests' calls that have not ended, those that wait in the process among them."""
+        return len(self._jobs)
 
     async def ask(
         self, method: str, params: Mapping[str, Any], on_item: Item | None = None
@@ -153,12 +164,15 @@ class Worker:
             self.num_expired += is_late(job.origin)
             self._connection.cancel(job.worker_call)
             self._driver.flush()
+            self._note_end()
 
     def fail_jobs(self, error: BridgeError) -> None:
         """End every guest's call with ``error``."""
         jobs, self._jobs = self._jobs, {}
         for job in jobs.values():
             job.fail(error)
+        if jobs:
+            self._note_end()
 
     async def ended(self) -> str:
         """Wait for the process's end; how it came, in words."""
@@ -265,6 +279,7 @@ class Worker:
             else:
                 self.num_expired += isinstance(event.error, DeadlineExceeded)
                 job.fail(event.error)
+            self._note_end()
             return
         self._listeners.pop(event.call, None)
         answer = self._asked.pop(event.call, None)
@@ -273,6 +288,10 @@ class Worker:
                 answer.set_result(event.result)
             else:
                 answer.set_exception(event.error)
+
+    def _note_end(self) -> None:
+        if not self._jobs:
+            self._on_idle()
 
     def _on_closed(self, error: BridgeError) -> None:
         self._fault = "" if isinstance(error, TransportError) else f" ({error.message})"

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from mlxbridge.errors import InvalidArgument, UnknownMethod
+from mlxbridge.errors import InvalidArgument, PermissionDenied, UnknownMethod
 from mlxbridge.host.models.catalogue import Catalogue
 from mlxbridge.host.models.job import Job
 from mlxbridge.host.models.model import Model
-from mlxbridge.host.params import check_names, nearest, parse_generate, parse_many, parse_model
+from mlxbridge.host.params import (
+    check_keep_alive,
+    check_names,
+    nearest,
+    parse_generate,
+    parse_many,
+    parse_model,
+)
 from mlxbridge.host.server.session import SOFTWARE, Session
 from mlxbridge.protocol.events import CallOpened
 
 Cancel = Callable[[], object] | None
 _NOTHING: frozenset[str] = frozenset()
 _MODEL = frozenset({"model"})
+_LOAD = frozenset({"model", "keep_alive"})
 
 
 class Census(Protocol):
@@ -83,16 +91,20 @@ class GuestMethods:
         return None
 
     def _load(self, session: Session, event: CallOpened) -> Cancel:
-        model = self._named("load", event.params)
+        model = self._named("load", event.params, _LOAD)
+        check_keep_alive(event.params)
+        keep_alive = event.params.get("keep_alive")
 
         async def load() -> Mapping[str, Any]:
-            await model.load(lambda item: session.send_item(event.call, item))
+            await model.load(lambda item: session.send_item(event.call, item), keep_alive=keep_alive)
             return model.describe()
 
         return session.run(event.call, load)
 
     def _unload(self, session: Session, event: CallOpened) -> Cancel:
-        model = self._named("unload", event.params)
+        model = self._named("unload", event.params, _MODEL)
+        if model.settings.pin:
+            raise PermissionDenied(f"{model.name} is pinned by this host's configuration: it stays loaded")
 
         async def unload() -> Mapping[str, Any]:
             await model.unload()
@@ -105,18 +117,26 @@ class GuestMethods:
 
         async def status() -> Mapping[str, Any]:
             connections, calls = self._census.count()
+            models = [await model.report() for model in self._catalogue]
             return {
                 "software": SOFTWARE,
+                **self._machine(models),
                 "uptime_ms": round((time.monotonic() - self._started_at) * 1000),
                 "connections": connections,
                 "calls": calls - 1,  # less this one
-                "models": [await model.report() for model in self._catalogue],
+                "models": models,
             }
 
         return session.run(event.call, status)
 
-    def _named(self, method: str, params: Mapping[str, Any]) -> Model:
-        check_names(method, params, _MODEL)
+    def _machine(self, models: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+        memory = self._catalogue.memory
+        used = sum(model.get("used_bytes", 0) for model in models)
+        known = {} if memory.machine is None else {"chip": memory.machine.chip}
+        return {**known, "memory": {**memory.describe(), "used_bytes": used}}
+
+    def _named(self, method: str, params: Mapping[str, Any], known: frozenset[str]) -> Model:
+        check_names(method, params, known)
         name = parse_model(params)
         if name is None:
             raise InvalidArgument(f"model: {method} needs the name of a model", details={"field": "model"})

@@ -3,36 +3,30 @@
 from __future__ import annotations
 
 import argparse
-import ctypes
 import gc
 import logging
-import os
 import signal
 import socket
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 from mlxbridge.host.engine.environment import prepare_environment
 from mlxbridge.host.engine.interface import Engine, EngineLimits
 from mlxbridge.host.logs import start_logging
+from mlxbridge.host.worker.front import die_with
 from mlxbridge.host.worker.loop import Tell, WorkerLoop
-
-_PR_SET_PDEATHSIG = 1
 
 
 def load_engine(params: Mapping[str, Any], tell: Tell) -> Engine:
-    """Fetch what is missing, load the model, make its engine. The heavy imports happen here."""
+    """Load the model, make its engine. The heavy imports happen here."""
     prepare_environment()
     from mlxbridge.host.engine.batch import BatchEngine
     from mlxbridge.host.engine.loader import load
     from mlxbridge.host.engine.warmup import warm_up
-    from mlxbridge.host.models.store import ModelSource, fetch
+    from mlxbridge.host.models.store import ModelSource
 
     wanted = [params] if params["draft"] is None else [params, params["draft"]]
-    sources = [
-        fetch(ModelSource.from_wire(each), before_download=lambda: tell("fetching")) for each in wanted
-    ]
+    sources = [ModelSource.from_wire(each) for each in wanted]
     tell("loading")
     loaded, *drafts = [load(source.folder, name=source.name) for source in sources if source.folder]
     engine = BatchEngine(loaded, EngineLimits(**params["limits"]), draft=drafts[0] if drafts else None)
@@ -41,17 +35,6 @@ def load_engine(params: Mapping[str, Any], tell: Tell) -> Engine:
     gc.collect()
     gc.freeze()  # what loading has left stays, and need not be looked through amid answers
     return engine
-
-
-def die_with(front: int) -> None:
-    """End when the front does, whatever this process is at: while it loads it does not look at its socket.
-
-    Only Linux can promise that; elsewhere the closed socket is noticed once the model is loaded.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != front:  # it died before that took effect
-        sys.exit("the front has gone")
 
 
 def main() -> None:

@@ -53,6 +53,8 @@ def test_generate_takes_one_stop_or_several() -> None:
         ({"messages": "hi"}, "messages"),
         ({"prompt": "x", "stop": 1}, "stop"),
         ({"prompt": "x", "stop": [1]}, "stop"),
+        ({"prompt": "x", "keep_alive": "soon"}, "keep_alive"),
+        ({"prompt": "x", "keep_alive": -2}, "keep_alive"),
         ({"prompt": "x", "max_tokens": True}, "max_tokens"),
         ({"prompt": "x", "max_tokens": 1.5}, "max_tokens"),
         ({"prompt": "x", "temprature": 3}, "temprature"),
@@ -155,7 +157,8 @@ def test_generate_takes_every_param_there_is() -> None:
     assert request.logit_bias == {5: -1, 7: 2.5}
     asked = parse_generate({"messages": [{"role": "user", "content": "x"}], **chat})
     assert {name: getattr(asked, name) for name in chat} == chat
-    assert {*given, *chat, *listed, *formats, "model", "prompt", "messages"} == GENERATE_PARAMS
+    others = {"model", "keep_alive", "prompt", "messages"}
+    assert {*given, *chat, *listed, *formats, *others} == GENERATE_PARAMS
 
 
 def test_spec_lists_every_param() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from mlxbridge.host.engine import memory
 from mlxbridge.host.engine.interface import EngineLimits
-from mlxbridge.host.engine.memory import cache_budgets, device_bytes
+from mlxbridge.host.engine.memory import cache_budgets, device_bytes, survey, usable_bytes, used_bytes
 
 GIB = 1 << 30
 
@@ -46,3 +46,37 @@ def test_what_is_left_is_shared_and_what_is_given_is_kept(monkeypatch: pytest.Mo
     assert cache_budgets(EngineLimits(kv_bytes=5, prefix_cache_bytes=0), 10 * GIB) == (5, 0)
     assert cache_budgets(EngineLimits(prefix_cache_bytes=3 * GIB), 10 * GIB) == (5 * GIB, 3 * GIB)
     assert cache_budgets(EngineLimits(), 30 * GIB)[0] > 0
+
+
+def test_share_of_several_models_is_kept_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "device_bytes", lambda: 100 * GIB)
+    kv, prefix = cache_budgets(EngineLimits(memory_bytes=12 * GIB), 4 * GIB)
+    assert (kv, prefix) == (7 * GIB, GIB)
+    kv, prefix = cache_budgets(EngineLimits(memory_bytes=12 * GIB, kv_bytes=7 * GIB + GIB // 2), 4 * GIB)
+    assert (kv, prefix) == (7 * GIB + GIB // 2, GIB // 2)
+    assert cache_budgets(EngineLimits(memory_bytes=4 * GIB), 5 * GIB) == (0, 0)
+
+
+def test_gpu_that_shares_the_machines_memory_leaves_the_system_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "device_bytes", lambda: 60 * GIB)
+    monkeypatch.setattr(memory, "_memory_of_machine", lambda: 64 * GIB)
+    monkeypatch.setattr(mx.metal, "is_available", lambda: True)
+    assert usable_bytes() == int(0.8 * 64 * GIB)
+    monkeypatch.setattr(memory, "device_bytes", lambda: 48 * GIB)
+    assert usable_bytes() == int(0.9 * 48 * GIB)
+    monkeypatch.setattr(memory, "device_bytes", lambda: 140 * GIB)
+    monkeypatch.setattr(mx.metal, "is_available", lambda: False)
+    assert usable_bytes() == int(0.9 * 140 * GIB)
+
+
+def test_survey_names_the_chip_and_its_memory() -> None:
+    found = survey()
+    assert found["chip"]
+    assert 0 < found["usable_bytes"] < found["device_bytes"] <= found["memory_bytes"]
+
+
+def test_what_is_used_grows_with_what_is_held() -> None:
+    before = used_bytes()
+    held = mx.zeros((1 << 20,))
+    mx.eval(held)
+    assert used_bytes() - before >= held.nbytes

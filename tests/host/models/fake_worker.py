@@ -16,10 +16,11 @@ class FakeWorker:
 
     started: list[FakeWorker] = []
 
-    def __init__(self) -> None:
+    def __init__(self, on_idle: Callable[[], object]) -> None:
         loop = asyncio.get_running_loop()
         self.process = SimpleNamespace(pid=len(self.started) + 1000)
         self.alive = True
+        self._on_idle = on_idle
         self.jobs: list[Job] = []
         self.granted: list[int | None] = []
         self.num_expired = 0
@@ -31,9 +32,9 @@ class FakeWorker:
         self._ended: asyncio.Future[str] = loop.create_future()
 
     @classmethod
-    async def start(cls) -> FakeWorker:
+    async def start(cls, on_idle: Callable[[], object]) -> FakeWorker:
         await asyncio.sleep(0)
-        worker = cls()
+        worker = cls(on_idle)
         cls.started.append(worker)
         return worker
 
@@ -51,12 +52,23 @@ class FakeWorker:
     def refuse(self, error: BridgeError) -> None:
         self._loaded.set_exception(error)
 
+    def answer(self, job: Job) -> None:
+        """End a job well."""
+        self.jobs.remove(job)
+        job.finish({"model": "fake"})
+        self._note_end()
+
     def die(self, reason: str = "was killed by SIGKILL") -> None:
         self.alive = False
+        self.fail_jobs(WorkerLost("the process ended under the call"))
         if not self._loaded.done():
             self._loaded.set_exception(WorkerLost("the process ended under the call"))
             self._loaded.exception()
         self._ended.set_result(reason)
+
+    def _note_end(self) -> None:
+        if not self.jobs:
+            self._on_idle()
 
     # -- what a model uses -------------------------------------------------------------------------------------
 
@@ -66,6 +78,10 @@ class FakeWorker:
         assert method == "load"
         self.tell = on_item
         return await asyncio.shield(self._loaded)
+
+    @property
+    def num_jobs(self) -> int:
+        return len(self.jobs)
 
     async def ended(self) -> str:
         return await asyncio.shield(self._ended)
@@ -83,8 +99,11 @@ class FakeWorker:
 
     def cancel(self, job: Job) -> None:
         self.jobs.remove(job)
+        self._note_end()
 
     def fail_jobs(self, error: BridgeError) -> None:
         jobs, self.jobs = self.jobs, []
         for job in jobs:
             job.fail(error)
+        if jobs:
+            self._note_end()

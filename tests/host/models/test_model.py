@@ -13,15 +13,23 @@ from typing import Any
 
 import pytest
 
-from mlxbridge.errors import BridgeError, DeadlineExceeded, ModelLoadFailed, Unavailable, WorkerLost
+from mlxbridge.errors import (
+    BridgeError,
+    DeadlineExceeded,
+    ModelLoadFailed,
+    ModelTooLarge,
+    Unavailable,
+    WorkerLost,
+)
 from mlxbridge.host.engine.interface import EngineLimits, Origin
-from mlxbridge.host.models import model as model_module
+from mlxbridge.host.models import crashes
 from mlxbridge.host.models import worker as worker_module
 from mlxbridge.host.models.job import Job
 from mlxbridge.host.models.model import Model
 from mlxbridge.host.models.settings import ModelSettings
 from mlxbridge.protocol.parts import Part
 from tests.host.engine.tiny import byte_level_tokenizer, save_model, save_tokenizer
+from tests.host.models.plenty import plenty
 
 
 class Sink:
@@ -76,8 +84,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 async def model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Model]:
-    monkeypatch.setattr(model_module, "BACKOFF_FIRST_S", 0.01)
-    made = Model(ModelSettings.of(str(folder)))
+    monkeypatch.setattr(crashes, "BACKOFF_FIRST_S", 0.01)
+    made = Model(ModelSettings.of(str(folder)), plenty())
     yield made
     await made.unload()
 
@@ -101,7 +109,8 @@ async def test_limits_and_deadlines_reach_the_engine(folder: Path) -> None:
     limited = Model(
         ModelSettings.of(
             str(folder), limits=EngineLimits(max_batch=3, kv_bytes=1 << 20, prefix_cache_bytes=0)
-        )
+        ),
+        plenty(),
     )
     await limited.load()
     entry = await limited.report()
@@ -118,14 +127,14 @@ async def test_limits_and_deadlines_reach_the_engine(folder: Path) -> None:
     await limited.unload()
 
 
-@pytest.mark.parametrize(("kv_bytes", "is_warned"), [(1 << 43, True), (1 << 20, False)])
-async def test_more_memory_than_there_is_is_warned_about(
-    folder: Path, caplog: pytest.LogCaptureFixture, kv_bytes: int, is_warned: bool
-) -> None:
-    model = Model(ModelSettings.of(str(folder), limits=EngineLimits(kv_bytes=kv_bytes)))
-    await model.load()
-    assert ("tiny may take 8192.0 GB by --kv-memory" in caplog.text) is is_warned
-    await model.unload()
+async def test_more_memory_than_there_is_is_refused_with_both_numbers(folder: Path) -> None:
+    model = Model(ModelSettings.of(str(folder), limits=EngineLimits(kv_bytes=1 << 43)), plenty())
+    with pytest.raises(
+        ModelTooLarge, match="tiny needs 9,216.00 GB .* but there are 48.00 GB for it"
+    ) as caught:
+        await model.load()
+    assert caught.value.details["needed_bytes"] > caught.value.details["budget_bytes"] == 48 << 30
+    assert model.state == "failed"
 
 
 async def test_deadlines_that_the_front_or_the_guest_sees_first_are_counted(model: Model) -> None:
@@ -175,7 +184,7 @@ async def test_load_shares_one_worker_among_callers(model: Model) -> None:
 async def test_model_that_cannot_be_loaded_fails_until_asked_again(folder: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(folder, broken)
-    made = Model(ModelSettings.of(str(broken)))
+    made = Model(ModelSettings.of(str(broken)), plenty())
     (broken / "model.safetensors").write_bytes(b"not safetensors")
     sink = Sink()
     made.submit(job(sink, 1))
@@ -193,7 +202,7 @@ async def test_model_that_cannot_be_loaded_fails_until_asked_again(folder: Path,
 async def test_worker_that_dies_over_and_over_is_given_up(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model_module, "CRASHES_TO_FAIL", 2)
+    monkeypatch.setattr(crashes, "CRASHES_TO_FAIL", 2)
     for _ in range(2):
         await model.load()
         pid = (await model.report())["pid"]

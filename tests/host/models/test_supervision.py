@@ -10,12 +10,14 @@ import pytest
 
 from mlxbridge.errors import BridgeError, InternalError, ModelLoadFailed, Overloaded, Unavailable, WorkerLost
 from mlxbridge.host.models import backlog as backlog_module
+from mlxbridge.host.models import crashes
 from mlxbridge.host.models import model as model_module
 from mlxbridge.host.models.job import Job
 from mlxbridge.host.models.model import Model
 from mlxbridge.host.models.settings import ModelSettings
 from mlxbridge.protocol.parts import Part
 from tests.host.models.fake_worker import FakeWorker
+from tests.host.models.plenty import plenty
 
 
 class Sink:
@@ -55,8 +57,8 @@ async def turn(times: int = 5) -> None:
 async def model(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Model]:
     FakeWorker.started = []
     monkeypatch.setattr(model_module, "Worker", FakeWorker)
-    monkeypatch.setattr(model_module, "BACKOFF_FIRST_S", 0.0)
-    made = Model(ModelSettings.of("demo"))
+    monkeypatch.setattr(crashes, "BACKOFF_FIRST_S", 0.0)
+    made = Model(ModelSettings.of("demo"), plenty())
     yield made
     for worker in FakeWorker.started:
         worker.may_stop.set()
@@ -189,7 +191,7 @@ async def test_unload_fails_what_runs_and_what_waits(model: Model) -> None:
 async def test_death_while_loading_says_how_the_process_ended(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model_module, "CRASHES_TO_FAIL", 2)
+    monkeypatch.setattr(crashes, "CRASHES_TO_FAIL", 2)
     load = asyncio.create_task(model.load())
     (await FakeWorker.number(1)).die("was killed by SIGKILL")
     (await FakeWorker.number(2)).die("exited with status 3")
@@ -202,8 +204,8 @@ async def test_death_while_loading_says_how_the_process_ended(
 
 
 async def test_time_to_load_is_no_stable_time(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_module, "CRASHES_TO_FAIL", 3)
-    monkeypatch.setattr(model_module, "STABLE_S", -1.0)  # any time at all would be long enough
+    monkeypatch.setattr(crashes, "CRASHES_TO_FAIL", 3)
+    monkeypatch.setattr(crashes, "STABLE_S", -1.0)  # any time at all would be long enough
     load = asyncio.create_task(model.load())
     for count in (1, 2, 3):
         (await FakeWorker.number(count)).die()
@@ -214,8 +216,8 @@ async def test_time_to_load_is_no_stable_time(model: Model, monkeypatch: pytest.
 async def test_worker_that_was_ready_for_long_may_die_again_and_again(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model_module, "CRASHES_TO_FAIL", 2)
-    monkeypatch.setattr(model_module, "STABLE_S", -1.0)
+    monkeypatch.setattr(crashes, "CRASHES_TO_FAIL", 2)
+    monkeypatch.setattr(crashes, "STABLE_S", -1.0)
     model.start()
     for count in (1, 2, 3, 4):
         worker = await FakeWorker.number(count)
@@ -243,7 +245,7 @@ async def test_load_during_a_restart_waits_for_the_new_worker(model: Model) -> N
 async def test_fault_of_the_supervision_fails_the_model(
     model: Model, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def start() -> FakeWorker:
+    async def start(on_idle: Any) -> FakeWorker:
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(FakeWorker, "start", start)

@@ -210,6 +210,7 @@ async def test_calls_that_the_worker_does_not_take_are_bounded(
 
 FRONT = """
 import asyncio, sys
+from mlxbridge.host.models.memory import Memory
 from mlxbridge.host.models.model import Model
 from mlxbridge.host.models.settings import ModelSettings
 from mlxbridge.host.models.store import ModelSource
@@ -217,7 +218,8 @@ from pathlib import Path
 
 async def main():
     folder = Path(sys.argv[1])
-    model = Model(ModelSettings(name="slow", source=ModelSource(name="slow", kind="folder", folder=folder)))
+    source = ModelSource(name="slow", kind="folder", folder=folder)
+    model = Model(ModelSettings(name="slow", source=source), Memory())
     model.start()
     while "pid" not in (report := await model.report()):
         await asyncio.sleep(0.001)

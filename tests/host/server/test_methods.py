@@ -17,6 +17,7 @@ from mlxbridge.host.server.methods import GuestMethods
 from mlxbridge.host.server.session import Session
 from mlxbridge.protocol.events import CallOpened
 from tests.host.models.fake_worker import FakeWorker
+from tests.host.models.plenty import plenty
 
 
 class FakeSession:
@@ -55,7 +56,7 @@ def open_call(
 async def test_load_passes_the_workers_progress_on(monkeypatch: pytest.MonkeyPatch) -> None:
     FakeWorker.started = []
     monkeypatch.setattr(model_module, "Worker", FakeWorker)
-    catalogue, session = Catalogue([ModelSettings.of("demo")]), FakeSession()
+    catalogue, session = Catalogue([ModelSettings.of("demo")], plenty()), FakeSession()
     open_call(GuestMethods(catalogue, Nobody()), "load", {"model": "demo"}, session)
     assert session.work is not None
     load = asyncio.ensure_future(session.work())
@@ -90,7 +91,7 @@ def test_long_names_are_refused_without_comparing_all_of_them(
 
     monkeypatch.setattr(difflib.SequenceMatcher, "set_seq2", counted)
     with pytest.raises(error) as caught:
-        open_call(GuestMethods(Catalogue([ModelSettings.of("demo")]), Nobody()), method, params)
+        open_call(GuestMethods(Catalogue([ModelSettings.of("demo")], plenty()), Nobody()), method, params)
     assert compared and max(compared) <= 100
     assert len(str(caught.value)) < 1000
 
@@ -98,7 +99,7 @@ def test_long_names_are_refused_without_comparing_all_of_them(
 async def test_call_goes_to_the_model_with_its_origin(monkeypatch: pytest.MonkeyPatch) -> None:
     FakeWorker.started = []
     monkeypatch.setattr(model_module, "Worker", FakeWorker)
-    catalogue = Catalogue([ModelSettings.of("demo")])
+    catalogue = Catalogue([ModelSettings.of("demo")], plenty())
     methods = GuestMethods(catalogue, Nobody())
     methods.open(cast(Session, FakeSession()), CallOpened(7, "generate", {"prompt": "a"}, 5000))
     worker = await FakeWorker.number(1)
@@ -113,7 +114,7 @@ async def test_call_goes_to_the_model_with_its_origin(monkeypatch: pytest.Monkey
 async def test_job_of_many_requests_keeps_to_the_guests_credit(monkeypatch: pytest.MonkeyPatch) -> None:
     FakeWorker.started = []
     monkeypatch.setattr(model_module, "Worker", FakeWorker)
-    catalogue, session = Catalogue([ModelSettings.of("demo")]), FakeSession()
+    catalogue, session = Catalogue([ModelSettings.of("demo")], plenty()), FakeSession()
     params = {"requests": [{"prompt": "a"}, "no request, but that is between it and the worker"]}
     open_call(GuestMethods(catalogue, Nobody()), "generate_many", params, session)
     worker = await FakeWorker.number(1)
@@ -137,5 +138,7 @@ def test_many_requests_with_a_wrong_param_in_common_are_refused_by_the_front(
     params: dict[str, Any], field: str
 ) -> None:
     with pytest.raises(InvalidArgument) as caught:
-        open_call(GuestMethods(Catalogue([ModelSettings.of("demo")]), Nobody()), "generate_many", params)
+        open_call(
+            GuestMethods(Catalogue([ModelSettings.of("demo")], plenty()), Nobody()), "generate_many", params
+        )
     assert caught.value.details["field"] == field

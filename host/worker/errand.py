@@ -1,0 +1,77 @@
+"""``python -m mlxbridge.host.worker.errand NAME``: does one thing that the front must not, and ends.
+
+What is to be done comes as one JSON line on stdin; what came of it goes to stdout as JSON lines, ``{"progress": …}`` any
+number of times, then ``{"result": …}`` or ``{"error": …}``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mlxbridge.errors import BridgeError, InternalError, to_wire
+from mlxbridge.host.engine.environment import prepare_environment
+from mlxbridge.host.models.store import ModelSource, fetch
+from mlxbridge.host.worker.front import die_with
+
+Tell = Callable[[Mapping[str, Any]], object]
+"""Takes progress."""
+
+
+def survey_machine(params: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
+    """What models run on, and how much memory it has; see ``engine.memory.survey``."""
+    prepare_environment()
+    from mlxbridge.host.engine.memory import survey
+
+    return survey()
+
+
+def fetch_model(params: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
+    """A model's source, as ``ModelSource.to_wire`` has it, with its files on this machine."""
+    source = fetch(
+        ModelSource.from_wire(params),
+        before_download=lambda: tell({"stage": "fetching", "model": params["name"]}),
+    )
+    return source.to_wire()
+
+
+ERRANDS: Mapping[str, Callable[[Mapping[str, Any], Tell], Mapping[str, Any]]] = {
+    "machine": survey_machine,
+    "fetch": fetch_model,
+}
+
+
+def main() -> None:
+    """Run one, for the front."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("name", choices=ERRANDS)
+    parser.add_argument("--front", type=int, required=True, help="the front's process id")
+    arguments = parser.parse_args()
+    die_with(arguments.front)
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches the whole group; when to stop is the front's decision
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what a library prints is no answer
+
+    def say(kind: str, value: Mapping[str, Any]) -> None:
+        answers.write(json.dumps({kind: value}) + "\n")
+
+    try:
+        say(
+            "result",
+            ERRANDS[arguments.name](json.loads(sys.stdin.readline()), lambda item: say("progress", item)),
+        )
+    except BridgeError as error:
+        say("error", to_wire(error))
+    except Exception as error:
+        say("error", to_wire(InternalError(f"{arguments.name}: {type(error).__name__}: {error}")))
+
+
+if __name__ == "__main__":
+    main()
