@@ -11,16 +11,20 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import Any
 
 from mlxbridge.errors import BridgeError, InternalError, to_wire
 from mlxbridge.host.engine.environment import prepare_environment
-from mlxbridge.host.models.store import ModelSource, fetch
+from mlxbridge.host.models.store import ModelSource, fetch, pull
 from mlxbridge.host.worker.front import die_with
 
 Tell = Callable[[Mapping[str, Any]], object]
 """Takes progress."""
+
+_TELL_EVERY_S = 0.2
 
 
 def survey_machine(params: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
@@ -33,16 +37,32 @@ def survey_machine(params: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
 
 def fetch_model(params: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
     """A model's source, as ``ModelSource.to_wire`` has it, with its files on this machine."""
-    source = fetch(
-        ModelSource.from_wire(params),
-        before_download=lambda: tell({"stage": "fetching", "model": params["name"]}),
-    )
-    return source.to_wire()
+    return fetch(ModelSource.from_wire(params), _telling(params["name"], tell)).to_wire()
+
+
+def pull_model(params: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
+    """The newest version of the hub's model ``name``, downloaded: its ``folder``."""
+    return {"folder": str(pull(params["name"], _telling(params["name"], tell)))}
+
+
+def _telling(name: str, tell: Tell) -> Callable[[int, int], None]:
+    """Passes bytes on, not oftener than somebody wants to read."""
+    last = -inf
+
+    def progress(done_bytes: int, total_bytes: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if done_bytes == total_bytes or now - last >= _TELL_EVERY_S:
+            last = now
+            tell({"stage": "fetching", "model": name, "bytes_done": done_bytes, "bytes_total": total_bytes})
+
+    return progress
 
 
 ERRANDS: Mapping[str, Callable[[Mapping[str, Any], Tell], Mapping[str, Any]]] = {
     "machine": survey_machine,
     "fetch": fetch_model,
+    "pull": pull_model,
 }
 
 
