@@ -25,12 +25,12 @@ class Daemon:
 
     Args:
         config: what to serve, and where.
-        memory: what models share; None: what the machine has.
+        memory: what models share; None: as configured.
     """
 
     def __init__(self, config: Config, memory: Memory | None = None) -> None:
         self._config = config
-        self._catalogue = Catalogue(config.models, memory)
+        self._catalogue = Catalogue(config.models, Memory(config.memory_bytes) if memory is None else memory)
         self._signals = 0
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()

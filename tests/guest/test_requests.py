@@ -7,10 +7,18 @@ import pytest
 
 from mlxbridge.errors import UsageError
 from mlxbridge.guest.call import read_usage
-from mlxbridge.guest.requests import choices, deadline_ms, generate_params, read_model, read_status
+from mlxbridge.guest.requests import (
+    choices,
+    deadline_ms,
+    generate_params,
+    load_params,
+    read_model,
+    read_status,
+    request_params,
+)
 from mlxbridge.host.params import GENERATE_PARAMS, parse_generate
 from mlxbridge.protocol.codec import decode
-from mlxbridge.types import GenerateOptions, Usage
+from mlxbridge.types import GenerateOptions, MemoryStatus, Usage
 from tests.helpers.wire import pack
 
 
@@ -141,6 +149,21 @@ def test_unknown_facts_about_a_model_are_kept_as_details() -> None:
 
 def test_status_survives_a_host_that_says_less() -> None:
     assert read_status({}).models == []
+    assert read_status({}).memory == MemoryStatus(total=None, budget=None, reserved=0, used=0)
+
+
+def test_status_tells_what_models_have() -> None:
+    memory = {"total_bytes": 64, "budget_bytes": 48, "reserved_bytes": 30, "used_bytes": 7}
+    status = read_status({"chip": "M4", "memory": memory})
+    assert (status.chip, status.memory) == ("M4", MemoryStatus(total=64, budget=48, reserved=30, used=7))
+
+
+def test_how_long_a_model_stays_is_for_all_prompts() -> None:
+    assert params("x", keep_alive="30m")["keep_alive"] == "30m"
+    assert load_params("m", None) == {"model": "m"}
+    assert load_params("m", -1) == {"model": "m", "keep_alive": -1}
+    with pytest.raises(UsageError, match="^keep_alive: is for all prompts"):
+        request_params({"prompt": "x", "keep_alive": 0})
 
 
 @pytest.mark.parametrize("odd", ["7", None, [1], {}, True, float("nan"), float("inf")])
@@ -158,4 +181,6 @@ def test_what_a_host_says_with_a_wrong_type_counts_as_missing(odd: Any) -> None:
     assert read_usage(dict.fromkeys(numbers, odd)) == Usage(
         finish_reason="stop", prompt_tokens=0, completion_tokens=0
     )
-    assert read_status(dict.fromkeys(("uptime_ms", "connections", "calls", "models"), odd)) == read_status({})
+    assert read_status(
+        dict.fromkeys(("uptime_ms", "memory", "connections", "calls", "models"), odd)
+    ) == read_status({})

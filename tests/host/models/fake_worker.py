@@ -21,6 +21,8 @@ class FakeWorker:
         self.process = SimpleNamespace(pid=len(self.started) + 1000)
         self.alive = True
         self._on_idle = on_idle
+        self.params: Mapping[str, Any] = {}
+        self.stats: Mapping[str, Any] = {}
         self.jobs: list[Job] = []
         self.granted: list[int | None] = []
         self.num_expired = 0
@@ -45,6 +47,15 @@ class FakeWorker:
             await asyncio.sleep(0)
         await asyncio.sleep(0)
         return cls.started[count - 1]
+
+    @classmethod
+    async def of(cls, model: str) -> FakeWorker:
+        """The worker that a model has now, once it has been asked to load."""
+        while True:
+            for worker in cls.started:
+                if worker.params.get("name") == model and not worker.stopped:
+                    return worker
+            await asyncio.sleep(0)
 
     def become_ready(self) -> None:
         self._loaded.set_result({"architecture": "Fake"})
@@ -73,9 +84,12 @@ class FakeWorker:
     # -- what a model uses -------------------------------------------------------------------------------------
 
     async def ask(
-        self, method: str, params: Mapping[str, Any], on_item: Callable[[Any], object]
+        self, method: str, params: Mapping[str, Any], on_item: Callable[[Any], object] = lambda item: None
     ) -> Mapping[str, Any]:
+        if method == "stats":
+            return self.stats
         assert method == "load"
+        self.params = params
         self.tell = on_item
         return await asyncio.shield(self._loaded)
 

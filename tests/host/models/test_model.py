@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
@@ -236,6 +237,25 @@ async def test_unload_fails_what_runs_and_ends_the_process(
     assert model.state == "unloaded"
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def resident_bytes(pid: int) -> int:
+    """What a process holds of the machine's memory; 0 if it is gone, waited for and all."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except FileNotFoundError:
+        return 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what a process holds is read from /proc")
+async def test_unload_gives_the_memory_back_to_the_system(model: Model) -> None:
+    await model.load()
+    entry = await model.report()
+    assert resident_bytes(entry["pid"]) > entry["used_bytes"] > entry["bytes"] > 0
+    assert entry["reserved_bytes"] == 48 << 30 > entry["estimated_bytes"]
+    await model.unload()
+    assert resident_bytes(entry["pid"]) == 0
+    assert "reserved_bytes" not in model.describe()
 
 
 async def test_worker_keeps_to_the_credit_that_is_passed_on_and_its_death_takes_no_item_back(

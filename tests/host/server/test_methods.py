@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from mlxbridge.errors import InvalidArgument, ModelNotFound, UnknownMethod
+from mlxbridge.errors import InvalidArgument, ModelNotFound, PermissionDenied, UnknownMethod
 from mlxbridge.host.engine.interface import Origin
 from mlxbridge.host.models import model as model_module
 from mlxbridge.host.models.catalogue import Catalogue
@@ -66,6 +66,67 @@ async def test_load_passes_the_workers_progress_on(monkeypatch: pytest.MonkeyPat
     assert (await load)["state"] == "ready"
     assert session.items == [(7, {"stage": "loading"})]
     await catalogue.close()
+
+
+async def test_status_tells_of_the_machine_and_of_each_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    FakeWorker.started = []
+    monkeypatch.setattr(model_module, "Worker", FakeWorker)
+    settings = ModelSettings.of("demo", aliases=("tiny", "small"), keep_alive_s=60.0)
+    catalogue, session = Catalogue([settings], plenty(10 << 30)), FakeSession()
+    methods = GuestMethods(catalogue, Nobody())
+    open_call(methods, "status", {}, session)
+    assert session.work is not None
+    assert "chip" not in await session.work()  # not known yet
+    load = asyncio.ensure_future(catalogue.find("tiny").load())
+    worker = await FakeWorker.number(1)
+    worker.stats = {"used_bytes": 7, "running": 0}
+    worker.become_ready()
+    await load
+    status = await session.work()
+    budget = 10 << 30
+    assert status["chip"] == "Test Chip"
+    assert status["memory"] == {
+        "total_bytes": 64 << 30,
+        "budget_bytes": budget,
+        "reserved_bytes": budget,
+        "used_bytes": 7,
+    }
+    (entry,) = status["models"]
+    expected = {
+        "state": "ready",
+        "aliases": ["tiny", "small"],
+        "pinned": False,
+        "keep_alive_s": 60.0,
+        "reserved_bytes": budget,
+        "used_bytes": 7,
+        "running": 0,
+        "queued": 0,
+        "calls": 0,
+    }
+    assert {name: entry[name] for name in expected} == expected
+    assert 0 < entry["estimated_bytes"] < budget and 59 < entry["expires_in_s"] <= 60
+    await catalogue.close()
+
+
+async def test_load_takes_how_long_the_model_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    FakeWorker.started = []
+    monkeypatch.setattr(model_module, "Worker", FakeWorker)
+    catalogue, session = Catalogue([ModelSettings.of("demo")], plenty()), FakeSession()
+    methods = GuestMethods(catalogue, Nobody())
+    with pytest.raises(InvalidArgument, match="keep_alive: 'soon' is no time"):
+        open_call(methods, "load", {"model": "demo", "keep_alive": "soon"})
+    open_call(methods, "load", {"model": "demo", "keep_alive": "30m"}, session)
+    assert session.work is not None
+    load = asyncio.ensure_future(session.work())
+    (await FakeWorker.number(1)).become_ready()
+    assert (await load)["keep_alive_s"] == 1800
+    await catalogue.close()
+
+
+def test_pinned_model_is_not_unloaded_by_guests() -> None:
+    catalogue = Catalogue([ModelSettings.of("demo", pin=True)], plenty())
+    with pytest.raises(PermissionDenied, match="demo is pinned by this host's configuration"):
+        open_call(GuestMethods(catalogue, Nobody()), "unload", {"model": "demo"})
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,410 @@
+"""Several models on one machine: who is loaded, who waits, who goes. Workers and time do as the test says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+import pytest
+
+from mlxbridge.errors import BridgeError, ModelTooLarge, Unavailable, WorkerLost
+from mlxbridge.host.models import crashes
+from mlxbridge.host.models import model as model_module
+from mlxbridge.host.models.catalogue import Catalogue
+from mlxbridge.host.models.job import Job
+from mlxbridge.host.models.machine import Machine
+from mlxbridge.host.models.memory import Memory
+from mlxbridge.host.models.model import Model
+from mlxbridge.host.models.need import estimate_need
+from mlxbridge.host.models.settings import ModelSettings
+from mlxbridge.host.models.store import ModelSource, classify
+from tests.host.models.clock import Clock
+from tests.host.models.fake_worker import FakeWorker
+from tests.host.models.plenty import MACHINE, plenty
+
+DEMO = classify("demo")
+TENURE_S, GRACE_S = 10.0, 0.5
+
+
+class Sink:
+    def __init__(self) -> None:
+        self.ends: dict[int, Mapping[str, Any] | BridgeError] = {}
+
+    def send_tokens(self, *columns: Any) -> None: ...
+
+    def send_item(self, call: int, value: Any) -> None: ...
+
+    def finish(self, call: int, result: Mapping[str, Any]) -> None:
+        self.ends[call] = result
+
+    def fail(self, call: int, error: BridgeError) -> None:
+        self.ends[call] = error
+
+    def flush(self) -> None: ...
+
+
+class Host:
+    """A catalogue of copies of demo, in memory for so many of them."""
+
+    def __init__(self, room_for: float, *models: ModelSettings) -> None:
+        assert DEMO.folder is not None
+        self.need = estimate_need([DEMO.folder], models[0].limits).least_bytes
+        self.clock = Clock()
+        self.memory = plenty(int(room_for * self.need), tenure_s=TENURE_S, grace_s=GRACE_S, clock=self.clock)
+        self.catalogue = Catalogue(models, self.memory)
+        self.sink = Sink()
+        self._num_calls = 0
+
+    def model(self, name: str) -> Model:
+        return self.catalogue.find(name)
+
+    def states(self) -> str:
+        return " ".join(model.state for model in self.catalogue)
+
+    async def until(self, states: str) -> None:
+        for _ in range(10_000):
+            if self.states() == states:
+                return
+            await asyncio.sleep(0)
+            if self.states() != states:
+                await asyncio.sleep(0.0001)  # files are looked at in a thread
+        raise AssertionError(f"{self.states()}, not {states}")
+
+    async def ready(self, name: str) -> FakeWorker:
+        """Load a model that there is room for."""
+        self.model(name).start()
+        worker = await FakeWorker.of(name)
+        worker.become_ready()
+        while self.model(name).state != "ready":
+            await asyncio.sleep(0)
+        return worker
+
+    def call(self, name: str, **params: Any) -> Job:
+        self._num_calls += 1
+        job = Job(self.sink, self._num_calls, "generate", {"prompt": "hello", **params})
+        self.model(name).submit(job)
+        return job
+
+
+def settings(name: str, **others: Any) -> ModelSettings:
+    return ModelSettings(name=name, **{"source": DEMO, "keep_alive_s": None, **others})
+
+
+MakeHost = Callable[..., Host]
+
+
+@pytest.fixture
+async def make_host(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[MakeHost]:
+    FakeWorker.started = []
+    monkeypatch.setattr(model_module, "Worker", FakeWorker)
+    monkeypatch.setattr(crashes, "BACKOFF_FIRST_S", 0.0)
+    hosts: list[Host] = []
+
+    def make(room_for: float, *models: str | ModelSettings) -> Host:
+        hosts.append(
+            Host(room_for, *(settings(model) if isinstance(model, str) else model for model in models))
+        )
+        return hosts[-1]
+
+    yield make
+    for worker in FakeWorker.started:
+        worker.may_stop.set()
+    for host in hosts:
+        await host.catalogue.close()
+    assert all(worker.stopped for worker in FakeWorker.started)
+
+
+async def test_third_model_takes_the_place_of_the_one_used_least_lately(make_host: MakeHost) -> None:
+    host = make_host(2.5, "a", "b", "c")
+    a, b = await host.ready("a"), await host.ready("b")
+    host.clock.pass_time(1)
+    a.answer(host.call("a"))
+    host.clock.pass_time(1)
+    job = host.call("c")
+    await host.until("ready unloaded loading")
+    assert b.stopped and not a.stopped
+    (await FakeWorker.of("c")).become_ready()
+    await host.until("ready unloaded ready")
+    assert (await FakeWorker.of("c")).jobs == [job]
+
+
+async def test_nothing_is_loaded_before_the_process_of_another_has_ended(make_host: MakeHost) -> None:
+    host = make_host(1.5, "a", "b")
+    a = await host.ready("a")
+    a.may_stop.clear()
+    host.clock.pass_time(1)
+    host.call("b")
+    await host.until("unloading waiting")
+    assert host.memory.describe()["reserved_bytes"] == host.model("a").describe()["reserved_bytes"]
+    assert len(FakeWorker.started) == 1
+    a.may_stop.set()
+    await host.until("unloaded loading")
+
+
+async def test_model_with_work_is_not_unloaded_before_its_turn_is_over(make_host: MakeHost) -> None:
+    host = make_host(1.5, "a", "b")
+    a = await host.ready("a")
+    running = host.call("a")
+    told: list[Any] = []
+    load = asyncio.ensure_future(host.model("b").load(told.append))
+    await host.until("ready waiting")
+    host.clock.pass_time(TENURE_S - 1)
+    later = host.call("a")
+    assert (host.states(), a.jobs) == ("ready waiting", [running, later])
+    host.clock.pass_time(1)
+    assert host.states() == "draining waiting"
+    kept = host.call("a")  # it waits for a's next turn
+    a.answer(running)
+    assert host.states() == "draining waiting"
+    a.answer(later)
+    await host.until("waiting loading")
+    assert host.model("a").name in host.memory.residency.waiting
+    (await FakeWorker.of("b")).become_ready()
+    await load
+    assert told == [{"stage": "waiting"}]
+    host.clock.pass_time(GRACE_S)
+    await host.until("loading unloaded")
+    again = await FakeWorker.of("a")
+    again.become_ready()
+    await host.until("ready unloaded")
+    assert again.jobs == [kept]
+    assert [type(end) for end in host.sink.ends.values()] == [dict, dict]
+
+
+async def test_load_while_a_model_makes_way_waits_for_its_next_turn(make_host: MakeHost) -> None:
+    host = make_host(1.5, "a", "b")
+    a = await host.ready("a")
+    running = host.call("a")
+    host.call("b")
+    await host.until("ready waiting")
+    host.clock.pass_time(TENURE_S)
+    load = asyncio.ensure_future(host.model("a").load())
+    await asyncio.sleep(0)
+    assert (host.states(), load.done()) == ("draining waiting", False)
+    a.answer(running)
+    await host.until("waiting loading")
+    b = await FakeWorker.of("b")
+    b.become_ready()
+    while not b.jobs:
+        await asyncio.sleep(0)
+    b.answer(b.jobs[0])
+    host.clock.pass_time(TENURE_S)
+    await host.until("loading unloaded")
+    assert not load.done()
+    (await FakeWorker.of("a")).become_ready()
+    await load
+
+
+async def test_worker_that_dies_while_its_model_makes_way_is_not_started_again(make_host: MakeHost) -> None:
+    host = make_host(1.5, "a", "b")
+    a = await host.ready("a")
+    running = host.call("a")
+    host.call("b")
+    await host.until("ready waiting")
+    host.clock.pass_time(TENURE_S)
+    a.die()
+    assert isinstance(host.sink.ends[running.call], WorkerLost)
+    await host.until("unloaded loading")
+    assert len(FakeWorker.started) == 2
+
+
+async def test_model_that_restarts_over_and_over_makes_way_too(make_host: MakeHost, monkeypatch: Any) -> None:
+    monkeypatch.setattr(crashes, "BACKOFF_FIRST_S", 1000.0)
+    host = make_host(1.5, "a", "b")
+    a = await host.ready("a")
+    host.clock.pass_time(1)
+    a.die()
+    await host.until("restarting unloaded")
+    waiting = host.call("a")
+    host.call("b")
+    await host.until("restarting waiting")
+    host.clock.pass_time(TENURE_S)
+    await host.until("waiting loading")
+    assert waiting.call not in host.sink.ends
+    assert host.model("a").describe()["crashes"] == 1  # not forgotten, since nobody asked for it
+
+
+async def test_model_that_nobody_waits_for_any_more_sends_nobody_away(make_host: MakeHost) -> None:
+    host = make_host(1.5, "a", "b")
+    a = await host.ready("a")
+    host.call("a")
+    job = host.call("b")
+    load = asyncio.ensure_future(host.model("b").load())
+    await host.until("ready waiting")
+    host.model("b").cancel(job)
+    assert host.states() == "ready waiting"
+    load.cancel()
+    await host.until("ready unloaded")
+    host.clock.pass_time(2 * TENURE_S)
+    assert (host.states(), a.stopped) == ("ready unloaded", False)
+    load = asyncio.ensure_future(host.model("b").load())
+    await host.until("unloading waiting") if a.stopped else await host.until("draining waiting")
+    assert not load.done()
+
+
+async def test_unload_while_waiting_ends_the_wait(make_host: MakeHost) -> None:
+    host = make_host(1.5, "a", "b")
+    await host.ready("a")
+    host.call("a")
+    job = host.call("b")
+    await host.until("ready waiting")
+    await host.model("b").unload()
+    assert isinstance(host.sink.ends[job.call], Unavailable)
+    assert host.memory.residency.waiting == []
+
+
+async def test_model_that_does_not_fit_is_refused_and_asked_again_when_somebody_loads_it(
+    make_host: MakeHost,
+) -> None:
+    host = make_host(0.9, "a")
+    job = host.call("a")
+    await host.until("failed")
+    error = host.sink.ends[job.call]
+    assert isinstance(error, ModelTooLarge)
+    assert error.details == {"needed_bytes": host.need, "budget_bytes": int(0.9 * host.need)}
+    host.memory.residency.budget_bytes = host.need
+    load = asyncio.ensure_future(host.model("a").load())
+    (await FakeWorker.of("a")).become_ready()
+    await load
+
+
+async def test_model_that_does_not_fit_beside_pinned_ones_is_refused(make_host: MakeHost) -> None:
+    host = make_host(1.5, settings("a", pin=True), "b")
+    await host.ready("a")
+    with pytest.raises(ModelTooLarge, match="b needs .*others are pinned"):
+        await host.model("b").load()
+    host.clock.pass_time(1e6)
+    assert host.states() == "ready failed"
+
+
+async def test_preload_loads_what_there_is_room_for_pinned_ones_first(make_host: MakeHost) -> None:
+    host = make_host(2.5, settings("a", preload=False), "b", "c", settings("d", pin=True))
+    host.catalogue.preload()
+    for name in ("d", "b"):
+        (await FakeWorker.of(name)).become_ready()
+    await host.until("unloaded ready unloaded ready")
+    host.clock.pass_time(1e6)
+    assert host.states() == "unloaded ready unloaded ready"
+
+
+async def test_model_expires_after_its_last_call(make_host: MakeHost) -> None:
+    host = make_host(1.5, settings("a", keep_alive_s=60.0))
+    a = await host.ready("a")
+    host.clock.pass_time(59)
+    assert host.model("a").describe()["expires_in_s"] == 1
+    job = host.call("a")
+    host.clock.pass_time(1000)
+    assert "expires_in_s" not in host.model("a").describe()
+    a.answer(job)
+    host.clock.pass_time(59)
+    assert host.states() == "ready"
+    host.clock.pass_time(1)
+    await host.until("unloaded")
+    assert a.stopped
+    host.call("a")  # and comes again
+    await host.until("loading")
+
+
+async def test_latest_call_decides_how_long_a_model_stays_until_it_is_unloaded(make_host: MakeHost) -> None:
+    host = make_host(1.5, settings("a", keep_alive_s=60.0))
+    a = await host.ready("a")
+    a.answer(host.call("a", keep_alive="2m"))
+    a.answer(host.call("a"))
+    assert host.model("a").describe()["expires_in_s"] == 120
+    a.answer(host.call("a", keep_alive=-1))
+    assert host.model("a").describe()["keep_alive_s"] is None
+    host.clock.pass_time(1e6)
+    assert host.states() == "ready"
+    job = host.call("a", keep_alive=0)
+    assert host.states() == "ready"  # it has work
+    a.answer(job)
+    await host.until("unloaded")
+    assert host.model("a").describe()["keep_alive_s"] == 60
+
+
+async def test_keep_alive_that_comes_with_a_load_or_while_loading_counts(make_host: MakeHost) -> None:
+    host = make_host(1.5, "a")
+    load = asyncio.ensure_future(host.model("a").load(keep_alive="30s"))
+    a = await FakeWorker.of("a")
+    a.become_ready()
+    await load
+    assert host.model("a").describe()["expires_in_s"] == 30
+    await host.model("a").unload()
+    job = host.call("a", keep_alive=5)
+    a = await FakeWorker.of("a")
+    a.become_ready()
+    await host.until("ready")
+    a.answer(job)
+    host.clock.pass_time(5)
+    await host.until("unloaded")
+
+
+async def test_loaded_models_together_stay_within_the_budget(make_host: MakeHost) -> None:
+    host = make_host(7, "a", "b", "c")
+    for name in ("a", "b", "c"):
+        await host.ready(name)
+    limits = [worker.params["limits"]["memory_bytes"] for worker in FakeWorker.started]
+    assert sum(limits) <= 7 * host.need < sum(limits) + 3  # all of it, in equal shares
+    assert host.memory.describe() == {
+        "total_bytes": MACHINE.memory_bytes,
+        "budget_bytes": 7 * host.need,
+        "reserved_bytes": sum(limits),
+    }
+
+
+async def test_hub_model_is_fetched_before_it_asks_for_room(
+    make_host: MakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched = asyncio.Event()
+
+    async def run_errand(name: str, params: Mapping[str, Any], tell: Callable[[Any], object]) -> Any:
+        assert (name, params["folder"]) == ("fetch", None)
+        tell({"stage": "fetching"})
+        await fetched.wait()
+        return {**params, "folder": str(DEMO.folder)}
+
+    monkeypatch.setattr(model_module, "run_errand", run_errand)
+    source = ModelSource(name="org/hub", kind="hub", folder=None)
+    host = make_host(1.5, "a", settings("hub", source=source))
+    a = await host.ready("a")
+    host.call("a")
+    told: list[Any] = []
+    load = asyncio.ensure_future(host.model("hub").load(told.append))
+    await host.until("ready loading")
+    host.clock.pass_time(2 * TENURE_S)
+    assert host.states() == "ready loading"  # nobody knows yet how much it needs
+    assert "estimated_bytes" not in host.model("hub").describe()
+    fetched.set()
+    await host.until("draining waiting")
+    a.answer(a.jobs[0])
+    worker = await FakeWorker.of("hub")
+    assert worker.params["folder"] == str(DEMO.folder)
+    worker.tell({"stage": "loading"})
+    worker.become_ready()
+    await load
+    assert told == [{"stage": "fetching"}, {"stage": "waiting"}, {"stage": "loading"}]
+
+
+async def test_machine_that_does_not_say_what_it_has_bounds_nothing(
+    make_host: MakeHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_host(1, "unused")
+
+    async def survey() -> Machine:
+        raise WorkerLost("no word")
+
+    catalogue = Catalogue([settings("a")], Memory(survey=survey))
+    catalogue.preload()
+    (await FakeWorker.of("a")).become_ready()
+    await catalogue.find("a").load()
+    assert FakeWorker.started[0].params["limits"]["memory_bytes"] is None
+    assert "budget_bytes" not in catalogue.memory.describe()
+    assert "how much memory models may take is not known: no word" in caplog.text
+    await catalogue.close()
+
+
+async def test_budget_beyond_the_machine_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
+    memory = plenty(100 << 30)
+    await memory.begin()
+    assert "models may take 100.00 GB by --memory, but Test Chip can well use 48.00 GB" in caplog.text
