@@ -9,6 +9,7 @@ import signal
 from mlxbridge.host.config.config import Config
 from mlxbridge.host.models.catalogue import Catalogue
 from mlxbridge.host.models.memory import Memory
+from mlxbridge.host.notify import Notifier
 from mlxbridge.host.server.listener import Listener
 from mlxbridge.host.server.methods import GuestMethods
 
@@ -31,6 +32,7 @@ class Daemon:
     def __init__(self, config: Config, memory: Memory | None = None) -> None:
         self._config = config
         self._catalogue = Catalogue(config.models, Memory(config.memory_bytes) if memory is None else memory)
+        self._notifier = Notifier()
         self._signals = 0
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()
@@ -50,7 +52,9 @@ class Daemon:
             for address in addresses:
                 log.info("listening on %s", address)
             self._catalogue.preload()
+            self._notifier.ready(f"listening on {', '.join(map(str, addresses))}")
             await self._stop.wait()
+            self._notifier.stopping("waiting for the calls that run")
             listener.stop_listening()
             await self._drain(listener)
         finally:

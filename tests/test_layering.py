@@ -119,6 +119,7 @@ ALLOWED = {
         ADDRESSES,
         ERRORS,
     ],
+    f"{HOST}.service": [f"{HOST}.models.store.source", TRANSPORT, ADDRESSES, ERRORS],
     f"{HOST}.waiting": [f"{ENGINE}.interface"],
     f"{HOST}.keep_alive": [ERRORS],
     f"{HOST}.params": [

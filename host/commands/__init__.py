@@ -7,6 +7,7 @@ import click
 from mlxbridge import __version__
 from mlxbridge.host.commands.config import config, init
 from mlxbridge.host.commands.serve import serve
+from mlxbridge.host.commands.service import service
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -18,3 +19,4 @@ def cli() -> None:
 cli.add_command(serve)
 cli.add_command(init)
 cli.add_command(config)
+cli.add_command(service)

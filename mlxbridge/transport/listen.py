@@ -160,17 +160,27 @@ def bound_address(sock: socket.socket, listen: Listen) -> Address:
             return VsockAddress(cid, vsock.bound_address(sock).port)
 
 
-def _folder_mode(mode: int | None) -> int:
-    """For a folder that is missing: private, unless the socket in it was expressly opened to others."""
+def folder_mode(mode: int | None) -> int:
+    """Permission bits for a socket's folder that is missing: private, unless ``mode`` opens the socket to others."""
     return SHARED_FOLDER_MODE if mode is not None and mode & 0o066 else PRIVATE_FOLDER_MODE
+
+
+def safe_mode(path: str) -> int:
+    """Permission bits for a socket's file where none are asked for; a folder that is missing counts as private.
+
+    Args:
+        path: of the file, which need not be there.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_IMODE(os.stat(os.path.dirname(path)).st_mode) & 0o077:
+            return 0o600
+    return 0o666
 
 
 def _open_unix(path: str, mode: int | None) -> socket.socket:
     folder = os.path.dirname(path)
-    os.makedirs(folder, mode=_folder_mode(mode), exist_ok=True)
-    if mode is None:
-        is_private = not stat.S_IMODE(os.stat(folder).st_mode) & 0o077
-        mode = 0o666 if is_private else 0o600
+    os.makedirs(folder, mode=folder_mode(mode), exist_ok=True)
+    mode = safe_mode(path) if mode is None else mode
     with _locked(folder):
         _clear_path(path)
         sock = UnixListener(path)
@@ -253,7 +263,7 @@ def _clear_path(path: str) -> None:
     for attempt in range(_REFUSALS_NEEDED):
         if attempt:
             time.sleep(_REFUSAL_PAUSE_S)
-        code = _probe(path)
+        code = probe(path)
         if code == errno.ENOENT:
             return
         if code == errno.EACCES:
@@ -263,7 +273,8 @@ def _clear_path(path: str) -> None:
     os.unlink(path)
 
 
-def _probe(path: str) -> int:
+def probe(path: str) -> int:
+    """Connect to a unix socket and hang up: 0 if somebody listens there, else an errno."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.settimeout(_PROBE_TIMEOUT_S)
         return sock.connect_ex(path)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from mlxbridge import Client
+from mlxbridge.guest import blocking_link
 from tests.helpers.handed_down import start_with_sockets, tcp_listener, unix_listener
 
 SERVE = [sys.executable, "-m", "mlxbridge.host", "serve", "--model", "demo", "--listen", "systemd"]
@@ -30,6 +33,12 @@ def serving(sock: socket.socket, *options: str) -> Iterator[subprocess.Popen[str
     finally:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host may take longer to start on a busy machine than guests wait for a HELLO."""
+    monkeypatch.setattr(blocking_link, "HANDSHAKE_TIMEOUT_S", 60.0)
 
 
 def wait_for_guest(sock: socket.socket) -> None:
@@ -54,6 +63,34 @@ def test_guest_that_connects_while_the_host_is_away_is_answered_by_the_next(numb
                 asking.join(60)
                 assert "42" in first.chat("What is 27 + 15?").text
         assert "42" in answers[0]
+
+
+@pytest.mark.skipif(
+    shutil.which("systemd-socket-activate") is None,
+    reason="NOT RUN: no systemd-socket-activate on this machine",
+)
+def test_systemd_itself_hands_down_a_named_socket() -> None:
+    with tempfile.TemporaryDirectory(prefix="mb-", dir="/tmp") as folder:
+        path = f"{folder}/m.sock"
+        activate = [
+            "systemd-socket-activate",
+            f"--listen={path}",
+            "--fdname=bridge",
+            f"--setenv=PATH={os.environ['PATH']}",
+        ]
+        if "PYTHONPATH" in os.environ:
+            activate.append(f"--setenv=PYTHONPATH={os.environ['PYTHONPATH']}")
+        process = subprocess.Popen(
+            [*activate, *SERVE[:-1], "systemd:bridge"], stderr=subprocess.PIPE, text=True
+        )
+        try:
+            assert process.stderr is not None
+            assert "Listening on" in process.stderr.readline()
+            with Client(f"unix://{path}", timeout=60) as client:
+                assert "42" in client.chat("What is 27 + 15?").text
+        finally:
+            process.terminate()
+            process.communicate(timeout=30)
 
 
 def test_as_many_guests_may_wait_as_before_the_first_host() -> None:
