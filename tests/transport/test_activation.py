@@ -24,7 +24,6 @@ import os, subprocess, sys
 from mlxbridge.addresses import parse_listen_option
 from mlxbridge.errors import UsageError
 from mlxbridge.transport.listen import close_listener, open_listeners
-from mlxbridge.transport.peers import peer_of
 try:
     opened = open_listeners([parse_listen_option(text) for text in sys.argv[1:]])
 except UsageError as error:
@@ -34,6 +33,16 @@ for sock, listen in opened:
 print(*(name for name in os.environ if name.startswith("LISTEN_")), "left")
 for sock, listen in opened:
     close_listener(sock)
+"""
+
+
+GREET = """\
+from mlxbridge.addresses import Activation
+from mlxbridge.transport.listen import open_listeners
+from mlxbridge.transport.peers import peer_of
+for sock, listen in open_listeners([Activation("systemd")]):
+    sock.setblocking(True)
+    print(peer_of(sock.accept()[0], listen))
 """
 
 
@@ -62,6 +71,17 @@ def test_sockets_of_all_kinds_are_told_apart_and_kept_from_children(tcp: socket.
             f"tcp:[::1]:{ports[1]} False False",
             "left",
         ]
+
+
+def test_guests_that_wait_are_known_by_what_they_came_through(tcp: socket.socket) -> None:
+    with unix_listener() as (unix, path), socket.socket(socket.AF_UNIX) as near:
+        near.connect(os.fspath(path))
+        with socket.create_connection(tcp.getsockname()) as far:
+            process = start_with_sockets([unix, tcp], [sys.executable, "-W", "ignore", "-c", GREET])
+            printed, _ = process.communicate(timeout=60)
+            port = far.getsockname()[1]
+    ids = f"uid={os.getuid()} gid={os.getgid()} pid={os.getpid()}"
+    assert printed.splitlines() == [f"unix {ids}", f"tcp host=127.0.0.1 port={port}"]
 
 
 def test_socket_and_its_file_outlive_the_process_that_closed_it() -> None:

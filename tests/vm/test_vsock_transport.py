@@ -5,6 +5,7 @@ import errno
 import functools
 import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -18,6 +19,7 @@ from mlxbridge.transport import vsock
 from mlxbridge.transport.dial import dial, dial_blocking
 from mlxbridge.transport.listen import bound_address, close_listener, listener, open_listener
 from mlxbridge.transport.peers import Peer, peer_of
+from tests.helpers.handed_down import start_with_sockets
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 
@@ -190,3 +192,24 @@ def test_relabelled_socket_can_be_told_from_a_unix_one() -> None:
         assert sock.family == socket.AF_UNIX
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_DOMAIN) == vsock.AF_VSOCK
         assert sock.connect_ex("/nowhere") == errno.EINVAL
+
+
+GREET = """\
+from mlxbridge.addresses import Activation
+from mlxbridge.transport.listen import open_listeners
+from mlxbridge.transport.peers import peer_of
+((sock, listen),) = open_listeners([Activation("systemd")])
+sock.setblocking(True)
+print(listen, peer_of(sock.accept()[0], listen))
+"""
+
+
+def test_socket_that_is_handed_down_is_known_as_vsock() -> None:
+    with socket.socket(vsock.AF_VSOCK, socket.SOCK_STREAM) as listening:
+        listening.bind((CID_ANY, vsock.VMADDR_PORT_ANY))
+        listening.listen()
+        port = vsock.bound_address(listening).port
+        with dial_blocking(VsockAddress(SELF, port), 5) as guest:
+            process = start_with_sockets([listening], [sys.executable, "-W", "ignore", "-c", GREET])
+            printed, _ = process.communicate(timeout=60)
+            assert printed == f"vsock:{port} vsock cid={SELF} port={vsock.bound_address(guest).port}\n"
