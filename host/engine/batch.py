@@ -265,8 +265,10 @@ class BatchEngine:
         self._roster.preempt(self._lanes)
         is_decoding = self._lanes.num_lanes > 0
         held = [ready for ready in self._held if self._roster.is_running(ready.job)]
-        # A lane more is a forward pass more, and so is what is read: answers need not wait for both at once.
-        budget = 0 if any(map(self._opens_lane, held)) else self._budget.tokens(is_decoding=is_decoding)
+        budget = self._budget.tokens(is_decoding=is_decoding)
+        # To join takes time, and a lane more a forward pass: answers need not wait for that and a long prompt's piece at once.
+        if held and (self._prefill.has_more_than(budget) or any(map(self._opens_lane, held))):
+            budget = 0
         progress = self._prefill.step(budget, is_alone=not is_decoding)
         arrived = held + self._compiling.pass_on(progress.ready, self._roster)
         self._lesson = None if arrived else partial(Step, num_read=progress.num_read, is_decoding=is_decoding)

@@ -69,6 +69,10 @@ class Prefill:
         """Whether there is more to read."""
         return bool(self._fresh or self._groups)
 
+    def has_more_than(self, num_tokens: int) -> bool:
+        """Whether so many do not end what has been begun."""
+        return any(group.num_left > num_tokens for group in self._groups)
+
     @property
     def num_bytes(self) -> int:
         """What the caches of prompts take that are being read."""
