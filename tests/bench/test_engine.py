@@ -260,6 +260,15 @@ def test_summary_takes_ratios_round_by_round() -> None:
     ]
 
 
+def test_how_many_usual_gaps_a_gap_is_goes_by_its_own_round() -> None:
+    quick, slow = Found({"gap_before": 2}, gaps=[4.0] * 100), Found({"gap_before": 20}, gaps=[40.0] * 100)
+    lines = summarise(
+        {"long prompt": {"ours": [quick, slow], "mlx_lm": [slow, slow]}},
+        {"long prompt": ("long prompt", None)},
+    )
+    assert [line["ours"] for line in lines if line["quantity"] == "gap_p99 / gap_before"] == [2]
+
+
 def test_percentile_of_gaps_is_of_all_rounds_together() -> None:
     def rounds(usual: float, *gaps: list[float]) -> list[Found]:
         return [Found({"gap_before": usual}, gaps=each) for each in gaps]

@@ -81,16 +81,18 @@ def test_greedy_in_a_changing_batch_equals_mlx_lm(
         assert answers.tokens[i] == mlx_lm_tokens(loaded, prompt, 20 + 3 * i)
 
 
-def test_no_step_both_ends_a_prompt_and_lets_its_row_join_while_more_are_read(
+def test_while_a_long_prompt_is_read_rows_join_in_steps_that_read_nothing(
     make_engine: MakeEngine, endless: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended: list[int] = []
+    num_read: list[int] = []
     joined: list[tuple[int, bool]] = []
     read, decode_step = Prefill.step, Lanes.step
 
     def prefill_step(self: Prefill, budget: int, **options: bool) -> Progress:
         progress = read(self, budget, **options)
         ended.append(len(progress.ready))
+        num_read.append(progress.num_read)
         return progress
 
     def lanes_step(self: Lanes, joining: Any, **options: bool) -> Decoded:
@@ -110,6 +112,7 @@ def test_no_step_both_ends_a_prompt_and_lets_its_row_join_while_more_are_read(
     beside = [number for number, (_, is_busy) in enumerate(joined) if is_busy]
     assert len(beside) >= 16
     assert [joined[number][0] for number in beside] == [ended[number - 1] for number in beside]
+    assert all((num_read[number] == 0) == (joined[number][0] > 0) for number in beside)
     assert (
         sum(ended[number] for number in beside) == 2 and len(answers.tokens[2]) == len(answers.tokens[3]) == 2
     )
