@@ -28,8 +28,13 @@ from mlxbridge.guest.requests import (
     refuse_stream,
 )
 from mlxbridge.guest.streams import TokenStream, deadline_after, read_all
+from mlxbridge.guest.vectors import WINDOWS, embed_params, read_embeddings, read_ranking, rerank_params
+from mlxbridge.protocol.events import DataReceived
 from mlxbridge.protocol.limits import Windows
 from mlxbridge.types import (
+    Embeddings,
+    EmbedInput,
+    EmbedOptions,
     GenerateOptions,
     Generation,
     KeepAlive,
@@ -39,6 +44,8 @@ from mlxbridge.types import (
     Options,
     Progress,
     Prompt,
+    Ranking,
+    RerankOptions,
     Status,
 )
 
@@ -197,6 +204,48 @@ class Client:
         deadline = deadline_after(timeout)
         return Outcomes(self._connected(deadline), many, timeout=timeout, deadline=deadline)
 
+    def embed(self, inputs: EmbedInput | Iterable[EmbedInput], **options: Unpack[EmbedOptions]) -> Embeddings:
+        """Turn each input into a vector; inputs of many calls and guests share the host's batches.
+
+        Args:
+            inputs: a text, or token ids; or several, each of either kind.
+            options: ``mlxbridge.EmbedOptions`` names and explains them.
+
+        Returns:
+            One vector for each input, in their order: ``shape`` is ``(inputs, dimensions)`` for one input and for none, too.
+            An empty text is an input like others, if the model's tokenizer adds special tokens; else it is refused.
+
+        Raises:
+            UsageError: the inputs are none, or an option has a wrong name.
+            InvalidArgument, Unsupported: the host refuses a parameter, or the model embeds nothing; ``details["field"]``
+                names it.
+            ContextTooLong: an input is over the model's limit; ``details`` has ``field``, ``num_tokens`` and ``max_tokens``.
+            ModelNotFound, Overloaded, WorkerLost, DeadlineExceeded, TransportError
+        """
+        params = embed_params(inputs, options)
+        return read_embeddings(*self._fetch("embed", params, options.get("timeout"), WINDOWS))
+
+    def rerank(self, query: str, documents: Iterable[str], **options: Unpack[RerankOptions]) -> Ranking:
+        """Score each document by how well it answers the query, with a model that reads both at once.
+
+        Args:
+            query: a text.
+            documents: texts.
+            options: ``mlxbridge.RerankOptions`` names and explains them.
+
+        Returns:
+            The documents, best first; of equal ones the first.
+
+        Raises:
+            UsageError: the documents are none, or an option has a wrong name.
+            InvalidArgument, Unsupported: the host refuses a parameter, or the model is no reranker; ``details["field"]``
+                names it.
+            ContextTooLong: a pair is over the model's limit; ``details`` has ``field``, ``num_tokens`` and ``max_tokens``.
+            ModelNotFound, Overloaded, WorkerLost, DeadlineExceeded, TransportError
+        """
+        params = rerank_params(query, documents, options)
+        return read_ranking(self._ask("rerank", params, options.get("timeout")), params["documents"])
+
     def list_models(self, *, timeout: float | None = None) -> list[ModelInfo]:
         """The models this host serves."""
         return read_models(self._ask("models", {}, timeout))
@@ -324,17 +373,31 @@ class Client:
     def _ask(
         self, method: str, params: Mapping[str, Any], timeout: float | None, progress: Progress | None = None
     ) -> Mapping[str, Any]:
-        link, (call,), deadline = self._open(method, [params], timeout)
+        return self._fetch(method, params, timeout, progress=progress)[0]
+
+    def _fetch(
+        self,
+        method: str,
+        params: Mapping[str, Any],
+        timeout: float | None,
+        windows: Windows = NO_PAYLOADS,
+        progress: Progress | None = None,
+    ) -> tuple[Mapping[str, Any], list[DataReceived]]:
+        """A call's result, and its payloads, which together are no larger than what the caller can hold."""
+        payloads: list[DataReceived] = []
+        link, (call,), deadline = self._open(method, [params], timeout, windows)
         try:
-            while not call.ended or call.items:
+            while not call.ended or call.items or call.payloads:
                 link.wait(call, deadline)
                 item = link.take_item(call)
                 if item is not None and progress is not None:
                     progress(item)
+                if call.payloads:
+                    payloads.append(call.payloads.popleft())
         except BaseException:
             link.give_up(call, Cancelled(f"{method} was interrupted"))
             raise
         if call.error is not None:
             raise call.error
         assert call.result is not None
-        return call.result
+        return call.result, payloads

@@ -27,8 +27,13 @@ from mlxbridge.guest.requests import (
     read_status,
     refuse_stream,
 )
+from mlxbridge.guest.vectors import WINDOWS, embed_params, read_embeddings, read_ranking, rerank_params
+from mlxbridge.protocol.events import DataReceived
 from mlxbridge.protocol.limits import Windows
 from mlxbridge.types import (
+    Embeddings,
+    EmbedInput,
+    EmbedOptions,
     GenerateOptions,
     Generation,
     KeepAlive,
@@ -38,6 +43,8 @@ from mlxbridge.types import (
     Options,
     Progress,
     Prompt,
+    Ranking,
+    RerankOptions,
     Status,
 )
 
@@ -173,6 +180,18 @@ class AsyncClient:
         await outcomes.open_calls()
         return outcomes
 
+    async def embed(
+        self, inputs: EmbedInput | Iterable[EmbedInput], **options: Unpack[EmbedOptions]
+    ) -> Embeddings:
+        """Turn each input into a vector; arguments and errors as for ``Client.embed``."""
+        params = embed_params(inputs, options)
+        return read_embeddings(*await self._fetch("embed", params, options.get("timeout"), WINDOWS))
+
+    async def rerank(self, query: str, documents: Iterable[str], **options: Unpack[RerankOptions]) -> Ranking:
+        """Score each document by how well it answers the query; arguments and errors as for ``Client.rerank``."""
+        params = rerank_params(query, documents, options)
+        return read_ranking(await self._ask("rerank", params, options.get("timeout")), params["documents"])
+
     async def list_models(self, *, timeout: float | None = None) -> list[ModelInfo]:
         """The models this host serves."""
         return read_models(await self._ask("models", {}, timeout))
@@ -289,18 +308,31 @@ class AsyncClient:
     async def _ask(
         self, method: str, params: Mapping[str, Any], timeout: float | None, progress: Progress | None = None
     ) -> Mapping[str, Any]:
-        link, (call,), left = await self._open(method, [params], timeout)
+        return (await self._fetch(method, params, timeout, progress=progress))[0]
+
+    async def _fetch(
+        self,
+        method: str,
+        params: Mapping[str, Any],
+        timeout: float | None,
+        windows: Windows = NO_PAYLOADS,
+        progress: Progress | None = None,
+    ) -> tuple[Mapping[str, Any], list[DataReceived]]:
+        payloads: list[DataReceived] = []
+        link, (call,), left = await self._open(method, [params], timeout, windows)
         waiter = Waiter(link.loop)
         call.news = waiter.wake
         timer = None if left is None else link.loop.call_later(left, expire, link, call)
         try:
-            while not call.ended or call.items:
+            while not call.ended or call.items or call.payloads:
                 if not call.readable:
                     await waiter.sleep()
                 if call.items:
                     item = link.take_item(call)
                     if progress is not None:
                         progress(item)
+                if call.payloads:
+                    payloads.append(call.payloads.popleft())
         except BaseException:
             link.give_up(call, Cancelled(f"{method} was interrupted"))
             raise
@@ -310,4 +342,4 @@ class AsyncClient:
         if call.error is not None:
             raise call.error
         assert call.result is not None
-        return call.result
+        return call.result, payloads

@@ -11,6 +11,9 @@ from mlxbridge.guest.outcomes import Outcomes
 from mlxbridge.guest.requests import chat_options
 from mlxbridge.guest.streams import TokenStream
 from mlxbridge.types import (
+    Embeddings,
+    EmbedInput,
+    EmbedOptions,
     GenerateOptions,
     Generation,
     KeepAlive,
@@ -20,6 +23,8 @@ from mlxbridge.types import (
     Options,
     Progress,
     Prompt,
+    Ranking,
+    RerankOptions,
     Status,
 )
 
@@ -119,6 +124,16 @@ def chat(
 def generate_many(prompts: Iterable[ManyPrompt], **options: Unpack[Options]) -> Outcomes:
     """``Client.generate_many`` on the default client."""
     return default_client().generate_many(prompts, **options)
+
+
+def embed(inputs: EmbedInput | Iterable[EmbedInput], **options: Unpack[EmbedOptions]) -> Embeddings:
+    """``Client.embed`` on the default client."""
+    return default_client().embed(inputs, **options)
+
+
+def rerank(query: str, documents: Iterable[str], **options: Unpack[RerankOptions]) -> Ranking:
+    """``Client.rerank`` on the default client."""
+    return default_client().rerank(query, documents, **options)
 
 
 def list_models(*, timeout: float | None = None) -> list[ModelInfo]:

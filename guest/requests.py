@@ -143,12 +143,26 @@ def choices(params: Mapping[str, Any], count: int) -> list[Mapping[str, Any]]:
 
 
 def _check_names(options: Mapping[str, Any]) -> None:
+    check_names(options, OPTIONS, _ARGUMENTS)
+
+
+def check_names(options: Mapping[str, Any], known: frozenset[str], arguments: Sequence[str]) -> None:
+    """Refuse options that there are none of.
+
+    Args:
+        options: what was given by name.
+        known: those there are.
+        arguments: what the method has besides, for the hint.
+
+    Raises:
+        UsageError: it names the first one, and the nearest right name.
+    """
     for name in options:
-        if name not in OPTIONS:
+        if name not in known:
             from difflib import get_close_matches  # rarely needed, and slow to import
 
-            near = get_close_matches(name, {*OPTIONS, *_ARGUMENTS} - {name}, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(OPTIONS))}"
+            near = get_close_matches(name, {*known, *arguments} - {name}, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known))}"
             raise wrong(name, f"there is no such parameter; {hint}")
 
 
@@ -195,10 +209,19 @@ def _encode_prompt(prompt: Prompt) -> str | bytes:
     if isinstance(prompt, bytes | bytearray) or not isinstance(prompt, Iterable):
         found = type(prompt).__name__
         raise wrong("prompt", f"must be text or a list of token ids, not {found}; a chat goes into messages")
+    return encode_token_ids("prompt", prompt)
+
+
+def encode_token_ids(field: str, token_ids: Iterable[int]) -> bytes:
+    """Token ids as they are sent: u32, little-endian.
+
+    Raises:
+        UsageError: they are none; it names the field.
+    """
     try:
-        ids = array("I", prompt)
+        ids = array("I", token_ids)
     except (TypeError, OverflowError, ValueError) as error:
-        raise wrong("prompt", f"token ids must be numbers from 0 to {MAX_TOKEN_ID} ({error})") from error
+        raise wrong(field, f"token ids must be numbers from 0 to {MAX_TOKEN_ID} ({error})") from error
     if sys.byteorder == "big":
         ids.byteswap()
     return ids.tobytes()

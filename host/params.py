@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from mlxbridge.errors import InvalidArgument, UsageError
+from mlxbridge.host.embeddings.request import EmbedRequest, RerankRequest, check_embed, check_rerank
 from mlxbridge.host.engine.checks import check_request
 from mlxbridge.host.engine.grammar.response_format import Source, read_response_format
 from mlxbridge.host.engine.interface import GenerateRequest
@@ -59,6 +60,10 @@ GENERATE_PARAMS = frozenset(
     }
 )
 MANY_PARAMS = GENERATE_PARAMS - {"prompt", "messages"} | {"requests"}
+_EMBED = ("prompt", "prompt_name", "normalize", "dimensions", "dtype", "truncate")
+EMBED_PARAMS = frozenset({"model", "keep_alive", "inputs", *_EMBED})
+_RERANK = ("query", "documents", "activation", "top_n", "truncate")
+RERANK_PARAMS = frozenset({"model", "keep_alive", *_RERANK})
 
 
 _MOST_NAME_CHARS = 100
@@ -181,11 +186,47 @@ def parse_one_of_many(common: Mapping[str, Any], request: Any, index: int) -> Ge
     return parse_generate(params)
 
 
+def parse_embed(params: Mapping[str, Any]) -> EmbedRequest:
+    """The request in an ``embed`` call.
+
+    Raises:
+        InvalidArgument: a parameter is unknown, of the wrong type or out of range; ``details["field"]`` names it.
+    """
+    check_names("embed", params, EMBED_PARAMS)
+    check_keep_alive(params)
+    inputs = params.get("inputs")
+    if isinstance(inputs, list):
+        inputs = [
+            _token_ids(f"inputs[{place}]", item) if isinstance(item, bytes) else item
+            for place, item in enumerate(inputs)
+        ]
+    request = EmbedRequest(
+        inputs=inputs,  # type: ignore[arg-type]  # checked below
+        **{name: params[name] for name in _EMBED if params.get(name) is not None},
+    )
+    check_embed(request)
+    return request
+
+
+def parse_rerank(params: Mapping[str, Any]) -> RerankRequest:
+    """The request in a ``rerank`` call; errors as of ``parse_embed``."""
+    check_names("rerank", params, RERANK_PARAMS)
+    check_keep_alive(params)
+    given = {name: params[name] for name in _RERANK if params.get(name) is not None}
+    request = RerankRequest(**{"query": None, "documents": None, **given})
+    check_rerank(request)
+    return request
+
+
 def _prompt(value: Any) -> str | list[int] | None:
     if value is None or isinstance(value, str):
         return value
+    return _token_ids("prompt", value)
+
+
+def _token_ids(field: str, value: Any) -> list[int]:
     if not isinstance(value, bytes) or len(value) % 4:
-        raise invalid("prompt", "must be text, or token ids as little-endian 32-bit numbers")
+        raise invalid(field, "must be text, or token ids as little-endian 32-bit numbers")
     ids = array("I", value)
     if sys.byteorder == "big":
         ids.byteswap()

@@ -94,6 +94,16 @@ class HostConnection(Connection):
         flow = self._calls.get(call)
         return 0 if flow is None or flow.cancelled or flow.final is not None else flow.items_total
 
+    @property
+    def held_payload_bytes(self) -> int:
+        """What has not left of the payloads of all calls."""
+        return sum(
+            len(part.data) - part.sent
+            for flow in self._calls.values()
+            for part in flow.queue
+            if isinstance(part, Payload)
+        )
+
     def send_tokens(
         self,
         calls: Sequence[int],

@@ -72,10 +72,19 @@ ALLOWED = {
     TRANSPORT: [ADDRESSES, ERRORS],
     GUEST: [PROTOCOL, TRANSPORT, ADDRESSES, TYPES, ERRORS],
     ENGINE: [TYPES, ERRORS],
-    EMBEDDINGS: [f"{ENGINE}.checkpoint", f"{ENGINE}.refusal", TYPES, ERRORS],
+    EMBEDDINGS: [
+        f"{ENGINE}.checkpoint",
+        f"{ENGINE}.interface",
+        f"{ENGINE}.refusal",
+        f"{HOST}.waiting",
+        TYPES,
+        ERRORS,
+    ],
     WORKER: [
+        EMBEDDINGS,
         ENGINE,
         f"{HOST}.logs",
+        f"{HOST}.models.kind",
         f"{HOST}.models.store",
         f"{HOST}.params",
         f"{HOST}.waiting",
@@ -124,6 +133,7 @@ ALLOWED = {
     f"{HOST}.keep_alive": [ERRORS],
     f"{HOST}.params": [
         f"{HOST}.keep_alive",
+        f"{EMBEDDINGS}.request",
         f"{ENGINE}.interface",
         f"{ENGINE}.checks",
         f"{ENGINE}.grammar.response_format",

@@ -56,7 +56,7 @@ class Model:
 
 def send_arrays(session: Session, call: int, num_bytes: int, count: int) -> None:
     """Hand all of them to the connection, which sends as the guest's credit allows; then the result."""
-    connection: Any = session._connection  # sessions have no method for payloads yet
+    connection: Any = session._connection  # a session would count the array anew each time
     data = make_array(num_bytes).data
     for _ in range(count):
         connection.send_data(call, {"dtype": "float32"}, data)

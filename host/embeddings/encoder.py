@@ -1,14 +1,14 @@
 """An embedding model at work: inputs to token ids, batches of them to vectors, vectors to what was asked for.
 
-The three are apart so that inputs of many calls can share a batch, and other work can run between two batches;
-``encode`` does all three for one request. Nothing here is for more than one thread.
+The steps are apart so that inputs of many calls can share a batch, and other work can run beside it (``engine``);
+``encode`` does all of them for one request. Nothing here is for more than one thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import mlx.core as mx
 import numpy as np
@@ -55,11 +55,14 @@ class Encoder:
     """One embedding model.
 
     Attributes:
+        kind: which method asks for it.
         name: what users call it.
         dimensions: numbers of a vector, where a request does not ask for fewer.
         max_tokens: of an input.
         prompts: by name.
     """
+
+    kind: ClassVar[Literal["embed"]] = "embed"
 
     def __init__(
         self,
@@ -69,8 +72,10 @@ class Encoder:
         files: ModelFiles,
         pooling: Pooling,
         projections: Sequence[Projection] = (),
+        facts: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = name
+        self._facts = facts or {}
         self.max_tokens = tokenizer.max_tokens
         self.prompts = dict(files.prompts)
         self._size = projections[-1].num_out if projections else backbone.hidden_size
@@ -95,43 +100,59 @@ class Encoder:
         """
         inputs = self.read(request)
         lengths = [len(tokens) for tokens in inputs]
-        vectors = np.empty((len(inputs), self._size), np.float32)
+        vectors = self.space(request)
         for batch in batches(lengths, batch_tokens):
-            vectors[batch] = self.compute([inputs[index] for index in batch])
-        return Embeddings(self.finish(vectors, request), lengths)
+            vectors[batch] = self.finish(self.compute([inputs[index] for index in batch]), request)
+        return Embeddings(vectors, lengths)
 
     def read(self, request: EmbedRequest) -> list[Tokens]:
         """Check a request, and read its inputs; errors as of ``encode``."""
+        self.check(request)
+        return self.read_part(request, range(request.num_inputs))
+
+    def check(self, request: EmbedRequest) -> None:
+        """Check everything but the inputs' tokens.
+
+        Raises:
+            InvalidArgument: a field is wrong; ``details["field"]`` names it.
+        """
         check_embed(request)
         self._check(request)
-        inputs = list(request.inputs)
+
+    def read_part(self, request: EmbedRequest, places: range) -> list[Tokens]:
+        """Read some inputs of a checked request; errors as of ``encode``."""
         prompt = self._prompt(request)
-        places = [index for index, item in enumerate(inputs) if isinstance(item, str)]
-        texts = [prompt + item for item in inputs if isinstance(item, str)]
-        read = self._tokenizer.encode(texts, [f"inputs[{i}]" for i in places], truncate=request.truncate)
-        of_texts = dict(zip(places, read, strict=True))
+        inputs = [(place, request.inputs[place]) for place in places]
+        texts = {f"inputs[{place}]": prompt + item for place, item in inputs if isinstance(item, str)}
+        read = iter(self._tokenizer.encode([*texts.values()], [*texts], truncate=request.truncate))
         return [
-            self._ids(item, f"inputs[{index}]", request) if not isinstance(item, str) else of_texts[index]
-            for index, item in enumerate(inputs)
+            next(read) if isinstance(item, str) else self._ids(item, f"inputs[{place}]", request)
+            for place, item in inputs
         ]
 
-    def compute(self, inputs: Sequence[Tokens]) -> Vectors:
-        """One forward pass.
+    def launch(self, inputs: Sequence[Tokens]) -> mx.array:
+        """Begin one forward pass.
 
         Args:
             inputs: of any requests; the fewer lengths, the less padding is computed.
 
         Returns:
-            ``[inputs, size]``, not normalized, all numbers of each vector.
-
-        Raises:
-            InternalError: the model made something that is no number.
+            ``[inputs, size]`` float32, perhaps not computed yet: not normalized, all numbers of each vector.
         """
         batch = pad([tokens.ids for tokens in inputs])
         vectors = pool(self._backbone(batch), batch, self._pooling)
         for projection in self._projections:
             vectors = projection(vectors)
-        return finite(vectors, self.name)
+        mx.async_eval(vectors)  # type: ignore[no-untyped-call]
+        return vectors
+
+    def compute(self, inputs: Sequence[Tokens]) -> Vectors:
+        """``launch``, and wait for it."""
+        return np.array(self.launch(inputs))
+
+    def space(self, request: EmbedRequest) -> NDArray[Any]:
+        """Memory for what ``finish`` gives of all inputs: ``[inputs, dimensions]``, of the request's dtype."""
+        return np.empty((request.num_inputs, request.dimensions or self.dimensions), request.dtype)
 
     def finish(self, vectors: Vectors, request: EmbedRequest) -> NDArray[Any]:
         """Vectors as a request asks for them: cut, normalized, of its dtype.
@@ -141,8 +162,10 @@ class Encoder:
             request: checked.
 
         Raises:
+            InternalError: the model made something that is no number.
             InvalidArgument: they do not fit float16.
         """
+        check_finite(vectors, self.name)
         vectors = vectors[:, : request.dimensions or self.dimensions]
         if self._files.normalizes if request.normalize is None else request.normalize:
             lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
@@ -152,6 +175,21 @@ class Encoder:
         if np.abs(vectors).max() > np.finfo(np.float16).max:
             raise invalid("dtype", "float16 cannot hold these vectors: ask for float32, or for normalize")
         return vectors.astype(np.float16)
+
+    def describe(self) -> dict[str, Any]:
+        """``kind``, ``dimensions``, ``max_tokens``, ``pooling``, ``normalizes``, ``prompts`` (their names) and ``default_prompt``;
+        and what ``facts`` tells.
+        """
+        return {
+            **self._facts,
+            "kind": self.kind,
+            "dimensions": self.dimensions,
+            "max_tokens": self.max_tokens,
+            "pooling": self._pooling,
+            "normalizes": self._files.normalizes,
+            "prompts": sorted(self.prompts),
+            "default_prompt": self._files.default_prompt_name,
+        }
 
     def _check(self, request: EmbedRequest) -> None:
         if request.dimensions is not None and request.dimensions > self._size:
@@ -175,19 +213,17 @@ class Encoder:
         return self._tokenizer.fit_ids(ids, field, truncate=request.truncate)
 
 
-def finite(numbers: mx.array, name: str) -> Vectors:
-    """Computed numbers as numpy's; float16 weights, say, can lead out of float16's range.
+def check_finite(numbers: Vectors, name: str) -> None:
+    """Refuse what is no number; float16 weights, say, can lead out of float16's range.
 
     Args:
-        numbers: float32 of any shape.
+        numbers: computed ones, of any shape.
         name: of the model that made them.
 
     Raises:
         InternalError: one is NaN or infinite.
     """
-    found: Vectors = np.array(numbers)
-    if not np.isfinite(found).all():
+    if not np.isfinite(numbers).all():
         raise InternalError(
             f"{name} made something that is no number; try it with weights of float32 or bfloat16"
         )
-    return found

@@ -14,6 +14,7 @@ from mlxbridge.host.embeddings.bert import Bert
 from mlxbridge.host.embeddings.classifier import BertClassifier, ModernBertClassifier, RobertaClassifier
 from mlxbridge.host.embeddings.decoder import gemma3_decoder, qwen3_decoder
 from mlxbridge.host.embeddings.encoder import Encoder
+from mlxbridge.host.embeddings.facts import facts
 from mlxbridge.host.embeddings.folder import MODULES, ModelFiles, read_files
 from mlxbridge.host.embeddings.modernbert import ModernBert
 from mlxbridge.host.embeddings.pooling import Pooling, as_pooling
@@ -76,7 +77,9 @@ def load_encoder(folder: Path, name: str, *, pooling: str | None = None) -> Enco
         fill(part, widened(weights) if family.needs_range else weights, files.config)
         projections = [load_projection(path) for path in files.projections]
         _check_sizes(backbone.hidden_size, projections)
-        return Encoder(name, backbone, _tokenizer(files, backbone, name), files, chosen, projections)
+        tokenizer = _tokenizer(files, backbone, name)
+        told = facts(files.config, [part, *projections])
+        return Encoder(name, backbone, tokenizer, files, chosen, projections, told)
 
 
 def load_reranker(folder: Path, name: str) -> Reranker:
@@ -99,7 +102,7 @@ def load_reranker(folder: Path, name: str) -> Reranker:
         classifier = family.classify(files.config)
         fill(classifier, read_weights(files.folder), files.config)
         tokenizer = _tokenizer(files, classifier.encoder, name)
-        return Reranker(name, classifier, tokenizer, _activation(files))
+        return Reranker(name, classifier, tokenizer, _activation(files), facts(files.config, [classifier]))
 
 
 @contextmanager

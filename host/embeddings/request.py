@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from mlxbridge.host.engine.refusal import invalid, shown
+from mlxbridge.types import VectorType
 
-VectorType = Literal["float32", "float16"]
 Activation = Literal["sigmoid", "none"]
 
 
@@ -35,6 +35,11 @@ class EmbedRequest:
     dtype: VectorType = "float32"
     truncate: bool = False
 
+    @property
+    def num_inputs(self) -> int:
+        """Vectors that are asked for."""
+        return len(self.inputs)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RerankRequest:
@@ -45,12 +50,19 @@ class RerankRequest:
         documents: texts.
         activation: of the scores; None: as the model's files say, "sigmoid" as a rule.
         truncate: whether pairs over the model's limit lose the end of the longer text, in place of being refused.
+        top_n: so many of the best are wanted; None: all.
     """
 
     query: str
     documents: Sequence[str]
     activation: Activation | None = None
     truncate: bool = False
+    top_n: int | None = None
+
+    @property
+    def num_inputs(self) -> int:
+        """Scores to compute."""
+        return len(self.documents)
 
 
 def check_embed(request: EmbedRequest) -> None:
@@ -71,10 +83,7 @@ def check_embed(request: EmbedRequest) -> None:
     if request.normalize is not None:
         _check_bool("normalize", request.normalize)
     if request.dimensions is not None:
-        if type(request.dimensions) is not int:
-            raise invalid("dimensions", f"must be an integer, not {shown(request.dimensions)}")
-        if request.dimensions < 1:
-            raise invalid("dimensions", f"must be at least 1, not {request.dimensions}")
+        _check_count("dimensions", request.dimensions)
     _check_choice("dtype", request.dtype, get_args(VectorType))
     _check_bool("truncate", request.truncate)
 
@@ -94,14 +103,21 @@ def check_rerank(request: RerankRequest) -> None:
             raise invalid(f"documents[{index}]", f"must be a text, not {shown(document)}")
     if request.activation is not None:
         _check_choice("activation", request.activation, get_args(Activation))
+    if request.top_n is not None:
+        _check_count("top_n", request.top_n)
     _check_bool("truncate", request.truncate)
 
 
 def _check_list(field: str, value: Any) -> None:
     if isinstance(value, str | bytes) or not isinstance(value, Sequence):
         raise invalid(field, f"must be a list, not {shown(value)}")
-    if not value:
-        raise invalid(field, "is empty")
+
+
+def _check_count(field: str, value: Any) -> None:
+    if type(value) is not int:
+        raise invalid(field, f"must be a whole number, not {shown(value)}")
+    if value < 1:
+        raise invalid(field, f"must be at least 1, not {value}")
 
 
 def _check_ids(field: str, ids: Any) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import mlx.core as mx
 import numpy as np
 
 from mlxbridge.host.embeddings.batching import BATCH_TOKENS, batches
-from mlxbridge.host.embeddings.encoder import Vectors, finite
+from mlxbridge.host.embeddings.encoder import Vectors, check_finite
 from mlxbridge.host.embeddings.padded import Padded, pad
 from mlxbridge.host.embeddings.request import Activation, RerankRequest, check_rerank
 from mlxbridge.host.embeddings.tokenizer import TextTokenizer, Tokens
@@ -40,21 +40,30 @@ class Reranker:
     """One cross-encoder.
 
     Attributes:
+        kind: which method asks for it.
         name: what users call it.
         max_tokens: of a pair.
     """
 
+    kind: ClassVar[Literal["rerank"]] = "rerank"
+
     def __init__(
-        self, name: str, classifier: Classifier, tokenizer: TextTokenizer, activation: Activation
+        self,
+        name: str,
+        classifier: Classifier,
+        tokenizer: TextTokenizer,
+        activation: Activation,
+        facts: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = name
+        self._facts = facts or {}
         self.max_tokens = tokenizer.max_tokens
         self._classifier = classifier
         self._tokenizer = tokenizer
         self._activation = activation
 
     def score(self, request: RerankRequest, *, batch_tokens: int = BATCH_TOKENS) -> Scores:
-        """Do all of a request.
+        """Do all of a request, but for choosing the best.
 
         Args:
             request: unchecked.
@@ -67,31 +76,65 @@ class Reranker:
         """
         pairs = self.read(request)
         lengths = [len(tokens) for tokens in pairs]
-        logits = np.empty(len(pairs), np.float32)
+        scores = self.space(request)
         for batch in batches(lengths, batch_tokens):
-            logits[batch] = self.compute([pairs[index] for index in batch])
-        return Scores(self.finish(logits, request), lengths)
+            scores[batch] = self.finish(self.compute([pairs[index] for index in batch]), request)
+        return Scores(scores, lengths)
 
     def read(self, request: RerankRequest) -> list[Tokens]:
         """Check a request, and read its pairs; errors as of ``score``."""
+        self.check(request)
+        return self.read_part(request, range(request.num_inputs))
+
+    def check(self, request: RerankRequest) -> None:
+        """Check everything but the pairs' tokens.
+
+        Raises:
+            InvalidArgument: a field is wrong; ``details["field"]`` names it.
+        """
         check_rerank(request)
-        fields = [f"documents[{index}]" for index in range(len(request.documents))]
+
+    def read_part(self, request: RerankRequest, places: range) -> list[Tokens]:
+        """Read some pairs of a checked request; errors as of ``score``."""
         return self._tokenizer.encode_pairs(
-            request.query, request.documents, fields, truncate=request.truncate
+            request.query,
+            [request.documents[place] for place in places],
+            [f"documents[{place}]" for place in places],
+            truncate=request.truncate,
         )
 
+    def launch(self, pairs: Sequence[Tokens]) -> mx.array:
+        """Begin one forward pass: ``[pairs]`` float32 logits, perhaps not computed yet."""
+        batch = pad([tokens.ids for tokens in pairs], [tokens.type_ids for tokens in pairs])
+        logits = self._classifier(batch).astype(mx.float32)
+        mx.async_eval(logits)  # type: ignore[no-untyped-call]
+        return logits
+
     def compute(self, pairs: Sequence[Tokens]) -> Vectors:
-        """One forward pass: ``[pairs]`` logits.
+        """``launch``, and wait for it."""
+        return np.array(self.launch(pairs))
+
+    def space(self, request: RerankRequest) -> Vectors:
+        """Memory for what ``finish`` gives of all pairs: ``[documents]`` float32."""
+        return np.empty(request.num_inputs, np.float32)
+
+    def finish(self, logits: Vectors, request: RerankRequest) -> Vectors:
+        """Logits as a request asks for them.
 
         Raises:
             InternalError: the model made something that is no number.
         """
-        batch = pad([tokens.ids for tokens in pairs], [tokens.type_ids for tokens in pairs])
-        return finite(self._classifier(batch).astype(mx.float32), self.name)
-
-    def finish(self, logits: Vectors, request: RerankRequest) -> Vectors:
-        """Logits as a request asks for them."""
+        check_finite(logits, self.name)
         if (request.activation or self._activation) == "none":
             return logits
         # The sigmoid, without what overflows in exp.
         return (0.5 * (1 + np.tanh(logits / 2))).astype(np.float32)
+
+    def describe(self) -> dict[str, Any]:
+        """``kind``, ``max_tokens`` (of a pair) and ``activation`` (of its scores, if a call does not say); and what ``facts`` tells."""
+        return {
+            **self._facts,
+            "kind": self.kind,
+            "max_tokens": self.max_tokens,
+            "activation": self._activation,
+        }

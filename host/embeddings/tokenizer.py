@@ -23,10 +23,12 @@ class Tokens:
     Attributes:
         ids: token ids, special ones among them.
         type_ids: 1 for the second text of a pair and what ends it, where the model is told, else 0.
+        is_truncated: whether its end was cut off.
     """
 
     ids: list[int]
     type_ids: list[int]
+    is_truncated: bool = False
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -137,7 +139,7 @@ class TextTokenizer:
             raise self._too_long(field, len(ids))
         self._check_vocabulary(ids, field)
         kept = list(ids[: self.max_tokens])
-        return Tokens(kept, [0] * len(kept))
+        return Tokens(kept, [0] * len(kept), is_truncated=len(kept) < len(ids))
 
     def _encoded(
         self, items: Sequence[str | tuple[str, str]], fields: Sequence[str], truncate: bool
@@ -168,7 +170,8 @@ class TextTokenizer:
         if num_tokens > self.max_tokens:
             raise self._too_long(field, num_tokens)
         self._check_vocabulary(encoding.ids, field)
-        return Tokens(encoding.ids, encoding.type_ids if self._has_types else [0] * num_tokens)
+        type_ids = encoding.type_ids if self._has_types else [0] * num_tokens
+        return Tokens(encoding.ids, type_ids, is_truncated=bool(encoding.overflowing))
 
     def _check_vocabulary(self, ids: Sequence[int], field: str) -> None:
         # A text can name special tokens that the tokenizer knows and the weights have no row for.

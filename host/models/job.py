@@ -26,6 +26,9 @@ class Sink(Protocol):
     ) -> None:
         """Tokens of one step for this guest's calls (``HostConnection.send_tokens``)."""
 
+    def send_data(self, call: int, meta: Mapping[str, Any], data: memoryview) -> None:
+        """A payload of the call, which must not be changed any more."""
+
     def finish(self, call: int, result: Mapping[str, Any]) -> None:
         """The call ended well."""
 

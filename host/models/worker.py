@@ -26,6 +26,7 @@ from mlxbridge.host.logs import current_level
 from mlxbridge.host.models.job import Job, Sink
 from mlxbridge.protocol.events import (
     Closed,
+    DataReceived,
     ErrorReceived,
     ItemReceived,
     Ready,
@@ -214,6 +215,8 @@ class Worker:
                     self._route_all(event)
             elif isinstance(event, ResultReceived | ErrorReceived):
                 self._end(event)
+            elif isinstance(event, DataReceived):
+                self._on_data(event)
             elif isinstance(event, Ready):
                 self._ready.set_result(None)
             elif isinstance(event, ItemReceived):
@@ -270,6 +273,12 @@ class Worker:
         listener = self._listeners.get(event.call)
         if listener is not None:
             listener(event.value)
+
+    def _on_data(self, event: DataReceived) -> None:
+        job = self._jobs.get(event.call)
+        if job is not None:
+            # What a guest must know is in it; how many bytes they are is said anew.
+            job.sink.send_data(job.call, event.meta, event.data)
 
     def _end(self, event: ResultReceived | ErrorReceived) -> None:
         job = self._jobs.pop(event.call, None)

@@ -14,9 +14,11 @@ from mlxbridge.host.params import (
     check_keep_alive,
     check_names,
     nearest,
+    parse_embed,
     parse_generate,
     parse_many,
     parse_model,
+    parse_rerank,
 )
 from mlxbridge.host.server.session import SOFTWARE, Session
 from mlxbridge.protocol.events import CallOpened
@@ -44,6 +46,8 @@ class GuestMethods:
         self._table: dict[str, Callable[[Session, CallOpened], Cancel]] = {
             "generate": self._generate,
             "generate_many": self._generate_many,
+            "embed": self._embed,
+            "rerank": self._rerank,
             "models": self._models,
             "load": self._load,
             "unload": self._unload,
@@ -66,10 +70,7 @@ class GuestMethods:
     def _generate(self, session: Session, event: CallOpened) -> Cancel:
         # The worker reads it again; a bad one is refused without waiting for the worker.
         parse_generate(event.params)
-        model = self._catalogue.find(parse_model(event.params))
-        job = Job(session, event.call, "generate", event.params, session.origin(event.deadline_ms))
-        model.submit(job)
-        return lambda: model.cancel(job)
+        return self._submit(session, event)
 
     def _generate_many(self, session: Session, event: CallOpened) -> Cancel:
         parse_many(event.params)  # but for the requests, each of which is answered with its own error
@@ -84,6 +85,14 @@ class GuestMethods:
         )
         model.submit(job)
         return lambda: model.cancel(job)
+
+    def _embed(self, session: Session, event: CallOpened) -> Cancel:
+        parse_embed(event.params)
+        return self._submit(session, event)
+
+    def _rerank(self, session: Session, event: CallOpened) -> Cancel:
+        parse_rerank(event.params)
+        return self._submit(session, event)
 
     def _models(self, session: Session, event: CallOpened) -> Cancel:
         check_names("models", event.params, _NOTHING)
@@ -134,6 +143,13 @@ class GuestMethods:
         used = sum(model.get("used_bytes", 0) for model in models)
         known = {} if memory.machine is None else {"chip": memory.machine.chip}
         return {**known, "memory": {**memory.describe(), "used_bytes": used}}
+
+    def _submit(self, session: Session, event: CallOpened) -> Cancel:
+        """Run a call on the model that it names."""
+        model = self._catalogue.find(parse_model(event.params))
+        job = Job(session, event.call, event.method, event.params, session.origin(event.deadline_ms))
+        model.submit(job)
+        return lambda: model.cancel(job)
 
     def _named(self, method: str, params: Mapping[str, Any], known: frozenset[str]) -> Model:
         check_names(method, params, known)

@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 DRAIN_LINGER_S = 0.2
 """How long an idle session stays after its GOAWAY: a CALL that is under way is then refused and not cut off."""
 
+MAX_HELD_PAYLOAD_BYTES = 1 << 30
+"""Payloads that calls of one connection may hold back; past it, each call fails that would hold back more."""
+
 _numbers = itertools.count(1)
 
 SOFTWARE = f"mlxbridge-host/{__version__}"
@@ -159,6 +162,16 @@ class Session:
         if not self._connection.is_open(call):
             self._cancel(call)
         self.flush()
+
+    def send_data(self, call: int, meta: Mapping[str, Any], data: memoryview) -> None:
+        """A payload of the call, as the guest's credit allows; a call whose payloads the guest does not take fails."""
+        held = self._connection.held_payload_bytes + len(data)
+        if held > MAX_HELD_PAYLOAD_BYTES:
+            reason = f"{held} bytes of payloads would wait unread on this connection, at most {MAX_HELD_PAYLOAD_BYTES}"
+            self._connection.fail(call, LimitExceeded(reason))
+        self._connection.send_data(call, meta, data)
+        if not self._connection.is_open(call):
+            self._cancel(call)
 
     def finish(self, call: int, result: Mapping[str, Any]) -> None:
         """The call ended well."""

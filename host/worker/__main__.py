@@ -7,34 +7,64 @@ import gc
 import logging
 import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+from mlxbridge.errors import ModelLoadFailed
 from mlxbridge.host.engine.environment import prepare_environment
-from mlxbridge.host.engine.interface import Engine, EngineLimits
+from mlxbridge.host.engine.interface import EngineLimits
 from mlxbridge.host.logs import start_logging
+from mlxbridge.host.models.kind import Kind, kind_of
 from mlxbridge.host.worker.front import die_with
 from mlxbridge.host.worker.loop import Tell, WorkerLoop
+from mlxbridge.host.worker.service import Serve
 
 
-def load_engine(params: Mapping[str, Any], tell: Tell) -> Engine:
+def load_model(params: Mapping[str, Any], tell: Tell) -> Serve:
     """Load the model, make its engine. The heavy imports happen here."""
     prepare_environment()
-    from mlxbridge.host.engine.batch import BatchEngine
-    from mlxbridge.host.engine.loader import load
-    from mlxbridge.host.engine.warmup import warm_up
     from mlxbridge.host.models.store import ModelSource
 
     wanted = [params] if params["draft"] is None else [params, params["draft"]]
     sources = [ModelSource.from_wire(each) for each in wanted]
     tell("loading")
-    loaded, *drafts = [load(source.folder, name=source.name) for source in sources if source.folder]
-    engine = BatchEngine(loaded, EngineLimits(**params["limits"]), draft=drafts[0] if drafts else None)
-    warm_up(engine, loaded)
-    engine.open_disk()
+    folders = [source.folder for source in sources if source.folder]
+    limits = EngineLimits(**params["limits"])
+    kind = kind_of(folders[0])
+    if kind == "generate":
+        serve = _load_generation(params, folders, limits)
+    elif len(folders) > 1:
+        raise ModelLoadFailed(f"{params['name']} generates no text, and so has no use for a draft model")
+    else:
+        serve = _load_vectors(kind, folders[0], params["name"], limits)
     gc.collect()
     gc.freeze()  # what loading has left stays, and need not be looked through amid answers
-    return engine
+    return serve
+
+
+def _load_generation(params: Mapping[str, Any], folders: Sequence[Path], limits: EngineLimits) -> Serve:
+    from mlxbridge.host.engine.batch import BatchEngine
+    from mlxbridge.host.engine.loader import load
+    from mlxbridge.host.engine.warmup import warm_up
+    from mlxbridge.host.worker.generation import Generation
+
+    names = [params["name"], *([params["draft"]["name"]] if params["draft"] else [])]
+    loaded, *drafts = [load(folder, name=name) for folder, name in zip(folders, names, strict=True)]
+    engine = BatchEngine(loaded, limits, draft=drafts[0] if drafts else None)
+    warm_up(engine, loaded)
+    engine.open_disk()
+    return partial(Generation, engine)
+
+
+def _load_vectors(kind: Kind, folder: Path, name: str, limits: EngineLimits) -> Serve:
+    from mlxbridge.host.embeddings.engine import VectorEngine
+    from mlxbridge.host.embeddings.loader import load_encoder, load_reranker
+    from mlxbridge.host.worker.vectors import Vectors
+
+    model = load_encoder(folder, name) if kind == "embed" else load_reranker(folder, name)
+    return partial(Vectors, VectorEngine(model, max_waiting=limits.max_batch + limits.max_waiting))
 
 
 def main() -> None:
@@ -50,7 +80,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with socket.socket(fileno=arguments.fd) as sock:
-        WorkerLoop(sock, load_engine).run()
+        WorkerLoop(sock, load_model).run()
 
 
 if __name__ == "__main__":

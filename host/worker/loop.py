@@ -1,31 +1,24 @@
-"""Read the commands that have come, take one engine step, write all of its tokens at once; over and over.
+"""Read the commands that have come, take one step, write all that came of it at once; over and over.
 
-While the engine has work the socket is only looked at, so that a cancel takes effect before the next step; while it
-has none, the loop sleeps in ``recv``.
+While there is work the socket is only looked at, so that a cancel takes effect before the next step; while there is none, the
+loop sleeps in ``recv``.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import socket
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mlxbridge import __version__
-from mlxbridge.errors import BridgeError, InternalError, ModelLoadFailed, UnknownMethod
-from mlxbridge.host.engine.interface import Engine, Origin, Row
-from mlxbridge.host.params import parse_generate
-from mlxbridge.host.worker.backlog import Backlog
-from mlxbridge.host.worker.feeder import Feeder
-from mlxbridge.host.worker.results import usage_to_wire
+from mlxbridge.errors import BridgeError, InternalError, ModelLoadFailed
+from mlxbridge.host.worker.service import Serve, Service
 from mlxbridge.protocol.events import CallCancelled, CallOpened
 from mlxbridge.protocol.handshake import NONCE_BYTES
 from mlxbridge.protocol.host import HostConnection
 from mlxbridge.protocol.limits import Limits
-from mlxbridge.protocol.logprobs import encode_logprobs
-from mlxbridge.protocol.parts import Part, encode_part
-from mlxbridge.types import Usage
 
 MAX_CALLS = 8_192
 _JOIN_BYTES = 64 * 1024
@@ -35,52 +28,51 @@ _ORIGIN_BYTES = 4096
 Tell = Callable[[str], None]
 """Takes the name of each stage of loading, before it begins."""
 
-LoadEngine = Callable[[Mapping[str, Any], Tell], Engine]
+LoadModel = Callable[[Mapping[str, Any], Tell], Serve]
 """Takes the params of ``load``; raises ModelLoadFailed or ModelNotFound."""
 
 
 class WorkerLoop:
     """Serves one connection to the front until that closes."""
 
-    def __init__(self, sock: socket.socket, load_engine: LoadEngine) -> None:
+    def __init__(self, sock: socket.socket, load_model: LoadModel) -> None:
         self._socket = sock
-        self._load_engine = load_engine
-        self._engine: Engine | None = None
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
+        self._load_model = load_model
+        self._service: Service | None = None
         self._connection = HostConnection(
             software=f"mlxbridge-worker/{__version__}",
             nonce=os.urandom(NONCE_BYTES),
             limits=Limits(max_calls=MAX_CALLS, max_head_bytes=Limits().max_head_bytes + _ORIGIN_BYTES),
         )
-        self._backlog = Backlog()
-        self._feeder: Feeder | None = None
-        self._model_name = ""
         self._failed_to_load = False
 
     def run(self) -> None:
         """Until the front closes the connection, or asks for a model that cannot be loaded."""
         while self.run_once():
             pass
-        if self._engine is not None:
-            self._engine.close()
+        if self._service is not None:
+            self._service.close()
 
     def run_once(self) -> bool:
         """One turn; False once there is nothing left to do."""
-        engine, feeder = self._engine, self._feeder
-        busy = self._backlog or (engine is not None and engine.has_work) or (feeder and feeder.is_ready)
+        service = self._service
         try:
-            self._read(wait=not busy)
+            self._read(None if service is None else service.wait_s)
             self._handle_events()
-            self._submit_some()
-            if engine is not None and engine.has_work:
-                rows = engine.step()
-                self._answer(feeder.take(rows) if feeder else rows)
+            if service is not None:
+                service.turn()
             self._write()
         except (BrokenPipeError, ConnectionResetError):
             return False  # the front is gone, and with it everyone who waited
         return not self._connection.closed and not self._failed_to_load
 
-    def _read(self, *, wait: bool) -> None:
-        flags = 0 if wait else socket.MSG_DONTWAIT
+    def _read(self, wait_s: float | None) -> None:
+        """What there is, or will be within so many seconds; None: wait until there is something."""
+        if wait_s:
+            self._poll.poll(wait_s * 1000)
+        flags = 0 if wait_s is None else socket.MSG_DONTWAIT
         while True:
             buffer = self._connection.receive_buffer()
             try:
@@ -116,34 +108,15 @@ class WorkerLoop:
     def _open(self, event: CallOpened) -> None:
         if event.method == "load":
             self._load(event)
-        elif self._engine is None:
+        elif self._service is None:
             raise InternalError(f"{event.method} before a model was loaded")
-        elif event.method == "generate":
-            self._backlog.add(event.call, event.params["request"], _origin(event))
-        elif event.method == "generate_many":
-            assert self._feeder is not None
-            self._feeder.add(event.call, event.params["request"], _origin(event))
         elif event.method == "stats":
-            stats = self._engine.stats()
-            stats["waiting"] += len(self._backlog)
-            stats["requests_waiting"] = self._feeder.num_waiting if self._feeder else 0
-            self._connection.finish(event.call, stats)
+            self._connection.finish(event.call, self._service.stats())
         else:
-            raise UnknownMethod(f"a worker has no method {event.method!r}")
-
-    def _submit_some(self) -> None:
-        some = self._backlog.take_some()
-        for call, params, origin in some:
-            try:
-                assert self._engine is not None
-                self._engine.submit(call, parse_generate(params), origin)
-            except BridgeError as error:
-                self._connection.fail(call, error)
-        if self._feeder:
-            self._feeder.feed(len(some))
+            self._service.open(event)
 
     def _load(self, event: CallOpened) -> None:
-        if self._engine is not None:
+        if self._service is not None:
             raise InternalError("this worker has a model already")
 
         def tell(stage: str) -> None:
@@ -151,77 +124,18 @@ class WorkerLoop:
             self._write()  # the loop comes to that only when all is loaded
 
         try:
-            self._engine = self._load_engine(event.params, tell)
+            serve = self._load_model(event.params, tell)
         except BridgeError:
             self._failed_to_load = True
             raise
         except Exception as error:
             self._failed_to_load = True
             raise ModelLoadFailed(f"loading failed: {type(error).__name__}: {error}") from error
-        self._model_name = str(event.params.get("name", ""))
-        self._feeder = Feeder(self._engine, self._connection, model=self._model_name)
-        self._connection.finish(event.call, self._engine.describe())
+        self._service = serve(self._connection, str(event.params.get("name", "")))
+        self._connection.finish(event.call, self._service.describe())
 
     def _cancel(self, call: int) -> None:
-        if self._feeder and self._feeder.cancel(call):
-            return
-        if self._backlog.remove(call):
-            usage = Usage(finish_reason="cancelled", prompt_tokens=0, completion_tokens=0)
-            self._answer([Row(call, [], "", usage=usage)])
-            return
-        row = self._engine.cancel(call) if self._engine is not None else None
-        if row is not None:
-            self._answer([row])
+        if self._service is not None:
+            self._service.cancel(call)
         else:
             self._connection.fail(call, InternalError("the call was not open in the engine"))
-
-    def _answer(self, rows: Sequence[Row]) -> None:
-        connection = self._connection
-        moved = [row for row in rows if row.token_ids or row.text or row.parts]
-        if moved:
-            connection.send_tokens(
-                [row.call for row in moved],
-                [row.token_ids for row in moved],
-                [row.text for row in moved],
-                _logprobs(moved),
-                _parts(moved),
-            )
-            self._drop_refused(moved)
-        for row in rows:
-            if row.usage is not None:
-                connection.finish(row.call, {"model": self._model_name, **usage_to_wire(row.usage)})
-            elif row.error is not None:
-                connection.fail(row.call, row.error)
-
-    def _drop_refused(self, rows: Sequence[Row]) -> None:
-        """Stop what the connection has ended: a call whose logprobs or parts the front does not take (SPEC.md §7)."""
-        for row in rows:
-            if (
-                (row.logprobs is not None or row.parts)
-                and self._engine is not None
-                and not self._connection.is_open(row.call)
-            ):
-                self._engine.cancel(row.call)
-
-
-def _logprobs(rows: Sequence[Row]) -> list[list[bytes] | None] | None:
-    for row in rows:
-        if row.logprobs is not None:
-            return [None if row.logprobs is None else [*map(encode_logprobs, row.logprobs)] for row in rows]
-    return None
-
-
-def _parts(rows: Sequence[Row]) -> list[list[Part] | None] | None:
-    for row in rows:
-        if row.parts:
-            return [[*map(encode_part, row.parts)] if row.parts else None for row in rows]
-    return None
-
-
-def _origin(event: CallOpened) -> Origin:
-    left_ms = event.deadline_ms
-    return Origin(
-        guest=event.params["guest"],
-        cache_scope=event.params["cache_scope"],
-        deadline_at=None if left_ms is None else time.monotonic() + left_ms / 1000,
-    )

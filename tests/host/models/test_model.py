@@ -57,6 +57,9 @@ class Sink:
         self.items.setdefault(call, []).append(value)
         self.changed.set()
 
+    def send_data(self, call: int, meta: Mapping[str, Any], data: memoryview) -> None:
+        raise AssertionError("nothing here has payloads")
+
     def finish(self, call: int, result: Mapping[str, Any]) -> None:
         self.ends[call] = result
 

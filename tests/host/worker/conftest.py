@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import pytest
 
 from mlxbridge.errors import ModelLoadFailed
 from mlxbridge.host.engine.batch import BatchEngine
-from mlxbridge.host.engine.interface import Engine, EngineLimits
+from mlxbridge.host.engine.interface import EngineLimits
 from mlxbridge.host.engine.loader import LoadedModel, load
+from mlxbridge.host.worker.generation import Generation
 from mlxbridge.host.worker.loop import Tell, WorkerLoop
+from mlxbridge.host.worker.service import Serve
 from mlxbridge.protocol.events import ResultReceived
 from tests.host.engine.scripted import save_scripted_model
 from tests.host.engine.tiny import byte_level_tokenizer, save_model, save_tokenizer
@@ -28,15 +31,15 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
 
 @pytest.fixture
 def front(loaded: LoadedModel) -> Iterator[FrontEnd]:
-    def load_engine(params: Mapping[str, Any], tell: Tell) -> Engine:
+    def load_model(params: Mapping[str, Any], tell: Tell) -> Serve:
         tell("loading")
         if params.get("name") == "bad":
             raise ModelLoadFailed("no such weights")
-        return BatchEngine(loaded, EngineLimits(max_batch=4))
+        return partial(Generation, BatchEngine(loaded, EngineLimits(max_batch=4)))
 
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        end = FrontEnd(ours, WorkerLoop(theirs, load_engine))
+        end = FrontEnd(ours, WorkerLoop(theirs, load_model))
         end.turn()
         assert end.connection.ready
         yield end

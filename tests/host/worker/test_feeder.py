@@ -14,6 +14,7 @@ from mlxbridge.host.engine.interface import EngineLimits, GenerateRequest, Origi
 from mlxbridge.host.engine.loader import LoadedModel
 from mlxbridge.host.worker import bundle as bundle_module
 from mlxbridge.host.worker import feeder as feeder_module
+from mlxbridge.host.worker.generation import Generation
 from mlxbridge.protocol import Windows
 from mlxbridge.protocol.events import ErrorReceived, ItemReceived, ResultReceived, TokensReceived
 from mlxbridge.protocol.logprobs import decode_logprobs
@@ -42,6 +43,11 @@ def generate_many(
     )
 
 
+def generation_of(front: FrontEnd) -> Generation:
+    assert isinstance(front.loop._service, Generation)
+    return front.loop._service
+
+
 def items(front: FrontEnd, call: int) -> list[dict[str, Any]]:
     return [event.value for event in front.events if isinstance(event, ItemReceived) and event.call == call]
 
@@ -57,8 +63,7 @@ def finish(front: FrontEnd, call: int) -> dict[str, Any]:
 
 def test_requests_that_ask_have_their_parts_in_their_items(ready: FrontEnd, thinking: LoadedModel) -> None:
     engine = BatchEngine(thinking)
-    ready.loop._engine = engine
-    ready.loop._feeder = feeder_module.Feeder(engine, ready.loop._connection, model="thinking")
+    ready.loop._service = Generation(engine, ready.loop._connection, "thinking")
     chat = {"messages": [{"role": "user", "content": "x"}], "temperature": 0}
     call = generate_many(ready, [{**chat, "reasoning": True}, "hello", {**chat, "max_reasoning_tokens": 1}])
     assert finish(ready, call)["completed"] == 3
@@ -71,9 +76,8 @@ def test_requests_that_ask_have_their_parts_in_their_items(ready: FrontEnd, thin
 def turn_until_idle(front: FrontEnd) -> None:
     """Until the worker would sleep."""
     front.turn()
-    feeder, engine = front.loop._feeder, front.loop._engine
-    assert feeder is not None and engine is not None
-    while engine.has_work or feeder.is_ready:
+    generation = generation_of(front)
+    while generation.wait_s is not None:
         front.turn()
 
 
@@ -253,7 +257,7 @@ def test_guest_that_gives_no_credit_holds_the_work_back(ready: FrontEnd) -> None
 def test_worker_sleeps_while_only_credit_is_missing(ready: FrontEnd) -> None:
     job = generate_many(ready, PROMPTS, items=0)
     turn_until_idle(ready)
-    assert ready.loop._feeder and items(ready, job) == []
+    assert generation_of(ready).feeder and items(ready, job) == []
 
 
 def test_cancel_frees_every_place_before_the_next_step(ready: FrontEnd) -> None:
@@ -268,7 +272,7 @@ def test_cancel_frees_every_place_before_the_next_step(ready: FrontEnd) -> None:
     counted = stats(ready)
     assert (counted["running"], counted["waiting"], counted["requests_waiting"]) == (1, 0, 0)
     finish(ready, call)
-    assert not ready.loop._feeder
+    assert not generation_of(ready).feeder
     assert finish(ready, generate_many(ready, PROMPTS[:3]))["completed"] == 3
 
 
@@ -339,9 +343,7 @@ def test_few_prompts_are_with_the_engine_before_their_turn(
     most = 0
     for _ in range(30):
         ready.turn()
-        counted = ready.loop._engine
-        assert counted is not None
-        most = max(most, counted.stats()["waiting_low"])
+        most = max(most, generation_of(ready).engine.stats()["waiting_low"])
     assert 0 < most <= 5 + 1, "and one that had to give its place up"
     assert finish(ready, high)["completed"] == 1
 
@@ -390,8 +392,7 @@ def test_guest_whose_share_of_the_queue_is_full_keeps_nobody_elses_prompts_out(
     ready: FrontEnd, loaded: LoadedModel
 ) -> None:
     engine = BatchEngine(loaded, EngineLimits(max_batch=2, max_waiting=4))
-    ready.loop._engine = engine
-    ready.loop._feeder = feeder_module.Feeder(engine, ready.loop._connection, model="tiny")
+    ready.loop._service = Generation(engine, ready.loop._connection, "tiny")
     for _ in range(5):  # two run, three wait: of four that may, that is all a guest can have
         generate(ready, max_tokens=200, ignore_eos=True)
         ready.turn()

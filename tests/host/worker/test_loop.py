@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,10 +19,12 @@ from mlxbridge.errors import (
 )
 from mlxbridge.host.engine.batch import BatchEngine
 from mlxbridge.host.engine.drafts.payoff import Payoff
-from mlxbridge.host.engine.interface import Engine, GenerateRequest, Origin
+from mlxbridge.host.engine.interface import GenerateRequest, Origin
 from mlxbridge.host.engine.loader import LoadedModel
 from mlxbridge.host.worker import backlog as backlog_module
+from mlxbridge.host.worker.generation import Generation
 from mlxbridge.host.worker.loop import Tell, WorkerLoop
+from mlxbridge.host.worker.service import Serve
 from mlxbridge.protocol import Windows
 from mlxbridge.protocol import host as host_module
 from mlxbridge.protocol.events import ErrorReceived, Event, ItemReceived, ResultReceived, TokensReceived
@@ -143,7 +146,7 @@ def test_logprobs_are_sent_for_the_calls_that_ask(ready: FrontEnd) -> None:
 
 
 def test_parts_are_sent_for_the_calls_that_ask(ready: FrontEnd, thinking: LoadedModel) -> None:
-    ready.loop._engine = BatchEngine(thinking)
+    ready.loop._service = Generation(BatchEngine(thinking), ready.loop._connection, "thinking")
     messages = [{"role": "user", "content": "x"}]
     asks = generate(ready, prompt=None, messages=messages, reasoning=True, temperature=0)
     plain = generate(ready, max_tokens=5)
@@ -267,14 +270,14 @@ def test_stage_leaves_before_the_work_begins(loaded: LoadedModel) -> None:
     ours, theirs = socket.socketpair()
     seen: list[Event] = []
 
-    def load_engine(params: Mapping[str, Any], tell: Tell) -> Engine:
+    def load_model(params: Mapping[str, Any], tell: Tell) -> Serve:
         tell("loading")
         end.connection.receive_data(ours.recv(1 << 16))
         seen.extend(end.connection.events())
-        return BatchEngine(loaded)
+        return partial(Generation, BatchEngine(loaded))
 
     with ours, theirs:
-        end = FrontEnd(ours, WorkerLoop(theirs, load_engine))
+        end = FrontEnd(ours, WorkerLoop(theirs, load_model))
         end.turn()
         call = end.connection.open_call("load", {"name": "tiny"})
         end.turn()

@@ -1,0 +1,133 @@
+"""Generating: the engine, the calls it has not seen yet, and what is told of each step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mlxbridge.errors import BridgeError, InternalError
+from mlxbridge.host.engine.interface import Engine, Row
+from mlxbridge.host.params import parse_generate
+from mlxbridge.host.worker.backlog import Backlog
+from mlxbridge.host.worker.feeder import Feeder
+from mlxbridge.host.worker.results import usage_to_wire
+from mlxbridge.host.worker.service import origin_of, refuse_method
+from mlxbridge.protocol.events import CallOpened
+from mlxbridge.protocol.host import HostConnection
+from mlxbridge.protocol.logprobs import encode_logprobs
+from mlxbridge.protocol.parts import Part, encode_part
+from mlxbridge.types import Usage
+
+
+class Generation:
+    """Answers ``generate`` and ``generate_many``.
+
+    Attributes:
+        engine: what answers.
+        feeder: the calls with many prompts.
+    """
+
+    def __init__(self, engine: Engine, connection: HostConnection, model: str) -> None:
+        self.engine = engine
+        self.feeder = Feeder(engine, connection, model=model)
+        self._connection = connection
+        self._model = model
+        self._backlog = Backlog()
+
+    @property
+    def wait_s(self) -> float | None:
+        """0 while there is work, else None."""
+        return 0.0 if self._backlog or self.engine.has_work or self.feeder.is_ready else None
+
+    def open(self, event: CallOpened) -> None:
+        """Let a call wait for its turn to be read; errors as of ``Backlog.add`` and ``Feeder.add``."""
+        if event.method == "generate":
+            self._backlog.add(event.call, event.params["request"], origin_of(event))
+        elif event.method == "generate_many":
+            self.feeder.add(event.call, event.params["request"], origin_of(event))
+        else:
+            raise refuse_method(event.method, "generate", self._model)
+
+    def cancel(self, call: int) -> None:
+        """End a call before the next step."""
+        if self.feeder.cancel(call):
+            return
+        if self._backlog.remove(call):
+            usage = Usage(finish_reason="cancelled", prompt_tokens=0, completion_tokens=0)
+            self._answer([Row(call, [], "", usage=usage)])
+            return
+        row = self.engine.cancel(call)
+        if row is not None:
+            self._answer([row])
+        else:
+            self._connection.fail(call, InternalError("the call was not open in the engine"))
+
+    def turn(self) -> None:
+        """Begin a few calls, take one engine step, send all of its tokens."""
+        self._submit_some()
+        if self.engine.has_work:
+            self._answer(self.feeder.take(self.engine.step()))
+
+    def describe(self) -> dict[str, Any]:
+        """``kind``, and the engine's facts."""
+        return {"kind": "generate", **self.engine.describe()}
+
+    def stats(self) -> dict[str, int]:
+        """The engine's counters; calls that it has not seen are ``waiting`` too."""
+        stats = self.engine.stats()
+        stats["waiting"] += len(self._backlog)
+        stats["requests_waiting"] = self.feeder.num_waiting
+        return stats
+
+    def close(self) -> None:
+        """No more steps."""
+        self.engine.close()
+
+    # ------------------------------------------------------------------------------------------------------------
+
+    def _submit_some(self) -> None:
+        some = self._backlog.take_some()
+        for call, params, origin in some:
+            try:
+                self.engine.submit(call, parse_generate(params), origin)
+            except BridgeError as error:
+                self._connection.fail(call, error)
+        self.feeder.feed(len(some))
+
+    def _answer(self, rows: Sequence[Row]) -> None:
+        connection = self._connection
+        moved = [row for row in rows if row.token_ids or row.text or row.parts]
+        if moved:
+            connection.send_tokens(
+                [row.call for row in moved],
+                [row.token_ids for row in moved],
+                [row.text for row in moved],
+                _logprobs(moved),
+                _parts(moved),
+            )
+            self._drop_refused(moved)
+        for row in rows:
+            if row.usage is not None:
+                connection.finish(row.call, {"model": self._model, **usage_to_wire(row.usage)})
+            elif row.error is not None:
+                connection.fail(row.call, row.error)
+
+    def _drop_refused(self, rows: Sequence[Row]) -> None:
+        """Stop what the connection has ended: a call whose logprobs or parts the front does not take (SPEC.md §7)."""
+        for row in rows:
+            if (row.logprobs is not None or row.parts) and not self._connection.is_open(row.call):
+                self.engine.cancel(row.call)
+
+
+def _logprobs(rows: Sequence[Row]) -> list[list[bytes] | None] | None:
+    for row in rows:
+        if row.logprobs is not None:
+            return [None if row.logprobs is None else [*map(encode_logprobs, row.logprobs)] for row in rows]
+    return None
+
+
+def _parts(rows: Sequence[Row]) -> list[list[Part] | None] | None:
+    for row in rows:
+        if row.parts:
+            return [[*map(encode_part, row.parts)] if row.parts else None for row in rows]
+    return None

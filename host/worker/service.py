@@ -1,0 +1,77 @@
+"""What a worker's loop asks of whatever answers calls: one service a kind of model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from mlxbridge.errors import UnknownMethod, Unsupported
+from mlxbridge.host.engine.interface import Origin
+from mlxbridge.protocol.events import CallOpened
+from mlxbridge.protocol.host import HostConnection
+
+_ASKED_WITH = {"generate": "generate", "generate_many": "generate", "embed": "embed", "rerank": "rerank"}
+"""The kind of model that each method is for."""
+
+_KINDS = {
+    "generate": "a model that generates text",
+    "embed": "an embedding model",
+    "rerank": "a reranker",
+}
+
+
+class Service(Protocol):
+    """Answers the calls of a loaded model over the loop's connection, in turns of the loop."""
+
+    @property
+    def wait_s(self) -> float | None:
+        """Seconds for which the next turn may wait for more from the front; 0: there is work; None: there is none."""
+
+    def open(self, event: CallOpened) -> None:
+        """Begin a call.
+
+        Raises:
+            BridgeError: it is refused.
+        """
+
+    def cancel(self, call: int) -> None:
+        """End a call before its next step."""
+
+    def turn(self) -> None:
+        """Begin what waits, take one step, hand what came of it to the connection."""
+
+    def describe(self) -> dict[str, Any]:
+        """Facts about the model."""
+
+    def stats(self) -> dict[str, int]:
+        """Counters."""
+
+    def close(self) -> None:
+        """No more turns."""
+
+
+Serve = Callable[[HostConnection, str], Service]
+"""Makes the service of a loaded model, which answers over this connection; the model has this name."""
+
+
+def refuse_method(method: str, kind: str, model: str) -> Exception:
+    """The error for a method that a model of this kind does not have."""
+    asked = _ASKED_WITH.get(method)
+    if asked is None:
+        return UnknownMethod(f"a worker has no method {method!r}")
+    methods = " or ".join(name for name, known in _ASKED_WITH.items() if known == kind)
+    return Unsupported(
+        f"model: {model} is {_KINDS[kind]}, not {_KINDS[asked]}: ask it with {methods}, not with {method}",
+        details={"field": "model", "kind": kind},
+    )
+
+
+def origin_of(event: CallOpened) -> Origin:
+    """For whom a call is, as the front says."""
+    left_ms = event.deadline_ms
+    return Origin(
+        guest=event.params["guest"],
+        cache_scope=event.params["cache_scope"],
+        deadline_at=None if left_ms is None else time.monotonic() + left_ms / 1000,
+    )

@@ -1,0 +1,92 @@
+"""Embedding and reranking: calls go to the engine as they come, vectors leave as payloads, scores in the result."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mlxbridge.errors import BridgeError, InternalError
+from mlxbridge.host.embeddings.engine import Answer, Output, VectorEngine
+from mlxbridge.host.embeddings.request import EmbedRequest, RerankRequest
+from mlxbridge.host.params import estimate_bytes, parse_embed, parse_rerank
+from mlxbridge.host.worker.service import origin_of, refuse_method
+from mlxbridge.protocol.events import CallOpened
+from mlxbridge.protocol.host import HostConnection
+
+
+class Vectors:
+    """Answers ``embed``, or ``rerank``, whichever the model is for."""
+
+    def __init__(self, engine: VectorEngine, connection: HostConnection, model: str) -> None:
+        self.engine = engine
+        self._connection = connection
+        self._model = model
+
+    @property
+    def wait_s(self) -> float | None:
+        """None without work; above 0 while calls wait for others to share their batch."""
+        return self.engine.wait_s if self.engine.has_work else None
+
+    def open(self, event: CallOpened) -> None:
+        """Hand a call to the engine; errors as of ``VectorEngine.submit``."""
+        kind = self.engine.model.kind
+        if event.method != kind:
+            raise refuse_method(event.method, kind, self._model)
+        params = event.params["request"]
+        request = parse_embed(params) if kind == "embed" else parse_rerank(params)
+        self.engine.submit(event.call, request, origin_of(event), num_bytes=estimate_bytes(params))
+
+    def cancel(self, call: int) -> None:
+        """End a call before the next batch."""
+        if self.engine.cancel(call):
+            self._connection.finish(call, {"finish_reason": "cancelled"})
+        else:
+            self._connection.fail(call, InternalError("the call was not open in the engine"))
+
+    def turn(self) -> None:
+        """Take one step, unless calls wait for others; send what came of it."""
+        if self.wait_s == 0:
+            for answer in self.engine.step():
+                self._answer(answer)
+
+    def describe(self) -> dict[str, Any]:
+        """The model's facts."""
+        return self.engine.describe()
+
+    def stats(self) -> dict[str, int]:
+        """The engine's counters."""
+        return self.engine.stats()
+
+    def close(self) -> None:
+        """Nothing has to outlive the process."""
+
+    def _answer(self, answer: Answer) -> None:
+        call, outcome = answer
+        if isinstance(outcome, BridgeError):
+            self._connection.fail(call, outcome)
+            return
+        result = {"model": self._model, **_usage(outcome)}
+        if isinstance(outcome.request, RerankRequest):
+            self._connection.finish(call, {**result, **_ranking(outcome.values, outcome.request.top_n)})
+            return
+        assert isinstance(outcome.request, EmbedRequest)
+        values = outcome.values
+        meta = {"dtype": outcome.request.dtype, "shape": list(values.shape)}
+        self._connection.send_data(call, meta, values.data)
+        self._connection.finish(call, result)
+
+
+def _ranking(scores: np.ndarray[Any, Any], top_n: int | None) -> dict[str, Any]:
+    """The best documents, of equal ones the first; SPEC.md §10."""
+    order = np.argsort(-scores, kind="stable")[:top_n]
+    return {"indices": order.tolist(), "scores": scores[order].tolist()}
+
+
+def _usage(output: Output) -> dict[str, Any]:
+    return {
+        "prompt_tokens": output.num_tokens,
+        "truncated": output.num_truncated,
+        "queue_ms": output.queue_seconds * 1000,
+        "compute_ms": output.compute_seconds * 1000,
+    }
