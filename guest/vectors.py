@@ -63,7 +63,7 @@ def read_embeddings(result: Mapping[str, Any], payloads: Sequence[DataReceived])
     shape, dtype = meta.get("shape"), meta.get("dtype")
     if type(shape) is not list or len(shape) != 2 or not all(type(n) is int and n >= 0 for n in shape):
         raise RemoteProtocolError(f"embed: the vectors' shape is {shown(shape)}")
-    if dtype not in _ITEM_BYTES or shape[0] * shape[1] * _ITEM_BYTES[dtype] != data.nbytes:
+    if dtype not in [*_ITEM_BYTES] or shape[0] * shape[1] * _ITEM_BYTES[dtype] != data.nbytes:
         raise RemoteProtocolError(f"embed: {data.nbytes} bytes are no {shown(dtype)} of shape {shape}")
     return Embeddings(
         shape=(shape[0], shape[1]), dtype=dtype, data=data, model=_model(result), usage=_usage(result)

@@ -7,8 +7,9 @@ while inputs are read and answers are written. In short:
 
     submit ── tasks, by guest ── read, a portion in turn ── pool, by length ── batch around the next guest's ── step's answers
 
-- Every guest in turn has the batch built around the longest input of its oldest call; whatever has a similar length joins,
-  from whichever call. So no guest waits for more than one batch of each other guest, however much they have sent.
+- Every guest in turn has the batch built around the longest input of one of its calls, the one with the least left; whatever
+  has a similar length joins, from whichever call. So no guest waits for more than one batch of each other guest, however much
+  they have sent, and its small calls do not wait for its large ones.
 - A batch takes about ``BATCH_S``, by what batches have taken so far: after so long a cancel, or another guest, gets its turn.
 - Nobody waits for company that may not come. Only where the batch before answered several calls, whose guests have most likely
   more to ask, the first of them that ask wait for the others, at most ``COALESCE_S``.
@@ -16,7 +17,7 @@ while inputs are read and answers are written. In short:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, NamedTuple, Protocol
@@ -39,9 +40,11 @@ LEAST_BATCH_TOKENS = 128
 FIRST_BATCH_TOKENS = 512
 # So many batches' inputs are looked through for those of similar length.
 WINDOW_BATCHES = 4
+# What is read of a call at once, and what is read in a step, which takes up to a tenth of a second.
 PORTION_INPUTS = 512
-PORTION_CHARS = 256 * 1024
-# A call of more inputs than this is company enough.
+PORTION_CHARS = 64 * 1024
+STEP_CHARS = 256 * 1024
+# A call of so few inputs is read when it comes; one of more is company enough for itself.
 FEW_INPUTS = 16
 
 MAX_CALLS = 8_192
@@ -189,9 +192,9 @@ class VectorEngine:
         self._max_calls = min(max_waiting, MAX_CALLS)
         self._clock = clock
         self._tasks: dict[int, _Task] = {}
-        # Calls with inputs that were not read, and calls with inputs in the pool; the next guest's first.
+        # Calls with inputs that were not read, and how many inputs are in the pool; the next guest's first.
         self._unread: dict[str, dict[_Task, None]] = {}
-        self._turns: dict[str, None] = {}
+        self._turns: dict[str, int] = {}
         self._pool: list[_Input] = []  # the longest first, but for those that came since it was looked at
         self._pool_tokens = 0
         self._running: _Batch | None = None
@@ -306,29 +309,47 @@ class VectorEngine:
     # -- reading -----------------------------------------------------------------------------------------------
 
     def _read(self, wanted_tokens: int, answers: list[Answer]) -> None:
-        """Read portions, of each guest in turn, until so many tokens wait in the pool."""
-        while self._unread and self._pool_tokens < wanted_tokens:
+        """Read portions, of each guest in turn: until so many tokens wait in the pool, and of whoever has none there."""
+        num_chars = num_skipped = 0
+        while num_skipped < len(self._unread) and num_chars < STEP_CHARS:
             guest, own = next(iter(self._unread.items()))
-            task = next(iter(own))
+            self._unread[guest] = self._unread.pop(guest)
+            task = min(own, key=_num_left)
+            is_urgent = guest not in self._turns or task.request.num_inputs <= FEW_INPUTS
+            if self._pool_tokens >= wanted_tokens and not is_urgent:
+                num_skipped += 1
+                continue
+            num_skipped = 0
+            places, size = _portion(task.request, task.num_read)
+            num_chars += size
             try:
-                self._read_portion(task)
+                read = self.model.read_part(task.request, places)
             except Exception as error:
                 self._fail(task, _as_bridge_error(error, self.model.name), answers)
-                continue
-            if task.num_read == task.request.num_inputs:
-                self._forget_unread(task)
-            if guest in self._unread:
-                self._unread[guest] = self._unread.pop(guest)
+            else:
+                self._put(task, places, read)
 
-    def _read_portion(self, task: _Task) -> None:
-        places = _portion(task.request, task.num_read)
-        for place, tokens in zip(places, self.model.read_part(task.request, places), strict=True):
+    def _put(self, task: _Task, places: range, read: Sequence[Tokens]) -> None:
+        """Into the pool."""
+        guest = task.origin.guest
+        for place, tokens in zip(places, read, strict=True):
             self._pool.append(_Input(task, place, tokens))
             self._pool_tokens += len(tokens)
             task.num_tokens += len(tokens)
             task.num_truncated += tokens.is_truncated
+        self._turns[guest] = self._turns.get(guest, 0) + len(places)
         task.num_read = places.stop
-        self._turns.setdefault(task.origin.guest)
+        if task.num_read == task.request.num_inputs:
+            self._forget_unread(task)
+
+    def _remove(self, inputs: Iterable[_Input]) -> None:
+        """They are in the pool no longer."""
+        for item in inputs:
+            self._pool_tokens -= len(item.tokens)
+            guest = item.task.origin.guest
+            self._turns[guest] -= 1
+            if not self._turns[guest]:
+                del self._turns[guest]
 
     def _forget_unread(self, task: _Task) -> None:
         guest = task.origin.guest
@@ -354,27 +375,19 @@ class VectorEngine:
             self._running = _Batch(batch, vectors, len(batch) * width, now)
 
     def _choose(self) -> list[_Input]:
-        """Take the next batch out of the pool."""
+        """Take the next batch out of the pool; then it is the other guests' turn."""
+        guest, count = next(iter(self._turns.items()))
+        del self._turns[guest]
+        self._turns[guest] = count
         self._pool.sort(key=_num_tokens, reverse=True)
-        guest = self._next_guest()
-        oldest = min(
-            (item.task for item in self._pool if item.task.origin.guest == guest),
-            key=lambda task: task.arrived_at,
-        )
-        place = next(place for place, item in enumerate(self._pool) if item.task is oldest)
+        task = min((item.task for item in self._pool if item.task.origin.guest == guest), key=_num_left)
+        place = next(place for place, item in enumerate(self._pool) if item.task is task)
         lengths = [len(item.tokens) for item in self._pool]
         start, end = batch_around(lengths, place, self._pace.batch_tokens)
         batch = self._pool[start:end]
         del self._pool[start:end]
-        self._pool_tokens -= sum(lengths[start:end])
+        self._remove(batch)
         return batch
-
-    def _next_guest(self) -> str:
-        """Whose turn it is; then it is all others' first."""
-        present = {item.task.origin.guest for item in self._pool}
-        turns = [guest for guest in self._turns if guest in present]
-        self._turns = dict.fromkeys([*turns[1:], turns[0]])
-        return turns[0]
 
     def _end(self, batch: _Batch, answers: list[Answer]) -> None:
         """Wait for a batch, and hand its results out."""
@@ -449,8 +462,8 @@ class VectorEngine:
         self._room.leave(task.origin.guest, task.num_bytes)
         self._forget_unread(task)
         if task.num_left:
+            self._remove(item for item in self._pool if item.task is task)
             self._pool = [item for item in self._pool if item.task is not task]
-            self._pool_tokens = sum(map(_num_tokens, self._pool))
 
 
 def _as_bridge_error(error: Exception, name: str) -> BridgeError:
@@ -463,11 +476,15 @@ def _num_tokens(item: _Input) -> int:
     return len(item.tokens)
 
 
-def _portion(request: Request, start: int) -> range:
-    """The next inputs to read at once, at least one."""
+def _num_left(task: _Task) -> int:
+    return task.num_left
+
+
+def _portion(request: Request, start: int) -> tuple[range, int]:
+    """The next inputs to read at once, at least one; and their size."""
     inputs: Sequence[Any] = request.inputs if isinstance(request, EmbedRequest) else request.documents
     stop, size = start, 0
     while stop < min(len(inputs), start + PORTION_INPUTS) and size < PORTION_CHARS:
         size += len(inputs[stop])
         stop += 1
-    return range(start, stop)
+    return range(start, stop), size

@@ -12,10 +12,12 @@ from mlxbridge import (
     AsyncClient,
     AsyncTokenStream,
     Client,
+    Embeddings,
     Generation,
     Message,
     Outcome,
     Outcomes,
+    Ranking,
     Request,
     TokenStream,
 )
@@ -35,6 +37,14 @@ def blocking(client: Client) -> None:
     assert_type(many, Outcomes)
     assert_type(next(many), Outcome)
 
+    assert_type(client.embed(["x", "y"], dtype="float16", normalize=None, timeout=3), Embeddings)
+    assert_type(client.embed([[1, 2], [3]], prompt_name="query"), Embeddings)
+    assert_type(client.embed([1, 2]), Embeddings)
+    assert_type(client.rerank("x", ["y"], top_n=1), Ranking)
+    assert_type(client.rerank("x", ["y"])[0].score, float)
+
+    client.embed("x", dtype="int8")  # type: ignore[arg-type]
+    client.embed("x", instruction="y")  # type: ignore[call-arg]
     client.generate("x", temprature=1)  # type: ignore[call-overload]
     client.generate("x", top_k="3")  # type: ignore[call-overload]
     client.generate("x", priority="urgent")  # type: ignore[call-overload]

@@ -34,6 +34,7 @@ from mlxbridge.protocol import host as host_module
 from mlxbridge.protocol.events import (
     CallOpened,
     Closed,
+    DataReceived,
     ErrorReceived,
     Event,
     GoawayReceived,
@@ -413,6 +414,31 @@ async def test_call_whose_items_the_guest_does_not_take_fails_and_stops_its_work
         guest.connection.grant(piles_up, items=3)
         ends = [await guest.until(ErrorReceived) for _ in range(2)]
         assert all(isinstance(end, ErrorReceived) and isinstance(end.error, LimitExceeded) for end in ends)
+
+
+async def test_payloads_reach_the_guest_as_it_gives_credit_and_only_so_many_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(session_module, "MAX_HELD_PAYLOAD_BYTES", 1_000)
+    async with rig() as made:
+        guest = await made.guest()
+        await guest.handshake()
+        windows = Windows(items=0, bytes=300)
+        first, second = (guest.connection.open_call("hang", {}, windows=windows) for _ in range(2))
+        await ask(guest, "finish")
+        session = made.methods.session
+        assert session is not None
+        session.send_data(first, {"shape": [900]}, memoryview(bytes(range(90)) * 10))
+        session.send_data(second, {"shape": [200]}, memoryview(bytes(200)))
+        assert made.methods.cancelled == [second]
+        session.finish(first, {})
+        session.flush()
+        end = await guest.until(ErrorReceived)
+        assert isinstance(end, ErrorReceived) and (end.call, type(end.error)) == (second, LimitExceeded)
+        data = await guest.until(DataReceived)
+        assert isinstance(data, DataReceived)
+        assert (data.meta["shape"], bytes(data.data)) == ([900], bytes(range(90)) * 10)
+        await guest.until(ResultReceived)
 
 
 async def test_what_a_guest_calls_itself_cannot_forge_log_lines(caplog: pytest.LogCaptureFixture) -> None:
