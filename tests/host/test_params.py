@@ -15,14 +15,18 @@ from mlxbridge.host.engine.grammar.library import TIMEOUT_S
 from mlxbridge.host.engine.grammar.response_format import MAX_CHARS, Source
 from mlxbridge.host.engine.interface import DEFAULT_CONTEXT_SIZE, MAX_TOP_LOGPROBS, NOBODY, Row
 from mlxbridge.host.params import (
+    EMBED_PARAMS,
     GENERATE_PARAMS,
+    RERANK_PARAMS,
     check_names,
     estimate_bytes,
     nearest,
+    parse_embed,
     parse_generate,
     parse_many,
     parse_model,
     parse_one_of_many,
+    parse_rerank,
 )
 from mlxbridge.host.worker.bundle import Answer, Bundle
 from mlxbridge.host.worker.results import usage_to_wire
@@ -168,6 +172,60 @@ def test_spec_lists_every_param() -> None:
     assert {name for cell in table for name in re.findall(r"`(\w+)`", cell)} == GENERATE_PARAMS
 
 
+@pytest.mark.parametrize(
+    ("method", "following", "params"),
+    [("embed", "rerank", EMBED_PARAMS), ("rerank", "models", RERANK_PARAMS)],
+)
+def test_spec_lists_every_param_of_vectors_and_scores(
+    method: str, following: str, params: frozenset[str]
+) -> None:
+    text = Path(mlxbridge.protocol.__file__).with_name("SPEC.md").read_text()
+    section = text[text.index(f"### {method}\n") : text.index(f"### {following}\n")]
+    table = re.findall(r"^\| `(\w+)` \|", section[: section.index("Answer:")], re.M)
+    assert set(table) == params and len(table) == len(params)
+
+
+def test_inputs_are_texts_and_token_ids() -> None:
+    request = parse_embed({"inputs": ["a", struct.pack("<2I", 7, 9)], "dtype": "float16", "normalize": None})
+    assert (request.inputs, request.dtype, request.normalize) == (["a", [7, 9]], "float16", None)
+    ranking = parse_rerank({"query": "a", "documents": ["b"], "top_n": 3, "model": "m", "keep_alive": "5m"})
+    assert (ranking.query, ranking.documents, ranking.top_n, ranking.truncate) == ("a", ["b"], 3, False)
+
+
+@pytest.mark.parametrize(
+    ("params", "field"),
+    [
+        ({}, "inputs"),
+        ({"inputs": "a"}, "inputs"),
+        ({"inputs": [b"123"]}, "inputs[0]"),
+        ({"inputs": ["a", [1]], "prompt": 3}, "prompt"),
+        ({"inputs": ["a"], "dimension": 3}, "dimension"),
+        ({"inputs": ["a"], "keep_alive": "soon"}, "keep_alive"),
+    ],
+)
+def test_wrong_param_of_embed_is_refused_by_name(params: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        parse_embed(params)
+    assert caught.value.details["field"] == field
+
+
+@pytest.mark.parametrize(
+    ("params", "field"),
+    [
+        ({"documents": []}, "query"),
+        ({"query": "a"}, "documents"),
+        ({"query": "a", "documents": ["b", 3]}, "documents[1]"),
+        ({"query": "a", "documents": ["b"], "top_n": 0}, "top_n"),
+        ({"query": "a", "documents": ["b"], "activation": "relu"}, "activation"),
+        ({"query": "a", "documents": ["b"], "top_k": 3}, "top_k"),
+    ],
+)
+def test_wrong_param_of_rerank_is_refused_by_name(params: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        parse_rerank(params)
+    assert caught.value.details["field"] == field
+
+
 def test_requests_share_what_the_call_has_and_have_seeds_of_their_own() -> None:
     common, requests = parse_many(
         {"seed": 2**64 - 1, "top_k": 3, "temperature": None, "requests": [{"prompt": "a"}, {"prompt": "b"}]}
@@ -224,7 +282,7 @@ def test_spec_lists_every_key_of_an_item() -> None:
     told = {*answer.item(usage), *answer.item(InternalError("x"))} - usage_to_wire(usage).keys()
     named = set(re.findall(r"^\| `(\w+)` \|", section, re.M))
     assert named == told
-    result = text[text.index("| key of the RESULT") : text.index("### models")]
+    result = text[text.index("| key of the RESULT") : text.index("### embed")]
     cells = re.findall(r"^\| (`.*?) \|", result, re.M)
     bundle = Bundle(1, {"requests": []}, NOBODY)
     assert {name for cell in cells for name in re.findall(r"`(\w+)`", cell)} == {"model", *bundle.result()}
