@@ -35,6 +35,9 @@ class Sink:
 
     def send_item(self, call: int, value: Any) -> None: ...
 
+    def send_data(self, call: int, meta: Any, data: memoryview) -> None:
+        raise AssertionError("nothing here has payloads")
+
     def finish(self, call: int, result: Mapping[str, Any]) -> None:
         self.ends[call] = result
 
