@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import pwd
+import shlex
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -56,8 +57,10 @@ def install(system: bool, user: str | None, options: tuple[str, ...]) -> None:
     that either names.
     """
     with _reported():
-        runs_as = _runs_as(system, user)
-        _manager(system).install(_define(options, runs_as))
+        _check_root(system)
+        definition = _define(options, _runs_as(system, user))
+        click.echo(f"it runs as `{shlex.join(definition.command)}`")
+        _manager(system).install(definition)
         click.echo("see `mlxbridge-host service status` and `mlxbridge-host service logs -f`")
 
 
@@ -66,6 +69,7 @@ def install(system: bool, user: str | None, options: tuple[str, ...]) -> None:
 def start(system: bool) -> None:
     """Open the sockets and start the host."""
     with _reported():
+        _check_root(system)
         _manager(system).start()
 
 
@@ -74,6 +78,7 @@ def start(system: bool) -> None:
 def stop(system: bool) -> None:
     """End the host, after its calls, and close the sockets."""
     with _reported():
+        _check_root(system)
         _manager(system).stop()
 
 
@@ -82,6 +87,7 @@ def stop(system: bool) -> None:
 def restart(system: bool) -> None:
     """End the host, after its calls, and start it; guests that connect meanwhile wait."""
     with _reported():
+        _check_root(system)
         _manager(system).restart()
 
 
@@ -114,6 +120,7 @@ def logs(system: bool, follow: bool, lines: int) -> None:
 def uninstall(system: bool) -> None:
     """Stop the service and remove what install wrote."""
     with _reported():
+        _check_root(system)
         _manager(system).uninstall()
 
 
@@ -125,9 +132,12 @@ def _reported() -> Iterator[None]:
         raise click.ClickException(error.message) from error
 
 
-def _manager(system: bool) -> Manager:
+def _check_root(system: bool) -> None:
     if system and os.geteuid() != 0:
         raise UsageError("--system: this is for root; run it with sudo")
+
+
+def _manager(system: bool) -> Manager:
     runner = ProcessRunner()
     if sys.platform == "darwin":
         places = daemon_places() if system else agent_places(os.getuid(), Path.home())
@@ -189,7 +199,8 @@ def _describe(status: Status) -> Iterator[str]:
     if not status.installed:
         yield "not installed; mlxbridge-host service install"
         return
-    yield "not running" if status.pid is None else f"running, process {status.pid}"
+    state = "starting" if status.is_starting else "running"
+    yield "not running" if status.pid is None else f"{state}, process {status.pid}"
     yield f"  installed  {status.file}"
     yield f"  listening  {', '.join(status.listening) or 'nowhere'}"
     if status.last_exit is not None:

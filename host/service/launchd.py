@@ -76,10 +76,11 @@ class Launchd:
         if not is_loaded:
             check_free(definition)
         self._make_folders(definition)
-        if not write_file(places.file, content) and is_loaded:
-            self._say(f"{places.file} is as it should be, and loaded; nothing to do")
+        is_changed = write_file(places.file, content)
+        self._say(f"{places.file} is {'written' if is_changed else 'as it should be'}")
+        if is_loaded and not is_changed:
+            self._say("loaded already")
             return
-        self._say(f"{places.file} is written")
         if is_loaded:
             self._unload()
         self._load()

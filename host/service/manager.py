@@ -24,7 +24,8 @@ class Status:
         file: what describes it.
         installed: whether that is there, and ours.
         listening: the sockets that the service manager has open, as ``--listen`` has them.
-        pid: the host's process, if it runs.
+        pid: the host's process, if there is one.
+        is_starting: it does not listen yet, as far as the service manager knows.
         last_exit: how the process before ended, if one has.
         text: what the host says about itself.
     """
@@ -33,6 +34,7 @@ class Status:
     installed: bool
     listening: tuple[str, ...] = ()
     pid: int | None = None
+    is_starting: bool = False
     last_exit: str | None = None
     text: str | None = None
 

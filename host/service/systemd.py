@@ -16,7 +16,7 @@ from mlxbridge.host.service.runner import Finished, Runner
 from mlxbridge.host.service.units import SERVICE_UNIT, SOCKET_UNIT, render_service_unit, render_socket_unit
 
 _UNITS = (SOCKET_UNIT, SERVICE_UNIT)
-_STATUS = ("MainPID", "ExecMainCode", "ExecMainStatus", "StatusText")
+_STATUS = ("ActiveState", "MainPID", "ExecMainCode", "ExecMainStatus", "StatusText")
 _EXITED = "1"  # CLD_EXITED, waitid(2)
 _LISTEN = re.compile(r"(.+) \(Stream\)")
 
@@ -107,6 +107,7 @@ class Systemd:
             installed=is_ours(self._service_file) and is_ours(self._socket_file),
             listening=self._listening(),
             pid=pid or None,
+            is_starting=shown.get("ActiveState") == "activating",
             last_exit=_last_exit(shown),
             text=shown.get("StatusText") or None if pid else None,
         )

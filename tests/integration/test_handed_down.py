@@ -21,6 +21,7 @@ from mlxbridge import Client
 from mlxbridge.guest import blocking_link
 from tests.helpers.handed_down import start_with_sockets, tcp_listener, unix_listener
 
+PATIENCE_S = 60.0
 SERVE = [sys.executable, "-m", "mlxbridge.host", "serve", "--model", "demo", "--listen", "systemd"]
 
 
@@ -38,7 +39,7 @@ def serving(sock: socket.socket, *options: str) -> Iterator[subprocess.Popen[str
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A host may take longer to start on a busy machine than guests wait for a HELLO."""
-    monkeypatch.setattr(blocking_link, "HANDSHAKE_TIMEOUT_S", 60.0)
+    monkeypatch.setattr(blocking_link, "HANDSHAKE_TIMEOUT_S", PATIENCE_S)
 
 
 def wait_for_guest(sock: socket.socket) -> None:
@@ -48,14 +49,17 @@ def wait_for_guest(sock: socket.socket) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_guest_that_connects_while_the_host_is_away_is_answered_by_the_next(number: int) -> None:
-    with unix_listener() as (sock, path), Client(f"unix://{path}", timeout=60) as first:
+    with (
+        unix_listener() as (sock, path),
+        Client(f"unix://{path}", timeout=PATIENCE_S, connect_timeout=PATIENCE_S) as first,
+    ):
         with serving(sock) as process:
             assert "42" in first.chat("What is 27 + 15?").text
             process.send_signal(number)
             process.wait(30)
         assert path.is_socket()
         answers: list[str] = []
-        with Client(f"unix://{path}", timeout=60) as second:
+        with Client(f"unix://{path}", timeout=PATIENCE_S, connect_timeout=PATIENCE_S) as second:
             asking = threading.Thread(target=lambda: answers.append(second.chat("What is 27 + 15?").text))
             asking.start()
             wait_for_guest(sock)
@@ -86,7 +90,7 @@ def test_systemd_itself_hands_down_a_named_socket() -> None:
         try:
             assert process.stderr is not None
             assert "Listening on" in process.stderr.readline()
-            with Client(f"unix://{path}", timeout=60) as client:
+            with Client(f"unix://{path}", timeout=PATIENCE_S, connect_timeout=PATIENCE_S) as client:
                 assert "42" in client.chat("What is 27 + 15?").text
         finally:
             process.terminate()
@@ -95,7 +99,10 @@ def test_systemd_itself_hands_down_a_named_socket() -> None:
 
 def test_as_many_guests_may_wait_as_before_the_first_host() -> None:
     with unix_listener() as (sock, path), contextlib.ExitStack() as guests:
-        with serving(sock) as process, Client(f"unix://{path}", timeout=60) as client:
+        with (
+            serving(sock) as process,
+            Client(f"unix://{path}", timeout=PATIENCE_S, connect_timeout=PATIENCE_S) as client,
+        ):
             client.ping()
             process.terminate()
             process.wait(30)
@@ -115,14 +122,23 @@ def test_tcp_that_is_handed_down_needs_tokens_too(tmp_path: Path) -> None:
         tokens = tmp_path / "tokens"
         tokens.write_text("tester:a-good-secret\n")
         tokens.chmod(0o600)
-        guest = Client(f"tcp://127.0.0.1:{port}", token="tester:a-good-secret", timeout=60)
+        guest = Client(
+            f"tcp://127.0.0.1:{port}",
+            token="tester:a-good-secret",
+            timeout=PATIENCE_S,
+            connect_timeout=PATIENCE_S,
+        )
         with serving(sock, "--token-file", str(tokens)), guest:
             guest.ping()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")
 def test_worker_inherits_neither_sockets_nor_what_tells_of_them() -> None:
-    with unix_listener() as (sock, path), serving(sock), Client(f"unix://{path}", timeout=60) as client:
+    with (
+        unix_listener() as (sock, path),
+        serving(sock),
+        Client(f"unix://{path}", timeout=PATIENCE_S, connect_timeout=PATIENCE_S) as client,
+    ):
         client.load_model("demo")
         worker = Path("/proc", str(client.status().models[0].details["pid"]))
         assert b"LISTEN_" not in worker.joinpath("environ").read_bytes()

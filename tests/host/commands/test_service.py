@@ -39,6 +39,7 @@ def manager(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> NotedManager:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
     return noted
 
 
@@ -57,6 +58,7 @@ def test_install_turns_listen_into_sockets_and_leaves_the_other_options(
         "install", "--", "--listen", f"unix:{tmp_path}/new/m.sock", *options, "--listen", "tcp:127.0.0.1:2048"
     )
     assert done.exit_code == 0, done.output
+    assert "it runs as `" in done.output
     (definition,) = manager.definitions
     assert definition.command[:4] == (sys.executable, "-m", "mlxbridge.host", "serve")
     assert sorted(definition.command[4:]) == sorted(options)
@@ -120,6 +122,16 @@ def test_what_cannot_be_is_refused(
     assert manager.definitions == []
 
 
+@pytest.mark.parametrize("verb", ["install", "start", "stop", "restart", "uninstall"])
+def test_what_changes_the_system_is_for_root(
+    manager: NotedManager, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    done = run(verb, "--system")
+    assert (done.exit_code, done.output) == (1, "Error: --system: this is for root; run it with sudo\n")
+    assert run("status", "--system").exit_code == 4
+
+
 def test_who_called_sudo_is_whom_the_service_runs_as(
     manager: NotedManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,6 +153,8 @@ def test_status_shows_what_is_known_and_says_so_by_its_exit_status(manager: Note
         "  listening  nowhere",
         "  last exit  exit status 1",
     ]
+    manager.answer = Status(file=file, installed=True, pid=7, is_starting=True)
+    assert run("status").output.startswith("starting, process 7\n")
     manager.answer = Status(file=file, installed=True, pid=7, listening=("unix:/x", "vsock:1"), text="ready")
     done = run("status")
     assert done.exit_code == 0

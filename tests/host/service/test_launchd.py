@@ -94,7 +94,7 @@ def test_install_makes_what_launchd_does_not_and_loads_the_agent(mac: Mac) -> No
 def test_install_again_does_nothing(installed: Mac) -> None:
     installed.service.install(installed.define())
     assert installed.commands() == []
-    assert installed.said == [f"{installed.places.file} is as it should be, and loaded; nothing to do"]
+    assert installed.said == [f"{installed.places.file} is as it should be", "loaded already"]
 
 
 def test_install_with_other_options_loads_the_agent_anew(installed: Mac) -> None:

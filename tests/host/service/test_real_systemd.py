@@ -68,7 +68,7 @@ class Machine:
             guest.connect(self.url.removeprefix("unix://"))
 
     def answer(self) -> str:
-        with Client(self.url, timeout=60) as client:
+        with Client(self.url, timeout=60, connect_timeout=60) as client:
             return client.chat("What is 27 + 15?").text
 
 

@@ -98,6 +98,14 @@ def test_status_tells_how_the_last_process_ended(tmp_path: Path) -> None:
     assert status.listening == ("unix:/run/a b", "tcp:[::1]:2048", "vsock:2048")
 
 
+def test_process_that_is_not_ready_is_starting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    service, _ = make(Scope(tmp_path, None), ScriptedRunner())
+    monkeypatch.setitem(SHOWN, "mlxbridge.service", "MainPID=7\nExecMainCode=0\nActiveState=activating\n")
+    assert (service.status().pid, service.status().is_starting) == (7, True)
+    monkeypatch.setitem(SHOWN, "mlxbridge.service", "MainPID=7\nExecMainCode=0\nActiveState=active\n")
+    assert (service.status().pid, service.status().is_starting) == (7, False)
+
+
 def test_refusal_is_told_in_systemd_s_own_words(tmp_path: Path) -> None:
     service, _ = make(Scope(tmp_path, "me"), ScriptedRunner(failing="daemon-reload"))
     with pytest.raises(
