@@ -1,7 +1,7 @@
 """The service under a systemd of the test's own, by the commands that people type.
 
-It is a user manager: no service of this machine is touched, but for the moment it needs root, to have a control group
-tree and a /run that only it sees.
+It is a user manager, which touches no service of this machine, but it takes root to give it a tree of control groups and a
+/run that nobody else sees.
 """
 
 from __future__ import annotations
@@ -27,15 +27,24 @@ from mlxbridge.guest import blocking_link
 
 SYSTEMD = Path("/lib/systemd/systemd")
 # It refuses to run on a machine that was not booted by systemd, which /run tells.
-START = """\
+MOUNT = """\
 set -e
 umount -R /sys/fs/cgroup
 mount -t cgroup2 none /sys/fs/cgroup
 mount -t tmpfs none /run
-mkdir -p /run/systemd/system "$1"
+mkdir -p /run/systemd/system
+"""
+START = """\
+mkdir -p "$1"
 echo $$ > "$1/cgroup.procs"
 exec "$0" --user --unit=basic.target
 """
+REMOVE = 'find "$0" -depth -type d -delete'
+
+
+def in_own_mounts(script: str, *words: str) -> list[str]:
+    """The command that runs ``script`` where what it mounts is seen by nobody else."""
+    return ["unshare", "--mount", "sh", "-c", MOUNT + script, *words]
 
 
 @dataclass(frozen=True)
@@ -76,8 +85,9 @@ class Machine:
 def machine() -> Iterator[Machine]:
     if not SYSTEMD.exists() or not shutil.which("unshare"):
         pytest.skip("NOT RUN: this machine has no systemd")
-    if os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode != 0:
-        pytest.skip("NOT RUN: starting a systemd of its own takes root and mount namespaces")
+    probe = subprocess.run(in_own_mounts(""), capture_output=True, text=True)
+    if probe.returncode != 0:
+        pytest.skip(f"NOT RUN: a systemd of the test's own takes root and mounts: {probe.stderr.strip()}")
     with tempfile.TemporaryDirectory(prefix="mb-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         home, runtime = Path(folder, "home"), Path(folder, "run")
         home.mkdir()
@@ -91,7 +101,7 @@ def machine() -> Iterator[Machine]:
         }
         with (home / "log").open("w") as log:
             systemd = subprocess.Popen(
-                ["unshare", "-m", "sh", "-c", START, SYSTEMD, group], env=environment, stdout=log, stderr=log
+                in_own_mounts(START, str(SYSTEMD), group), env=environment, stdout=log, stderr=log
             )
         machine = Machine(home, environment)
         try:
@@ -103,7 +113,7 @@ def machine() -> Iterator[Machine]:
                 systemd.wait(30)
             systemd.kill()
             systemd.wait()
-            remove_groups(group)
+            subprocess.run(in_own_mounts(REMOVE, group), capture_output=True)
 
 
 def wait_until_up(systemd: subprocess.Popen[bytes], machine: Machine) -> None:
@@ -113,14 +123,6 @@ def wait_until_up(systemd: subprocess.Popen[bytes], machine: Machine) -> None:
         log = (machine.home / "log").read_text()
         assert systemd.poll() is None and time.monotonic() < deadline, f"systemd did not start:\n{log}"
         time.sleep(0.05)
-
-
-def remove_groups(group: str) -> None:
-    """They can be seen where the tree of version 2 is mounted only."""
-    remove = (
-        'umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup; find "$0" -depth -type d -delete'
-    )
-    subprocess.run(["unshare", "-m", "sh", "-c", remove, group], capture_output=True)
 
 
 def test_service_is_installed_restarted_and_removed_and_no_guest_is_refused(
