@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from bench import prefixes
+from bench.embed import command as embed
 from bench.engine import command as engine
 from bench.native import command as native
 from bench.soak import command as soak
@@ -14,6 +15,7 @@ COMMANDS = {
     "wire": (wire, "the wire alone, beside JSON over gRPC, SSE and bare sockets"),
     "engine": (engine, "the engine alone, beside mlx_lm's generate_step and BatchGenerator"),
     "native": (native, "tokens through the bridge, beside mlx_lm in-process"),
+    "embed": (embed, "vectors through the bridge, beside the same model in-process, JSON over gRPC and HTTP"),
     "prefixes": (
         prefixes,
         "the first token of a long prompt: read, found on disk after a restart, in memory",

@@ -32,6 +32,9 @@ def run(test: str, bench: Bench) -> Result:
                 return bulk(bench, client, settings.small_bytes)
             case "bulk_16mb":
                 return bulk(bench, client, settings.large_bytes)
+            case "vectors":
+                asked = [str(settings.vectors)]
+                return bench.payloads(lambda: client.embed(asked).data.nbytes)
             case "mixed":
                 return mixed(bench, client)
     raise ValueError(test)

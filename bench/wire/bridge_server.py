@@ -8,7 +8,8 @@ from typing import Any
 
 import uvloop
 
-from bench.wire.workload import FLAT, TEXT, make_array, stamp
+from bench.wire.ready_worker import send_ready
+from bench.wire.workload import FLAT, TEXT, Floats, make_array, stamp
 from mlxbridge.addresses import Listen, UnixAddress
 from mlxbridge.errors import UnknownMethod
 from mlxbridge.host.server.listener import Listener
@@ -32,6 +33,7 @@ class Model:
 
     def __init__(self) -> None:
         self._engines: dict[tuple[Session, str], Engine] = {}
+        self._vectors: dict[int, Floats] = {}
 
     def open(self, session: Session, event: CallOpened) -> Callable[[], object] | None:
         call, params = event.call, event.params
@@ -40,6 +42,9 @@ class Model:
             return None
         if event.method == "bulk":
             send_arrays(session, call, params["nbytes"], params["count"])
+            return None
+        if event.method == "embed":
+            send_ready(session, call, params, self._vectors)
             return None
         if event.method == "generate":
             return self._engine(session, params["prompt"]).add(call)

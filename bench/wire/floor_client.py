@@ -12,7 +12,7 @@ import numpy as np
 
 from bench.wire.floor_server import LENGTH, receive, send
 from bench.wire.meter import Bench, Meter, Result, Tally, bulk_result, paced_result, rate_result
-from bench.wire.workload import ECHO, FLAT, age_us, burst
+from bench.wire.workload import DIMENSIONS, ECHO, FLAT, age_us, burst
 
 _BUFFER_BYTES = 64 * 1024
 
@@ -34,6 +34,8 @@ def run(test: str, bench: Bench) -> Result:
                 return bulk(bench, sock, settings.small_bytes)
             case "bulk_16mb":
                 return bulk(bench, sock, settings.large_bytes)
+            case "vectors":
+                return bench.payloads(lambda: receive_vectors(sock, settings.vectors))
     raise ValueError(test)
 
 
@@ -97,6 +99,12 @@ def bulk(bench: Bench, sock: socket.socket, num_bytes: int) -> Result:
         receive_arrays(sock, num_bytes, count)
         received += num_bytes * count
     return bulk_result(meter.stop(), received)
+
+
+def receive_vectors(sock: socket.socket, count: int) -> int:
+    num_bytes = count * DIMENSIONS * 4
+    receive_arrays(sock, num_bytes, 1)
+    return num_bytes
 
 
 def receive_arrays(sock: socket.socket, num_bytes: int, count: int) -> None:

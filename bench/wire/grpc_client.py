@@ -13,7 +13,7 @@ import numpy as np
 
 from bench.wire.grpc_server import OPTIONS, SERVICE, dumps, loads
 from bench.wire.meter import Bench, Meter, Result, Tally, bulk_result, paced_result, rate_result
-from bench.wire.workload import ECHO, ENDLESS, FLAT, Floats, age_us, burst
+from bench.wire.workload import DIMENSIONS, ECHO, ENDLESS, FLAT, Floats, age_us, burst
 
 
 def run(test: str, bench: Bench) -> Result:
@@ -33,6 +33,9 @@ def run(test: str, bench: Bench) -> Result:
             return bulk(bench, channel, settings.small_bytes)
         case "bulk_16mb":
             return bulk(bench, channel, settings.large_bytes)
+        case "vectors":
+            num_bytes = settings.vectors * DIMENSIONS * 4
+            return bench.payloads(lambda: sum(array.nbytes for array in arrays(bench, channel, num_bytes, 1)))
         case "mixed":
             return mixed(bench, channel)
     raise ValueError(test)

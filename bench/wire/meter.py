@@ -120,6 +120,18 @@ class Bench:
         self._repeat(call, self.settings.seconds, took)
         return round_trip_result(meter.stop(), took)
 
+    def payloads(self, fetch: Callable[[], int]) -> Result:
+        """One call with a payload after the other, and at least one; each gives how many bytes it was."""
+        fetch()
+        num_bytes = num_calls = 0
+        start = time.perf_counter()
+        end = start + self.settings.seconds
+        while time.perf_counter() < end:
+            num_bytes += fetch()
+            num_calls += 1
+        seconds = time.perf_counter() - start
+        return {"gb_per_s": num_bytes / seconds / 1e9, "ms": seconds / num_calls * 1000}
+
     def _repeat(self, call: Callable[[], object], seconds: float, took: list[int]) -> None:
         clock = time.perf_counter_ns
         end = clock() + int(seconds * 1e9)

@@ -19,10 +19,13 @@ class Settings:
     mixed_interval: float = 0.005
     small_bytes: int = 1 * MB
     large_bytes: int = 16 * MB
+    vectors: int = 10_000
 
 
 FULL = Settings()
-QUICK = Settings(seconds=0.12, warm=0.05, streams=8, mixed_streams=4, small_bytes=MB // 16, large_bytes=MB)
+QUICK = Settings(
+    seconds=0.12, warm=0.05, streams=8, mixed_streams=4, small_bytes=MB // 16, large_bytes=MB, vectors=100
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +85,11 @@ TESTS = {
     "bulk_16mb": Test(
         title="16 MB float32 arrays", metrics=(_BULK, *_cpu("ms/MB")), ratios=("gb_per_s", "cpu")
     ),
+    "vectors": Test(
+        title="10,000 vectors of 384 float32, one call after the other",
+        metrics=(_BULK, Metric(key="ms", title="ms/call", more_is_better=False)),
+        ratios=("gb_per_s",),
+    ),
     "mixed": Test(
         title="16 streams of 200 tokens/s beside 16 MB arrays, one connection",
         metrics=(_P50, _P99, _RATE, _BULK),
@@ -104,6 +112,7 @@ class Case:
 
 _TOKENS = frozenset({"round_trip", "stream_1", "stream_64", "paced_64"})
 _BULKS = frozenset({"bulk_1mb", "bulk_16mb"})
+_VECTORS = frozenset({"vectors"})
 _ALL = _TOKENS | _BULKS
 _BRIDGE = _ALL | {"ping", "mixed"}
 _GRPC = ("grpc",)
@@ -114,9 +123,17 @@ CASES = {
         title="blocking sockets, the floor",
         server="floor_server",
         client="floor_client",
-        tests=_TOKENS | _BULKS,
+        tests=_TOKENS | _BULKS | _VECTORS,
     ),
-    "bridge": Case(title="mlxbridge, Client", server="bridge_server", client="bridge_client", tests=_BRIDGE),
+    "bridge": Case(
+        title="mlxbridge, Client", server="bridge_server", client="bridge_client", tests=_BRIDGE | _VECTORS
+    ),
+    "bridge-worker": Case(
+        title="mlxbridge, Client, from a worker process",
+        server="bridge_worker_server",
+        client="bridge_client",
+        tests=_VECTORS,
+    ),
     "bridge-async": Case(
         title="mlxbridge, AsyncClient", server="bridge_server", client="bridge_async", tests=_BRIDGE
     ),
@@ -132,7 +149,7 @@ CASES = {
         server="grpc_server",
         client="grpc_client",
         needs=_GRPC,
-        tests=_ALL,
+        tests=_ALL | _VECTORS,
     ),
     "grpc-json-aio": Case(
         title="JSON over gRPC, aio client", server="grpc_server", client="grpc_async", needs=_GRPC, tests=_ALL
@@ -144,6 +161,13 @@ CASES = {
         variant="bytes",
         needs=_GRPC,
         tests=_BULKS | {"mixed"},
+    ),
+    "openai-json": Case(
+        title="OpenAI's JSON floats, uvicorn to httpx",
+        server="sse_server",
+        client="openai_client",
+        needs=_SSE,
+        tests=_VECTORS,
     ),
     "sse": Case(
         title="SSE, uvicorn to httpx",

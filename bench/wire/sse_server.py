@@ -11,7 +11,7 @@ from typing import Any
 import uvicorn  # type: ignore[import-not-found, unused-ignore]
 
 from bench.wire.grpc_server import Clock
-from bench.wire.workload import FLAT, make_array, token
+from bench.wire.workload import FLAT, make_array, ready_vectors, token
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -53,6 +53,13 @@ class Application:
                 await _answer(send, json.dumps(request).encode())
             case "/generate":
                 await self._generate(request["prompt"], send)
+            case "/v1/embeddings":
+                vectors = ready_vectors(int(request["input"][0])).tolist()
+                items = [
+                    {"object": "embedding", "index": index, "embedding": vector}
+                    for index, vector in enumerate(vectors)
+                ]
+                await _answer(send, json.dumps({"object": "list", "data": items}).encode())
             case "/embed":
                 data = b64encode(make_array(request["nbytes"]).data).decode()
                 await _answer(send, json.dumps({"dtype": "float32", "data": data}).encode())

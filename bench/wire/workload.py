@@ -18,6 +18,8 @@ BURST_BYTES = 128_000_000
 """A client asks for so much bulk data at a time, in arrays of the test's size."""
 
 MAX_BURST = 64
+DIMENSIONS = 384
+
 ENDLESS = 1000
 """More arrays than a test ever takes."""
 
@@ -39,6 +41,11 @@ def age_us(stamped: int) -> int:
 def make_array(num_bytes: int) -> Floats:
     """Floats as an embedding has them: a JSON encoder must write all their digits."""
     return np.random.default_rng(7).standard_normal(num_bytes // 4, dtype=np.float32)
+
+
+def ready_vectors(count: int) -> Floats:
+    """So many vectors of all-MiniLM-L6-v2's size."""
+    return make_array(count * DIMENSIONS * 4).reshape(count, DIMENSIONS)
 
 
 def token(number: int) -> dict[str, Any]:
