@@ -43,6 +43,11 @@ class Backlog:
         self._sizes[job] = size
         self._room.enter(guest, size)
 
+    def put_back(self, job: Job) -> None:
+        """Let a job wait that was let in once, for the rest of it."""
+        size = self._sizes[job] = estimate_bytes(job.params)
+        self._room.enter(job.origin.guest, size)
+
     def remove(self, job: Job) -> bool:
         """Forget a job; whether it was here."""
         if (size := self._sizes.pop(job, None)) is None:

@@ -68,6 +68,30 @@ class Job:
         self.worker_call: int | None = None
         self.ended = False
 
+    @property
+    def items_left(self) -> int | None:
+        """The credit for items that a worker may use, in all; None for a call that is answered with tokens."""
+        return self.items
+
+    @property
+    def can_be_curtailed(self) -> bool:
+        """Whether it may end early at a worker, and go on at the next one."""
+        return False
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether a worker's result was not the last one."""
+        return False
+
+    def hand_over(self) -> Mapping[str, Any]:
+        """What a worker needs of it; nobody asks again."""
+        params, self.params = self.params, {}  # maybe megabytes, and the worker has them now
+        return params
+
+    def take_item(self, item: Mapping[str, Any]) -> None:
+        """Pass an item on."""
+        self.sink.send_item(self.call, item)
+
     def finish(self, result: Mapping[str, Any]) -> None:
         """Tell the guest, once."""
         if not self.ended:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from math import inf
+from pathlib import Path
 from typing import Any, Protocol
 
 from mlxbridge.errors import BridgeError
@@ -61,6 +62,7 @@ class Memory:
         clock: Clock | None = None,
     ) -> None:
         self.machine: Machine | None = None
+        self.asking = asyncio.Lock()  # whoever begins first asks first, however long looking at files takes
         self._configured_bytes = budget_bytes
         self._residency = Residency(
             inf if budget_bytes is None else budget_bytes, tenure_s=tenure_s, grace_s=grace_s
@@ -210,12 +212,12 @@ class Lease:
                 self.need = None
 
     async def take(
-        self, need: Need, *, is_wanted: Callable[[], bool], on_wait: Callable[[], object]
+        self, folders: Sequence[Path], *, is_wanted: Callable[[], bool], on_wait: Callable[[], object]
     ) -> int | None:
         """Wait for room, in turn. Cancelling it is giving that up.
 
         Args:
-            need: the model's.
+            folders: with the files of the model, and of those that are loaded with it.
             is_wanted: whether somebody waits for the model; if not, nobody makes way for it.
             on_wait: called if there is no room yet.
 
@@ -223,33 +225,40 @@ class Lease:
             Bytes that the model may take, weights and caches together; None: as many as there are.
 
         Raises:
+            ModelLoadFailed: its files cannot be looked at.
             ModelTooLarge: it does not fit, even alone, or beside those that are pinned.
             NoRoom: nobody wants it, and there is none that is free.
         """
-        memory, books = self._memory, self._memory.residency
-        self.need = need
-        await asyncio.shield(memory.begin())
-        share = memory.share_of(self, need)
+        async with self._memory.asking:
+            self.need = await asyncio.to_thread(estimate_need, folders, self._settings.limits)
+            await asyncio.shield(self._memory.begin())
+            share = self._ask(self.need, is_wanted=is_wanted())
+        if self._answer is not None:
+            try:
+                self._memory.settle()
+                if not self._answer.done():
+                    on_wait()
+                await self._answer
+            except BaseException:
+                self.release()
+                raise
+            finally:
+                self._answer = None
+        return share
+
+    def _ask(self, need: Need, *, is_wanted: bool) -> int | None:
+        """Take room that is free, or stand in line, with ``_answer`` for who is wanted."""
+        books = self._memory.residency
+        share = self._memory.share_of(self, need)
         if share is not None:
             share = max(need.least_bytes, min(share, int(books.most_bytes)))
-        num_bytes = share or need.least_bytes
+        num_bytes = need.least_bytes if share is None else share
         terms: dict[str, Any] = {"is_pinned": self._settings.pin, "keep_alive_s": self._keep_alive_s}
-        if not is_wanted():
-            if not books.ask_now(self.name, num_bytes, **terms):
-                raise NoRoom(f"{shown(num_bytes)} for it are not free")
-            return share
-        self._answer = asyncio.get_running_loop().create_future()
-        books.ask(self.name, num_bytes, **terms)
-        try:
-            memory.settle()
-            if not self._answer.done():
-                on_wait()
-            await self._answer
-        except BaseException:
-            self.release()
-            raise
-        finally:
-            self._answer = None
+        if is_wanted:
+            self._answer = asyncio.get_running_loop().create_future()
+            books.ask(self.name, num_bytes, **terms)
+        elif not books.ask_now(self.name, num_bytes, **terms):
+            raise NoRoom(f"{shown(num_bytes)} for it are not free")
         return share
 
     def admit(self) -> None:

@@ -31,7 +31,6 @@ from mlxbridge.host.models.crashes import Crashes
 from mlxbridge.host.models.errand import run_errand
 from mlxbridge.host.models.job import Job
 from mlxbridge.host.models.memory import Memory, NoRoom
-from mlxbridge.host.models.need import estimate_need
 from mlxbridge.host.models.settings import ModelSettings
 from mlxbridge.host.models.store import ModelSource
 from mlxbridge.host.models.worker import Worker, is_late
@@ -207,6 +206,8 @@ class Model:
             return
         self._lease.forget_keep_alive()
         self.state = "draining"
+        if self._worker is not None and self._worker.alive:
+            self._worker.curtail()
         self._leave_if_drained()
 
     def _on_idle(self) -> None:
@@ -276,8 +277,7 @@ class Model:
     async def _take_room(self, sources: list[ModelSource]) -> int | None:
         """Bytes that it may take, once it has them; None: as many as there are."""
         folders = [source.folder for source in sources if source.folder is not None]
-        need = await asyncio.to_thread(estimate_need, folders, self.settings.limits)
-        share = await self._lease.take(need, is_wanted=lambda: self._is_wanted, on_wait=self._wait)
+        share = await self._lease.take(folders, is_wanted=lambda: self._is_wanted, on_wait=self._wait)
         self.state = "loading"
         return share
 
@@ -299,7 +299,7 @@ class Model:
     async def _run_worker(self, sources: list[ModelSource], share: int | None) -> str:
         """One worker's life, from start to end; how it ended."""
         self._ready_at = None
-        self._worker = worker = await Worker.start(self._on_idle)
+        self._worker = worker = await Worker.start(self._on_idle, self._backlog.put_back)
         source, *drafts = sources
         try:
             params = {

@@ -56,10 +56,14 @@ class Worker:
     """One process. Made by ``start``; ends when the process does, or by ``stop``."""
 
     def __init__(
-        self, process: asyncio.subprocess.Process, on_idle: Callable[[], object] = lambda: None
+        self,
+        process: asyncio.subprocess.Process,
+        on_idle: Callable[[], object] = lambda: None,
+        on_return: Callable[[Job], object] = lambda job: None,
     ) -> None:
         self.process = process
         self._on_idle = on_idle
+        self._on_return = on_return
         self._connection = GuestConnection(
             software=f"mlxbridge-host/{__version__}",
             nonce=os.urandom(NONCE_BYTES),
@@ -77,11 +81,16 @@ class Worker:
         self._fault = ""  # what ended the link, if it was not the process's end
 
     @classmethod
-    async def start(cls, on_idle: Callable[[], object] = lambda: None) -> Worker:
+    async def start(
+        cls,
+        on_idle: Callable[[], object] = lambda: None,
+        on_return: Callable[[Job], object] = lambda job: None,
+    ) -> Worker:
         """Start a process and link to it.
 
         Args:
             on_idle: called when the last of the guests' calls has ended.
+            on_return: called for each that was curtailed, before that.
 
         Raises:
             OSError: the system refuses.
@@ -90,7 +99,7 @@ class Worker:
         ours.setblocking(False)
         try:
             with theirs:
-                worker = cls(await _spawn(theirs.fileno()), on_idle)
+                worker = cls(await _spawn(theirs.fileno()), on_idle, on_return)
         except BaseException:
             ours.close()
             raise
@@ -142,20 +151,19 @@ class Worker:
                 job.method,
                 _for_worker(job),
                 deadline_ms=_time_left_ms(job.origin),
-                windows=None if job.items is None else Windows(items=job.items, bytes=0),
+                windows=None if job.items_left is None else Windows(items=job.items_left, bytes=0),
             )
         except BridgeError as error:
             job.fail(error)
             return
         job.worker_call = number
-        job.params = {}  # maybe megabytes, and the worker has them now
         self._jobs[number] = job
         self._driver.flush_soon()
 
     def grant(self, job: Job) -> None:
         """Pass the guest's credit for items on."""
-        if job.items is not None and job.worker_call is not None:
-            self._connection.grant(job.worker_call, items=job.items)
+        if job.items_left is not None and job.worker_call is not None:
+            self._connection.grant(job.worker_call, items=job.items_left)
             self._driver.flush_soon()
 
     def cancel(self, job: Job) -> None:
@@ -166,6 +174,12 @@ class Worker:
             self._connection.cancel(job.worker_call)
             self._driver.flush()
             self._note_end()
+
+    def curtail(self) -> None:
+        """Let calls of many requests end with those that have been begun; the others are for another worker."""
+        for number in [number for number, job in self._jobs.items() if job.can_be_curtailed]:
+            self._connection.open_call("curtail", {"call": number})
+        self._driver.flush_soon()
 
     def fail_jobs(self, error: BridgeError) -> None:
         """End every guest's call with ``error``."""
@@ -267,7 +281,7 @@ class Worker:
     def _on_item(self, event: ItemReceived) -> None:
         job = self._jobs.get(event.call)
         if job is not None:
-            job.sink.send_item(job.call, event.value)
+            job.take_item(event.value)
             return
         self._connection.consume(event.call, items=1)
         listener = self._listeners.get(event.call)
@@ -285,6 +299,8 @@ class Worker:
         if job is not None:
             if isinstance(event, ResultReceived):
                 job.finish(event.result)
+                if job.is_unfinished:
+                    self._on_return(job)
             else:
                 self.num_expired += isinstance(event.error, DeadlineExceeded)
                 job.fail(event.error)
@@ -321,7 +337,7 @@ class Worker:
 
 def _for_worker(job: Job) -> dict[str, Any]:
     # What the guest wrote stays apart: nothing in it can say whose call this is.
-    return {"request": job.params, "guest": job.origin.guest, "cache_scope": job.origin.cache_scope}
+    return {"request": job.hand_over(), "guest": job.origin.guest, "cache_scope": job.origin.cache_scope}
 
 
 def is_late(origin: Origin) -> bool:

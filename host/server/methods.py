@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from mlxbridge.errors import InvalidArgument, PermissionDenied, UnknownMethod
 from mlxbridge.host.models.catalogue import Catalogue
 from mlxbridge.host.models.job import Job
+from mlxbridge.host.models.many_job import ManyJob
 from mlxbridge.host.models.model import Model
 from mlxbridge.host.params import (
     check_keep_alive,
@@ -75,10 +76,9 @@ class GuestMethods:
     def _generate_many(self, session: Session, event: CallOpened) -> Cancel:
         parse_many(event.params)  # but for the requests, each of which is answered with its own error
         model = self._catalogue.find(parse_model(event.params))
-        job = Job(
+        job = ManyJob(
             session,
             event.call,
-            "generate_many",
             event.params,
             session.origin(event.deadline_ms),
             items=session.watch_credit(event.call, lambda items: model.grant(job, items)),

@@ -142,6 +142,10 @@ class Bundle:
         self._num_begun += 1
         return Answer(self._num_begun - 1)
 
+    def curtail(self) -> None:
+        """Forget the requests that wait."""
+        self._waiting.clear()
+
     def count(self, item: Item) -> None:
         """An item has been sent."""
         self._totals["failed" if "error" in item else "completed"] += 1

@@ -112,6 +112,14 @@ class Feeder:
                 self._gather(bundle, row)
         return others
 
+    def curtail(self, call: int) -> None:
+        """Begin no more of a call's prompts: it ends with those that have been. One that is not here has ended."""
+        bundle = self._bundles.get(call)
+        if bundle is not None and bundle.num_waiting:
+            self._stop_waiting(bundle)
+            bundle.curtail()
+            self._end_if_done(bundle)
+
     def cancel(self, call: int) -> bool:
         """End a call, and what runs of it before the next step; whether it was here."""
         if (bundle := self._bundles.get(call)) is None:
@@ -202,11 +210,15 @@ class Feeder:
         del self._bundles[bundle.call]
         self._room.leave(guest, bundle.num_bytes)
         if bundle.num_waiting:
-            own = self._guests[guest]
-            del own[bundle]
-            if not own:
-                del self._guests[guest]
+            self._stop_waiting(bundle)
         for number, answer in bundle.answers.items():
             del self._owners[number]
             self._num_ahead[bundle.priority] -= not answer.has_begun
             self._engine.cancel(number)
+
+    def _stop_waiting(self, bundle: Bundle) -> None:
+        guest = bundle.origin.guest
+        own = self._guests[guest]
+        del own[bundle]
+        if not own:
+            del self._guests[guest]

@@ -20,7 +20,7 @@ from mlxbridge.types import Usage
 
 
 class Generation:
-    """Answers ``generate`` and ``generate_many``.
+    """Answers ``generate`` and ``generate_many``, and the front's ``curtail``.
 
     Attributes:
         engine: what answers.
@@ -45,6 +45,9 @@ class Generation:
             self._backlog.add(event.call, event.params["request"], origin_of(event))
         elif event.method == "generate_many":
             self.feeder.add(event.call, event.params["request"], origin_of(event))
+        elif event.method == "curtail":
+            self.feeder.curtail(event.params["call"])
+            self._connection.finish(event.call, {})
         else:
             raise refuse_method(event.method, "generate", self._model)
 

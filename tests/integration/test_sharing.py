@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import random
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,9 +24,10 @@ from mlxbridge.host.models.need import estimate_need
 from mlxbridge.host.models.settings import ModelSettings
 from mlxbridge.host.models.store import ModelSource, classify
 from mlxbridge.host.models.worker import Worker
+from mlxbridge.types import Message
 
 NUM_GUESTS = 50
-NUM_EAGER = 3  # for each of the first two models
+NUM_EAGER = 2  # for each of the first two models
 NAMES = ("amber", "birch", "cedar")
 LIMITS = EngineLimits(kv_bytes=24 << 20, prefix_cache_bytes=0)
 TENURE_S, GRACE_S = 1.0, 0.1
@@ -46,13 +46,13 @@ class Starts:
         self._start = Worker.start
         monkeypatch.setattr(Worker, "start", self.start)
 
-    async def start(self, on_idle: Callable[[], object]) -> Worker:
+    async def start(self, *callbacks: Any) -> Worker:
         self.count += 1
         books = self._memory.residency
         assert books.reserved_bytes <= books.budget_bytes
         alive = [worker for worker in self._workers if is_alive(worker.process.pid)]
         self.most_alive = max(self.most_alive, len(alive) + 1)
-        worker = await self._start(on_idle)
+        worker = await self._start(*callbacks)
         self._workers.append(worker)
         return worker
 
@@ -117,6 +117,18 @@ async def test_every_guest_is_answered_right_and_in_time_though_not_all_models_f
                 await ask(client, name, chance)
                 answered[name] += 1
 
+    async def ask_many(url: str) -> None:
+        sums = [(first, second) for first in range(10, 14) for second in range(20, 25)]
+        async with AsyncClient(url) as client:
+            prompts: list[list[Message]] = [
+                [{"role": "user", "content": f"What is {first} + {second}?"}] for first, second in sums
+            ]
+            outcomes = await client.generate_many(prompts, model=NAMES[0])
+            texts = {outcome.index: outcome.text async for outcome in outcomes}
+        assert texts == {
+            index: f"{first} + {second} = {first + second}." for index, (first, second) in enumerate(sums)
+        }
+
     async def ask_for_ever(url: str, guest: int) -> None:
         async with AsyncClient(url) as client:
             while True:
@@ -139,13 +151,11 @@ async def test_every_guest_is_answered_right_and_in_time_though_not_all_models_f
         url = f"unix://{folder}/m.sock"
         async with asyncio.timeout(120):
             await until_it_listens(url)
-            eager = asyncio.gather(*(ask_for_ever(url, guest) for guest in range(2 * NUM_EAGER)))
-            all_others = asyncio.gather(*(ask_all(url, guest) for guest in range(NUM_GUESTS)))
-            await asyncio.wait({eager, all_others}, return_when=asyncio.FIRST_COMPLETED)
-            await all_others
-            eager.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await eager
+            async with asyncio.TaskGroup() as group:
+                eager = [group.create_task(ask_for_ever(url, guest)) for guest in range(2 * NUM_EAGER)]
+                await asyncio.gather(ask_many(url), *(ask_all(url, guest) for guest in range(NUM_GUESTS)))
+                for task in eager:
+                    task.cancel()
         async with AsyncClient(url) as client:
             status = await client.status()
         daemon.stop()

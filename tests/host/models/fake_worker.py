@@ -16,11 +16,13 @@ class FakeWorker:
 
     started: list[FakeWorker] = []
 
-    def __init__(self, on_idle: Callable[[], object]) -> None:
+    def __init__(self, on_idle: Callable[[], object], on_return: Callable[[Job], object]) -> None:
         loop = asyncio.get_running_loop()
         self.process = SimpleNamespace(pid=len(self.started) + 1000)
         self.alive = True
         self._on_idle = on_idle
+        self._on_return = on_return
+        self.num_curtailed = 0
         self.params: Mapping[str, Any] = {}
         self.stats: Mapping[str, Any] = {}
         self.jobs: list[Job] = []
@@ -34,9 +36,9 @@ class FakeWorker:
         self._ended: asyncio.Future[str] = loop.create_future()
 
     @classmethod
-    async def start(cls, on_idle: Callable[[], object]) -> FakeWorker:
+    async def start(cls, on_idle: Callable[[], object], on_return: Callable[[Job], object]) -> FakeWorker:
         await asyncio.sleep(0)
-        worker = cls(on_idle)
+        worker = cls(on_idle, on_return)
         cls.started.append(worker)
         return worker
 
@@ -51,11 +53,12 @@ class FakeWorker:
     @classmethod
     async def of(cls, model: str) -> FakeWorker:
         """The worker that a model has now, once it has been asked to load."""
-        while True:
-            for worker in cls.started:
-                if worker.params.get("name") == model and not worker.stopped:
-                    return worker
-            await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            while True:
+                for worker in cls.started:
+                    if worker.params.get("name") == model and not worker.stopped:
+                        return worker
+                await asyncio.sleep(0)
 
     def become_ready(self) -> None:
         self._loaded.set_result({"architecture": "Fake"})
@@ -63,10 +66,12 @@ class FakeWorker:
     def refuse(self, error: BridgeError) -> None:
         self._loaded.set_exception(error)
 
-    def answer(self, job: Job) -> None:
+    def answer(self, job: Job, **result: int) -> None:
         """End a job well."""
         self.jobs.remove(job)
-        job.finish({"model": "fake"})
+        job.finish({"model": "fake", **result})
+        if job.is_unfinished:
+            self._on_return(job)
         self._note_end()
 
     def die(self, reason: str = "was killed by SIGKILL") -> None:
@@ -114,6 +119,9 @@ class FakeWorker:
     def cancel(self, job: Job) -> None:
         self.jobs.remove(job)
         self._note_end()
+
+    def curtail(self) -> None:
+        self.num_curtailed += 1
 
     def fail_jobs(self, error: BridgeError) -> None:
         jobs, self.jobs = self.jobs, []

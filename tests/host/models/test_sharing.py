@@ -14,6 +14,7 @@ from mlxbridge.host.models import model as model_module
 from mlxbridge.host.models.catalogue import Catalogue
 from mlxbridge.host.models.job import Job
 from mlxbridge.host.models.machine import Machine
+from mlxbridge.host.models.many_job import ManyJob
 from mlxbridge.host.models.memory import Memory
 from mlxbridge.host.models.model import Model
 from mlxbridge.host.models.need import estimate_need
@@ -30,10 +31,12 @@ TENURE_S, GRACE_S = 10.0, 0.5
 class Sink:
     def __init__(self) -> None:
         self.ends: dict[int, Mapping[str, Any] | BridgeError] = {}
+        self.items: list[Any] = []
 
     def send_tokens(self, *columns: Any) -> None: ...
 
-    def send_item(self, call: int, value: Any) -> None: ...
+    def send_item(self, call: int, value: Any) -> None:
+        self.items.append(value)
 
     def send_data(self, call: int, meta: Any, data: memoryview) -> None:
         raise AssertionError("nothing here has payloads")
@@ -175,6 +178,69 @@ async def test_model_with_work_is_not_unloaded_before_its_turn_is_over(make_host
     assert [type(end) for end in host.sink.ends.values()] == [dict, dict]
 
 
+async def test_call_of_many_requests_goes_on_in_its_models_next_turn(make_host: MakeHost) -> None:
+    host = make_host(1.5, "a", "b")
+    a = await host.ready("a")
+    requests = [{"prompt": str(number)} for number in range(5)]
+    params = {"requests": requests, "seed": 2**64 - 2, "max_tokens": 3}
+    many = ManyJob(host.sink, 77, params, items=4)
+    host.model("a").submit(many)
+    assert many.hand_over() == params and many.params == {}  # as a worker does
+    for index in (2, 0):
+        many.take_item({"index": index, "text": "x"})
+    other = host.call("b")
+    await host.until("ready waiting")
+    host.clock.pass_time(TENURE_S)
+    assert (host.states(), a.num_curtailed) == ("draining waiting", 1)
+    a.answer(many, completed=2, failed=0, prompt_tokens=10)
+    await host.until("waiting loading")
+    assert 77 not in host.sink.ends
+    b = await FakeWorker.of("b")
+    b.become_ready()
+    await host.until("waiting ready")
+    assert b.jobs == [other]
+    b.answer(other)
+    host.clock.pass_time(GRACE_S)
+    again = await FakeWorker.of("a")
+    again.become_ready()
+    await host.until("ready unloaded")
+    assert again.jobs == [many]
+    assert many.items_left == 2
+    assert many.hand_over() == {
+        "requests": [
+            {"prompt": "1", "seed": 2**64 - 1},
+            {"prompt": "3", "seed": 1},
+            {"prompt": "4", "seed": 2},
+        ],
+        "seed": 2**64 - 2,
+        "max_tokens": 3,
+    }
+    for index in (1, 0, 2):
+        many.take_item({"index": index, "text": "y"})
+    again.answer(many, completed=2, failed=1, prompt_tokens=7)
+    assert [item["index"] for item in host.sink.items] == [2, 0, 3, 1, 4]
+    assert host.sink.ends[77] == {"model": "fake", "completed": 4, "failed": 1, "prompt_tokens": 17}
+
+
+async def test_call_of_many_requests_can_end_while_it_waits_for_the_next_turn(make_host: MakeHost) -> None:
+    host = make_host(1.5, "a", "b")
+    a = await host.ready("a")
+    jobs = [ManyJob(host.sink, call, {"requests": [{"prompt": "x"}]}, items=4) for call in (77, 78)]
+    for many in jobs:
+        host.model("a").submit(many)
+    host.call("b")
+    await host.until("ready waiting")
+    host.clock.pass_time(TENURE_S)
+    for many in jobs:
+        a.answer(many)
+    await host.until("waiting loading")
+    host.model("a").cancel(jobs[0])
+    assert host.states() == "waiting loading"
+    await host.model("a").unload()
+    assert isinstance(host.sink.ends[78], Unavailable)
+    assert not jobs[1].is_unfinished
+
+
 async def test_load_while_a_model_makes_way_waits_for_its_next_turn(make_host: MakeHost) -> None:
     host = make_host(1.5, "a", "b")
     a = await host.ready("a")
@@ -208,7 +274,8 @@ async def test_worker_that_dies_while_its_model_makes_way_is_not_started_again(m
     host.clock.pass_time(TENURE_S)
     a.die()
     assert isinstance(host.sink.ends[running.call], WorkerLost)
-    await host.until("unloaded loading")
+    await FakeWorker.of("b")
+    assert host.states() == "unloaded loading"
     assert len(FakeWorker.started) == 2
 
 

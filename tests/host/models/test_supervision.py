@@ -248,7 +248,7 @@ async def test_load_during_a_restart_waits_for_the_new_worker(model: Model) -> N
 async def test_fault_of_the_supervision_fails_the_model(
     model: Model, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def start(on_idle: Any) -> FakeWorker:
+    async def start(*callbacks: Any) -> FakeWorker:
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(FakeWorker, "start", start)

@@ -471,3 +471,25 @@ def count_begun(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(BatchEngine, "submit", counted)
     return begun
+
+
+def test_curtailed_call_ends_with_what_was_begun(ready: FrontEnd) -> None:
+    call = generate_many(ready, PROMPTS, items=5)
+    other = generate_many(ready, PROMPTS[:6])
+    while not items(ready, call):
+        ready.turn()
+    ready.connection.open_call("curtail", {"call": call})
+    result = finish(ready, call)
+    assert result["completed"] == 5 == len(items(ready, call))
+    assert result["failed"] == 0
+    assert finish(ready, other)["completed"] == 6
+    ready.connection.open_call("curtail", {"call": call})  # it has ended already
+    assert finish(ready, generate_many(ready, PROMPTS[:3]))["completed"] == 3
+    assert ready.loop._feeder is not None and ready.loop._feeder.num_waiting == 0
+
+
+def test_call_that_is_curtailed_before_it_has_begun_ends_at_once(ready: FrontEnd) -> None:
+    call = generate_many(ready, PROMPTS, items=0)
+    ready.connection.open_call("curtail", {"call": call})
+    result = finish(ready, call)
+    assert (result["completed"], items(ready, call)) == (0, [])
