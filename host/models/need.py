@@ -3,7 +3,8 @@
 If all configured models fit into the budget together, each has what it needs and, for its caches, an equal share of what is
 left: none ever makes way. If they do not, or the files of some are not here yet, each has an eighth of the budget for its
 caches, more if one call of some thousand tokens takes more, and less if weights leave less. So a host with a single model
-gives it all there is. Where ``kv_bytes`` is configured, caches have that and no more.
+gives it all there is. Where ``kv_bytes`` is configured, caches have that and no more. Models of vectors have no caches, but what
+their largest batch takes.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 from mlxbridge.errors import ModelLoadFailed, ModelTooLarge
 from mlxbridge.host.engine.checkpoint import WEIGHTS
 from mlxbridge.host.engine.interface import EngineLimits
+from mlxbridge.host.models.kind import kind_of
 
 CACHE_SHARE = 8
 """What caches have is the budget divided by this, where not all models fit together."""
@@ -27,6 +29,9 @@ _LEAST_TOKENS = 4608
 # Of all that caches have, cached prefixes take an eighth.
 _PREFIXES = 8
 
+# Of a model of vectors, at most; see ``embeddings.batching``.
+_BATCH_TOKENS = 16_384
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
@@ -34,7 +39,7 @@ class Need:
 
     Attributes:
         weight_bytes: of the model and those that go with it.
-        cache_bytes: that its caches take at least.
+        cache_bytes: that its caches, or its batches, take at least.
         is_open: whether caches can well use more.
     """
 
@@ -60,14 +65,17 @@ def estimate_need(folders: Sequence[Path], limits: EngineLimits) -> Need:
     """
     try:
         weights = sum(file.stat().st_size for folder in folders for file in folder.glob(WEIGHTS))
-        tokens = sum(_call_bytes(folder) for folder in folders)
+        kind = kind_of(folders[0])
+        work = sum(map(_call_bytes if kind == "generate" else _batch_bytes, folders))
     except OSError as error:
         raise ModelLoadFailed(f"{error.filename}: {error.strerror}") from error
+    if kind != "generate":
+        return Need(weight_bytes=weights, cache_bytes=work, is_open=False)
     prefixes = limits.prefix_cache_bytes
     if limits.kv_bytes is not None:
         prefixes = limits.kv_bytes // _PREFIXES if prefixes is None else prefixes
         return Need(weight_bytes=weights, cache_bytes=limits.kv_bytes + prefixes, is_open=False)
-    calls = tokens or weights // CACHE_SHARE
+    calls = work or weights // CACHE_SHARE
     cache = calls * _PREFIXES // (_PREFIXES - 1) if prefixes is None else calls + prefixes
     return Need(weight_bytes=weights, cache_bytes=cache, is_open=True)
 
@@ -117,14 +125,7 @@ def shown(num_bytes: int) -> str:
 
 def _call_bytes(folder: Path) -> int:
     """What the caches of one call take, by the usual names in ``config.json``; 0 if they are not there."""
-    try:
-        config = json.loads((folder / "config.json").read_text("utf-8"))
-    except ValueError:
-        return 0  # whoever loads it says what is wrong
-    if not isinstance(config, dict):
-        return 0
-    nested = config.get("text_config")
-    facts: Mapping[str, Any] = {**config, **nested} if isinstance(nested, dict) else config
+    facts = _facts(folder)
     layers, heads = _number(facts, "num_hidden_layers"), _number(facts, "num_attention_heads")
     if not layers or not heads:
         return 0
@@ -136,6 +137,23 @@ def _call_bytes(folder: Path) -> int:
     width = 4 if "float32" in (facts.get("torch_dtype"), facts.get("dtype")) else 2
     context = _number(facts, "max_position_embeddings") or _LEAST_TOKENS
     return layers * numbers * width * min(_LEAST_TOKENS, context + 256)
+
+
+def _batch_bytes(folder: Path) -> int:
+    """What is computed with for the largest batch: a layer's inputs, outputs and what is between, in float32."""
+    facts = _facts(folder)
+    return _BATCH_TOKENS * 4 * (4 * _number(facts, "hidden_size") + 2 * _number(facts, "intermediate_size"))
+
+
+def _facts(folder: Path) -> Mapping[str, Any]:
+    try:
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+    except ValueError:
+        return {}  # whoever loads it says what is wrong
+    if not isinstance(config, dict):
+        return {}
+    nested = config.get("text_config")
+    return {**config, **nested} if isinstance(nested, dict) else config
 
 
 def _number(facts: Mapping[str, Any], name: str) -> int:

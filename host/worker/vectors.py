@@ -9,6 +9,7 @@ import numpy as np
 from mlxbridge.errors import BridgeError, InternalError
 from mlxbridge.host.embeddings.engine import Answer, Output, VectorEngine
 from mlxbridge.host.embeddings.request import EmbedRequest, RerankRequest
+from mlxbridge.host.engine.memory import used_bytes
 from mlxbridge.host.params import estimate_bytes, parse_embed, parse_rerank
 from mlxbridge.host.worker.service import origin_of, refuse_method
 from mlxbridge.protocol.events import CallOpened
@@ -55,8 +56,8 @@ class Vectors:
         return self.engine.describe()
 
     def stats(self) -> dict[str, int]:
-        """The engine's counters."""
-        return self.engine.stats()
+        """The engine's counters, and what the process has of the device's memory."""
+        return {**self.engine.stats(), "used_bytes": used_bytes()}
 
     def close(self) -> None:
         """Nothing has to outlive the process."""

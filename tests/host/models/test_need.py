@@ -83,6 +83,13 @@ def test_configured_caches_are_what_is_needed_and_no_more(tmp_path: Path) -> Non
     assert share_of("m", need, [], 10_000) == 950
 
 
+def test_model_of_vectors_needs_its_largest_batch_and_no_more(tmp_path: Path) -> None:
+    bert = {"model_type": "bert", "hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 6}
+    need = estimate_need([folder_of(tmp_path / "m", bert, 90 * MIB)], EngineLimits(kv_bytes=1 << 40))
+    assert need.weight_bytes == 90 * MIB and not need.is_open
+    assert 100 * MIB < need.cache_bytes < 400 * MIB
+
+
 def test_demo_needs_what_its_files_say() -> None:
     source = ModelSettings.of("demo").source
     assert source.folder is not None

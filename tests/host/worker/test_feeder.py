@@ -485,7 +485,7 @@ def test_curtailed_call_ends_with_what_was_begun(ready: FrontEnd) -> None:
     assert finish(ready, other)["completed"] == 6
     ready.connection.open_call("curtail", {"call": call})  # it has ended already
     assert finish(ready, generate_many(ready, PROMPTS[:3]))["completed"] == 3
-    assert ready.loop._feeder is not None and ready.loop._feeder.num_waiting == 0
+    assert generation_of(ready).feeder.num_waiting == 0
 
 
 def test_call_that_is_curtailed_before_it_has_begun_ends_at_once(ready: FrontEnd) -> None:
