@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, cast, get_args
 
-from mlxbridge import __version__
+from mlxbridge import __version__, vectors
 from mlxbridge.answers import describe, plain, print_answers, print_logprobs, print_stream
 from mlxbridge.errors import BridgeError, UsageError
 from mlxbridge.types import GenerateOptions, Options, Priority, Speculation
@@ -111,6 +111,8 @@ def _parser() -> argparse.ArgumentParser:
     chat = commands.add_parser("chat", parents=[host, sampling, stats], help="talk with a model")
     chat.add_argument("--system", metavar="TEXT", help="a system message at the start")
     chat.set_defaults(command=_chat)
+
+    vectors.add_commands(commands, host)
 
     models = commands.add_parser("models", parents=[host], help="list the models of the host")
     models.add_argument("--json", action="store_true")

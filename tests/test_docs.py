@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-from mlxbridge.types import GenerateOptions
+from mlxbridge.types import EmbedOptions, GenerateOptions, RerankOptions
+from tests.host.embeddings.checkpoints import save_model
 from tests.host.engine.scripted import save_scripted_model
 from tests.integration.hosts import run_host
 
@@ -54,7 +56,7 @@ def run_block(code: str, url: str) -> str:
 
 
 def test_guest_readme_blocks_run() -> None:
-    blocks = [code for code in BLOCKS if "tools=" not in code]
+    blocks = [code for code in BLOCKS if "tools=" not in code and ".embed(" not in code]
     assert len(blocks) >= 4
     with run_host("unix") as host:
         said = [run_block(code, host.url) for code in blocks]
@@ -88,6 +90,28 @@ def test_guest_readme_blocks_that_call_tools_run(tmp_path: Path) -> None:
     assert said == 'I look it up. -> get_weather({"city": "Tokyo"})\nIt rains in Tokyo.\n'
 
 
+def test_guest_readme_block_that_embeds_runs(tmp_path: Path) -> None:
+    references = json.loads((ROOT / "tests/host/embeddings/references.json").read_text())
+    (code,) = (code for code in BLOCKS if ".embed(" in code)
+    finder, judge = tmp_path / "all-MiniLM-L6-v2", tmp_path / "ms-marco-MiniLM-L6-v2"
+    save_model(finder, references["models"]["bert"])
+    architectures = ["BertForSequenceClassification"]
+    save_model(judge, references["classifiers"]["bert"], pooling=None, architectures=architectures)
+    with run_host("unix", models=(str(finder), str(judge))) as host:
+        said = run_block(code, host.url).splitlines()
+    assert said[0].startswith("(3, 32) float32 ") and said[1] in ("True", "False")
+    assert len(said) == 4 and all(" True " in line for line in said[2:])
+
+
+def test_guest_readme_explains_every_option_of_embed() -> None:
+    section = GUEST_README[GUEST_README.index("## Embeddings") : GUEST_README.index("## Answers")]
+    cells = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
+    named = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
+    assert sorted(named) == sorted(EmbedOptions.__annotations__)
+    (options,) = re.findall(r"Options: (.*?)\n\n", section, re.DOTALL)
+    assert set(RerankOptions.__annotations__) <= set(re.findall(r"`(\w+)`", options))
+
+
 def test_guest_readme_explains_every_option() -> None:
     table = GUEST_README[GUEST_README.index("## Options") : GUEST_README.index("**Formats.**")]
     cells = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
@@ -97,7 +121,7 @@ def test_guest_readme_explains_every_option() -> None:
 
 def test_command_line_in_the_guest_readme_names_every_flag() -> None:
     flags: set[str] = set()
-    for command in ("generate", "chat", "batch"):
+    for command in ("generate", "chat", "batch", "embed", "rerank"):
         done = subprocess.run(
             [sys.executable, "-m", "mlxbridge", command, "--help"], capture_output=True, text=True, timeout=60
         )
