@@ -22,6 +22,7 @@ from mlxbridge.guest.requests import (
     deadline_ms,
     generate_params,
     load_params,
+    read_freed,
     read_model,
     read_models,
     read_status,
@@ -272,6 +273,41 @@ class Client:
     def unload_model(self, model: str, *, timeout: float | None = None) -> ModelInfo:
         """Give a model's memory back; it is loaded again when it is next asked for."""
         return read_model(self._ask("unload", {"model": model}, timeout))
+
+    def show_model(self, model: str, *, timeout: float | None = None) -> ModelInfo:
+        """What a model's files say, though it is not loaded.
+
+        ``details`` then has ``architecture``, ``parameters``, ``quantization``, ``context_length``, ``disk_bytes``,
+        ``capabilities``, ``licence`` and more; ``disk_bytes`` 0 and nothing else if the files are not on the host.
+        """
+        return read_model(self._ask("show", {"model": model}, timeout))
+
+    def pull_model(
+        self, model: str, *, progress: Progress | None = None, timeout: float | None = None
+    ) -> ModelInfo:
+        """Have the host download the newest version of a model; it can be used from then on.
+
+        Args:
+            model: a Hugging Face id such as ``mlx-community/Qwen3-4B-4bit``.
+            progress: is told ``bytes_done`` and ``bytes_total`` meanwhile.
+
+        Raises:
+            PermissionDenied: guests may not do that on this host.
+            ModelNotFound, ModelLoadFailed: it cannot be had, or is no model.
+        """
+        return read_model(self._ask("pull", {"model": model}, timeout, progress))
+
+    def delete_model(self, model: str, *, force: bool = False, timeout: float | None = None) -> int:
+        """Delete the files of a model that was pulled; the bytes that are free then.
+
+        Args:
+            force: though it is loaded.
+
+        Raises:
+            PermissionDenied: the host's configuration has it, or guests may not do that.
+            InvalidArgument: it is loaded.
+        """
+        return read_freed(self._ask("delete", {"model": model, "force": force}, timeout))
 
     def status(self, *, timeout: float | None = None) -> Status:
         """What the host is doing."""

@@ -22,6 +22,7 @@ from mlxbridge.guest.requests import (
     deadline_ms,
     generate_params,
     load_params,
+    read_freed,
     read_model,
     read_models,
     read_status,
@@ -210,6 +211,20 @@ class AsyncClient:
     async def unload_model(self, model: str, *, timeout: float | None = None) -> ModelInfo:
         """Give a model's memory back; it is loaded again when it is next asked for."""
         return read_model(await self._ask("unload", {"model": model}, timeout))
+
+    async def show_model(self, model: str, *, timeout: float | None = None) -> ModelInfo:
+        """What a model's files say; see ``Client.show_model``."""
+        return read_model(await self._ask("show", {"model": model}, timeout))
+
+    async def pull_model(
+        self, model: str, *, progress: Progress | None = None, timeout: float | None = None
+    ) -> ModelInfo:
+        """Have the host download a model; arguments and errors as for ``Client.pull_model``. Cancelling ends the download."""
+        return read_model(await self._ask("pull", {"model": model}, timeout, progress))
+
+    async def delete_model(self, model: str, *, force: bool = False, timeout: float | None = None) -> int:
+        """Delete a model that was pulled; arguments and errors as for ``Client.delete_model``."""
+        return read_freed(await self._ask("delete", {"model": model, "force": force}, timeout))
 
     async def status(self, *, timeout: float | None = None) -> Status:
         """What the host is doing."""

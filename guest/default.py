@@ -157,6 +157,21 @@ def unload_model(model: str, *, timeout: float | None = None) -> ModelInfo:
     return default_client().unload_model(model, timeout=timeout)
 
 
+def show_model(model: str, *, timeout: float | None = None) -> ModelInfo:
+    """``Client.show_model`` on the default client."""
+    return default_client().show_model(model, timeout=timeout)
+
+
+def pull_model(model: str, *, progress: Progress | None = None, timeout: float | None = None) -> ModelInfo:
+    """``Client.pull_model`` on the default client."""
+    return default_client().pull_model(model, progress=progress, timeout=timeout)
+
+
+def delete_model(model: str, *, force: bool = False, timeout: float | None = None) -> int:
+    """``Client.delete_model`` on the default client."""
+    return default_client().delete_model(model, force=force, timeout=timeout)
+
+
 def status(*, timeout: float | None = None) -> Status:
     """``Client.status`` on the default client."""
     return default_client().status(timeout=timeout)

@@ -286,6 +286,11 @@ def load_params(model: str, keep_alive: KeepAlive | None) -> dict[str, Any]:
     return {"model": model} if keep_alive is None else {"model": model, "keep_alive": keep_alive}
 
 
+def read_freed(result: Mapping[str, Any]) -> int:
+    """The RESULT of ``delete``: bytes."""
+    return int(read_number(result, "freed_bytes"))
+
+
 def read_status(result: Mapping[str, Any]) -> Status:
     """The RESULT of ``status``."""
     memory = result.get("memory")

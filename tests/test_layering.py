@@ -107,6 +107,7 @@ ALLOWED = {
     f"{HOST}.models": [
         f"{ENGINE}.checkpoint",
         f"{ENGINE}.interface",
+        f"{ENGINE}.model_config",
         f"{HOST}.keep_alive",
         f"{HOST}.logs",
         f"{HOST}.params",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from mlxbridge.host.config.schema import ForModels, HostTable
 from mlxbridge.host.config.tokens import read_tokens
 from mlxbridge.host.engine.interface import EngineLimits
 from mlxbridge.host.models.settings import ModelSettings
+from mlxbridge.host.models.store import ModelSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,19 @@ class Config:
     allow_pull: bool
     drain_timeout_s: float
     log_level: int
+
+    @property
+    def make_settings(self) -> Callable[[ModelSource], ModelSettings] | None:
+        """How models are run that guests have pulled; None: they may not."""
+        if not self.allow_pull:
+            return None
+        return lambda source: ModelSettings(
+            name=source.name,
+            source=source,
+            preload=False,
+            keep_alive_s=self.keep_alive_s,
+            limits=self.limits,
+        )
 
 
 def read_config(path: Path | None, overrides: Overrides) -> Config:

@@ -9,7 +9,8 @@ from mlx.utils import tree_flatten
 from mlx_lm.utils import get_total_parameters
 
 from mlxbridge.host.engine.caches.footprint import Footprint
-from mlxbridge.host.engine.loader import LoadedModel, text_config
+from mlxbridge.host.engine.loader import LoadedModel
+from mlxbridge.host.engine.model_config import quantization, text_config
 from mlxbridge.host.engine.text.answer_format import knows_reasoning, parser_name
 
 
@@ -32,7 +33,7 @@ def facts(loaded: LoadedModel, footprint: Footprint) -> dict[str, Any]:
         "parameters": int(get_total_parameters(loaded.model)),  # type: ignore[no-untyped-call]
         "bytes": sum(leaf.nbytes for leaf in leaves),
         "dtype": _dtype(leaves),
-        "quantization": _quantization(config),
+        "quantization": quantization(config),
         "context_length": loaded.context_length,
         "vocabulary_size": loaded.vocabulary_size,
         "layers": _num_layers(loaded),
@@ -48,13 +49,6 @@ def _dtype(leaves: list[mx.array]) -> str | None:
     if not floats:
         return None
     return str(max(floats, key=lambda leaf: leaf.size).dtype).removeprefix("mlx.core.")
-
-
-def _quantization(config: dict[str, Any]) -> dict[str, int] | None:
-    settings = config.get("quantization")
-    if not isinstance(settings, dict):
-        return None
-    return {key: settings[key] for key in ("bits", "group_size") if key in settings}
 
 
 def _num_layers(loaded: LoadedModel) -> int | None:

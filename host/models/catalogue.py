@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
 from mlxbridge.errors import InvalidArgument, ModelNotFound, UsageError
 from mlxbridge.host.models.memory import Memory
 from mlxbridge.host.models.model import Model
 from mlxbridge.host.models.settings import ModelSettings
 from mlxbridge.host.params import nearest
+
+
+@dataclass(slots=True)
+class Changes:
+    """Names of models that are served now, or no longer, or otherwise; those ``reloaded`` have to be loaded again for that."""
+
+    added: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    reloaded: list[str] = field(default_factory=list)
 
 
 class Catalogue:
@@ -30,12 +41,9 @@ class Catalogue:
         self.memory = Memory() if memory is None else memory
         self._models: dict[str, Model] = {}
         self._by_name: dict[str, Model] = {}  # and by alias
+        self._retiring: dict[str, tuple[Model, asyncio.Task[None]]] = {}
         for settings in models:
-            model = self._models[settings.name] = Model(settings, self.memory)
-            for name in (settings.name, *settings.aliases):
-                if name in self._by_name:
-                    raise UsageError(f"two models would be named {name}")
-                self._by_name[name] = model
+            self.add(settings)
 
     def __iter__(self) -> Iterator[Model]:
         return iter(self._models.values())
@@ -58,6 +66,53 @@ class Catalogue:
             raise ModelNotFound(f"this host has no model {name[:200]!r}; {hint}", details={"field": "model"})
         return model
 
+    def get(self, name: str) -> Model | None:
+        """The model of that name or alias, if there is one."""
+        return self._by_name.get(name)
+
+    def add(self, settings: ModelSettings) -> Model:
+        """Serve one more model.
+
+        Raises:
+            UsageError: another one has its name, or one of its aliases.
+        """
+        for name in (settings.name, *settings.aliases):
+            if name in self._by_name:
+                raise UsageError(f"two models would be named {name}")
+        model = self._models[settings.name] = self._make(settings)
+        self._index()
+        return model
+
+    def serve(self, models: Iterable[ModelSettings], *, drain_s: float) -> Changes:
+        """Serve these models, whose names differ, and no others; what they are now is changed as far as it differs.
+
+        Args:
+            drain_s: see ``remove``.
+        """
+        wanted = {settings.name: settings for settings in models}
+        changes = Changes()
+        for model in [model for model in self if model.name not in wanted]:
+            self.remove(model, drain_s=drain_s)
+            changes.removed.append(model.name)
+        for name, settings in wanted.items():
+            if name not in self._models:
+                self._models[name] = self._make(settings)
+                changes.added.append(name)
+            elif self._models[name].settings != settings:
+                is_reloaded = self._models[name].reconfigure(settings)
+                (changes.reloaded if is_reloaded else changes.changed).append(name)
+        self._index()
+        return changes
+
+    def remove(self, model: Model, *, drain_s: float) -> asyncio.Task[None]:
+        """Serve a model no longer; it ends when its calls have ended, or after ``drain_s`` seconds. When that is done."""
+        del self._models[model.name]
+        self._index()
+        task = asyncio.get_running_loop().create_task(model.retire(drain_s))
+        self._retiring[model.name] = model, task
+        task.add_done_callback(lambda _: self._forget(model.name, task))
+        return task
+
     def preload(self) -> None:
         """Begin to load the models that are to be ready from the start, as far as there is room: the pinned ones first."""
         self.memory.begin()
@@ -67,5 +122,23 @@ class Catalogue:
 
     async def close(self) -> None:
         """Unload every model."""
-        await asyncio.gather(*(model.unload() for model in self))
+        retiring = [model for model, _ in self._retiring.values()]
+        await asyncio.gather(*(model.unload() for model in (*self, *retiring)))
         await self.memory.close()
+
+    def _make(self, settings: ModelSettings) -> Model:
+        model, task = self._retiring.pop(settings.name, (None, None))
+        if model is None or task is None:
+            return Model(settings, self.memory)
+        task.cancel()  # it comes back before it has gone
+        model.reconfigure(settings)
+        return model
+
+    def _index(self) -> None:
+        self._by_name = {
+            name: model for model in self for name in (model.settings.name, *model.settings.aliases)
+        }
+
+    def _forget(self, name: str, task: asyncio.Task[None]) -> None:
+        if name in self._retiring and self._retiring[name][1] is task:
+            del self._retiring[name]

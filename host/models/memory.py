@@ -126,6 +126,11 @@ class Memory:
                 shown(machine.usable_bytes),
             )
 
+    def end(self, lease: Lease) -> None:
+        """A model is served no longer."""
+        if self._leases.get(lease.name) is lease:
+            del self._leases[lease.name]
+
     # -- for leases --------------------------------------------------------------------------------------------
 
     @property
@@ -289,6 +294,17 @@ class Lease:
         self._keep_alive_s = seconds
         self._memory.residency.keep_alive(self.name, seconds)
         self._memory.settle()
+
+    def reconfigure(self, settings: ModelSettings) -> None:
+        """Other terms: whether the model is pinned, and how long it is kept after its last call."""
+        self._settings = settings
+        self._memory.residency.pin(self.name, settings.pin)
+        self.keep_alive(settings.keep_alive_s)
+
+    def end(self) -> None:
+        """The model has gone for good."""
+        self.release()
+        self._memory.end(self)
 
     def forget_keep_alive(self) -> None:
         """What was asked for counts no more: the model goes. What is asked for from now on is for its next turn."""

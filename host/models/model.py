@@ -18,6 +18,7 @@ the supervisor. Guests wait for them under ``shield``, so that one who gives up 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -55,6 +56,8 @@ class Model:
         self._crashes = Crashes(settings.name)
         self._lease = memory.lease(settings, self._make_way)
         self._is_busy = False
+        self._quiet = asyncio.Event()  # set while it is not busy
+        self._quiet.set()
         self._ready_at: float | None = None  # of the latest worker
         self._supervisor: asyncio.Task[None] | None = None
         self._unloading: asyncio.Task[None] | None = None
@@ -138,6 +141,30 @@ class Model:
         if self._unloading is not None:
             await asyncio.shield(self._unloading)
 
+    def reconfigure(self, settings: ModelSettings) -> bool:
+        """Run it as these settings say, which have its name; whether that takes loading it again.
+
+        In that case it drains, and is loaded when it is next asked for, or at once by calls that wait.
+        """
+        before, self.settings = self.settings, settings
+        self._lease.reconfigure(settings)
+        if settings.with_same_worker(before) or self.state in ("unloaded", "unloading"):
+            return False
+        if self.state == "failed":  # what has failed may now be right
+            self.state, self._error = "unloaded", None
+            self._crashes.forget()
+        else:
+            self._make_way()
+        return True
+
+    async def retire(self, drain_s: float) -> None:
+        """End it, and its lease, once its calls have ended, after ``drain_s`` seconds at the latest; nobody asks any more."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(drain_s):
+                await self._quiet.wait()
+        await self.unload()
+        self._lease.end()
+
     def submit(self, job: Job) -> None:
         """Run a guest's call, now or when the model is ready."""
         keep_alive = job.params.get("keep_alive")
@@ -195,8 +222,15 @@ class Model:
         num_jobs = 0 if self._worker is None else self._worker.num_jobs
         is_busy = num_jobs > 0 or len(self._backlog) > 0
         if is_busy != self._is_busy:
-            self._is_busy = is_busy
+            self._set_busy(is_busy)
             self._lease.set_busy(is_busy)
+
+    def _set_busy(self, is_busy: bool) -> None:
+        self._is_busy = is_busy
+        if is_busy:
+            self._quiet.clear()
+        else:
+            self._quiet.set()
 
     # -- leaving -----------------------------------------------------------------------------------------------
 
@@ -331,7 +365,7 @@ class Model:
         log.info("model %s is ready (worker %d)", self.name, worker.process.pid)
         for job in self._backlog.take():
             worker.submit(job)
-        self._is_busy = worker.num_jobs > 0
+        self._set_busy(worker.num_jobs > 0)
         self._lease.begin_turn(is_busy=self._is_busy)
 
     def _fail(self, error: BridgeError) -> None:

@@ -148,6 +148,12 @@ class Residency:
         if resident is not None:
             resident.keep_alive_s = seconds
 
+    def pin(self, name: str, is_pinned: bool) -> None:
+        """A model that has room, or waits for it, is never to make way, or may again."""
+        resident = self._residents.get(name) or self._queue.get(name)
+        if resident is not None:
+            resident.is_pinned = is_pinned
+
     def decide(self, now: float) -> Decision:
         """Who comes and who goes; books it as done, but for the bytes of those who go, until they ``leave``."""
         decision = Decision()

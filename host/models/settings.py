@@ -57,3 +57,10 @@ class ModelSettings:
         """
         source = classify(model)
         return cls(name=source.name, source=source, **others)
+
+    def with_same_worker(self, other: ModelSettings) -> bool:
+        """Whether a worker that was loaded by the one would do for the other."""
+        return all(getattr(self, name) == getattr(other, name) for name in _LOADED)
+
+
+_LOADED = ("source", "draft", "adapters", "max_context", "chat_template", "limits")

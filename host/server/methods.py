@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from mlxbridge.errors import InvalidArgument, PermissionDenied, UnknownMethod
 from mlxbridge.host.models.catalogue import Catalogue
 from mlxbridge.host.models.job import Job
+from mlxbridge.host.models.library import Library
 from mlxbridge.host.models.many_job import ManyJob
 from mlxbridge.host.models.model import Model
 from mlxbridge.host.params import (
@@ -28,6 +29,7 @@ Cancel = Callable[[], object] | None
 _NOTHING: frozenset[str] = frozenset()
 _MODEL = frozenset({"model"})
 _LOAD = frozenset({"model", "keep_alive"})
+_DELETE = frozenset({"model", "force"})
 
 
 class Census(Protocol):
@@ -40,8 +42,9 @@ class Census(Protocol):
 class GuestMethods:
     """The method table of the front."""
 
-    def __init__(self, catalogue: Catalogue, census: Census) -> None:
+    def __init__(self, catalogue: Catalogue, census: Census, library: Library | None = None) -> None:
         self._catalogue = catalogue
+        self._library = Library(catalogue) if library is None else library
         self._census = census
         self._started_at = time.monotonic()
         self._table: dict[str, Callable[[Session, CallOpened], Cancel]] = {
@@ -52,6 +55,9 @@ class GuestMethods:
             "models": self._models,
             "load": self._load,
             "unload": self._unload,
+            "show": self._show,
+            "pull": self._pull,
+            "delete": self._delete,
             "status": self._status,
         }
 
@@ -121,6 +127,26 @@ class GuestMethods:
 
         return session.run(event.call, unload)
 
+    def _show(self, session: Session, event: CallOpened) -> Cancel:
+        model = self._named("show", event.params, _MODEL)
+        return session.run(event.call, lambda: self._library.show(model))
+
+    def _pull(self, session: Session, event: CallOpened) -> Cancel:
+        name = self._name("pull", event.params, _MODEL)
+
+        async def pull() -> Mapping[str, Any]:
+            model = await self._library.pull(name, lambda item: session.send_item(event.call, item))
+            return model.describe()
+
+        return session.run(event.call, pull)
+
+    def _delete(self, session: Session, event: CallOpened) -> Cancel:
+        model = self._named("delete", event.params, _DELETE)
+        force = event.params.get("force", False)
+        if not isinstance(force, bool):
+            raise InvalidArgument("force: must be true or false", details={"field": "force"})
+        return session.run(event.call, lambda: self._library.delete(model, force=force))
+
     def _status(self, session: Session, event: CallOpened) -> Cancel:
         check_names("status", event.params, _NOTHING)
 
@@ -152,8 +178,11 @@ class GuestMethods:
         return lambda: model.cancel(job)
 
     def _named(self, method: str, params: Mapping[str, Any], known: frozenset[str]) -> Model:
+        return self._catalogue.find(self._name(method, params, known))
+
+    def _name(self, method: str, params: Mapping[str, Any], known: frozenset[str]) -> str:
         check_names(method, params, known)
         name = parse_model(params)
         if name is None:
             raise InvalidArgument(f"model: {method} needs the name of a model", details={"field": "model"})
-        return self._catalogue.find(name)
+        return name

@@ -18,7 +18,7 @@ from typing import Any
 
 from mlxbridge.errors import BridgeError, InternalError, to_wire
 from mlxbridge.host.engine.environment import prepare_environment
-from mlxbridge.host.models.store import ModelSource, fetch, pull
+from mlxbridge.host.models.store import ModelSource, cached, delete_cached, fetch, pull, read_facts
 from mlxbridge.host.worker.front import die_with
 
 Tell = Callable[[Mapping[str, Any]], object]
@@ -45,6 +45,21 @@ def pull_model(params: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
     return {"folder": str(pull(params["name"], _telling(params["name"], tell)))}
 
 
+def show_model(params: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
+    """What a model's files say, see ``store.facts.read_facts``; nothing but ``disk_bytes`` 0 if they are not here."""
+    source = ModelSource.from_wire(params)
+    folder = source.folder or cached(source.name)
+    return {"disk_bytes": 0} if folder is None else read_facts(folder)
+
+
+def delete_model(params: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
+    """``freed_bytes``, by deleting the hub's model ``name`` from its cache."""
+    try:
+        return {"freed_bytes": delete_cached(params["name"])}
+    except OSError as error:
+        raise InternalError(f"cannot delete {error.filename}: {error.strerror}") from error
+
+
 def _telling(name: str, tell: Tell) -> Callable[[int, int], None]:
     """Passes bytes on, not oftener than somebody wants to read."""
     last = -inf
@@ -63,6 +78,8 @@ ERRANDS: Mapping[str, Callable[[Mapping[str, Any], Tell], Mapping[str, Any]]] = 
     "machine": survey_machine,
     "fetch": fetch_model,
     "pull": pull_model,
+    "show": show_model,
+    "delete": delete_model,
 }
 
 

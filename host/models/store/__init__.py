@@ -1,6 +1,21 @@
 """The models on this machine, and those that can be had from the Hugging Face hub."""
 
-from mlxbridge.host.models.store.hub import fetch, pull, resolve
-from mlxbridge.host.models.store.source import DEMO, ModelSource, classify
+from mlxbridge.host.models.store.cache import CachedModel, delete_cached, list_cached
+from mlxbridge.host.models.store.facts import read_facts
+from mlxbridge.host.models.store.hub import cached, fetch, pull, resolve
+from mlxbridge.host.models.store.source import DEMO, ModelSource, classify, hub_source
 
-__all__ = ["DEMO", "ModelSource", "classify", "fetch", "pull", "resolve"]
+__all__ = [
+    "DEMO",
+    "CachedModel",
+    "ModelSource",
+    "cached",
+    "classify",
+    "delete_cached",
+    "fetch",
+    "hub_source",
+    "list_cached",
+    "pull",
+    "read_facts",
+    "resolve",
+]

@@ -72,6 +72,17 @@ def classify(name: str) -> ModelSource:
     return ModelSource(name=name, kind="hub", folder=None)
 
 
+def hub_source(name: str) -> ModelSource:
+    """A model of the hub, though there may be a folder that is spelled the same.
+
+    Raises:
+        ModelNotFound: it is no Hugging Face id.
+    """
+    if not _HUB_ID.fullmatch(name):
+        raise ModelNotFound(f"{name[:200]!r} is no Hugging Face id such as org/name")
+    return ModelSource(name=name, kind="hub", folder=None)
+
+
 def _looks_like_path(name: str) -> bool:
     return name.startswith(("/", "./", "../", "~")) or name in (".", "..")
 

@@ -10,7 +10,8 @@ import mlx.core as mx
 import pytest
 
 from mlxbridge.errors import ModelLoadFailed
-from mlxbridge.host.engine.loader import LoadedModel, context_length, load
+from mlxbridge.host.engine.loader import LoadedModel, load
+from mlxbridge.host.engine.model_config import context_length
 
 
 @pytest.fixture

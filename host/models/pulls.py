@@ -1,0 +1,58 @@
+"""Downloads that guests asked for."""
+
+from __future__ import annotations
+
+import asyncio
+
+from mlxbridge.errors import BridgeError, InternalError
+from mlxbridge.host.models.attempt import Attempt, Progress
+from mlxbridge.host.models.errand import run_errand
+
+
+class Pulls:
+    """Owns them: one a model, in a process of its own, for all who wait for it. It ends when nobody does any more."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, tuple[Attempt, asyncio.Task[None]]] = {}
+
+    async def pull(self, hub_id: str, progress: Progress) -> None:
+        """Have the newest version of a model on this machine. Cancelling it ends the download, unless somebody else waits.
+
+        Raises:
+            ModelNotFound, ModelLoadFailed: see ``store.pull``.
+        """
+        if hub_id not in self._running:
+            attempt = Attempt()
+            task = asyncio.get_running_loop().create_task(self._run(hub_id, attempt))
+            self._running[hub_id] = attempt, task
+        attempt, task = self._running[hub_id]
+        try:
+            await attempt.wait(progress)
+        finally:
+            if not attempt.is_over and attempt.num_waiting == 0:
+                self._forget(hub_id, attempt)
+                task.cancel()
+
+    async def close(self) -> None:
+        """End them all; what has come is kept for the next time."""
+        tasks = [task for _, task in self._running.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run(self, hub_id: str, attempt: Attempt) -> None:
+        try:
+            await run_errand("pull", {"name": hub_id}, attempt.tell)
+        except BridgeError as error:
+            attempt.fail(error)
+        except OSError as error:
+            attempt.fail(InternalError(f"cannot start a process: {error}"))
+        else:
+            attempt.succeed()
+        finally:
+            self._forget(hub_id, attempt)
+
+    def _forget(self, hub_id: str, attempt: Attempt) -> None:
+        """Who comes from now on begins anew."""
+        if hub_id in self._running and self._running[hub_id][0] is attempt:
+            del self._running[hub_id]

@@ -1,0 +1,101 @@
+"""What can be said of a model from its files, without loading it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from mlxbridge.errors import ModelLoadFailed
+from mlxbridge.host.engine.model_config import context_length, quantization
+from mlxbridge.host.models.kind import kind_of
+from mlxbridge.host.models.store.headers import count_parameters, main_dtype, read_tensors
+
+_MOST_CARD_BYTES = 1 << 20
+_FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)^---", re.DOTALL | re.MULTILINE)
+_LICENCE = re.compile(r"^(license|license_name):[ \t]*[\"']?([^\s\"'#][^\"'#\r\n]*)", re.MULTILINE)
+_REASONING = ("<think>", "enable_thinking", "reasoning_content", "<|channel|>")
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """Facts about a model, in plain values that msgpack can carry.
+
+    Returns:
+        architecture, model_type, parameters (a quantized weight counts as the weight it stands for), dtype (of the
+        unquantized ones, or None), quantization (bits and group_size, or None), context_length (tokens or None), bytes (of
+        the weights), disk_bytes (of all files), capabilities (see ``_capabilities``), licence (or None).
+
+    Raises:
+        ModelLoadFailed: a file is damaged or cannot be read.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+        if not isinstance(config, dict):
+            raise ValueError("it is no JSON object")
+    except (OSError, ValueError) as error:
+        raise ModelLoadFailed(f"{folder / 'config.json'}: {error}") from error
+    tensors = read_tensors(folder)
+    return {
+        "architecture": (config.get("architectures") or [config.get("model_type")])[0],
+        "model_type": config.get("model_type"),
+        "parameters": count_parameters(tensors, config),
+        "dtype": main_dtype(tensors),
+        "quantization": quantization(config),
+        "context_length": context_length(config),
+        "bytes": sum(tensor.num_bytes for tensor in tensors.values()),
+        "disk_bytes": disk_bytes(folder),
+        "capabilities": _capabilities(folder),
+        "licence": _licence(folder),
+    }
+
+
+def disk_bytes(folder: Path) -> int:
+    """What the files of a folder take, those that links in it lead to among them."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _capabilities(folder: Path) -> list[str]:
+    """What the model can do: ``generate``, ``embed`` or ``rerank``; and as far as its chat template tells ``chat``,
+    ``tools`` (it is told of tools) and ``reasoning`` (it knows of thinking).
+    """
+    kind = kind_of(folder)
+    if kind != "generate":
+        return [kind]
+    template = _chat_template(folder)
+    return [
+        kind,
+        *["chat"] * bool(template),
+        *["tools"] * ("tools" in template),
+        *["reasoning"] * any(mark in template for mark in _REASONING),
+    ]
+
+
+def _chat_template(folder: Path) -> str:
+    """The text of the model's chat templates; nothing if it has none, or none that can be read."""
+    try:
+        return (folder / "chat_template.jinja").read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        pass
+    for name in ("chat_template.json", "tokenizer_config.json"):
+        try:
+            template = json.loads((folder / name).read_text("utf-8")).get("chat_template")
+        except (OSError, ValueError, AttributeError):
+            continue
+        if isinstance(template, str):
+            return template
+        if isinstance(template, list):
+            return "\n".join(str(each.get("template", "")) for each in template if isinstance(each, dict))
+    return ""
+
+
+def _licence(folder: Path) -> str | None:
+    """What the model's card has in its front matter."""
+    try:
+        with (folder / "README.md").open(encoding="utf-8", errors="replace") as file:
+            front = _FRONT_MATTER.match(file.read(_MOST_CARD_BYTES))
+    except OSError:
+        return None
+    found = dict(_LICENCE.findall(front[1])) if front else {}
+    licence = found.get("license_name") or found.get("license")
+    return licence.strip() if licence else None
