@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+from collections.abc import Callable
 
+from mlxbridge.errors import UsageError
 from mlxbridge.host.config.config import Config
 from mlxbridge.host.models.catalogue import Catalogue
+from mlxbridge.host.models.library import Library
 from mlxbridge.host.models.memory import Memory
 from mlxbridge.host.notify import Notifier
+from mlxbridge.host.reload import reload
 from mlxbridge.host.server.listener import Listener
 from mlxbridge.host.server.methods import GuestMethods
 
@@ -22,17 +26,26 @@ class Daemon:
     """One run, from ``run`` to its end.
 
     The first SIGTERM or SIGINT drains: no new guests, no new calls, running calls go on until the drain timeout. The
-    second one stops at once.
+    second one stops at once. SIGHUP has the configuration read again, see ``reload``.
 
     Args:
         config: what to serve, and where.
         memory: what models share; None: as configured.
+        read_again: gives the configuration that SIGHUP asks for; it raises UsageError if that is wrong.
     """
 
-    def __init__(self, config: Config, memory: Memory | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        memory: Memory | None = None,
+        read_again: Callable[[], Config] | None = None,
+    ) -> None:
         self._config = config
+        self._read_again = read_again
         self._catalogue = Catalogue(config.models, Memory(config.memory_bytes) if memory is None else memory)
         self._notifier = Notifier()
+        self._library = Library(self._catalogue, config.make_settings)
+        self._listener = Listener(config.tokens)
         self._signals = 0
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()
@@ -46,8 +59,10 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
-        listener = Listener(self._config.tokens)
-        addresses = await listener.listen(self._config.listens, GuestMethods(self._catalogue, listener))
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        listener = self._listener
+        methods = GuestMethods(self._catalogue, listener, self._library)
+        addresses = await listener.listen(self._config.listens, methods)
         try:
             for address in addresses:
                 log.info("listening on %s", address)
@@ -60,8 +75,24 @@ class Daemon:
         finally:
             listener.stop_listening()
             await listener.close(_REASON)
+            await self._library.close()
             await self._catalogue.close()
         log.info("stopped")
+
+    def reload(self) -> None:
+        """Read the configuration again; one that is wrong changes nothing."""
+        if self._read_again is None or self._stop.is_set():
+            return
+        self._notifier.reloading()
+        try:
+            config = self._read_again()
+        except UsageError as error:
+            log.error("the configuration stays as it was: %s", error.message)
+        else:
+            before, self._config = self._config, config
+            reload(before, config, catalogue=self._catalogue, library=self._library, listener=self._listener)
+            log.info("the configuration has been read again")
+        self._notifier.ready("listening")
 
     def stop(self) -> None:
         """Drain; a second time, stop now."""

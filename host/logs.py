@@ -19,6 +19,12 @@ def start_logging(level: int, *, libraries: int = logging.NOTSET) -> None:
     logging.getLogger("mlxbridge").setLevel(level)
 
 
+def set_level(level: int) -> None:
+    """Log lines from another level on; processes that run already go on as they were told."""
+    logging.getLogger().setLevel(level)
+    logging.getLogger("mlxbridge").setLevel(level)
+
+
 def current_level() -> int:
     """What ``start_logging`` was told, for another process."""
     return logging.getLogger("mlxbridge").getEffectiveLevel()

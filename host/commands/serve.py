@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +26,21 @@ def serve(context: click.Context, /, config: Path | None, **_: Any) -> None:
     Every option is a key of the configuration, too, and the environment variable MLXBRIDGE_HOST_ with its name:
     MLXBRIDGE_HOST_MAX_BATCH for --max-batch. An option wins over a variable, a variable over the file.
     """
+    overrides = read_overrides(context)
+
+    def read() -> Config:
+        return read_config(chosen_file(config), overrides)
+
     try:
-        made = read_config(chosen_file(config), read_overrides(context))
+        made = read()
     except BridgeError as error:
         raise click.UsageError(error.message) from error
     start_logging(made.log_level)
     try:
-        uvloop.run(_serve(made))
+        uvloop.run(_serve(made, read))
     except BridgeError as error:
         raise click.ClickException(error.message) from error
 
 
-async def _serve(config: Config) -> None:
-    await Daemon(config).run()
+async def _serve(config: Config, read_again: Callable[[], Config]) -> None:
+    await Daemon(config, read_again=read_again).run()

@@ -60,6 +60,22 @@ class Listener:
             self._servers.append(server)
         return [bound_address(sock, listen) for sock, listen in opened]
 
+    def change_tokens(self, tokens: Mapping[str, bytes] | None) -> int:
+        """Let in by these tokens from now on; whose own is not among them has to leave. How many those are."""
+        before, self._tokens = self._tokens, tokens
+        if tokens is None:
+            return 0
+        leaving = [
+            session
+            for session in self._sessions
+            if session.identity is None
+            or before is None
+            or before.get(session.identity) != tokens.get(session.identity)
+        ]
+        for session in leaving:
+            session.close(Unavailable("the host's tokens have changed"))
+        return len(leaving)
+
     def stop_listening(self) -> None:
         """Take no more connections."""
         for server in self._servers:

@@ -91,6 +91,11 @@ class Session:
         self._guest = f"connection {next(_numbers)}"
 
     @property
+    def identity(self) -> str | None:
+        """The name of the guest's token, None if it has shown none."""
+        return self._identity
+
+    @property
     def num_calls(self) -> int:
         """Calls that have not ended."""
         return self._connection.num_calls

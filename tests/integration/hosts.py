@@ -45,24 +45,29 @@ class HostProcess:
 
 
 @contextlib.contextmanager
-def run_host(transport: str, *options: str, models: tuple[str, ...] = ("demo",)) -> Iterator[HostProcess]:
-    """Start a host and wait until it answers; kill it at the end if it still runs."""
+def run_host(
+    transport: str, *options: str, models: tuple[str, ...] = ("demo",), token: str | None = None
+) -> Iterator[HostProcess]:
+    """Start a host and wait until it answers; kill it at the end if it still runs.
+
+    ``token`` is of a file that the options name.
+    """
     with tempfile.TemporaryDirectory(prefix="mb-", dir="/tmp") as folder:
-        token = f"tester:{secrets.token_hex(16)}" if transport == "tcp" else None
+        own_token = f"tester:{secrets.token_hex(16)}" if transport == "tcp" else None
         listen, url = _address(transport, folder)
         command = [sys.executable, "-m", "mlxbridge.host", "serve", "--config", os.devnull]
         command += ["--listen", listen, *options]
         for model in models:
             command += ["--model", model]
-        if token is not None:
+        if own_token is not None:
             token_file = Path(folder, "tokens")
-            token_file.write_text(f"# the tests' own\n{token}\n")
+            token_file.write_text(f"# the tests' own\n{own_token}\n")
             token_file.chmod(0o600)
             command += ["--token-file", str(token_file)]
         log = Path(folder, "log")
         with log.open("w") as stderr:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=stderr, text=True)
-        host = HostProcess(process, url, token, log)
+        host = HostProcess(process, url, token or own_token, log)
         try:
             _wait_until_it_answers(host)
             yield host

@@ -1,0 +1,52 @@
+"""What a new configuration changes while the daemon runs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import fields
+
+from mlxbridge.host.config.config import Config
+from mlxbridge.host.logs import set_level
+from mlxbridge.host.models.catalogue import Catalogue
+from mlxbridge.host.models.library import Library
+from mlxbridge.host.models.settings import ModelSettings
+from mlxbridge.host.server.listener import Listener
+
+log = logging.getLogger(__name__)
+
+_FIXED = {"listens": "listen", "memory_bytes": "memory"}
+"""Keys that only a restart changes, by what ``Config`` calls them."""
+
+
+def reload(
+    before: Config, after: Config, *, catalogue: Catalogue, library: Library, listener: Listener
+) -> None:
+    """Change what can be, and log what was changed and what was not."""
+    set_level(after.log_level)
+    library.make_settings = after.make_settings
+    if before.tokens != after.tokens:
+        log.info("other tokens: %d guests had to leave", listener.change_tokens(after.tokens))
+    changes = catalogue.serve(
+        [*after.models, *_pulled(after, catalogue, library)], drain_s=after.drain_timeout_s
+    )
+    for change in fields(changes):
+        if names := getattr(changes, change.name):
+            log.info("models %s: %s", change.name, ", ".join(names))
+    for settings in after.models:
+        if settings.preload and settings.name in (*changes.added, *changes.reloaded):
+            catalogue.find(settings.name).start()
+    fixed = [key for name, key in _FIXED.items() if getattr(before, name) != getattr(after, name)]
+    if fixed:
+        log.warning("%s cannot change while the host runs; restart it", " and ".join(fixed))
+
+
+def _pulled(after: Config, catalogue: Catalogue, library: Library) -> Iterator[ModelSettings]:
+    """The models that guests have pulled, but for those whose names are configured now."""
+    names = {name for settings in after.models for name in (settings.name, *settings.aliases)}
+    for name in list(library.pulled):
+        model = catalogue.get(name)
+        if model is None or name in names or after.make_settings is None:
+            library.pulled.discard(name)
+        else:
+            yield model.settings
