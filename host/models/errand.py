@@ -11,8 +11,21 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mlxbridge.errors import InternalError, from_wire
+from mlxbridge.host.models.store import ModelSource
 
 Progress = Callable[[Mapping[str, Any]], object]
+
+
+async def fetch_files(source: ModelSource, progress: Progress) -> ModelSource:
+    """The same source with its files on this machine, downloaded if need be.
+
+    Raises:
+        ModelNotFound, ModelLoadFailed: see ``store.fetch``.
+        OSError: the system starts no process.
+    """
+    if source.folder is not None:
+        return source
+    return ModelSource.from_wire(await run_errand("fetch", source.to_wire(), progress))
 
 
 async def run_errand(

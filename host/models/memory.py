@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from math import inf
@@ -207,14 +208,11 @@ class Lease:
 
     async def estimate(self) -> None:
         """Look at the model's files, if they are here; what cannot be looked at is for its load to say."""
-        source, draft = self._settings.source, self._settings.draft
-        folders = [each.folder for each in (source, draft) if each is not None]
-        known = [folder for folder in folders if folder is not None]
-        if len(known) == len(folders):
-            try:
-                self.need = await asyncio.to_thread(estimate_need, known, self._settings.limits)
-            except BridgeError:
-                self.need = None
+        sources = self._settings.sources
+        folders = [source.folder for source in sources if source.folder is not None]
+        if len(folders) == len(sources):
+            with contextlib.suppress(BridgeError):
+                self.need = await asyncio.to_thread(estimate_need, folders, self._settings.limits)
 
     async def take(
         self, folders: Sequence[Path], *, is_wanted: Callable[[], bool], on_wait: Callable[[], object]

@@ -21,7 +21,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, replace
 from typing import Any
 
 from mlxbridge.errors import BridgeError, InternalError, ModelLoadFailed, Overloaded, Unavailable, WorkerLost
@@ -29,7 +28,7 @@ from mlxbridge.host.keep_alive import parse_keep_alive
 from mlxbridge.host.models.attempt import Attempt, Progress
 from mlxbridge.host.models.backlog import Backlog
 from mlxbridge.host.models.crashes import Crashes
-from mlxbridge.host.models.errand import run_errand
+from mlxbridge.host.models.errand import fetch_files
 from mlxbridge.host.models.job import Job
 from mlxbridge.host.models.memory import Memory, NoRoom
 from mlxbridge.host.models.settings import ModelSettings
@@ -137,6 +136,7 @@ class Model:
                 self._attempt.fail(gone)
             self._backlog.fail(gone)
             self._crashes.forget()
+            self._lease.forget_keep_alive()
             self._begin_unload(gone)
         if self._unloading is not None:
             await asyncio.shield(self._unloading)
@@ -216,6 +216,7 @@ class Model:
     def _withdraw_if_unwanted(self) -> None:
         """Let nobody make way for a model that nobody waits for any more."""
         if self.state == "waiting" and not self._is_wanted and self._unloading is None:
+            self._lease.forget_keep_alive()
             self._begin_unload(Unavailable(f"nobody waits for {self.name}"))
 
     def _note_work(self) -> None:
@@ -256,7 +257,6 @@ class Model:
             self._begin_unload(Unavailable(f"{self.name} was unloaded"))
 
     def _begin_unload(self, gone: Unavailable) -> None:
-        self._lease.forget_keep_alive()
         self.state = "unloading"
         self._unloading = asyncio.get_running_loop().create_task(self._unload())
         if self._worker is not None:
@@ -281,7 +281,7 @@ class Model:
     async def _supervise(self) -> None:
         """Get room, and keep a worker running until the model fails or is unloaded."""
         try:
-            sources = await self._fetch()
+            sources = [await fetch_files(source, self._tell) for source in self.settings.sources]
             await self._keep_running(sources, await self._take_room(sources))
         except NoRoom as error:
             log.info("model %s is not loaded yet: %s", self.name, error)
@@ -293,20 +293,6 @@ class Model:
         except Exception as error:
             log.exception("the supervision of model %s broke", self.name)
             self._fail(InternalError(f"{type(error).__name__}: {error}"))
-
-    async def _fetch(self) -> list[ModelSource]:
-        """The model and its draft model, with their files on this machine."""
-        wanted = (
-            [self.settings.source]
-            if self.settings.draft is None
-            else [self.settings.source, self.settings.draft]
-        )
-        return [
-            source
-            if source.folder is not None
-            else ModelSource.from_wire(await run_errand("fetch", source.to_wire(), self._tell))
-            for source in wanted
-        ]
 
     async def _take_room(self, sources: list[ModelSource]) -> int | None:
         """Bytes that it may take, once it has them; None: as many as there are."""
@@ -334,14 +320,8 @@ class Model:
         """One worker's life, from start to end; how it ended."""
         self._ready_at = None
         self._worker = worker = await Worker.start(self._on_idle, self._backlog.put_back)
-        source, *drafts = sources
         try:
-            params = {
-                **source.to_wire(),
-                "name": self.name,
-                "draft": drafts[0].to_wire() if drafts else None,
-                "limits": asdict(replace(self.settings.limits, memory_bytes=share)),
-            }
+            params = self.settings.load_params(sources, share)
             try:
                 self._details = await worker.ask("load", params, self._tell)
             except WorkerLost:

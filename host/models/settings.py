@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from mlxbridge.host.engine.interface import EngineLimits
@@ -44,6 +44,26 @@ class ModelSettings:
     chat_template: str | None = None
     sampling: Mapping[str, Any] = field(default_factory=dict)
     limits: EngineLimits = _LIMITS
+
+    @property
+    def sources(self) -> tuple[ModelSource, ...]:
+        """The model's own, then that of the model which drafts for it."""
+        return (self.source,) if self.draft is None else (self.source, self.draft)
+
+    def load_params(self, sources: Sequence[ModelSource], memory_bytes: int | None) -> dict[str, Any]:
+        """Params of a worker's ``load``.
+
+        Args:
+            sources: those of the model, with their files on this machine.
+            memory_bytes: see ``EngineLimits``.
+        """
+        source, *drafts = sources
+        return {
+            **source.to_wire(),
+            "name": self.name,
+            "draft": drafts[0].to_wire() if drafts else None,
+            "limits": asdict(replace(self.limits, memory_bytes=memory_bytes)),
+        }
 
     @classmethod
     def of(cls, model: str, **others: Any) -> ModelSettings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -152,7 +153,7 @@ class GuestMethods:
 
         async def status() -> Mapping[str, Any]:
             connections, calls = self._census.count()
-            models = [await model.report() for model in self._catalogue]
+            models = await asyncio.gather(*(model.report() for model in self._catalogue))
             return {
                 "software": SOFTWARE,
                 **self._machine(models),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mlxbridge.errors import BridgeError, ModelTooLarge, Unavailable, WorkerLost
-from mlxbridge.host.models import crashes
+from mlxbridge.host.models import crashes, errand
 from mlxbridge.host.models import model as model_module
 from mlxbridge.host.models.catalogue import Catalogue
 from mlxbridge.host.models.job import Job
@@ -160,7 +160,7 @@ async def test_model_with_work_is_not_unloaded_before_its_turn_is_over(make_host
     assert (host.states(), a.jobs) == ("ready waiting", [running, later])
     host.clock.pass_time(1)
     assert host.states() == "draining waiting"
-    kept = host.call("a")  # it waits for a's next turn
+    kept = host.call("a", keep_alive=99)  # it waits for a's next turn
     a.answer(running)
     assert host.states() == "draining waiting"
     a.answer(later)
@@ -175,6 +175,7 @@ async def test_model_with_work_is_not_unloaded_before_its_turn_is_over(make_host
     again.become_ready()
     await host.until("ready unloaded")
     assert again.jobs == [kept]
+    assert host.model("a").describe()["keep_alive_s"] == 99
     assert [type(end) for end in host.sink.ends.values()] == [dict, dict]
 
 
@@ -434,7 +435,7 @@ async def test_hub_model_is_fetched_before_it_asks_for_room(
         await fetched.wait()
         return {**params, "folder": str(DEMO.folder)}
 
-    monkeypatch.setattr(model_module, "run_errand", run_errand)
+    monkeypatch.setattr(errand, "run_errand", run_errand)
     source = ModelSource(name="org/hub", kind="hub", folder=None)
     host = make_host(1.5, "a", settings("hub", source=source))
     a = await host.ready("a")
