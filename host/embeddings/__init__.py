@@ -17,6 +17,8 @@ Where they say nothing there is no guess: a vector pooled otherwise looks as goo
 
 ::
 
-    request ── tokenizer ── batching ── bert │ modernbert │ decoder ── pooling ── projection ── vectors
-               (limits)     (by length)                            └── head (rerankers) ────── scores
+    request ── tokenizer ── batching ── bert │ modernbert │ decoder ── pooling ── projection ── vectors   (encoder)
+               (limits)     (by length)                            └── head ─────────────────── scores    (reranker)
+
+Calls of many guests share batches: ``engine`` says how.
 """

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from mlxbridge.errors import BridgeError, InternalError
-from mlxbridge.host.embeddings.engine import Answer, Output, VectorEngine
+from mlxbridge.host.embeddings.engine import VectorEngine
 from mlxbridge.host.embeddings.request import EmbedRequest, RerankRequest
+from mlxbridge.host.embeddings.task import Answer, Output
 from mlxbridge.host.engine.memory import used_bytes
 from mlxbridge.host.params import estimate_bytes, parse_embed, parse_rerank
 from mlxbridge.host.worker.service import origin_of, refuse_method

@@ -21,8 +21,10 @@ from mlxbridge.errors import (
 from mlxbridge.host.embeddings import engine as engine_module
 from mlxbridge.host.embeddings.batching import BATCH_TOKENS
 from mlxbridge.host.embeddings.encoder import Encoder, Vectors, check_finite
-from mlxbridge.host.embeddings.engine import COALESCE_S, Answer, Output, VectorEngine
+from mlxbridge.host.embeddings.engine import COALESCE_S, VectorEngine
+from mlxbridge.host.embeddings.pace import BATCH_S, FIRST_BATCH_TOKENS
 from mlxbridge.host.embeddings.request import EmbedRequest
+from mlxbridge.host.embeddings.task import Answer, Output
 from mlxbridge.host.embeddings.tokenizer import Tokens
 from mlxbridge.host.engine.interface import Origin
 
@@ -225,7 +227,7 @@ def test_call_of_many_inputs_waits_for_nobody(engine: VectorEngine) -> None:
 
 
 def test_guest_with_much_keeps_nobody_waiting_for_more_than_a_batch(clock: Clock) -> None:
-    engine = VectorEngine(Counting(clock, seconds_a_token=engine_module.BATCH_S / 512), clock=clock)
+    engine = VectorEngine(Counting(clock, seconds_a_token=BATCH_S / 512), clock=clock)
     engine.submit(1, ask(*[100] * 5000), guest("much"))
     for _ in range(3):
         engine.step()
@@ -236,7 +238,7 @@ def test_guest_with_much_keeps_nobody_waiting_for_more_than_a_batch(clock: Clock
 
 
 def test_small_call_does_not_wait_for_the_same_guests_large_one(clock: Clock) -> None:
-    engine = VectorEngine(Counting(clock, seconds_a_token=engine_module.BATCH_S / 512), clock=clock)
+    engine = VectorEngine(Counting(clock, seconds_a_token=BATCH_S / 512), clock=clock)
     engine.submit(1, ask(*[100] * 5000))
     for _ in range(3):
         engine.step()
@@ -250,8 +252,8 @@ def test_batches_grow_while_they_are_fast_and_shrink_when_they_are_slow(clock: C
     engine.submit(1, ask(*[16] * 5000))
     run(engine)
     sizes = [sum(batch) for batch in fast.batches]
-    assert sizes[0] <= engine_module.FIRST_BATCH_TOKENS and max(sizes) == BATCH_TOKENS
-    slow = Counting(clock, seconds_a_token=engine_module.BATCH_S / 200)
+    assert sizes[0] <= FIRST_BATCH_TOKENS and max(sizes) == BATCH_TOKENS
+    slow = Counting(clock, seconds_a_token=BATCH_S / 200)
     engine = VectorEngine(slow, clock=clock)
     engine.submit(1, ask(*[16] * 100))
     run(engine)
