@@ -28,6 +28,20 @@ class LaneSize(NamedTuple):
     num_left: int
 
 
+class Joining(NamedTuple):
+    """A row that is about to be decoded.
+
+    Attributes:
+        length: its tokens.
+        num_left: those that may still be drawn.
+        adapter: see ``Job``.
+    """
+
+    length: int
+    num_left: int
+    adapter: str | None = None
+
+
 def mebibytes(num_bytes: int) -> str:
     """A size for a message."""
     return f"{num_bytes / 2**20:,.2f} MiB"

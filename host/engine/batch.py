@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from math import inf
 from pathlib import Path
 from time import monotonic, perf_counter
+from types import MappingProxyType
 from typing import Any
 
 import mlx.core as mx
 
+from mlxbridge.host.engine.adapters import Adapters
 from mlxbridge.host.engine.admission import Admission
 from mlxbridge.host.engine.attention import attention
 from mlxbridge.host.engine.caches.cache_choice import choose_caches
@@ -49,6 +51,7 @@ _TIDY_EVERY_STEPS = 256
 # Who ends a worker waits for two seconds, and then kills it.
 _CLOSE_S = 1.0
 _LIMITS = EngineLimits()
+_NO_ADAPTERS: Mapping[str, str] = MappingProxyType({})
 
 
 class BatchEngine:
@@ -62,7 +65,12 @@ class BatchEngine:
     """
 
     def __init__(
-        self, loaded: LoadedModel, limits: EngineLimits = _LIMITS, *, draft: LoadedModel | None = None
+        self,
+        loaded: LoadedModel,
+        limits: EngineLimits = _LIMITS,
+        *,
+        draft: LoadedModel | None = None,
+        adapters: Mapping[str, str] = _NO_ADAPTERS,
     ) -> None:
         """Prepare to run calls; runs the model on a few short prompts, to see what they take and if batches are exact.
 
@@ -70,6 +78,7 @@ class BatchEngine:
             loaded: the model, loaded by this thread.
             limits: how much to take on.
             draft: a smaller model of the same vocabulary, loaded by this thread too.
+            adapters: folders of LoRA adapters by the names that ``Origin.adapter`` gives.
 
         Raises:
             ModelLoadFailed: the memory that calls may take holds none, the model cannot have the caches asked for, or
@@ -84,10 +93,11 @@ class BatchEngine:
         self._footprint = measure_footprint(self.plan)
         self._facts = {**facts(loaded, self._footprint), **self.plan.facts()}
         self._is_batched = is_exact_in_batches(self.plan.small(), loaded.vocabulary_size)
+        self._adapters = Adapters(loaded.name, loaded.model, adapters)
         self._vocabulary = Vocabulary(loaded.tokenizer)
         self._told_answers = ToldAnswers(loaded)
         self._speculator = Speculator(loaded, self.plan, draft, is_batched=self._is_batched)
-        weight_bytes = self._facts["bytes"] + self._speculator.num_weight_bytes
+        weight_bytes = self._facts["bytes"] + self._speculator.num_weight_bytes + self._adapters.num_bytes
         kv_bytes, prefix_bytes = cache_budgets(limits, weight_bytes)
         if prefix_bytes and not is_exact_with_prefixes(self.plan.small(), loaded.vocabulary_size):
             prefix_bytes = 0
@@ -133,6 +143,7 @@ class BatchEngine:
 
         Raises:
             InvalidArgument, Unsupported: a field is wrong; ``details["field"]`` names it.
+            ModelLoadFailed: the adapter that the call is for cannot be loaded.
             ContextTooLong: prompt and ``max_tokens`` do not fit the context, or the memory; the details give the numbers.
             Overloaded: too much waits, in all or of this guest's.
             ValueError: a call of that number is open.
@@ -141,6 +152,8 @@ class BatchEngine:
             raise ValueError(f"call {call} is open")
         limit, now = self._suspicion.limit, monotonic()
         check_request(request)
+        if origin.adapter is not None:
+            self._adapters.load(origin.adapter)
         self._roster.check_room(origin.guest, priority=request.priority, limit=limit, now=now)
         told = self._told_answers.begin(request)
         prompt = encode_prompt(self._loaded, request)
@@ -154,7 +167,8 @@ class BatchEngine:
             prompt=prompt,
             max_tokens=max_tokens,
             settings=settings,
-            scope=origin.cache_scope,
+            scope=self._adapters.scope(origin.adapter, origin.cache_scope),
+            adapter=origin.adapter,
             rank=PRIORITIES.index(request.priority),
             closes_at=None if told is None else told.closes_at,
             drafts=self._speculator.settings_of(request),
@@ -225,7 +239,7 @@ class BatchEngine:
     def describe(self) -> dict[str, Any]:
         """Facts about the model, see ``facts.facts``, and its caches, see ``CachePlan.facts``; ``max_batch``; ``batched``, false if calls take turns;
         ``kv_bytes_budget``, what all running calls' caches may take; ``device_bytes``, see ``memory.device_bytes``;
-        ``speculation``, what a request may ask for but "off"; ``draft_model``, its name or None.
+        ``speculation``, what a request may ask for but "off"; ``draft_model``, its name or None; ``adapters``, their names.
         """
         return {
             **self._facts,
@@ -235,6 +249,7 @@ class BatchEngine:
             "device_bytes": device_bytes(),
             "speculation": self._speculator.methods,
             "draft_model": None if self._speculator.model is None else self._speculator.model.name,
+            "adapters": self._adapters.names,
         }
 
     def stats(self) -> dict[str, int]:
@@ -303,7 +318,7 @@ class BatchEngine:
         return rows
 
     def _opens_lane(self, ready: Ready) -> bool:
-        return self._lanes.opens_lane(ready.source.length)
+        return self._lanes.opens_lane(ready.source.length, ready.job.adapter)
 
     def _feed(
         self, job: Job, tokens: list[int], likelihoods: list[Likelihoods] | None, num_drafted: int
@@ -379,8 +394,11 @@ class BatchEngine:
             weight_bytes=self._facts["bytes"],
             leave=self._prefixes.leave,
             speculator=self._speculator,
+            adapters=self._adapters,
         )
         self._speculator.reset()
         max_rows = MAX_GROUP_ROWS if self._is_batched else 1
-        self._prefill = Prefill(self._loaded.model, self._prefixes, max_rows=max_rows)
+        self._prefill = Prefill(
+            self._loaded.model, self._prefixes, max_rows=max_rows, adapters=self._adapters
+        )
         self._held = []

@@ -81,9 +81,20 @@ class Lane:
     """
 
     def __init__(
-        self, model: Any, *, can_grow: bool, leave: Leave, speculator: Speculator | None = None
+        self,
+        model: Any,
+        *,
+        can_grow: bool,
+        leave: Leave,
+        speculator: Speculator | None = None,
+        adapter: str | None = None,
     ) -> None:
-        """Start empty; a lane that cannot grow holds one row, in the model's own plain caches."""
+        """Start empty; a lane that cannot grow holds one row, in the model's own plain caches.
+
+        Args:
+            adapter: which one is active in the model whenever the lane is used; all its rows have it.
+        """
+        self.adapter = adapter
         self._model = model
         self._leave = leave
         self._can_grow = can_grow

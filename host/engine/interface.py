@@ -138,11 +138,13 @@ class Origin:
     Attributes:
         guest: who takes turns with whom; calls of one guest are served in their order.
         cache_scope: calls of one scope may use each other's cached prefixes.
+        adapter: which of the model's LoRA adapters it is run with; None: none.
         deadline_at: ``time.monotonic()`` seconds after which nobody waits for the call.
     """
 
     guest: str = ""
     cache_scope: str = ""
+    adapter: str | None = None
     deadline_at: float | None = None
 
 

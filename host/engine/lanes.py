@@ -7,7 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from mlxbridge.host.engine.admission import LaneSize
+from mlxbridge.host.engine.adapters import Adapters
+from mlxbridge.host.engine.admission import Joining, LaneSize
 from mlxbridge.host.engine.caches.caches import Source
 from mlxbridge.host.engine.caches.footprint import Footprint
 from mlxbridge.host.engine.caches.row_caches import Ready
@@ -54,8 +55,8 @@ class Lanes:
     """All rows that are being decoded.
 
     Rows of one lane share a forward pass but are padded to the longest of them. So a row opens a lane of its own
-    when padding would cost more memory traffic than another pass over the weights does. A model whose batched form
-    is not exact gets a lane for each row.
+    when padding would cost more memory traffic than another pass over the weights does, or when it has another adapter. A
+    model whose batched form is not exact gets a lane for each row.
     """
 
     def __init__(
@@ -67,10 +68,12 @@ class Lanes:
         weight_bytes: int,
         leave: Leave,
         speculator: Speculator | None = None,
+        adapters: Adapters | None = None,
     ) -> None:
         self._model = model
         self._footprint = footprint
         self._speculator = speculator
+        self._adapters = adapters
         self._leave = leave
         self._is_batched = is_batched
         self._lane_bytes = max(weight_bytes, _LEAST_LANE_BYTES)
@@ -92,16 +95,15 @@ class Lanes:
         """What the lanes hold."""
         return [LaneSize(lane.num_places, lane.end, lane.num_left) for lane in self._lanes]
 
-    def preview(self, joining: Iterable[tuple[int, int]]) -> list[LaneSize]:
-        """What the lanes hold once rows have joined.
-
-        Args:
-            joining: of each such row its length in tokens, and those that may still be drawn.
-        """
+    def preview(self, joining: Iterable[Joining]) -> list[LaneSize]:
+        """What the lanes hold once rows have joined."""
         planned: dict[object, LaneSize] = dict(zip(self._lanes, self.sizes(), strict=True))
         rows: dict[object, tuple[int, int]] = {lane: (lane.num_rows, lane.end) for lane in self._lanes}
-        for length, num_left in sorted(joining, reverse=True):
-            lane = self._best_for(length, rows) or object()
+        adapters: dict[object, str | None] = {lane: lane.adapter for lane in self._lanes}
+        for length, num_left, adapter in sorted(joining, key=lambda row: row[:2], reverse=True):
+            fitting = {key: size for key, size in rows.items() if adapters[key] == adapter}
+            lane = self._best_for(length, fitting) or object()
+            adapters[lane] = adapter
             num_rows, end = rows.get(lane, (0, 0))
             rows[lane] = (num_rows + 1, max(end, length))
             num_places, _, most_left = planned.get(lane, (0, 0, 0))
@@ -110,10 +112,10 @@ class Lanes:
             )
         return list(planned.values())
 
-    def opens_lane(self, length: int) -> bool:
-        """Whether a row of so many tokens would open a lane, if it joined now."""
-        rows = {lane: (lane.num_rows, lane.end) for lane in self._lanes}
-        return self._best_for(length, rows) is None
+    def opens_lane(self, length: int, adapter: str | None = None) -> bool:
+        """Whether a row of so many tokens, with that adapter, would open a lane, if it joined now."""
+        sizes = {lane: (lane.num_rows, lane.end) for lane in self._lanes if lane.adapter == adapter}
+        return self._best_for(length, sizes) is None
 
     def step(self, joining: Sequence[Ready], *, is_quiet: bool = True) -> Decoded:
         """Let rows join, start every row's next token, and read those that the step before started.
@@ -132,6 +134,7 @@ class Lanes:
         for lane in list(self._lanes):
             rows = chosen.get(lane, [])
             try:
+                self._activate(lane.adapter)
                 decoded.drawn += lane.catch_up(is_quiet=is_quiet, has_read=decoded.has_read)
                 if done:
                     lane.join_drafts(done)
@@ -158,6 +161,7 @@ class Lanes:
             Exception: whatever the model makes of it.
         """
         lane = Lane(self._model, can_grow=False, leave=self._leave)
+        self._activate(row.job.adapter)
         lane.join([row])
         lane.queue()
         return lane.take_out()
@@ -196,12 +200,25 @@ class Lanes:
         return chosen
 
     def _lane_for(self, row: Ready, sizes: dict[Lane, tuple[int, int]]) -> Lane:
-        best = self._best_for(row.source.length, sizes)
+        adapter = row.job.adapter
+        best = self._best_for(
+            row.source.length, {lane: size for lane, size in sizes.items() if lane.adapter == adapter}
+        )
         if best is not None:
             return best
-        lane = Lane(self._model, can_grow=self._is_batched, leave=self._leave, speculator=self._speculator)
+        lane = Lane(
+            self._model,
+            can_grow=self._is_batched,
+            leave=self._leave,
+            speculator=self._speculator,
+            adapter=adapter,
+        )
         self._lanes.append(lane)
         return lane
+
+    def _activate(self, adapter: str | None) -> None:
+        if self._adapters is not None:
+            self._adapters.activate(adapter)
 
     def _best_for(self, length: int, sizes: dict[L, tuple[int, int]]) -> L | None:
         if not self._is_batched or not sizes:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from math import inf
 from typing import Protocol
 
-from mlxbridge.host.engine.admission import Admission, LaneSize
+from mlxbridge.host.engine.admission import Admission, Joining, LaneSize
 from mlxbridge.host.engine.call import Call
 from mlxbridge.host.engine.interface import Row
 from mlxbridge.host.engine.queue import LOWEST, PRIORITIES, Queue, Ticket
@@ -17,7 +17,7 @@ from mlxbridge.types import Priority
 class Lanes(Protocol):
     """What a roster asks of the rows that are being decoded; ``lanes.Lanes`` is one."""
 
-    def preview(self, joining: Iterable[tuple[int, int]]) -> list[LaneSize]:
+    def preview(self, joining: Iterable[Joining]) -> list[LaneSize]:
         """What the lanes hold once rows have joined, of so many tokens each, and so many that may still be drawn."""
 
     def compact(self) -> None:
@@ -220,5 +220,5 @@ class Roster:
 
     def _projected_bytes(self, reading: Iterable[Job], lanes: Lanes, num_more: int | None = None) -> int:
         """Prompts count as the lanes would lay them out, one beside the other: what joins a longer row is padded."""
-        joining = ((len(job.context), job.num_left) for job in reading)
+        joining = (Joining(len(job.context), job.num_left, job.adapter) for job in reading)
         return self._admission.projected_bytes(lanes.preview(joining), num_more=num_more)

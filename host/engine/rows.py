@@ -49,6 +49,7 @@ class Job:
         prompt: token ids, at least one.
         max_tokens: tokens that may be drawn.
         scope: whose cached prefixes it may use.
+        adapter: with which of the model's LoRA adapters it is computed; None: with none.
         constraint: what the answer is held to, None if nothing; jobs of one call hand it on.
         rank: the class of its priority; 0 is read first.
         drafts: how tokens are drafted for it; None if none are.
@@ -65,6 +66,7 @@ class Job:
     max_tokens: int
     settings: Settings = GREEDY
     scope: str = ""
+    adapter: str | None = None
     constraint: Constraint | None = None
     rank: int = 0
     drafts: DraftSettings | None = None

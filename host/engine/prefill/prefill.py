@@ -16,6 +16,7 @@ from typing import Any
 
 import mlx.core as mx
 
+from mlxbridge.host.engine.adapters import Adapters
 from mlxbridge.host.engine.caches.row_caches import Ready
 from mlxbridge.host.engine.prefill.grouping import group_of
 from mlxbridge.host.engine.prefill.reading import Group, Reading
@@ -46,15 +47,24 @@ class Progress:
 class Prefill:
     """All prompts that are being read."""
 
-    def __init__(self, model: Any, prefixes: PrefixCache, *, max_rows: int = MAX_GROUP_ROWS) -> None:
+    def __init__(
+        self,
+        model: Any,
+        prefixes: PrefixCache,
+        *,
+        max_rows: int = MAX_GROUP_ROWS,
+        adapters: Adapters | None = None,
+    ) -> None:
         """Begin with none.
 
         Args:
             model: what reads.
             prefixes: what need not be read.
             max_rows: prompts that may be read side by side; 1 for a model whose rows are not exact beside others.
+            adapters: of the model.
         """
         self._model = model
+        self._adapters = adapters
         self._prefixes = prefixes
         self._max_rows = max_rows
         self._found_in = prefixes.version
@@ -209,12 +219,12 @@ class Prefill:
     def _mates(self, free: list[Reading], lead: Reading) -> list[Reading]:
         """The lead, and all that may be read beside it.
 
-        Those of its class, from the same length on, and none that could use another's.
+        Those of its class and its adapter, from the same length on, and none that could use another's.
         """
-        mates, begin = [lead], (lead.rank, lead.prefix.num_tokens)
+        mates, begin = [lead], (lead.rank, lead.adapter, lead.prefix.num_tokens)
         trails = [self._prefixes.trail(lead.prefix, lead.tokens)]
         for reading in free:
-            if reading is lead or (reading.rank, reading.prefix.num_tokens) != begin:
+            if reading is lead or (reading.rank, reading.adapter, reading.prefix.num_tokens) != begin:
                 continue
             if not any(self._prefixes.is_help(trail, reading.prefix, reading.tokens) for trail in trails):
                 mates.append(reading)
@@ -224,6 +234,8 @@ class Prefill:
     def _advance(self, group: Group, budget: int, progress: Progress) -> None:
         try:
             if group.num_left:
+                if self._adapters is not None:
+                    self._adapters.activate(group.readings[0].adapter)
                 progress.num_read += group.read(budget)
                 self._in_flight = group
             if not group.num_left:

@@ -41,6 +41,11 @@ class Reading:
     fetch: Fetch | None = None
 
     @property
+    def adapter(self) -> str | None:
+        """Which one is active in the model when it is read."""
+        return self.jobs[0].adapter
+
+    @property
     def is_wanted(self) -> bool:
         """Whether a job waits for it."""
         return not all(job.ended for job in self.jobs)

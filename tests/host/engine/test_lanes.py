@@ -14,7 +14,7 @@ from mlx_lm.generate import generate_step
 from mlx_lm.models.cache import make_prompt_cache
 
 from mlxbridge.host.engine import lanes as module
-from mlxbridge.host.engine.admission import LaneSize
+from mlxbridge.host.engine.admission import Joining, LaneSize
 from mlxbridge.host.engine.caches.caches import Source
 from mlxbridge.host.engine.caches.footprint import Footprint
 from mlxbridge.host.engine.caches.row_caches import Ready, RowCaches
@@ -164,7 +164,7 @@ def test_preview_is_what_comes(
     run = Run(model, is_batched=is_batched, weight_bytes=weight_bytes)
     for lengths in ((8, 40), (10, 25, 7, 36), (60,), ()):
         rows = [ready(model, prompt, max_tokens=9 + len(prompt)) for prompt in prompts(*lengths)]
-        joining = [(row.source.length, row.job.num_left) for row in rows]
+        joining = [Joining(row.source.length, row.job.num_left) for row in rows]
         preview = run.lanes.preview(joining)
         run.step(rows)
         # All have drawn one token since.
@@ -180,8 +180,8 @@ def test_preview_takes_the_places_that_were_given_up_first(model: Any) -> None:
     for _ in range(4):
         run.step()
     assert [size.num_places for size in run.lanes.sizes()] == [9]
-    assert [size.num_places for size in run.lanes.preview([(9, 1)])] == [9]
-    assert [size.num_places for size in run.lanes.preview([(9, 1)] * 3)] == [11]
+    assert [size.num_places for size in run.lanes.preview([Joining(9, 1)])] == [9]
+    assert [size.num_places for size in run.lanes.preview([Joining(9, 1)] * 3)] == [11]
 
 
 @pytest.mark.parametrize("weight_bytes", [0, 15 * TOKEN_BYTES, 1 << 30])

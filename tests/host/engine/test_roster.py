@@ -10,7 +10,7 @@ import pytest
 from mlx_lm.tokenizer_utils import load as load_tokenizer
 
 from mlxbridge.errors import DeadlineExceeded, Overloaded
-from mlxbridge.host.engine.admission import Admission, LaneSize
+from mlxbridge.host.engine.admission import Admission, Joining, LaneSize
 from mlxbridge.host.engine.caches.footprint import Footprint
 from mlxbridge.host.engine.call import Call
 from mlxbridge.host.engine.queue import DRAWN_WEIGHT, TURN, Queue
@@ -40,9 +40,9 @@ class Decoding:
     is_shared: bool = False
     jobs: list[Job] = field(default_factory=list)
 
-    def preview(self, joining: Iterable[tuple[int, int]]) -> list[LaneSize]:
+    def preview(self, joining: Iterable[Joining]) -> list[LaneSize]:
         rows = [(len(job.context) + len(job.answer), job.num_left) for job in self.jobs]
-        sizes = [LaneSize(1, *row) for row in (*rows, *joining)]
+        sizes = [LaneSize(1, *row[:2]) for row in (*rows, *joining)]
         if self.is_shared and sizes:
             return [
                 LaneSize(len(sizes), max(size.end for size in sizes), max(size.num_left for size in sizes))
