@@ -19,8 +19,8 @@ from mlx.utils import tree_flatten, tree_unflatten
 from mlx_lm.tuner.utils import load_adapters
 
 from mlxbridge.errors import InvalidArgument, ModelLoadFailed
+from mlxbridge.host.engine.checkpoint import ADAPTER_WEIGHTS
 
-WEIGHTS = "adapters.safetensors"
 CONFIG = "adapter_config.json"
 
 
@@ -54,7 +54,7 @@ class Adapters:
             model: mlx_lm's.
             folders: by the adapters' names, as ``mlx_lm.lora`` writes them.
         """
-        self.num_bytes = sum(_size(Path(folder) / WEIGHTS) for folder in folders.values())
+        self.num_bytes = sum(_size(Path(folder) / ADAPTER_WEIGHTS) for folder in folders.values())
         self._name = name
         self._model = model
         self._folders = dict(folders)
@@ -120,7 +120,7 @@ def _check(folder: Path) -> None:
     Raises:
         ValueError: it is no folder of a LoRA or DoRA adapter.
     """
-    if missing := [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]:
+    if missing := [name for name in (CONFIG, ADAPTER_WEIGHTS) if not (folder / name).is_file()]:
         is_peft = (folder / "adapter_model.safetensors").is_file()
         hint = "; it is PEFT's, and has to be converted" if is_peft else ", which mlx_lm.lora writes"
         raise ValueError(f"it lacks {' and '.join(missing)}{hint}")
@@ -137,7 +137,7 @@ def _size(file: Path) -> int:
 
 def _digest(folder: Path) -> str:
     digest = blake2b(digest_size=16)
-    for name in (CONFIG, WEIGHTS):
+    for name in (CONFIG, ADAPTER_WEIGHTS):
         with open(folder / name, "rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)

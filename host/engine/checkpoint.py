@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 WEIGHTS = "model*.safetensors"
+ADAPTER_WEIGHTS = "adapters.safetensors"
 INDEX = "model.safetensors.index.json"
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tiktoken.model", "*.tiktoken", "vocab.json", "vocab.txt")
 

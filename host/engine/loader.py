@@ -40,15 +40,20 @@ class LoadedModel:
     longest_token: int
 
 
-def load(folder: Path, name: str) -> LoadedModel:
+def load(
+    folder: Path, name: str, *, max_context: int | None = None, chat_template: str | None = None
+) -> LoadedModel:
     """Load a model folder in MLX (or plain safetensors) format; no code from the folder is ever run.
 
     Args:
         folder: holds ``config.json``, ``model*.safetensors`` and a tokenizer.
         name: what users call the model.
+        max_context: tokens of prompt and answer together, where that is to be less than the model's own.
+        chat_template: Jinja source in place of the folder's.
 
     Raises:
-        ModelLoadFailed: files are missing or damaged, or mlx_lm cannot build this architecture.
+        ModelLoadFailed: files are missing or damaged, mlx_lm cannot build this architecture, or the model's context is
+            shorter than ``max_context``.
     """
     if missing := missing_parts(folder):
         raise ModelLoadFailed(f"cannot load {name}: {folder} lacks {', '.join(missing)}")
@@ -56,8 +61,9 @@ def load(folder: Path, name: str) -> LoadedModel:
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         # Without the explicit False, transformers would ask on stdin whether to run the folder's code.
+        template = {} if chat_template is None else {"chat_template": chat_template}
         parts: Any = mlx_lm.load(
-            str(folder), tokenizer_config={"trust_remote_code": False}, return_config=True
+            str(folder), tokenizer_config={"trust_remote_code": False, **template}, return_config=True
         )
         model, tokenizer, config = parts
         mx.eval(model.parameters())
@@ -69,10 +75,18 @@ def load(folder: Path, name: str) -> LoadedModel:
         tokenizer=tokenizer,
         config=config,
         eos_ids=frozenset(tokenizer.eos_token_ids),
-        context_length=context_length(config),
+        context_length=_shorter(name, context_length(config), max_context),
         vocabulary_size=_vocabulary_size(config, tokenizer),
         longest_token=max(map(len, tokenizer.get_vocab()), default=1),
     )
+
+
+def _shorter(name: str, own: int | None, wanted: int | None) -> int | None:
+    if own is not None and wanted is not None and wanted > own:
+        raise ModelLoadFailed(
+            f"max_context of {name} is {wanted} tokens, but the model's own context is {own}"
+        )
+    return own if wanted is None else wanted
 
 
 def _vocabulary_size(config: dict[str, Any], tokenizer: Any) -> int:

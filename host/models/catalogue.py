@@ -66,6 +66,24 @@ class Catalogue:
             raise ModelNotFound(f"this host has no model {name[:200]!r}; {hint}", details={"field": "model"})
         return model
 
+    def choose(self, name: str | None) -> tuple[Model, str | None]:
+        """The model that is to run a call, and with which of its adapters: ``MODEL+ADAPTER`` names both.
+
+        Raises:
+            ModelNotFound, InvalidArgument: as ``find``, or the model has no such adapter.
+        """
+        base, plus, adapter = (name or "").rpartition("+")
+        if not plus or name in self._by_name or base not in self._by_name:
+            return self.find(name), None
+        model = self._by_name[base]
+        if adapter not in (known := model.settings.adapters):
+            near = nearest(adapter, known)
+            hint = f"did you mean {near!r}?" if near else f"it has {', '.join(known) or 'none'}"
+            raise ModelNotFound(
+                f"{base} has no adapter {adapter[:200]!r}; {hint}", details={"field": "model"}
+            )
+        return model, adapter
+
     def get(self, name: str) -> Model | None:
         """The model of that name or alias, if there is one."""
         return self._by_name.get(name)

@@ -96,6 +96,8 @@ class Job:
         """Tell the guest, once."""
         if not self.ended:
             self.ended = True
+            if (adapter := self.origin.adapter) is not None and "model" in result:
+                result = {**result, "model": f"{result['model']}+{adapter}"}
             self.sink.finish(self.call, result)
             self.sink.flush()
 

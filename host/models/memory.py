@@ -212,7 +212,7 @@ class Lease:
         folders = [source.folder for source in sources if source.folder is not None]
         if len(folders) == len(sources):
             with contextlib.suppress(BridgeError):
-                self.need = await asyncio.to_thread(estimate_need, folders, self._settings.limits)
+                self.need = await asyncio.to_thread(self._estimate, folders)
 
     async def take(
         self, folders: Sequence[Path], *, is_wanted: Callable[[], bool], on_wait: Callable[[], object]
@@ -233,7 +233,7 @@ class Lease:
             NoRoom: nobody wants it, and there is none that is free.
         """
         async with self._memory.asking:
-            self.need = await asyncio.to_thread(estimate_need, folders, self._settings.limits)
+            self.need = await asyncio.to_thread(self._estimate, folders)
             await asyncio.shield(self._memory.begin())
             share = self._ask(self.need, is_wanted=is_wanted())
         if self._answer is not None:
@@ -313,3 +313,6 @@ class Lease:
         self._has_begun = False
         self._memory.residency.leave(self.name)
         self._memory.settle()
+
+    def _estimate(self, folders: Sequence[Path]) -> Need:
+        return estimate_need(folders, self._settings.limits, self._settings.adapters.values())

@@ -70,6 +70,7 @@ class Model:
             "state": self.state,
             "source": str(source.folder) if source.kind == "folder" else source.kind,
             "aliases": list(self.settings.aliases),
+            "adapters": list(self.settings.adapters),
             **self._details,
             **self._lease.describe(),
             **self._crashes.describe(),

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mlxbridge.errors import ModelLoadFailed, ModelTooLarge
-from mlxbridge.host.engine.checkpoint import WEIGHTS
+from mlxbridge.host.engine.checkpoint import ADAPTER_WEIGHTS, WEIGHTS
 from mlxbridge.host.engine.interface import EngineLimits
 from mlxbridge.host.models.kind import kind_of
 
@@ -53,18 +53,21 @@ class Need:
         return self.weight_bytes + self.cache_bytes
 
 
-def estimate_need(folders: Sequence[Path], limits: EngineLimits) -> Need:
+def estimate_need(folders: Sequence[Path], limits: EngineLimits, adapters: Iterable[str] = ()) -> Need:
     """Look at a model's files; they are not read, but for their configs.
 
     Args:
         folders: of the model, and of those that are loaded with it.
         limits: as configured.
+        adapters: folders of LoRA adapters.
 
     Raises:
         ModelLoadFailed: they cannot be looked at.
     """
     try:
-        weights = sum(file.stat().st_size for folder in folders for file in folder.glob(WEIGHTS))
+        files = [file for folder in folders for file in folder.glob(WEIGHTS)]
+        files += [file for folder in adapters for file in Path(folder).glob(ADAPTER_WEIGHTS)]
+        weights = sum(file.stat().st_size for file in files)
         kind = kind_of(folders[0])
         work = sum(map(_call_bytes if kind == "generate" else _batch_bytes, folders))
     except OSError as error:

@@ -62,8 +62,17 @@ class ModelSettings:
             **source.to_wire(),
             "name": self.name,
             "draft": drafts[0].to_wire() if drafts else None,
+            "adapters": dict(self.adapters),
+            "max_context": self.max_context,
+            "chat_template": self.chat_template,
             "limits": asdict(replace(self.limits, memory_bytes=memory_bytes)),
         }
+
+    def complete(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A generate call's params, and of ``sampling`` what they leave out."""
+        if not self.sampling:
+            return params
+        return {**self.sampling, **{name: value for name, value in params.items() if value is not None}}
 
     @classmethod
     def of(cls, model: str, **others: Any) -> ModelSettings:

@@ -337,7 +337,9 @@ class Worker:
 
 def _for_worker(job: Job) -> dict[str, Any]:
     # What the guest wrote stays apart: nothing in it can say whose call this is.
-    return {"request": job.hand_over(), "guest": job.origin.guest, "cache_scope": job.origin.cache_scope}
+    origin = job.origin
+    adapter = {} if origin.adapter is None else {"adapter": origin.adapter}
+    return {"request": job.hand_over(), "guest": origin.guest, "cache_scope": origin.cache_scope, **adapter}
 
 
 def is_late(origin: Origin) -> bool:

@@ -78,16 +78,21 @@ class GuestMethods:
     def _generate(self, session: Session, event: CallOpened) -> Cancel:
         # The worker reads it again; a bad one is refused without waiting for the worker.
         parse_generate(event.params)
-        return self._submit(session, event)
+        model, adapter = self._catalogue.choose(parse_model(event.params))
+        params = model.settings.complete(event.params)
+        parse_generate(params)
+        return _submit(session, event, model, params, adapter)
 
     def _generate_many(self, session: Session, event: CallOpened) -> Cancel:
         parse_many(event.params)  # but for the requests, each of which is answered with its own error
-        model = self._catalogue.find(parse_model(event.params))
+        model, adapter = self._catalogue.choose(parse_model(event.params))
+        params = model.settings.complete(event.params)
+        parse_many(params)
         job = ManyJob(
             session,
             event.call,
-            event.params,
-            session.origin(event.deadline_ms),
+            params,
+            session.origin(event.deadline_ms, adapter),
             items=session.watch_credit(event.call, lambda items: model.grant(job, items)),
         )
         model.submit(job)
@@ -95,11 +100,11 @@ class GuestMethods:
 
     def _embed(self, session: Session, event: CallOpened) -> Cancel:
         parse_embed(event.params)
-        return self._submit(session, event)
+        return self._compute(session, event)
 
     def _rerank(self, session: Session, event: CallOpened) -> Cancel:
         parse_rerank(event.params)
-        return self._submit(session, event)
+        return self._compute(session, event)
 
     def _models(self, session: Session, event: CallOpened) -> Cancel:
         check_names("models", event.params, _NOTHING)
@@ -171,12 +176,9 @@ class GuestMethods:
         known = {} if memory.machine is None else {"chip": memory.machine.chip}
         return {**known, "memory": {**memory.describe(), "used_bytes": used}}
 
-    def _submit(self, session: Session, event: CallOpened) -> Cancel:
-        """Run a call on the model that it names."""
-        model = self._catalogue.find(parse_model(event.params))
-        job = Job(session, event.call, event.method, event.params, session.origin(event.deadline_ms))
-        model.submit(job)
-        return lambda: model.cancel(job)
+    def _compute(self, session: Session, event: CallOpened) -> Cancel:
+        """Run a call on the model that it names, without an adapter."""
+        return _submit(session, event, self._catalogue.find(parse_model(event.params)), event.params)
 
     def _named(self, method: str, params: Mapping[str, Any], known: frozenset[str]) -> Model:
         return self._catalogue.find(self._name(method, params, known))
@@ -187,3 +189,11 @@ class GuestMethods:
         if name is None:
             raise InvalidArgument(f"model: {method} needs the name of a model", details={"field": "model"})
         return name
+
+
+def _submit(
+    session: Session, event: CallOpened, model: Model, params: Mapping[str, Any], adapter: str | None = None
+) -> Cancel:
+    job = Job(session, event.call, event.method, params, session.origin(event.deadline_ms, adapter))
+    model.submit(job)
+    return lambda: model.cancel(job)

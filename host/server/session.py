@@ -124,14 +124,16 @@ class Session:
         task.add_done_callback(self._tasks.discard)
         return task.cancel
 
-    def origin(self, deadline_ms: int | None) -> Origin:
-        """For whom a call of this guest is run, if it came now.
+    def origin(self, deadline_ms: int | None, adapter: str | None = None) -> Origin:
+        """For whom a call of this guest is run, if it came now; and with which adapter.
 
         Guests that share a token are one, and use each other's cached prefixes; without tokens each connection is a
         guest, and all use what any has left.
         """
         deadline_at = None if deadline_ms is None else time.monotonic() + deadline_ms / 1000
-        return Origin(guest=self._guest, cache_scope=self._identity or "", deadline_at=deadline_at)
+        return Origin(
+            guest=self._guest, cache_scope=self._identity or "", adapter=adapter, deadline_at=deadline_at
+        )
 
     def watch_credit(self, call: int, tell: Callable[[int], object]) -> int:
         """Tell somebody the guest's credit for items of a call, in all, whenever there may be more; what it is now."""

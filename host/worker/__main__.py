@@ -35,8 +35,10 @@ def load_model(params: Mapping[str, Any], tell: Tell) -> Serve:
     kind = kind_of(folders[0])
     if kind == "generate":
         serve = _load_generation(params, folders, limits)
-    elif len(folders) > 1:
-        raise ModelLoadFailed(f"{params['name']} generates no text, and so has no use for a draft model")
+    elif unused := [name for name in ("draft", "adapters", "max_context", "chat_template") if params[name]]:
+        raise ModelLoadFailed(
+            f"{params['name']} generates no text, and so has no use for {', '.join(unused)}"
+        )
     else:
         serve = _load_vectors(kind, folders[0], params["name"], limits)
     gc.collect()
@@ -50,9 +52,10 @@ def _load_generation(params: Mapping[str, Any], folders: Sequence[Path], limits:
     from mlxbridge.host.engine.warmup import warm_up
     from mlxbridge.host.worker.generation import Generation
 
-    names = [params["name"], *([params["draft"]["name"]] if params["draft"] else [])]
-    loaded, *drafts = [load(folder, name=name) for folder, name in zip(folders, names, strict=True)]
-    engine = BatchEngine(loaded, limits, draft=drafts[0] if drafts else None)
+    own = {"max_context": params["max_context"], "chat_template": params["chat_template"]}
+    loaded = load(folders[0], params["name"], **own)
+    draft = load(folders[1], params["draft"]["name"]) if params["draft"] else None
+    engine = BatchEngine(loaded, limits, draft=draft, adapters=params["adapters"])
     warm_up(engine, loaded)
     engine.open_disk()
     return partial(Generation, engine)

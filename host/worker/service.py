@@ -73,5 +73,6 @@ def origin_of(event: CallOpened) -> Origin:
     return Origin(
         guest=event.params["guest"],
         cache_scope=event.params["cache_scope"],
+        adapter=event.params.get("adapter"),
         deadline_at=None if left_ms is None else time.monotonic() + left_ms / 1000,
     )

@@ -40,7 +40,7 @@ def save_adapter(model_folder: Path, folder: Path, *, seed: int = 1, **kind: Any
     }
     linear_to_lora_layers(loaded[0], num_layers, parameters, use_dora=use_dora)
     mx.random.seed(seed)
-    leaves: list[tuple[str, mx.array]] = tree_flatten(loaded[0].parameters())
+    leaves: Any = tree_flatten(loaded[0].parameters())
     weights = {
         name: mx.random.normal(leaf.shape) * 0.1 if name.endswith("lora_b") else leaf
         for name, leaf in leaves

@@ -42,7 +42,7 @@ class Decoding:
 
     def preview(self, joining: Iterable[Joining]) -> list[LaneSize]:
         rows = [(len(job.context) + len(job.answer), job.num_left) for job in self.jobs]
-        sizes = [LaneSize(1, *row[:2]) for row in (*rows, *joining)]
+        sizes = [LaneSize(1, *row) for row in (*rows, *(row[:2] for row in joining))]
         if self.is_shared and sizes:
             return [
                 LaneSize(len(sizes), max(size.end for size in sizes), max(size.num_left for size in sizes))
