@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 from mlxbridge import __version__, vectors
 from mlxbridge.answers import describe, plain, print_answers, print_logprobs, print_stream
 from mlxbridge.errors import BridgeError, UsageError
+from mlxbridge.facts import describe_facts, describe_size
+from mlxbridge.progress import ProgressLine
 from mlxbridge.types import GenerateOptions, Options, Priority, Speculation
 
 if TYPE_CHECKING:
@@ -131,6 +133,20 @@ def _parser() -> argparse.ArgumentParser:
                 help="how long it stays loaded after its last call, such as 30m",
             )
         sub.set_defaults(command=command)
+
+    show = commands.add_parser("show", parents=[host], help="what is known of a model, loaded or not")
+    show.add_argument("model")
+    show.add_argument("--json", action="store_true")
+    show.set_defaults(command=_show)
+    pull = commands.add_parser(
+        "pull", parents=[host], help="have the host download a model, where it lets guests"
+    )
+    pull.add_argument("model", metavar="ORG/NAME", help="its Hugging Face id")
+    pull.set_defaults(command=_pull)
+    delete = commands.add_parser("delete", parents=[host], help="delete a model that was pulled")
+    delete.add_argument("model")
+    delete.add_argument("--force", action="store_true", help="though it is loaded")
+    delete.set_defaults(command=_delete)
 
     status = commands.add_parser("status", parents=[host], help="what the host is doing, as JSON")
     status.set_defaults(command=_status)
@@ -368,6 +384,28 @@ def _load(options: argparse.Namespace) -> None:
 def _unload(options: argparse.Namespace) -> None:
     with _client(options) as client:
         print(f"{options.model}: {client.unload_model(options.model).state}")
+
+
+def _show(options: argparse.Namespace) -> None:
+    with _client(options) as client:
+        model = client.show_model(options.model)
+    facts = {"name": model.name, "state": model.state, "source": model.source, **model.details}
+    print(json.dumps(facts, ensure_ascii=False) if options.json else "\n".join(describe_facts(facts)))
+
+
+def _pull(options: argparse.Namespace) -> None:
+    line = ProgressLine(options.model)
+    with _client(options) as client:
+        model = client.pull_model(
+            options.model, progress=lambda item: line.show(item["bytes_done"], item["bytes_total"])
+        )
+    print(f"{model.name}: {model.state}")
+
+
+def _delete(options: argparse.Namespace) -> None:
+    with _client(options) as client:
+        freed = client.delete_model(options.model, force=options.force)
+    print(f"{options.model}: deleted; {describe_size(freed)} are free")
 
 
 def _status(options: argparse.Namespace) -> None:

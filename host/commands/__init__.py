@@ -8,6 +8,7 @@ from mlxbridge import __version__
 from mlxbridge.host.commands.config import config, init
 from mlxbridge.host.commands.serve import serve
 from mlxbridge.host.commands.service import service
+from mlxbridge.host.commands.store import delete, list_models, pull, show
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -20,3 +21,5 @@ cli.add_command(serve)
 cli.add_command(init)
 cli.add_command(config)
 cli.add_command(service)
+for command in (list_models, show, pull, delete):
+    cli.add_command(command)

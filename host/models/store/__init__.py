@@ -1,7 +1,7 @@
 """The models on this machine, and those that can be had from the Hugging Face hub."""
 
 from mlxbridge.host.models.store.cache import CachedModel, delete_cached, list_cached
-from mlxbridge.host.models.store.facts import read_facts
+from mlxbridge.host.models.store.facts import disk_bytes, read_facts
 from mlxbridge.host.models.store.hub import cached, fetch, pull, resolve
 from mlxbridge.host.models.store.source import DEMO, ModelSource, classify, hub_source
 
@@ -12,6 +12,7 @@ __all__ = [
     "cached",
     "classify",
     "delete_cached",
+    "disk_bytes",
     "fetch",
     "hub_source",
     "list_cached",

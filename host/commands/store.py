@@ -1,0 +1,191 @@
+"""``mlxbridge-host list``, ``show``, ``pull`` and ``delete``: the models on this machine, whether a host runs or not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mlxbridge.errors import BridgeError, ModelNotFound, UsageError
+from mlxbridge.facts import describe_facts, describe_size
+from mlxbridge.guest.blocking import Client
+from mlxbridge.host.commands.options import chosen_file, config_option
+from mlxbridge.host.commands.running import running_host
+from mlxbridge.host.config.config import Config, read_config
+from mlxbridge.host.config.overrides import Overrides
+from mlxbridge.host.models.settings import ModelSettings
+from mlxbridge.host.models.store import (
+    ModelSource,
+    cached,
+    delete_cached,
+    disk_bytes,
+    hub_source,
+    list_cached,
+    read_facts,
+)
+from mlxbridge.host.models.store import pull as pull_from_hub
+from mlxbridge.progress import ProgressLine
+
+_LOADED = ("loading", "waiting", "ready", "restarting", "draining", "unloading")
+
+
+def _told(command: Callable[..., None]) -> Callable[..., None]:
+    """Ends a command with what was wrong, on one line."""
+
+    @wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except BridgeError as error:
+            raise click.ClickException(error.message) from error
+
+    return wrapped
+
+
+@click.command("list")
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@_told
+def list_models(config: Path | None, as_json: bool) -> None:
+    """List the models that are configured, and those in the hub's cache."""
+    made = read_config(chosen_file(config), Overrides())
+    with running_host(made) as client:
+        states = {} if client is None else {model.name: model.state for model in client.list_models()}
+    entries = _entries(made, states)
+    if as_json:
+        click.echo(json.dumps(entries, ensure_ascii=False))
+        return
+    width = max(len(entry["name"]) for entry in entries)
+    for entry in entries:
+        size = describe_size(entry["disk_bytes"]) if entry["disk_bytes"] else "-"
+        click.echo(f"{entry['name']:<{width}}  {size:>9}  {entry['state']:<10}  {entry['source']}")
+
+
+@click.command()
+@config_option
+@click.argument("model")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@_told
+def show(config: Path | None, model: str, as_json: bool) -> None:
+    """Show what the files of MODEL say: a configured name, demo, a folder, or a Hugging Face id."""
+    settings = _find(read_config(chosen_file(config), Overrides()), model)
+    source = settings.source
+    folder = source.folder or cached(source.name)
+    if folder is None:
+        raise ModelNotFound(
+            f"{source.name} is not on this machine; mlxbridge-host pull {source.name} fetches it"
+        )
+    facts: dict[str, Any] = {"name": settings.name, "source": _where(source), **read_facts(folder)}
+    facts["aliases"] = list(settings.aliases)
+    facts["adapters"] = sorted(settings.adapters)
+    if settings.draft is not None:
+        facts["draft_model"] = settings.draft.name
+    if as_json:
+        click.echo(json.dumps(facts, ensure_ascii=False))
+    else:
+        click.echo("\n".join(describe_facts(facts)))
+
+
+@click.command()
+@click.argument("model", metavar="ORG/NAME")
+@_told
+def pull(model: str) -> None:
+    """Download a model from the Hugging Face hub, or its newest version; what was interrupted goes on."""
+    source = hub_source(model)
+    try:
+        folder = pull_from_hub(source.name, ProgressLine(source.name).show)
+    except KeyboardInterrupt:
+        raise click.ClickException("interrupted; the next pull goes on where this one stopped") from None
+    click.echo(f"{source.name} is in {folder}")
+
+
+@click.command()
+@config_option
+@click.argument("model")
+@click.option("--force", is_flag=True, help="Though a host has it loaded, which then ends its calls.")
+@_told
+def delete(config: Path | None, model: str, force: bool) -> None:
+    """Delete the files of MODEL from the hub's cache."""
+    made = read_config(chosen_file(config), Overrides())
+    source = _find(made, model).source
+    if source.kind == "demo":
+        raise UsageError("demo comes with mlxbridge and is not deleted")
+    if source.kind == "folder":
+        raise UsageError(
+            f"{source.folder} is a folder of yours; mlxbridge deletes nothing but what it downloaded"
+        )
+    with running_host(made) as client:
+        if client is not None:
+            _unload(client, source.name, force=force)
+    try:
+        freed = delete_cached(source.name)
+    except OSError as error:
+        raise UsageError(f"cannot delete {error.filename}: {error.strerror}") from error
+    click.echo(f"{source.name} is deleted; {describe_size(freed)} are free")
+
+
+def _unload(client: Client, hub_id: str, *, force: bool) -> None:
+    """Make sure that the running host has no model loaded that needs these files.
+
+    Raises:
+        UsageError: it has one, and may not be made to unload it.
+    """
+    for model in client.list_models():
+        if model.state in _LOADED and hub_id in _files_of(client, model.name):
+            if not force:
+                raise UsageError(
+                    f"{model.name} is {model.state} and needs these files; --force unloads it first"
+                )
+            client.unload_model(model.name)
+
+
+def _files_of(client: Client, name: str) -> set[Any]:
+    details = client.show_model(name).details
+    return {details.get("hub_id"), details.get("draft_model")}
+
+
+def _find(config: Config, name: str) -> ModelSettings:
+    """A configured model, by name or alias, or whatever else the name stands for."""
+    for settings in config.models:
+        if name in (settings.name, *settings.aliases):
+            return settings
+    return ModelSettings.of(name)
+
+
+def _entries(config: Config, states: dict[str, str]) -> list[dict[str, Any]]:
+    here = {model.hub_id: model for model in list_cached()}
+    entries = []
+    for settings in config.models:
+        source = settings.source
+        if source.folder is not None:
+            size, state = disk_bytes(source.folder), "here"
+        elif source.name in here:
+            size, state = here[source.name].disk_bytes, _state(here[source.name].is_complete)
+        else:
+            size, state = 0, "not here"
+        state = states.get(settings.name, state)
+        entries.append(_entry(settings.name, _where(source), size, state, is_configured=True))
+    used = {settings.source.name for settings in config.models if settings.source.kind == "hub"}
+    for name, model in here.items():
+        if name not in used:
+            state = states.get(name, _state(model.is_complete))
+            entries.append(_entry(name, "hub", model.disk_bytes, state, is_configured=False))
+    return entries
+
+
+def _entry(name: str, source: str, size: int, state: str, *, is_configured: bool) -> dict[str, Any]:
+    return {"name": name, "source": source, "disk_bytes": size, "state": state, "configured": is_configured}
+
+
+def _state(is_complete: bool) -> str:
+    return "here" if is_complete else "incomplete"
+
+
+def _where(source: ModelSource) -> str:
+    if source.kind == "hub":
+        return f"hub {source.name}"
+    return str(source.folder) if source.kind == "folder" else source.kind

@@ -1,0 +1,115 @@
+"""The commands about models on this machine, as a shell sees them, with a hub that is a real server."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mlxbridge.host.models.store import classify
+from tests.helpers.hub import Repository, run_hub
+from tests.integration.hosts import run_host
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+    demo = classify("demo").folder
+    assert demo is not None
+    files = {path.name: path.read_bytes() for path in demo.iterdir() if path.is_file()}
+    with run_hub(org__demo=Repository(files=files)) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setenv("MLXBRIDGE_HOST_CONFIG", str(tmp_path / "config.toml"))
+        for name in ("HF_HUB_CACHE", "HF_TOKEN", "HF_HUB_OFFLINE"):
+            monkeypatch.delenv(name, raising=False)
+
+        def run(*arguments: str, guest: str = "") -> subprocess.CompletedProcess[str]:
+            if guest:
+                command = ["mlxbridge", arguments[0], "--url", guest, *arguments[1:]]
+            else:
+                command = ["mlxbridge.host", *arguments]
+            return subprocess.run(
+                [sys.executable, "-m", *command], capture_output=True, text=True, timeout=60
+            )
+
+        yield run
+
+
+def write(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.toml").write_text(text)
+
+
+def test_models_are_listed_shown_pulled_and_deleted_without_a_host(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    demo = classify("demo").folder
+    assert demo is not None
+    folder.symlink_to(demo)
+    write(tmp_path, '[models.chat]\nsource = "org/demo"\naliases = ["x"]\n[models.mine]\nsource = "./mine"\n')
+    listed = {model["name"]: model for model in json.loads(run("list", "--json").stdout)}
+    assert (listed["chat"]["state"], listed["chat"]["disk_bytes"]) == ("not here", 0)
+    assert listed["mine"]["state"] == "here"
+    assert "mlxbridge-host pull org/demo fetches it" in run("show", "chat").stderr
+    pulled = run("pull", "org/demo")
+    assert pulled.stdout.startswith("org/demo is in ")
+    assert pulled.stderr == ""
+    lines = run("list").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["chat", "mine"]
+    assert "3.6 MB  here" in lines[0]
+    shown = run("show", "x").stdout
+    assert "parameters      1.8M\n" in shown
+    assert "aliases         x\n" in shown
+    assert json.loads(run("show", "org/demo", "--json").stdout)["architecture"] == "LlamaForCausalLM"
+    assert "is a folder of yours" in run("delete", "mine").stderr
+    assert "comes with mlxbridge" in run("delete", "demo").stderr
+    assert run("delete", "chat").stdout == "org/demo is deleted; 3.6 MB are free\n"
+    gone = run("delete", "chat")
+    assert (gone.returncode, gone.stdout) == (1, "")
+    assert "org/demo is not in this machine's cache" in gone.stderr
+    assert (folder / "config.json").exists()
+
+
+def test_model_that_a_running_host_has_loaded_is_deleted_only_by_force(run: Run, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    run_dir.mkdir(0o700)
+    write(tmp_path, f'listen = ["unix:{run_dir}/s"]\n[models.chat]\nsource = "org/demo"\n')
+    assert run("pull", "org/demo").returncode == 0
+    with (
+        run_host(
+            "unix",
+            "--config",
+            os.environ["MLXBRIDGE_HOST_CONFIG"],
+            "--listen",
+            f"unix:{run_dir}/s",
+            models=(),
+        ) as host,
+        host.client() as client,
+    ):
+        assert "unloaded" in run("list").stdout
+        client.load_model("chat")
+        assert " ready " in run("list").stdout
+        refused = run("delete", "org/demo")
+        assert refused.returncode == 1
+        assert "chat is ready and needs these files; --force unloads it first" in refused.stderr
+        assert run("delete", "org/demo", "--force").returncode == 0
+        assert client.list_models()[0].state == "unloaded"
+        assert run("show", "chat", guest=host.url).stdout.startswith("name            chat\n")
+
+
+def test_guest_pulls_shows_and_deletes_from_its_command_line(run: Run, tmp_path: Path) -> None:
+    write(tmp_path, "allow_pull = true\n[models.demo]\n")
+    with run_host("unix", "--config", os.environ["MLXBRIDGE_HOST_CONFIG"], models=()) as host:
+        assert run("pull", "org/demo", guest=host.url).stdout == "org/demo: unloaded\n"
+        shown = run("show", "org/demo", guest=host.url).stdout
+        assert "hub id          org/demo\n" in shown
+        assert "capabilities    generate, chat\n" in shown
+        assert json.loads(run("show", "org/demo", "--json", guest=host.url).stdout)["parameters"] == 1845312
+        assert run("delete", "org/demo", guest=host.url).stdout == "org/demo: deleted; 3.6 MB are free\n"
+        assert "PermissionDenied" in run("delete", "demo", guest=host.url).stderr
