@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+import os
 import subprocess
 import sys
 import tempfile
@@ -12,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +23,7 @@ from bench.embed.folder import SHAPES, make, short_texts
 from bench.native.bridge import open_host
 from bench.stats import align, median, median_ratio, show
 from bench.wire import table
+from bench.wire.meter import cpu_seconds
 from bench.wire.plan import CASES, FULL, QUICK
 from bench.wire.rounds import missing
 from bench.wire.rounds import run_all as run_wire
@@ -107,11 +110,16 @@ def _folder(arguments: argparse.Namespace, texts: list[str]) -> Iterator[tuple[s
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """All texts on one side in one round; ``largest_difference`` is that of any number from the in-process side's."""
+    """All texts on one side in one round.
+
+    ``cpu_seconds`` are those of all processes that had a part, NaN where the system does not tell;
+    ``largest_difference`` is that of any number from the in-process side's.
+    """
 
     round: int
     side: str
     seconds: float
+    cpu_seconds: float = math.nan
     largest_difference: float = 0.0
 
 
@@ -125,23 +133,56 @@ def run_all(folder: Path, texts: list[str], num_rounds: int) -> tuple[list[Run],
             for side in TITLES if number % 2 == 0 else reversed(TITLES):
                 _tell(f"round {number + 1} of {num_rounds}: {TITLES[side]}")
                 found[side] = embed(client, texts) if side == "bridge" else ask()
-            difference = float(np.abs(found["bridge"][1] - found["inprocess"][1]).max())
-            runs.append(
-                Run(round=number, side="bridge", seconds=found["bridge"][0], largest_difference=difference)
-            )
-            runs.append(Run(round=number, side="inprocess", seconds=found["inprocess"][0]))
+            difference = float(np.abs(found["bridge"].vectors - found["inprocess"].vectors).max())
+            runs += [
+                Run(
+                    round=number,
+                    side=side,
+                    seconds=timed.seconds,
+                    cpu_seconds=timed.cpu_seconds,
+                    largest_difference=difference if side == "bridge" else 0.0,
+                )
+                for side, timed in found.items()
+            ]
     return runs, batch_tokens
 
 
-Timed = tuple[float, Any]
-"""Seconds, and the vectors."""
+class Timed(NamedTuple):
+    """What came of all texts on one side."""
+
+    seconds: float
+    cpu_seconds: float
+    vectors: Any
 
 
 def embed(client: Client, texts: list[str]) -> Timed:
     """All of them, as one call."""
+    (model,) = client.status().models
+    worker = int(model.details["pid"])
+    before = cpu_seconds() + _cpu_of(worker) + _cpu_of(_parent_of(worker))
     start = perf_counter()
     found = client.embed(texts)
-    return perf_counter() - start, found.numpy()
+    seconds = perf_counter() - start
+    after = cpu_seconds() + _cpu_of(worker) + _cpu_of(_parent_of(worker))
+    return Timed(seconds, after - before, found.numpy())
+
+
+def _stat(pid: int) -> list[str]:
+    """What Linux tells of a process, behind its name."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _cpu_of(pid: int) -> float:
+    fields = _stat(pid)
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") if fields else math.nan
+
+
+def _parent_of(pid: int) -> int:
+    fields = _stat(pid)
+    return int(fields[1]) if fields else -1
 
 
 @contextmanager
@@ -159,7 +200,8 @@ def _open_inprocess(folder: Path, texts: list[str]) -> Iterator[tuple[Callable[[
             def ask() -> Timed:
                 tell.write(f"{vectors}\n")
                 tell.flush()
-                return float(hear.readline() or sys.exit("the model's process has ended")), np.load(vectors)
+                seconds, cpu = json.loads(hear.readline() or sys.exit("the model's process has ended"))
+                return Timed(seconds, cpu, np.load(vectors))
 
             try:
                 yield ask, int(hear.readline() or sys.exit("the model's process has ended"))
@@ -168,22 +210,36 @@ def _open_inprocess(folder: Path, texts: list[str]) -> Iterator[tuple[Callable[[
 
 
 def summarise(runs: list[Run], num_texts: int) -> dict[str, Any]:
-    """Medians of each side's rate, the median of the rounds' ratios, and how far the vectors are apart at most."""
+    """Medians of each side, the medians of the rounds' ratios, and how far the vectors are apart at most."""
+    sides = {side: [run for run in runs if run.side == side] for side in TITLES}
     rates: dict[str, list[float | None]] = {
-        side: [num_texts / run.seconds for run in runs if run.side == side] for side in TITLES
+        side: [num_texts / run.seconds for run in own] for side, own in sides.items()
+    }
+    cpu: dict[str, list[float | None]] = {
+        side: [run.cpu_seconds for run in own] for side, own in sides.items()
     }
     return {
-        **{side: {"texts_per_s": median(filter(None, rates[side]))} for side in TITLES},
+        **{
+            side: {
+                "texts_per_s": median(filter(None, rates[side])),
+                "cpu_us": median(filter(None, cpu[side])) / num_texts * 1e6,
+            }
+            for side in TITLES
+        },
         "ratio": median_ratio(rates["bridge"], rates["inprocess"]),
+        "cpu_ratio": median_ratio(cpu["bridge"], cpu["inprocess"]),
         "largest_difference": max(run.largest_difference for run in runs),
     }
 
 
 def render(summary: dict[str, Any]) -> Iterator[str]:
     """The table, line by line."""
-    rows = [["", "texts/s"]]
-    rows += [[title, show(summary[side]["texts_per_s"])] for side, title in TITLES.items()]
-    rows.append(["ratio of the pairs", show(summary["ratio"])])
+    rows = [["", "texts/s", "CPU µs/text"]]
+    rows += [
+        [title, show(summary[side]["texts_per_s"]), show(summary[side]["cpu_us"])]
+        for side, title in TITLES.items()
+    ]
+    rows.append(["ratio of the pairs", show(summary["ratio"]), show(summary["cpu_ratio"])])
     yield from align(rows)
     yield f"the vectors of both sides differ by {summary['largest_difference']:.1e} at most"
     yield ""

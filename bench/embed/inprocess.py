@@ -13,6 +13,7 @@ from time import perf_counter
 
 import numpy as np
 
+from bench.wire.meter import cpu_seconds
 from mlxbridge.host.embeddings.encoder import Encoder
 from mlxbridge.host.embeddings.loader import load_encoder
 from mlxbridge.host.embeddings.request import EmbedRequest
@@ -22,17 +23,17 @@ _TRIAL_TEXTS = 1_000
 
 
 def main() -> None:
-    """A line of seconds for each line; the first line of all is ready, with the size of batches."""
+    """A line of seconds and CPU seconds for each line; the first line of all says what size of batches is fastest."""
     folder, file = sys.argv[1:]
     encoder, texts = load_encoder(Path(folder), "model"), json.loads(Path(file).read_text())
     best = min(BATCHES, key=lambda size: min(_seconds(encoder, texts[:_TRIAL_TEXTS], size) for _ in range(2)))
     print(best, flush=True)
     for line in sys.stdin:
-        start = perf_counter()
+        start, cpu = perf_counter(), cpu_seconds()
         vectors = encoder.encode(EmbedRequest(inputs=texts, normalize=True), batch_tokens=best).vectors
-        seconds = perf_counter() - start
+        seconds, cpu = perf_counter() - start, cpu_seconds() - cpu
         np.save(line.strip(), vectors)
-        print(seconds, flush=True)
+        print(json.dumps([seconds, cpu]), flush=True)
 
 
 def _seconds(encoder: Encoder, texts: list[str], batch_tokens: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -38,8 +39,9 @@ def age_us(stamped: int) -> int:
     return (time.monotonic_ns() // 1000 - stamped) & _MASK
 
 
+@lru_cache(maxsize=2)
 def make_array(num_bytes: int) -> Floats:
-    """Floats as an embedding has them: a JSON encoder must write all their digits."""
+    """Floats as an embedding has them: a JSON encoder must write all their digits. Ready when they are asked for again."""
     return np.random.default_rng(7).standard_normal(num_bytes // 4, dtype=np.float32)
 
 

@@ -46,12 +46,19 @@ def test_case_that_is_none_is_refused_with_those_there_are() -> None:
 def test_ratio_is_that_of_the_rounds_pairs() -> None:
     seconds = {"bridge": [2.0, 5.0, 1.0], "inprocess": [1.0, 4.0, 0.9]}
     runs = [
-        Run(round=number, side=side, seconds=each, largest_difference=number / 10)
+        Run(
+            round=number,
+            side=side,
+            seconds=each,
+            cpu_seconds=2 * each,
+            largest_difference=number / 10,
+        )
         for side, all_of_it in seconds.items()
         for number, each in enumerate(all_of_it)
     ]
     summary = summarise(runs, 100)
     assert summary["ratio"] == pytest.approx(0.8)
+    assert summary["cpu_ratio"] == pytest.approx(1.25)
     assert (summary["bridge"]["texts_per_s"], summary["largest_difference"]) == (50, 0.2)
     assert "2.0e-01" in "\n".join(render(summary))
 
