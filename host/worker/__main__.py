@@ -64,9 +64,11 @@ def _load_generation(params: Mapping[str, Any], folders: Sequence[Path], limits:
 def _load_vectors(kind: Kind, folder: Path, name: str, limits: EngineLimits) -> Serve:
     from mlxbridge.host.embeddings.engine import VectorEngine
     from mlxbridge.host.embeddings.loader import load_encoder, load_reranker
+    from mlxbridge.host.embeddings.warmup import warm_up
     from mlxbridge.host.worker.vectors import Vectors
 
     model = load_encoder(folder, name) if kind == "embed" else load_reranker(folder, name)
+    warm_up(model)
     return partial(Vectors, VectorEngine(model, max_waiting=limits.max_batch + limits.max_waiting))
 
 
