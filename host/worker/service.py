@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from mlxbridge.errors import UnknownMethod, Unsupported
+from mlxbridge.errors import BridgeError, UnknownMethod, Unsupported
 from mlxbridge.host.engine.interface import Origin
 from mlxbridge.protocol.events import CallOpened
 from mlxbridge.protocol.host import HostConnection
@@ -55,7 +55,7 @@ Serve = Callable[[HostConnection, str], Service]
 """Makes the service of a loaded model, which answers over this connection; the model has this name."""
 
 
-def refuse_method(method: str, kind: str, model: str) -> Exception:
+def refuse_method(method: str, kind: str, model: str) -> BridgeError:
     """The error for a method that a model of this kind does not have."""
     asked = _ASKED_WITH.get(method)
     if asked is None:
