@@ -335,6 +335,8 @@ class Model:
             self._worker = None
 
     def _tell(self, progress: Mapping[str, Any]) -> None:
+        if progress.get("bytes_done") == 0:
+            log.info("model %s: downloading %s", self.name, progress["model"])
         if self._attempt is not None:
             self._attempt.tell(progress)
 

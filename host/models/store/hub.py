@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
 from mlxbridge.errors import BridgeError
 from mlxbridge.host.engine.checkpoint import WEIGHTS, missing_parts
 from mlxbridge.host.models.store.download import Progress, download
-from mlxbridge.host.models.store.refusals import explain
+from mlxbridge.host.models.store.refusals import explain, is_unreachable
 from mlxbridge.host.models.store.source import ModelSource, check_complete, classify
+
+log = logging.getLogger(__name__)
 
 # What models are read from, less *.py: code from a repository is never run.
 _PATTERNS = [
@@ -56,12 +59,18 @@ def resolve(name_or_path: str) -> ModelSource:
 
 
 def pull(hub_id: str, progress: Progress = _ignore) -> Path:
-    """The folder of the model's newest version, downloaded as far as it is not here; arguments and errors as for ``fetch``."""
+    """The folder of the model's newest version, downloaded as far as it is not here; arguments and errors as for ``fetch``.
+
+    If the hub cannot be reached, it is the version that is here.
+    """
     try:
         folder = download(hub_id, [*_PATTERNS, _CARD], progress)
     except BridgeError:
         raise
     except Exception as exc:  # the hub's errors, its HTTP library's and the system's share no base
+        if is_unreachable(exc) and (here := cached(hub_id)) is not None:
+            log.warning("Hugging Face cannot be reached; %s is the version that is here", hub_id)
+            return here
         raise explain(hub_id, exc) from exc
     return check_complete(folder, f"{hub_id} on Hugging Face")
 

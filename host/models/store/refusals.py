@@ -9,12 +9,7 @@ from mlxbridge.errors import BridgeError, ModelLoadFailed, ModelNotFound
 
 def explain(hub_id: str, exc: Exception) -> BridgeError:
     """The error for what huggingface_hub has raised."""
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
     if isinstance(exc, GatedRepoError):
         return ModelLoadFailed(
@@ -27,7 +22,7 @@ def explain(hub_id: str, exc: Exception) -> BridgeError:
         return ModelNotFound(
             f"Hugging Face has no model {hub_id} (if it is private, set HF_TOKEN on the host)"
         )
-    if isinstance(exc, LocalEntryNotFoundError | ConnectionError):
+    if is_unreachable(exc):
         cause = f" ({exc.__cause__})" if exc.__cause__ else ""
         why = "HF_HUB_OFFLINE is set" if _is_set_offline() else f"Hugging Face cannot be reached{cause}"
         return ModelLoadFailed(
@@ -37,6 +32,13 @@ def explain(hub_id: str, exc: Exception) -> BridgeError:
     return ModelLoadFailed(
         f"downloading {hub_id} failed: {type(exc).__name__}: {exc}. Try again: it goes on where it stopped."
     )
+
+
+def is_unreachable(exc: Exception) -> bool:
+    """Whether the hub did not answer, or was not to be asked."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    return isinstance(exc, LocalEntryNotFoundError | ConnectionError)
 
 
 def _is_set_offline() -> bool:

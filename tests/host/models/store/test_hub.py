@@ -165,6 +165,18 @@ def test_hub_that_nobody_answers_for_cannot_be_reached(serve: Serve, monkeypatch
     assert "Hugging Face cannot be reached (" in fetch_error(ModelLoadFailed)
 
 
+def test_version_that_is_here_is_used_if_the_hub_cannot_be_reached(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from huggingface_hub import constants
+
+    serve(org__name=repository())
+    folder = pull("org/name")
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:1")
+    assert pull("org/name") == folder
+    assert "org/name is the version that is here" in caplog.text
+
+
 def test_offline_says_so(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants
 
