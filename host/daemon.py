@@ -86,13 +86,14 @@ class Daemon:
         self._notifier.reloading()
         try:
             config = self._read_again()
+            self._listener.check_tokens(config.tokens)  # sockets stay open that it may not know of
         except UsageError as error:
             log.error("the configuration stays as it was: %s", error.message)
         else:
             before, self._config = self._config, config
             reload(before, config, catalogue=self._catalogue, library=self._library, listener=self._listener)
             log.info("the configuration has been read again")
-        self._notifier.ready("listening")
+        self._notifier.ready()
 
     def stop(self) -> None:
         """Drain; a second time, stop now."""

@@ -18,9 +18,9 @@ class Notifier:
         path = os.environ.pop("NOTIFY_SOCKET", "")
         self._address = f"\0{path[1:]}" if path.startswith("@") else path
 
-    def ready(self, status: str) -> None:
-        """Guests can connect, or can again after ``reloading``; ``status`` is one line for people."""
-        self._send("READY=1", f"STATUS={status}")
+    def ready(self, status: str | None = None) -> None:
+        """Guests can connect, or what was ``reloading`` is done; ``status`` is one line for people, None the one before."""
+        self._send("READY=1", *([] if status is None else [f"STATUS={status}"]))
 
     def reloading(self) -> None:
         """The configuration is being read again; ``ready`` follows."""

@@ -32,6 +32,7 @@ class Listener:
         self._tokens = tokens
         self._sessions: set[Session] = set()
         self._sockets: list[socket.socket] = []
+        self._listens: list[Listen] = []  # what each of them is
         self._servers: list[asyncio.Server] = []  # uvloop closes a server that nobody refers to
         self._idle = asyncio.Event()
         self._idle.set()
@@ -48,9 +49,9 @@ class Listener:
         """
         opened = open_listeners(listens)
         self._sockets = [sock for sock, _ in opened]
+        self._listens = [listen for _, listen in opened]
         try:
-            for _, listen in opened:  # what was handed down shows only now that it is TCP
-                check_tokens(listen, self._tokens)
+            self.check_tokens(self._tokens)  # what was handed down shows only now that it is TCP
         except BaseException:
             self._close_sockets()
             raise
@@ -60,8 +61,20 @@ class Listener:
             self._servers.append(server)
         return [bound_address(sock, listen) for sock, listen in opened]
 
+    def check_tokens(self, tokens: Mapping[str, bytes] | None) -> None:
+        """Look whether these would do for all that is open.
+
+        Raises:
+            UsageError: as ``access.check_tokens``.
+        """
+        for listen in self._listens:
+            check_tokens(listen, tokens)
+
     def change_tokens(self, tokens: Mapping[str, bytes] | None) -> int:
-        """Let in by these tokens from now on; whose own is not among them has to leave. How many those are."""
+        """Let in by these tokens from now on, that ``check_tokens`` has let pass.
+
+        Whose own is not among them has to leave. How many those are.
+        """
         before, self._tokens = self._tokens, tokens
         if tokens is None:
             return 0

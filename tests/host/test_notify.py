@@ -35,6 +35,8 @@ def test_service_manager_hears_what_happens(kind: str, monkeypatch: pytest.Monke
         word, clock = receive(sock)
         assert word == "RELOADING=1"
         assert clock.removeprefix("MONOTONIC_USEC=").isdigit()
+        notifier.ready()
+        assert receive(sock) == ["READY=1"]
         notifier.stopping("waiting for 2 calls")
         assert receive(sock) == ["STOPPING=1", "STATUS=waiting for 2 calls"]
 

@@ -12,12 +12,14 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mlxbridge import Client
+from mlxbridge.errors import AuthenticationError
 from mlxbridge.guest import blocking_link
 from tests.helpers.handed_down import start_with_sockets, tcp_listener, unix_listener
 
@@ -130,6 +132,30 @@ def test_tcp_that_is_handed_down_needs_tokens_too(tmp_path: Path) -> None:
         )
         with serving(sock, "--token-file", str(tokens)), guest:
             guest.ping()
+
+
+def test_tcp_that_is_handed_down_keeps_needing_tokens(tmp_path: Path) -> None:
+    config, tokens, log = tmp_path / "config.toml", tmp_path / "tokens", tmp_path / "log"
+    tokens.touch(0o600)
+    tokens.write_text("tester:a-good-secret\n")
+    config.write_text(f'token_file = "{tokens}"\n')
+    with tcp_listener() as sock, log.open("w") as stderr:
+        url = f"tcp://127.0.0.1:{sock.getsockname()[1]}"
+        process = start_with_sockets([sock], [*SERVE, "--config", str(config)], stderr=stderr.fileno())
+        try:
+            with Client(url, token="tester:a-good-secret", connect_timeout=PATIENCE_S) as guest:
+                guest.ping()
+                config.write_text("")
+                process.send_signal(signal.SIGHUP)
+                deadline = time.monotonic() + PATIENCE_S
+                while "the configuration stays as it was: tcp:127.0.0.1:" not in log.read_text():
+                    assert time.monotonic() < deadline
+                    guest.ping()
+            with Client(url) as stranger, pytest.raises(AuthenticationError):
+                stranger.ping()
+        finally:
+            process.kill()
+            process.communicate()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")

@@ -141,6 +141,10 @@ def test_service_is_installed_restarted_and_removed_and_no_guest_is_refused(
     assert machine.service("install", "--", "--model", "demo").count(" is as it should be\n") == 2
     assert machine.pid() == first
 
+    machine.systemctl("reload", "mlxbridge.service")
+    assert "42" in machine.answer()
+    assert machine.pid() == first
+
     with ThreadPoolExecutor() as pool:
         restarting = pool.submit(machine.service, "restart")
         while not restarting.done():
