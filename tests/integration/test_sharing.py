@@ -19,7 +19,9 @@ from mlxbridge.errors import TransportError
 from mlxbridge.host.config.config import Config
 from mlxbridge.host.daemon import Daemon
 from mlxbridge.host.engine.interface import EngineLimits
+from mlxbridge.host.models.job import Job
 from mlxbridge.host.models.memory import Memory
+from mlxbridge.host.models.model import Model
 from mlxbridge.host.models.need import estimate_need
 from mlxbridge.host.models.settings import ModelSettings
 from mlxbridge.host.models.store import ModelSource, classify
@@ -30,31 +32,45 @@ NUM_GUESTS = 50
 NUM_EAGER = 2  # for each of the first two models
 NAMES = ("amber", "birch", "cedar")
 LIMITS = EngineLimits(kv_bytes=24 << 20, prefix_cache_bytes=0)
-TENURE_S, GRACE_S = 1.0, 0.1
-# While a call waits or runs, each model may be started twice: who was passed over would see more.
-MOST_STARTS = 6
+TENURE_S, GRACE_S = 1.5, 0.1
+# That a call can wait for: its own model's, and those of the two others, which may be before it in line.
+MOST_STARTS = 3
 
 
 class Starts:
-    """Watches every start of a worker process: what is reserved then, and which others are alive."""
+    """Watches every start of a worker process: what is reserved then, which others are alive, and how many starts a call
+    waits for, that of its own model the last of them."""
 
     def __init__(self, memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0
         self.most_alive = 0
+        self.waited: Counter[int] = Counter()
         self._memory = memory
-        self._workers: list[Worker] = []
-        self._start = Worker.start
+        self._workers: dict[Worker, int] = {}  # as which it was started
+        self._asked: dict[Job, int] = {}
+        self._start, self._submit, self._hand_over = Worker.start, Model.submit, Worker.submit
         monkeypatch.setattr(Worker, "start", self.start)
+        monkeypatch.setattr(Model, "submit", lambda model, job: self.submit(model, job))
+        monkeypatch.setattr(Worker, "submit", lambda worker, job: self.hand_over(worker, job))
 
     async def start(self, *callbacks: Any) -> Worker:
-        self.count += 1
+        self.count = number = self.count + 1
         books = self._memory.residency
         assert books.reserved_bytes <= books.budget_bytes
         alive = [worker for worker in self._workers if is_alive(worker.process.pid)]
         self.most_alive = max(self.most_alive, len(alive) + 1)
         worker = await self._start(*callbacks)
-        self._workers.append(worker)
+        self._workers[worker] = number
         return worker
+
+    def submit(self, model: Model, job: Job) -> None:
+        self._asked[job] = self.count
+        self._submit(model, job)
+
+    def hand_over(self, worker: Worker, job: Job) -> None:
+        if (asked := self._asked.pop(job, None)) is not None:  # else it goes on after a turn of others
+            self.waited[max(0, self._workers[worker] - asked)] += 1
+        self._hand_over(worker, job)
 
     def all_have_ended(self) -> bool:
         return not any(is_alive(worker.process.pid) for worker in self._workers)
@@ -99,14 +115,11 @@ async def test_every_guest_is_answered_right_and_in_time_though_not_all_models_f
     one = estimate_need([models[0].source.folder], LIMITS).least_bytes
     memory = Memory(2 * one + one // 2, tenure_s=TENURE_S, grace_s=GRACE_S)
     starts = Starts(memory, monkeypatch)
-    waited: list[int] = []
     answered: Counter[str] = Counter()
 
     async def ask(client: AsyncClient, name: str, chance: random.Random) -> None:
         first, second = 10 + chance.randrange(40), 10 + chance.randrange(40)
-        before = starts.count
         answer = await client.chat(f"What is {first} + {second}?", model=name)
-        waited.append(starts.count - before)
         assert answer.text == f"{first} + {second} = {first + second}."
         assert answer.model == name
 
@@ -162,10 +175,10 @@ async def test_every_guest_is_answered_right_and_in_time_though_not_all_models_f
         await serving
 
     assert answered == dict.fromkeys(NAMES, NUM_GUESTS)
-    assert max(waited) <= MOST_STARTS
+    assert max(starts.waited) <= MOST_STARTS
     assert starts.count >= 3 and starts.most_alive <= 2
     assert status.memory.budget == memory.residency.budget_bytes
     assert 0 < status.memory.reserved <= status.memory.budget
     assert 0 < status.memory.used <= status.memory.budget
-    assert [model.state for model in status.models].count("ready") == 2
+    assert [model.state for model in status.models].count("ready") in (1, 2)
     assert starts.all_have_ended() and memory.residency.reserved_bytes == 0
