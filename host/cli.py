@@ -9,6 +9,7 @@ def main() -> None:
     """Entry point."""
     try:
         import click  # noqa: F401
+        import pydantic  # noqa: F401
         import uvloop  # noqa: F401
     except ImportError as error:
         sys.exit(

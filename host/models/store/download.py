@@ -91,9 +91,6 @@ def _look_up(hub_id: str) -> Any:
 
 def _fetch(file: _File, blob: Path, count: _Count) -> None:
     """Have one large file in the cache. Who else downloads it, in whatever process, is waited for."""
-    from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
-
     partial = blob.with_name(blob.name + _PARTIAL)
     while not blob.exists():
         with _PartialFile(partial, lambda num_bytes: count.note(file, num_bytes)) as out:
@@ -102,9 +99,7 @@ def _fetch(file: _File, blob: Path, count: _Count) -> None:
             if (begun := out.seek(0, io.SEEK_END)) > file.num_bytes:
                 begun = out.truncate(0)
             count.note(file, begun)
-            http_get(
-                file.url, out, resume_size=begun, headers=build_hf_headers(), expected_size=file.num_bytes
-            )
+            _receive(file, out)
             out.flush()
             # Only what another process began can be of something else, or have a hole where a machine went down.
             if begun and _digest(partial) != file.sha256:
@@ -112,6 +107,21 @@ def _fetch(file: _File, blob: Path, count: _Count) -> None:
                 raise ModelLoadFailed(f"{file.url} came damaged and was deleted; try again")
             partial.replace(blob)
     count.note(file, file.num_bytes)
+
+
+def _receive(file: _File, out: _PartialFile) -> None:
+    """Append what is missing; a connection that breaks is taken up as long as each one brings something."""
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+    while (begun := out.seek(0, io.SEEK_END)) < file.num_bytes:
+        try:
+            http_get(
+                file.url, out, resume_size=begun, headers=build_hf_headers(), expected_size=file.num_bytes
+            )
+        except Exception:
+            if out.seek(0, io.SEEK_END) <= begun:
+                raise
 
 
 def _digest(path: Path) -> str:
