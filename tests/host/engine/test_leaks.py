@@ -29,7 +29,8 @@ def bytes_beside_caches(engine: BatchEngine) -> int:
 
 
 @pytest.mark.parametrize(
-    ("name", "rows"), [*((name, 3) for name in sorted(ARCHITECTURES)), ("llama", 1), ("mamba", 1), ("lfm2", 1)]
+    ("name", "rows"),
+    [*((name, 3) for name in sorted(ARCHITECTURES)), ("llama", 1), ("mamba", 1), ("lfm2", 1)],
 )
 def test_memory_beside_the_caches_stays_what_it_was(
     make_engine: Callable[..., BatchEngine], loaded: LoadedModel, name: str, rows: int
