@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
+from mlxbridge.errors import InternalError
 from mlxbridge.host.models.errand import run_errand
+
+# A driver that has just been installed may take its time; one that hangs must not keep models from being loaded.
+TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,5 +33,9 @@ async def survey_machine() -> Machine:
     Raises:
         BridgeError, OSError: it does not say; that mlx is not installed, say.
     """
-    found = await run_errand("machine", {})
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            found = await run_errand("machine", {})
+    except TimeoutError as error:
+        raise InternalError(f"the machine did not say what it has within {TIMEOUT_S:.0f} s") from error
     return Machine(chip=found["chip"], memory_bytes=found["memory_bytes"], usable_bytes=found["usable_bytes"])

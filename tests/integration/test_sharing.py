@@ -171,6 +171,11 @@ async def test_every_guest_is_answered_right_and_in_time_though_not_all_models_f
                     task.cancel()
         async with AsyncClient(url) as client:
             status = await client.status()
+            answer = await client.chat("What is 27 + 15?", model=NAMES[1], keep_alive=0)
+            assert answer.text == "27 + 15 = 42."
+            async with asyncio.timeout(60):
+                while (await client.list_models())[1].state != "unloaded":
+                    await asyncio.sleep(0.01)
         daemon.stop()
         await serving
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mlxbridge.errors import InternalError, ModelLoadFailed
+from mlxbridge.host.models import machine
 from mlxbridge.host.models.errand import run_errand
 from mlxbridge.host.models.machine import survey_machine
 
@@ -39,10 +40,18 @@ def are_gone(pids: list[int]) -> bool:
 
 
 async def test_machine_says_what_it_is(started: list[int]) -> None:
-    machine = await survey_machine()
-    assert machine.chip
-    assert 0 < machine.usable_bytes < machine.memory_bytes
+    found = await survey_machine()
+    assert found.chip
+    assert 0 < found.usable_bytes < found.memory_bytes
     assert are_gone(started)
+
+
+async def test_machine_that_does_not_answer_is_not_waited_for_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(machine, "TIMEOUT_S", 0.0)
+    with pytest.raises(InternalError, match="did not say what it has within 0 s"):
+        await survey_machine()
 
 
 async def test_fetch_says_why_it_cannot(
