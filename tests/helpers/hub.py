@@ -8,6 +8,7 @@ import json
 import re
 import socket
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,6 +31,7 @@ class Repository:
         status: what files are answered with, in place of themselves.
         error_code: the hub's name for that.
         stall_at: a large file stops after so many bytes of it, until ``go_on`` is set.
+        pace_s: a large file comes by a MiB in such a time once it goes on.
         breaks_at: the connection ends after so many bytes of a large file, once.
         requests: ranges of GETs for files, by path.
     """
@@ -39,6 +41,7 @@ class Repository:
     error_code: str = ""
     stall_at: int | None = None
     breaks_at: int | None = None
+    pace_s: float = 0.0
     go_on: threading.Event = field(default_factory=threading.Event)
     requests: list[tuple[str, int]] = field(default_factory=list)
 
@@ -145,6 +148,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             if _is_large(path) and repository.stall_at is not None and start >= repository.stall_at:
                 repository.go_on.wait()
+            if _is_large(path):
+                time.sleep(repository.pace_s if repository.go_on.is_set() else 0)
             try:
                 self.wfile.write(data[start : start + _PIECE_BYTES])
             except OSError:  # who asked is gone

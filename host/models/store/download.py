@@ -71,7 +71,12 @@ def download(hub_id: str, patterns: Sequence[str], progress: Progress) -> Path:
     blobs = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=hub_id, repo_type="model"), "blobs")
     blobs.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(_THREADS) as threads:
-        list(threads.map(lambda file: _fetch(file, blobs / file.sha256, count), large))
+        try:
+            list(threads.map(lambda file: _fetch(file, blobs / file.sha256, count), large))
+        except BaseException:  # Ctrl-C too: nobody waits for the other files
+            count.stop()
+            threads.shutdown(wait=False, cancel_futures=True)
+            raise
     folder = Path(snapshot_download(hub_id, allow_patterns=list(patterns)))
     count.finish()
     return folder
@@ -151,6 +156,10 @@ class _PartialFile(io.BufferedWriter):
         return num_bytes
 
 
+class _Stopped(BaseException):
+    """Ends a thread whose file nobody wants any more; no error that anything is done about."""
+
+
 class _Count:
     """Adds up what the threads have."""
 
@@ -159,13 +168,25 @@ class _Count:
         self._progress = progress
         self._bytes: dict[str, int] = {}
         self._lock = threading.Lock()
+        self._is_stopped = False
         progress(0, total_bytes)
 
     def note(self, file: _File, num_bytes: int) -> None:
-        """So much of a file is here."""
+        """So much of a file is here.
+
+        Raises:
+            _Stopped: and no more of it is wanted.
+        """
         with self._lock:
+            if self._is_stopped:
+                raise _Stopped
             self._bytes[file.sha256] = num_bytes
             self._progress(sum(self._bytes.values()), self._total_bytes)
+
+    def stop(self) -> None:
+        """Have every thread end that notes something."""
+        with self._lock:
+            self._is_stopped = True
 
     def finish(self) -> None:
         """All is here, the small files among it."""

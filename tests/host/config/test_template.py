@@ -3,11 +3,13 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable
+from pathlib import Path
 
 from mlxbridge.host.config.config import Config
 from mlxbridge.host.config.schema import ForModels, HostTable, ModelTable
 from mlxbridge.host.config.template import write_template
 
+README = Path(__file__).parents[3] / "host" / "README.md"
 KEY = re.compile(r"^# (\w+) = ", re.MULTILINE)
 
 
@@ -32,3 +34,10 @@ def test_keys_that_have_a_default_are_shown_with_it() -> None:
     assert data["defaults"]["max_batch"] == ForModels().max_batch
     shown = ForModels.model_validate({"keep_alive": data["defaults"]["keep_alive"]})
     assert shown.keep_alive == ForModels().keep_alive
+
+
+def test_example_in_the_readme_is_right(read: Callable[..., Config]) -> None:
+    blocks = re.findall(r"^```toml\n(.*?)^```", README.read_text(), re.DOTALL | re.MULTILINE)
+    assert blocks
+    for block in blocks:
+        assert read(block).models

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -122,6 +124,23 @@ def test_two_that_download_the_same_wait_for_each_other(serve: Serve) -> None:
         thread.join()
     assert len(folders) == 2
     assert [path for path, _ in served.requests].count("model.safetensors") == 1
+
+
+def test_ctrl_c_ends_a_download_at_once_and_keeps_what_has_come(serve: Serve, cache: Path) -> None:
+    served = repository(100, stall_at=21 * MIB, pace_s=0.05)
+    serve(org__name=served)
+    command = [sys.executable, "-m", "mlxbridge.host", "pull", "org/name"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, process_group=0) as child:
+        while not any(path.stat().st_size >= 20 * MIB for path in cache.rglob(PARTIAL)):
+            time.sleep(0.01)
+        child.send_signal(signal.SIGINT)
+        served.go_on.set()
+        assert child.stderr is not None
+        said = child.stderr.read()
+    assert "interrupted; the next pull goes on where this one stopped" in said
+    assert child.returncode == 1
+    (partial,) = cache.rglob(PARTIAL)
+    assert partial.stat().st_size >= 20 * MIB
 
 
 def test_cached_copy_is_used_without_network(cache: Path) -> None:
