@@ -11,7 +11,7 @@ from mlxbridge import __version__
 from mlxbridge.addresses import Address
 from mlxbridge.errors import BridgeError, ConnectionLost, HandshakeTimeout
 from mlxbridge.guest.call import TAKE_BATCH, Call
-from mlxbridge.guest.calls import Calls
+from mlxbridge.guest.calls import LIMITS, Calls
 from mlxbridge.guest.memory import allocate
 from mlxbridge.protocol.guest import GuestConnection
 from mlxbridge.protocol.handshake import NONCE_BYTES, Token
@@ -29,7 +29,7 @@ class AsyncLink:
     def __init__(self, address: Address, token: Token | None) -> None:
         self.loop = asyncio.get_running_loop()
         self._connection = GuestConnection(
-            software=SOFTWARE, nonce=os.urandom(NONCE_BYTES), token=token, allocate=allocate
+            software=SOFTWARE, limits=LIMITS, nonce=os.urandom(NONCE_BYTES), token=token, allocate=allocate
         )
         self._calls = Calls(self._connection, str(address))
         self._driver = Driver(self._connection, self._on_events, self._on_lost)

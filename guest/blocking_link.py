@@ -23,7 +23,7 @@ from mlxbridge import __version__
 from mlxbridge.addresses import Address
 from mlxbridge.errors import BridgeError, ConnectionLost, DeadlineExceeded, HandshakeTimeout, UsageError
 from mlxbridge.guest.call import TAKE_BATCH, Call
-from mlxbridge.guest.calls import Calls
+from mlxbridge.guest.calls import LIMITS, Calls
 from mlxbridge.guest.memory import allocate
 from mlxbridge.guest.wire import Wire
 from mlxbridge.protocol.guest import GuestConnection
@@ -41,7 +41,12 @@ class BlockingLink:
     def __init__(self, sock: socket.socket, address: Address, token: Token | None) -> None:
         self.pid = os.getpid()
         self._connection = GuestConnection(
-            software=SOFTWARE, nonce=os.urandom(NONCE_BYTES), token=token, passive=True, allocate=allocate
+            software=SOFTWARE,
+            limits=LIMITS,
+            nonce=os.urandom(NONCE_BYTES),
+            token=token,
+            passive=True,
+            allocate=allocate,
         )
         self._wire = Wire(sock, self._connection)
         self._calls = Calls(self._connection, str(address))

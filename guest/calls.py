@@ -21,8 +21,10 @@ from mlxbridge.protocol.events import (
     TokensReceived,
 )
 from mlxbridge.protocol.guest import GuestConnection
-from mlxbridge.protocol.limits import Windows
+from mlxbridge.protocol.limits import LARGE_PIECE_BYTES, Limits, Windows
 from mlxbridge.protocol.parts import Part
+
+LIMITS = Limits(max_piece_bytes=LARGE_PIECE_BYTES)
 
 NO_PAYLOADS = Windows(bytes=0)
 """For calls whose answer has none: a payload that comes all the same ends the connection before it takes memory."""

@@ -39,6 +39,7 @@ from mlxbridge.protocol.limits import (
     MAX_HELD_LOGPROB_BYTES,
     MAX_QUEUED_ITEMS,
     MAX_TOTAL,
+    SHARED_PIECE_BYTES,
     Limits,
 )
 from mlxbridge.protocol.parts import Part, max_bytes
@@ -383,7 +384,10 @@ class HostConnection(Connection):
 
     def _release_piece(self, call: int, flow: Outflow, payload: Payload) -> None:
         rest = len(payload.data) - payload.sent
-        size = min(rest, self._max_peer_piece, flow.bytes_total - flow.bytes_sent)
+        most = (
+            self._max_peer_piece if len(self._calls) == 1 else min(self._max_peer_piece, SHARED_PIECE_BYTES)
+        )
+        size = min(rest, most, flow.bytes_total - flow.bytes_sent)
         head = b"" if payload.sent else payload.head
         flags = _MORE if size < rest else 0
         self._emit(pack_header(len(head) + size, len(head), call, _DATA, flags, 0) + head)
@@ -467,7 +471,7 @@ class HostConnection(Connection):
         self._out.append(encode_frame(FrameType.READY, 0, self._encode(head)))
         self._open(self._hello_peer)
         self._max_peer_head = self._hello_peer.limits.max_head_bytes
-        self._max_peer_piece = min(self._hello_peer.limits.max_piece_bytes, self.limits.max_piece_bytes)
+        self._max_peer_piece = self._hello_peer.limits.max_piece_bytes
         self._events.append(Ready(self._hello_peer, self._identity))
 
     # -- calls -------------------------------------------------------------------------------------------------

@@ -31,6 +31,12 @@ MIN_HEAD_BYTES = 64 * KIB
 MIN_PIECE_BYTES = 4 * KIB
 """No peer may announce less, so that a sender need not cope with absurdly small windows."""
 
+LARGE_PIECE_BYTES = MIB
+"""What an end may announce that would rather have large payloads fast; a piece of the default size costs twice the CPU time."""
+
+SHARED_PIECE_BYTES = 256 * KIB
+"""Largest piece while other calls of the connection are open, whatever the peer takes: they wait for it."""
+
 MAX_QUEUED_ITEMS = 1_024
 """Items one call may hold back for a guest that gives no credit; past it the call fails."""
 

@@ -35,13 +35,13 @@ from mlxbridge.protocol.events import (
 )
 from mlxbridge.protocol.guest import GuestConnection
 from mlxbridge.protocol.handshake import NONCE_BYTES
-from mlxbridge.protocol.limits import MAX_TOTAL, Limits, Windows
+from mlxbridge.protocol.limits import LARGE_PIECE_BYTES, MAX_TOTAL, Limits, Windows
 from mlxbridge.protocol.parts import Part
 from mlxbridge.transport.driver import Driver
 
 # The front passes everything on at once and holds back, if need be, towards the guest: no credit is needed here.
 _WINDOWS = Windows(items=1 << 48, bytes=1 << 48)
-_LIMITS = Limits(max_unacked_frames=1024)
+_LIMITS = Limits(max_unacked_frames=1024, max_piece_bytes=LARGE_PIECE_BYTES)
 _OVERLOADED_RETRY_S = 1.0
 MAX_UNSENT_BYTES = 64 * 1024 * 1024
 STOP_TIMEOUT_S = 2.0

@@ -28,6 +28,7 @@ from mlxbridge.protocol.events import (
     TokensReceived,
 )
 from mlxbridge.protocol.frames import FrameType
+from mlxbridge.protocol.limits import LARGE_PIECE_BYTES, SHARED_PIECE_BYTES
 from mlxbridge.protocol.parts import REASONING, TOOL_CALL, Part, melt
 from tests.helpers.wire import frame, frames_in, kinds_in, make_pair, open_calls, pump, unsent
 
@@ -597,6 +598,19 @@ def test_payload_may_be_any_array(array: Any) -> None:
     pump(guest, host)
     (event,) = guest.events()
     assert isinstance(event, DataReceived) and event.data == bytes(array)
+
+
+def test_pieces_are_as_large_as_the_guest_takes_unless_other_calls_wait_for_them() -> None:
+    guest, host = make_pair(guest={"limits": Limits(max_piece_bytes=LARGE_PIECE_BYTES)})
+    first, second = open_calls(guest, host, 2)
+
+    def pieces(call: int) -> list[int]:
+        host.send_data(call, {}, bytes(2 * LARGE_PIECE_BYTES))
+        return [len(piece) for kind, *_, piece in frames_in(deliver(host, guest)) if kind is FrameType.DATA]
+
+    assert pieces(first) == [SHARED_PIECE_BYTES] * 8
+    host.finish(first, {})
+    assert pieces(second) == [LARGE_PIECE_BYTES] * 2
 
 
 def test_payload_is_not_copied() -> None:
