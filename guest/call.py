@@ -203,7 +203,14 @@ def read_usage(result: Mapping[str, Any]) -> Usage:
         decode_seconds=read_number(result, "decode_ms") / 1000,
         draft_tokens=int(read_number(result, "draft_tokens")),
         accepted_tokens=int(read_number(result, "accepted_tokens")),
+        request_id=read_request_id(result),
     )
+
+
+def read_request_id(result: Mapping[str, Any]) -> str:
+    """What the host calls the request; nothing if it does not say."""
+    request_id = result.get("request_id")
+    return request_id if isinstance(request_id, str) else ""
 
 
 def read_number(result: Mapping[str, Any], name: str) -> float:

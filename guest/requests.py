@@ -258,7 +258,7 @@ def read_models(result: Mapping[str, Any]) -> list[ModelInfo]:
 
 def read_model(entry: Mapping[str, Any]) -> ModelInfo:
     """One model's map."""
-    known = {"name", "state", "source"}
+    known = {"name", "state", "source", "request_id"}
     return ModelInfo(
         name=str(entry.get("name", "")),
         state=str(entry.get("state", "")),

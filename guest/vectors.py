@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mlxbridge.errors import RemoteProtocolError
-from mlxbridge.guest.call import read_number
+from mlxbridge.guest.call import read_number, read_request_id
 from mlxbridge.guest.requests import check_names, encode_token_ids, shown, wrong
 from mlxbridge.protocol.events import DataReceived
 from mlxbridge.protocol.limits import Windows
@@ -122,4 +122,5 @@ def _usage(result: Mapping[str, Any]) -> InputUsage:
         truncated=int(read_number(result, "truncated")),
         queue_seconds=read_number(result, "queue_ms") / 1000,
         compute_seconds=read_number(result, "compute_ms") / 1000,
+        request_id=read_request_id(result),
     )

@@ -16,6 +16,7 @@ from mlxbridge.host.notify import Notifier
 from mlxbridge.host.reload import reload
 from mlxbridge.host.server.listener import Listener
 from mlxbridge.host.server.methods import GuestMethods
+from mlxbridge.host.telemetry.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,8 @@ class Daemon:
         self._catalogue = Catalogue(config.models, Memory(config.memory_bytes) if memory is None else memory)
         self._notifier = Notifier()
         self._library = Library(self._catalogue, config.make_settings)
-        self._listener = Listener(config.tokens)
+        self._telemetry = Telemetry()
+        self._listener = Listener(config.tokens, self._telemetry)
         self._signals = 0
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()
@@ -61,7 +63,7 @@ class Daemon:
             loop.add_signal_handler(number, self.stop)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         listener = self._listener
-        methods = GuestMethods(self._catalogue, listener, self._library)
+        methods = GuestMethods(self._catalogue, listener, self._library, self._telemetry)
         addresses = await listener.listen(self._config.listens, methods)
         try:
             for address in addresses:

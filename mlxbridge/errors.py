@@ -32,10 +32,12 @@ class BridgeError(Exception):
         retryable: whether the same call may succeed if made again.
         retry_after: seconds to wait before trying again, where the host said so.
         details: extra facts, by name (``{"field": "top_p"}``); always plain msgpack values.
+        request_id: what the host calls the request that it ended, in its log for one; None where no host answered.
     """
 
     code: ClassVar[int] = 0
     retryable: bool = False
+    request_id: str | None = None
 
     def __init__(
         self,
@@ -242,9 +244,11 @@ def from_wire(head: dict[str, Any]) -> BridgeError:
     text = message if isinstance(message, str) else f"error {code}"
     if cls is RemoteError and isinstance(head.get("name"), str):
         text = f"{head['name']}: {text}"
-    return cls(
+    error = cls(
         text,
         retryable=bool(head.get("retryable", False)),
         retry_after=retry_ms / 1000 if isinstance(retry_ms, int) else None,
         details=details if isinstance(details, dict) else None,
     )
+    error.request_id = head.get("request_id")
+    return error

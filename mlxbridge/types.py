@@ -229,6 +229,7 @@ class Usage:
     ``cached_tokens`` of the prompt were not read anew; ``reasoning_tokens`` of the completion were reasoning, None if that
     was not told apart. Of ``stop_string`` and ``stop_token_id`` at most one is set: what ended the answer, if it was
     not EOS. ``draft_tokens`` were drafted by speculation, and ``accepted_tokens`` of them are in the answer.
+    ``request_id`` is what the host calls the request, in its log for one; of ``generate_many``'s outcomes "".
     """
 
     finish_reason: FinishReason
@@ -243,6 +244,7 @@ class Usage:
     decode_seconds: float = 0.0
     draft_tokens: int = 0
     accepted_tokens: int = 0
+    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -357,13 +359,15 @@ class RerankOptions(TypedDict, total=False):
 class InputUsage:
     """What it took to read the inputs of ``embed`` or ``rerank``; times are seconds as the host measured them.
 
-    ``prompt_tokens`` are those of all inputs, special tokens among them; ``truncated`` is how many inputs lost their end.
+    ``prompt_tokens`` are those of all inputs, special tokens among them; ``truncated`` is how many inputs lost their end;
+    ``request_id`` is what the host calls the request.
     """
 
     prompt_tokens: int
     truncated: int = 0
     queue_seconds: float = 0.0
     compute_seconds: float = 0.0
+    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -78,7 +78,14 @@ _WITHOUT_CALL = frozenset(map(int, WITHOUT_CALL))
 _BRIEF_CHARS = 1000
 """What is kept of an error's text when all of it does not fit; no head with it is over the least limit."""
 
-_ERROR_FIELDS = {"code": int, "name": str, "message": str, "retryable": bool, "details": dict}
+_ERROR_FIELDS = {
+    "code": int,
+    "name": str,
+    "message": str,
+    "retryable": bool,
+    "details": dict,
+    "request_id": str,
+}
 
 
 def read_error(head: Mapping[str, Any]) -> BridgeError:

@@ -100,6 +100,7 @@ class Outflow:
         "items_total",
         "logprob_bytes",
         "queue",
+        "request_id",
         "sliver",
     )
 
@@ -114,6 +115,7 @@ class Outflow:
         )  # encoded ITEM frames, tokens, payloads, in order
         self.logprob_bytes = 0  # of all deltas in the queue
         self.final: bytes | None = None  # the encoded RESULT or ERROR, once there is one
+        self.request_id: str | None = None  # what the end is to tell besides
         self.cancelled = False
 
     def merge(

@@ -90,6 +90,17 @@ class HostConnection(Connection):
         flow = self._calls.get(call)
         return flow is not None and flow.final is None
 
+    def name_call(self, call: int, request_id: str) -> None:
+        """Have the end of a call tell the guest what this host calls it (SPEC.md §6)."""
+        flow = self._calls.get(call)
+        if flow is not None:
+            flow.request_id = request_id
+
+    def num_held(self, call: int) -> int:
+        """Items and payloads of a call that have not left; 0 if it has ended."""
+        flow = self._calls.get(call)
+        return 0 if flow is None else len(flow.queue)
+
     def items_granted(self, call: int) -> int:
         """The guest's credit for items of a call, in all since it began; 0 once nothing more is wanted of it."""
         flow = self._calls.get(call)
@@ -197,7 +208,7 @@ class HostConnection(Connection):
         """End the call well, once what it holds back has left. Harmless on a call that has ended."""
         if self.is_open(call):
             try:
-                head = self._encode_head("RESULT", result)
+                head = self._encode_head("RESULT", {**result, **self._name_of(call)})
             except LocalProtocolError as error:
                 self.fail(call, InternalError(error.message))
                 return
@@ -222,7 +233,12 @@ class HostConnection(Connection):
     # -- sending -----------------------------------------------------------------------------------------------
 
     def _error_frame(self, call: int, error: BridgeError) -> bytes:
-        return encode_frame(FrameType.ERROR, call, self._encode_error(error, self._max_peer_head))
+        head = self._encode_error(error, self._max_peer_head, **self._name_of(call))
+        return encode_frame(FrameType.ERROR, call, head)
+
+    def _name_of(self, call: int) -> dict[str, str]:
+        request_id = self._calls[call].request_id
+        return {} if request_id is None else {"request_id": request_id}
 
     def _encode_head(self, name: str, value: Any) -> bytes:
         try:

@@ -39,7 +39,9 @@ class Methods:
         self._worker = worker
 
     def open(self, session: Session, event: CallOpened) -> Callable[[], object]:
-        job = Job(session, event.call, event.method, event.params, session.origin(event.deadline_ms))
+        job = Job(
+            session, event.call, event.method, event.params, session.origin(event.call, event.deadline_ms)
+        )
         self._worker.submit(job)
         return lambda: self._worker.cancel(job)
 

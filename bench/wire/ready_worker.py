@@ -37,7 +37,7 @@ class Ready:
         return {}
 
     def stats(self) -> dict[str, int]:
-        return {}
+        return {"tokens_total": 0}
 
     def close(self) -> None:
         """Nothing to end."""

@@ -140,12 +140,14 @@ class Origin:
         cache_scope: calls of one scope may use each other's cached prefixes.
         adapter: which of the model's LoRA adapters it is run with; None: none.
         deadline_at: ``time.monotonic()`` seconds after which nobody waits for the call.
+        request_id: what the host calls it, for the log.
     """
 
     guest: str = ""
     cache_scope: str = ""
     adapter: str | None = None
     deadline_at: float | None = None
+    request_id: str = ""
 
 
 NOBODY = Origin()

@@ -339,7 +339,13 @@ def _for_worker(job: Job) -> dict[str, Any]:
     # What the guest wrote stays apart: nothing in it can say whose call this is.
     origin = job.origin
     adapter = {} if origin.adapter is None else {"adapter": origin.adapter}
-    return {"request": job.hand_over(), "guest": origin.guest, "cache_scope": origin.cache_scope, **adapter}
+    return {
+        "request": job.hand_over(),
+        "request_id": origin.request_id,
+        "guest": origin.guest,
+        "cache_scope": origin.cache_scope,
+        **adapter,
+    }
 
 
 def is_late(origin: Origin) -> bool:

@@ -11,6 +11,7 @@ from mlxbridge.addresses import Activation, Address, Listen
 from mlxbridge.errors import Unavailable
 from mlxbridge.host.access import check_tokens
 from mlxbridge.host.server.session import Methods, Session
+from mlxbridge.host.telemetry.telemetry import Telemetry
 from mlxbridge.transport.driver import Driver
 from mlxbridge.transport.listen import BACKLOG, bound_address, close_listener, open_listeners
 from mlxbridge.transport.peers import peer_of
@@ -26,10 +27,12 @@ class Listener:
 
     Args:
         tokens: secret by guest name; None lets everyone in.
+        telemetry: is told of guests and their calls.
     """
 
-    def __init__(self, tokens: Mapping[str, bytes] | None) -> None:
+    def __init__(self, tokens: Mapping[str, bytes] | None, telemetry: Telemetry | None = None) -> None:
         self._tokens = tokens
+        self._telemetry = Telemetry() if telemetry is None else telemetry
         self._sessions: set[Session] = set()
         self._sockets: list[socket.socket] = []
         self._listens: list[Listen] = []  # what each of them is
@@ -124,7 +127,7 @@ class Listener:
             return str(peer_of(transport.get_extra_info("socket"), listen))
 
         def make() -> Driver:
-            session = Session(methods, self._tokens, self._on_lost, describe)
+            session = Session(methods, self._tokens, self._telemetry, self._on_lost, describe)
             self._sessions.add(session)
             self._idle.clear()
             if len(self._sessions) > MAX_CONNECTIONS:

@@ -24,6 +24,7 @@ from mlxbridge.host.params import (
     parse_rerank,
 )
 from mlxbridge.host.server.session import SOFTWARE, Session
+from mlxbridge.host.telemetry.telemetry import Telemetry
 from mlxbridge.protocol.events import CallOpened
 
 Cancel = Callable[[], object] | None
@@ -43,10 +44,17 @@ class Census(Protocol):
 class GuestMethods:
     """The method table of the front."""
 
-    def __init__(self, catalogue: Catalogue, census: Census, library: Library | None = None) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        census: Census,
+        library: Library | None = None,
+        telemetry: Telemetry | None = None,
+    ) -> None:
         self._catalogue = catalogue
         self._library = Library(catalogue) if library is None else library
         self._census = census
+        self._telemetry = Telemetry() if telemetry is None else telemetry
         self._started_at = time.monotonic()
         self._table: dict[str, Callable[[Session, CallOpened], Cancel]] = {
             "generate": self._generate,
@@ -88,11 +96,12 @@ class GuestMethods:
         model, adapter = self._catalogue.choose(parse_model(event.params))
         params = model.settings.complete(event.params)
         parse_many(params)
+        session.name_model(event.call, model.name)
         job = ManyJob(
             session,
             event.call,
             params,
-            session.origin(event.deadline_ms, adapter),
+            session.origin(event.call, event.deadline_ms, adapter),
             items=session.watch_credit(event.call, lambda items: model.grant(job, items)),
         )
         model.submit(job)
@@ -112,7 +121,7 @@ class GuestMethods:
         return None
 
     def _load(self, session: Session, event: CallOpened) -> Cancel:
-        model = self._named("load", event.params, _LOAD)
+        model = self._named("load", session, event, _LOAD)
         check_keep_alive(event.params)
         keep_alive = event.params.get("keep_alive")
 
@@ -123,7 +132,7 @@ class GuestMethods:
         return session.run(event.call, load)
 
     def _unload(self, session: Session, event: CallOpened) -> Cancel:
-        model = self._named("unload", event.params, _MODEL)
+        model = self._named("unload", session, event, _MODEL)
         if model.settings.pin:
             raise PermissionDenied(f"{model.name} is pinned by this host's configuration: it stays loaded")
 
@@ -134,7 +143,7 @@ class GuestMethods:
         return session.run(event.call, unload)
 
     def _show(self, session: Session, event: CallOpened) -> Cancel:
-        model = self._named("show", event.params, _MODEL)
+        model = self._named("show", session, event, _MODEL)
         return session.run(event.call, lambda: self._library.show(model))
 
     def _pull(self, session: Session, event: CallOpened) -> Cancel:
@@ -147,7 +156,7 @@ class GuestMethods:
         return session.run(event.call, pull)
 
     def _delete(self, session: Session, event: CallOpened) -> Cancel:
-        model = self._named("delete", event.params, _DELETE)
+        model = self._named("delete", session, event, _DELETE)
         force = event.params.get("force", False)
         if not isinstance(force, bool):
             raise InvalidArgument("force: must be true or false", details={"field": "force"})
@@ -158,7 +167,7 @@ class GuestMethods:
 
         async def status() -> Mapping[str, Any]:
             connections, calls = self._census.count()
-            models = await asyncio.gather(*(model.report() for model in self._catalogue))
+            models = await asyncio.gather(*map(self._report, self._catalogue))
             return {
                 "software": SOFTWARE,
                 **self._machine(models),
@@ -170,6 +179,9 @@ class GuestMethods:
 
         return session.run(event.call, status)
 
+    async def _report(self, model: Model) -> dict[str, Any]:
+        return {**await model.report(), "recent": self._telemetry.describe(model.name)}
+
     def _machine(self, models: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
         memory = self._catalogue.memory
         used = sum(model.get("used_bytes", 0) for model in models)
@@ -180,8 +192,10 @@ class GuestMethods:
         """Run a call on the model that it names, without an adapter."""
         return _submit(session, event, self._catalogue.find(parse_model(event.params)), event.params)
 
-    def _named(self, method: str, params: Mapping[str, Any], known: frozenset[str]) -> Model:
-        return self._catalogue.find(self._name(method, params, known))
+    def _named(self, method: str, session: Session, event: CallOpened, known: frozenset[str]) -> Model:
+        model = self._catalogue.find(self._name(method, event.params, known))
+        session.name_model(event.call, model.name)
+        return model
 
     def _name(self, method: str, params: Mapping[str, Any], known: frozenset[str]) -> str:
         check_names(method, params, known)
@@ -194,6 +208,8 @@ class GuestMethods:
 def _submit(
     session: Session, event: CallOpened, model: Model, params: Mapping[str, Any], adapter: str | None = None
 ) -> Cancel:
-    job = Job(session, event.call, event.method, params, session.origin(event.deadline_ms, adapter))
+    session.name_model(event.call, model.name)
+    origin = session.origin(event.call, event.deadline_ms, adapter)
+    job = Job(session, event.call, event.method, params, origin)
     model.submit(job)
     return lambda: model.cancel(job)

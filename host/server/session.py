@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from mlxbridge import __version__
 from mlxbridge.errors import (
     BridgeError,
+    ConnectionLost,
     DeadlineExceeded,
     HandshakeTimeout,
     InternalError,
@@ -21,6 +22,8 @@ from mlxbridge.errors import (
     Unavailable,
 )
 from mlxbridge.host.engine.interface import Origin
+from mlxbridge.host.telemetry.request import Request
+from mlxbridge.host.telemetry.telemetry import Telemetry
 from mlxbridge.protocol.events import CallCancelled, CallOpened, Closed, Ready
 from mlxbridge.protocol.handshake import NONCE_BYTES
 from mlxbridge.protocol.host import HostConnection
@@ -63,6 +66,7 @@ class Session:
         methods: answers the calls.
         tokens: secret by guest name; None lets everyone in.
         peer: who it is, for the log.
+        telemetry: is told of its calls.
         on_lost: called once, when it is over.
     """
 
@@ -70,15 +74,18 @@ class Session:
         self,
         methods: Methods,
         tokens: Mapping[str, bytes] | None,
+        telemetry: Telemetry,
         on_lost: Callable[[Session], None],
         describe_peer: Callable[[asyncio.Transport], str],
     ) -> None:
         self._methods = methods
+        self._telemetry = telemetry
         self._on_lost = on_lost
         self._describe_peer = describe_peer
         self._connection = HostConnection(software=SOFTWARE, nonce=os.urandom(NONCE_BYTES), tokens=tokens)
         self.driver = Driver(self._connection, self._on_events, self._on_connection_lost)
         self._loop = asyncio.get_running_loop()
+        self._requests: dict[int, Request] = {}
         self._cancels: dict[int, Callable[[], object]] = {}
         self._credit_listeners: dict[int, Callable[[int], object]] = {}
         self._deadlines: dict[int, asyncio.TimerHandle] = {}
@@ -94,6 +101,11 @@ class Session:
     def identity(self) -> str | None:
         """The name of the guest's token, None if it has shown none."""
         return self._identity
+
+    @property
+    def _guest_name(self) -> str:
+        """As it is told of: without the word that keeps tokens and connections apart."""
+        return self._identity or self._guest
 
     @property
     def num_calls(self) -> int:
@@ -124,15 +136,24 @@ class Session:
         task.add_done_callback(self._tasks.discard)
         return task.cancel
 
-    def origin(self, deadline_ms: int | None, adapter: str | None = None) -> Origin:
+    def name_model(self, call: int, model: str) -> None:
+        """A call is about a model of this name."""
+        if call in self._requests:
+            self._requests[call].model = model
+
+    def origin(self, call: int, deadline_ms: int | None, adapter: str | None = None) -> Origin:
         """For whom a call of this guest is run, if it came now; and with which adapter.
 
         Guests that share a token are one, and use each other's cached prefixes; without tokens each connection is a
         guest, and all use what any has left.
         """
-        deadline_at = None if deadline_ms is None else time.monotonic() + deadline_ms / 1000
+        request = self._requests.get(call)
         return Origin(
-            guest=self._guest, cache_scope=self._identity or "", adapter=adapter, deadline_at=deadline_at
+            guest=self._guest,
+            cache_scope=self._identity or "",
+            adapter=adapter,
+            deadline_at=None if deadline_ms is None else time.monotonic() + deadline_ms / 1000,
+            request_id="" if request is None else request.request_id,
         )
 
     def watch_credit(self, call: int, tell: Callable[[int], object]) -> int:
@@ -157,8 +178,7 @@ class Session:
         self._connection.send_tokens(calls, token_ids, texts, logprobs, parts)
         if logprobs is not None or parts is not None:
             for call in calls:
-                if not self._connection.is_open(call):
-                    self._cancel(call)
+                self._cancel_if_refused(call)
 
     def send_item(self, call: int, value: Any) -> None:
         """One item of a call's stream, at once; a call whose items the guest does not take fails."""
@@ -166,8 +186,7 @@ class Session:
             self._connection.send_item(call, value)
         except LocalProtocolError as error:
             self._connection.fail(call, LimitExceeded(error.message))
-        if not self._connection.is_open(call):
-            self._cancel(call)
+        self._cancel_if_refused(call)
         self.flush()
 
     def send_data(self, call: int, meta: Mapping[str, Any], data: memoryview) -> None:
@@ -177,17 +196,18 @@ class Session:
             reason = f"{held} bytes of payloads would wait unread on this connection, at most {MAX_HELD_PAYLOAD_BYTES}"
             self._connection.fail(call, LimitExceeded(reason))
         self._connection.send_data(call, meta, data)
-        if not self._connection.is_open(call):
-            self._cancel(call)
+        self._cancel_if_refused(call)
 
     def finish(self, call: int, result: Mapping[str, Any]) -> None:
         """The call ended well."""
         self._forget(call)
+        self._tell_end(call, result)
         self._connection.finish(call, result)
 
     def fail(self, call: int, error: BridgeError) -> None:
         """The call ended badly."""
         self._forget(call)
+        self._tell_end(call, error=error)
         self._connection.fail(call, error)
 
     def flush(self) -> None:
@@ -205,7 +225,7 @@ class Session:
                 self._open(event)
             elif isinstance(event, CallCancelled):
                 self._cancel(event.call)
-                self._connection.finish(event.call, {"finish_reason": "cancelled"})
+                self.finish(event.call, {"finish_reason": "cancelled"})
             elif isinstance(event, Ready):
                 self._on_ready(event)
             elif isinstance(event, Closed):
@@ -217,14 +237,19 @@ class Session:
 
     def _open(self, event: CallOpened) -> None:
         call = event.call
+        request = self._telemetry.begin(
+            event.method, event.params, guest=self._guest_name, owner=self._identity
+        )
+        self._requests[call] = request
+        self._connection.name_call(call, request.request_id)
         try:
             cancel = self._methods.open(self, event)
         except BridgeError as error:
-            self._connection.fail(call, error)
+            self.fail(call, error)
             return
         except Exception as error:
             log.exception("%s: %r failed", self.peer, event.method)
-            self._connection.fail(call, InternalError(f"{event.method} failed: {type(error).__name__}"))
+            self.fail(call, InternalError(f"{event.method} failed: {type(error).__name__}"))
             return
         if not self._connection.is_open(call):
             return
@@ -241,6 +266,19 @@ class Session:
         if cancel is not None:
             cancel()
 
+    def _cancel_if_refused(self, call: int) -> None:
+        """Stop a call that the connection has ended, since it holds back too much, or what the guest does not take."""
+        if not self._connection.is_open(call):
+            self._cancel(call)
+            self._tell_end(call, error=LimitExceeded("the guest does not take so much"))
+
+    def _tell_end(
+        self, call: int, result: Mapping[str, Any] | None = None, error: BridgeError | None = None
+    ) -> None:
+        request = self._requests.pop(call, None)
+        if request is not None:
+            self._telemetry.end(request, result, error)
+
     def _forget(self, call: int) -> None:
         self._cancels.pop(call, None)
         self._credit_listeners.pop(call, None)
@@ -250,9 +288,7 @@ class Session:
 
     def _on_deadline(self, call: int, seconds: float) -> None:
         self._cancel(call)
-        self._connection.fail(
-            call, DeadlineExceeded(f"the call's time budget of {seconds:g} s ran out on the host")
-        )
+        self.fail(call, DeadlineExceeded(f"the call's time budget of {seconds:g} s ran out on the host"))
         self.flush()
 
     async def _answer(self, call: int, work: Work) -> None:
@@ -301,6 +337,8 @@ class Session:
             log.warning("a guest (%s) was refused: %r", where, event.error.message)
         for call in list(self._cancels):
             self._cancel(call)
+        for call in list(self._requests):
+            self._tell_end(call, error=ConnectionLost("the guest has left"))
         for timer in self._deadlines.values():
             timer.cancel()
         self._deadlines.clear()

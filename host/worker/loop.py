@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import select
 import socket
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from mlxbridge import __version__
 from mlxbridge.errors import BridgeError, InternalError, ModelLoadFailed
+from mlxbridge.host.worker.rate import Rate
 from mlxbridge.host.worker.service import Serve, Service
 from mlxbridge.protocol.events import CallCancelled, CallOpened
 from mlxbridge.protocol.handshake import NONCE_BYTES
@@ -41,6 +43,7 @@ class WorkerLoop:
         self._poll.register(sock, select.POLLIN)
         self._load_model = load_model
         self._service: Service | None = None
+        self._rate = Rate()
         self._connection = HostConnection(
             software=f"mlxbridge-worker/{__version__}",
             nonce=os.urandom(NONCE_BYTES),
@@ -62,6 +65,8 @@ class WorkerLoop:
             self._read(None if service is None else service.wait_s)
             self._handle_events()
             if service is not None:
+                if (now := time.monotonic()) >= self._rate.next_at:
+                    self._rate.note(now, service.stats()["tokens_total"])
                 service.turn()
             self._write()
         except (BrokenPipeError, ConnectionResetError):
@@ -111,9 +116,14 @@ class WorkerLoop:
         elif self._service is None:
             raise InternalError(f"{event.method} before a model was loaded")
         elif event.method == "stats":
-            self._connection.finish(event.call, self._service.stats())
+            self._connection.finish(event.call, self._stats(self._service))
         else:
             self._service.open(event)
+
+    def _stats(self, service: Service) -> dict[str, Any]:
+        stats = service.stats()
+        speed = self._rate.per_second(time.monotonic(), stats["tokens_total"])
+        return {**stats, "tokens_per_s": round(speed, 1)}
 
     def _load(self, event: CallOpened) -> None:
         if self._service is not None:

@@ -45,7 +45,7 @@ class Service(Protocol):
         """Facts about the model."""
 
     def stats(self) -> dict[str, int]:
-        """Counters."""
+        """Counters; ``tokens_total`` among them, of those that were made, or read by a model that makes none."""
 
     def close(self) -> None:
         """No more turns."""
@@ -75,4 +75,5 @@ def origin_of(event: CallOpened) -> Origin:
         cache_scope=event.params["cache_scope"],
         adapter=event.params.get("adapter"),
         deadline_at=None if left_ms is None else time.monotonic() + left_ms / 1000,
+        request_id=event.params.get("request_id", ""),
     )

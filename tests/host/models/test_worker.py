@@ -175,10 +175,15 @@ async def test_step_is_regrouped_by_guest_and_each_gets_the_columns_it_asked_for
 
 
 def test_what_the_guest_wrote_cannot_say_whose_call_it_is() -> None:
-    params = {"prompt": "x", "guest": "token other", "cache_scope": "other"}
-    origin = Origin(guest="token own", cache_scope="own", deadline_at=time.monotonic() + 10)
+    params = {"prompt": "x", "guest": "token other", "cache_scope": "other", "request_id": "other"}
+    origin = Origin(guest="token own", cache_scope="own", deadline_at=time.monotonic() + 10, request_id="own")
     job = Job(Sink(), 1, "generate", params, origin)
-    assert worker_module._for_worker(job) == {"request": params, "guest": "token own", "cache_scope": "own"}
+    assert worker_module._for_worker(job) == {
+        "request": params,
+        "request_id": "own",
+        "guest": "token own",
+        "cache_scope": "own",
+    }
     left = worker_module._time_left_ms(origin)
     assert left is not None and 9_000 < left <= 10_000
     assert worker_module._time_left_ms(Origin(deadline_at=time.monotonic() - 1)) == 0

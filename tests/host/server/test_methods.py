@@ -35,7 +35,10 @@ class FakeSession:
         self.tell = tell
         return 5
 
-    def origin(self, deadline_ms: int | None, adapter: str | None = None) -> Origin:
+    def name_model(self, call: int, model: str) -> None:
+        pass
+
+    def origin(self, call: int, deadline_ms: int | None, adapter: str | None = None) -> Origin:
         return Origin(guest="tester", deadline_at=None if deadline_ms is None else 1e9)
 
     def run(self, call: int, work: Callable[[], Awaitable[Mapping[str, Any]]]) -> None:

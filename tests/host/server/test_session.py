@@ -29,6 +29,8 @@ from mlxbridge.host.server import listener as listener_module
 from mlxbridge.host.server import session as session_module
 from mlxbridge.host.server.listener import Listener
 from mlxbridge.host.server.session import Session
+from mlxbridge.host.telemetry.request import EndedRequest
+from mlxbridge.host.telemetry.telemetry import Telemetry
 from mlxbridge.protocol import GuestConnection, HostConnection, Limits, Token, Windows
 from mlxbridge.protocol import host as host_module
 from mlxbridge.protocol.events import (
@@ -127,10 +129,12 @@ class Rig:
 
 
 @contextlib.asynccontextmanager
-async def rig(tokens: Mapping[str, bytes] | None = None) -> AsyncIterator[Rig]:
+async def rig(
+    tokens: Mapping[str, bytes] | None = None, telemetry: Telemetry | None = None
+) -> AsyncIterator[Rig]:
     with tempfile.TemporaryDirectory(prefix="mb-", dir="/tmp") as folder:
         path = str(Path(folder, "s"))
-        listener, methods = Listener(tokens), FakeMethods()
+        listener, methods = Listener(tokens, telemetry), FakeMethods()
         await listener.listen([parse_listen(f"unix:{path}")], methods)
         made = Rig(listener, methods, path)
         try:
@@ -148,12 +152,18 @@ async def ask(guest: Guest, method: str, deadline_ms: int | None = None, **param
         await guest.pump()
 
 
+def says(end: Event, call: int | None = None, **result: Any) -> bool:
+    """Whether a call ended well and so, beside its name."""
+    assert isinstance(end, ResultReceived)
+    return end.call == (call or end.call) and {**end.result, "request_id": ""} == {**result, "request_id": ""}
+
+
 async def test_answers_come_from_methods() -> None:
     async with rig() as made:
         guest = await made.guest()
         await guest.handshake()
-        assert (await ask(guest, "finish")).result == {"ok": True}  # type: ignore[union-attr]
-        assert (await ask(guest, "work")).result == {"worked": True}  # type: ignore[union-attr]
+        assert says(await ask(guest, "finish"), ok=True)
+        assert says(await ask(guest, "work"), worked=True)
 
 
 async def test_guests_without_a_token_are_told_apart_by_connection() -> None:
@@ -164,7 +174,7 @@ async def test_guests_without_a_token_are_told_apart_by_connection() -> None:
             await guest.handshake()
             await ask(guest, "finish")
             assert made.methods.session is not None
-            origins.append(made.methods.session.origin(None))
+            origins.append(made.methods.session.origin(0, None))
         assert origins[0].guest != origins[1].guest
         assert all(origin.cache_scope == "" and origin.deadline_at is None for origin in origins)
 
@@ -178,7 +188,7 @@ async def test_guests_with_one_token_are_one_and_keep_their_prefixes_apart_from_
             await guest.handshake()
             await ask(guest, "finish")
             assert made.methods.session is not None
-            origins.append(made.methods.session.origin(None))
+            origins.append(made.methods.session.origin(0, None))
         assert origins[0] == origins[1]
         assert origins[0].guest != origins[2].guest
         assert [origin.cache_scope for origin in origins] == ["alice", "alice", "bob"]
@@ -191,7 +201,7 @@ async def test_deadline_counts_from_when_the_call_came() -> None:
         await ask(guest, "finish")
         assert made.methods.session is not None
         before = time.monotonic()
-        deadline_at = made.methods.session.origin(2500).deadline_at
+        deadline_at = made.methods.session.origin(0, 2500).deadline_at
         assert deadline_at is not None and before <= deadline_at - 2.5 <= time.monotonic()
 
 
@@ -208,7 +218,7 @@ async def test_failures_become_typed_errors(
         end = await ask(guest, method, **params)
         assert isinstance(end, ErrorReceived)
         assert type(end.error) is kind
-        assert (await ask(guest, "finish")).result == {"ok": True}  # type: ignore[union-attr]
+        assert says(await ask(guest, "finish"), ok=True)
 
 
 async def test_cancel_reaches_the_method_and_ends_the_call() -> None:
@@ -218,7 +228,7 @@ async def test_cancel_reaches_the_method_and_ends_the_call() -> None:
         call = guest.connection.open_call("hang", {})
         guest.connection.cancel(call)
         end = await guest.until(ResultReceived)
-        assert end == ResultReceived(call, {"finish_reason": "cancelled"})
+        assert says(end, call, finish_reason="cancelled")
         assert made.methods.cancelled == [call]
 
 
@@ -299,7 +309,7 @@ async def test_too_many_connections_are_refused_with_a_reason(monkeypatch: pytes
         closed = await second.until(Closed)
         assert isinstance(closed, Closed)
         assert isinstance(closed.error, Unavailable)
-        assert (await ask(first, "finish")).result == {"ok": True}  # type: ignore[union-attr]
+        assert says(await ask(first, "finish"), ok=True)
 
 
 async def test_draining_lets_open_calls_end_and_refuses_new_ones() -> None:
@@ -316,7 +326,7 @@ async def test_draining_lets_open_calls_end_and_refuses_new_ones() -> None:
         assert made.methods.session is not None
         made.methods.session.finish(call, {"late": True})
         made.methods.session.flush()
-        assert (await guest.until(ResultReceived)) == ResultReceived(call, {"late": True})
+        assert says(await guest.until(ResultReceived), call, late=True)
         assert await drain is True
 
 
@@ -359,7 +369,7 @@ async def test_call_cancelled_in_the_same_read_leaves_no_coroutine_behind() -> N
         await guest.handshake()
         call = guest.connection.open_call("work", {})
         guest.connection.cancel(call)
-        assert await guest.until(ResultReceived) == ResultReceived(call, {"finish_reason": "cancelled"})
+        assert says(await guest.until(ResultReceived), call, finish_reason="cancelled")
         await asyncio.sleep(0)
         gc.collect()
 
@@ -486,7 +496,7 @@ async def test_silent_passive_guest_is_kept(monkeypatch: pytest.MonkeyPatch) -> 
         await guest.handshake()
         for _ in range(10):  # three would do for one that is not passive
             await ticks.acquire()
-        assert (await ask(guest, "finish")).result == {"ok": True}  # type: ignore[union-attr]
+        assert says(await ask(guest, "finish"), ok=True)
 
 
 async def test_cancel_of_the_last_call_ends_a_draining_session() -> None:
@@ -522,3 +532,36 @@ async def test_token_names_the_guest() -> None:
         await ask(guest, "finish")
         assert made.methods.session is not None
         assert made.methods.session.peer.startswith("alice@unix")
+
+
+async def test_every_end_of_a_call_bears_the_name_that_telemetry_hears() -> None:
+    telemetry = Telemetry()
+    heard: list[EndedRequest] = []
+    telemetry.listen(heard.append)
+    async with rig(telemetry=telemetry) as made:
+        guest = await made.guest()
+        await guest.handshake()
+        result = await ask(guest, "finish")
+        refused = await ask(guest, "work", fail=True)
+        late = await ask(guest, "hang", deadline_ms=1)
+        call = guest.connection.open_call("hang", {})
+        guest.connection.cancel(call)
+        cancelled = await guest.until(ResultReceived)
+        guest.connection.open_call("hang", {})
+        guest.send()
+        while len(made.methods.opened) < 5:
+            await asyncio.sleep(0)
+        guest.writer.close()
+        while len(heard) < 5:
+            await asyncio.sleep(0)
+    assert [ended.outcome for ended in heard] == [
+        "ok",
+        "InternalError",
+        "DeadlineExceeded",
+        "cancelled",
+        "ConnectionLost",
+    ]
+    told = [result.result["request_id"], refused.error.request_id, late.error.request_id]  # type: ignore[union-attr]
+    told.append(cancelled.result["request_id"])  # type: ignore[union-attr]
+    assert told == [ended.request.request_id for ended in heard][:4]
+    assert {ended.request.guest[:10] for ended in heard} == {"connection"}

@@ -1,0 +1,1 @@
+"""What the front knows of calls and models, and whom it tells: events, metrics, the log."""

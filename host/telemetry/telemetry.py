@@ -1,0 +1,51 @@
+"""Where the front's parts tell what happens; whoever wants to know hears of it from here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mlxbridge.errors import BridgeError
+from mlxbridge.host.telemetry.recent import Recent
+from mlxbridge.host.telemetry.request import EndedRequest, Request, make_request_id
+
+Listener = Callable[[EndedRequest], object]
+"""Is told of each call that has ended."""
+
+
+class Telemetry:
+    """Owns what is known of the guests' calls, beyond their answers.
+
+    Args:
+        clock: seconds, forwards only.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._recent = Recent()
+        self._listeners: list[Listener] = []
+
+    def listen(self, listener: Listener) -> None:
+        """Tell somebody of each call that ends."""
+        self._listeners.append(listener)
+
+    def begin(self, method: str, params: Mapping[str, Any], *, guest: str, owner: str | None) -> Request:
+        """A call has come."""
+        return Request(
+            request_id=make_request_id(), method=method, guest=guest, owner=owner, began_at=self._clock()
+        )
+
+    def end(
+        self, request: Request, result: Mapping[str, Any] | None = None, error: BridgeError | None = None
+    ) -> None:
+        """A call has ended, with a result or with an error."""
+        now = self._clock()
+        ended = EndedRequest(request, now, result or {}, error)
+        self._recent.note(ended, now)
+        for listener in self._listeners:
+            listener(ended)
+
+    def describe(self, model: str) -> dict[str, Any]:
+        """How a model's calls went lately, see ``Recent.describe``."""
+        return self._recent.describe(model, self._clock())
