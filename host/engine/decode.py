@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
-from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
@@ -18,13 +17,13 @@ import mlx.core as mx
 
 from mlxbridge.host.engine.caches.caches import Source, nbytes
 from mlxbridge.host.engine.caches.row_caches import Ready, RowCaches
-from mlxbridge.host.engine.choice.chooser import Chooser, Drawn
+from mlxbridge.host.engine.choice.chooser import Chooser
 from mlxbridge.host.engine.choice.logprobs import Likelihoods
 from mlxbridge.host.engine.drafts.drafting import Drafting, Drafts
-from mlxbridge.host.engine.drafts.payoff import PLAIN, Way
 from mlxbridge.host.engine.drafts.speculation import Speculator
 from mlxbridge.host.engine.grammar.masks import Masks
-from mlxbridge.host.engine.rows import Job, LaterTurn
+from mlxbridge.host.engine.passes import Draw, Fresh, Pass, judge, turns
+from mlxbridge.host.engine.rows import Job
 
 # Given up places are computed along until they are this share of all: a departure copies all that stays.
 _MAX_GIVEN_UP = 1 / 8
@@ -32,42 +31,6 @@ _MAX_GIVEN_UP = 1 / 8
 
 # Told of a job that has ended, while its row is still at this place.
 Leave = Callable[[Job, RowCaches, int], None]
-
-
-_Fresh = dict[Job, list[int]]
-
-Draw = tuple[Job, list[int], list[Likelihoods] | None, int]
-"""A job, tokens that it has drawn, what is known of each if it asked, and how many tokens had been drafted for it."""
-
-
-@dataclass(slots=True)
-class Pass:
-    """Tokens that were drawn, and have not been read.
-
-    Attributes:
-        jobs: by place, at that time.
-        drafts: what the pass was over; None if it was over one token a row.
-        is_ahead: it was queued before the host knew the token before.
-        came_from: by place now, which place its row had then; None if no row has moved.
-    """
-
-    drawn: Drawn
-    jobs: list[Job | None]
-    drafts: Drafts | None = None
-    is_ahead: bool = True
-    came_from: list[int] | None = None
-
-    def take(self, places: list[int]) -> None:
-        """The lane keeps the rows of these places alone, in this order."""
-        came_from = self.came_from
-        self.came_from = places if came_from is None else [came_from[place] for place in places]
-
-    @property
-    def way(self) -> Way:
-        """How it was made."""
-        if self.drafts is not None:
-            return self.drafts.way
-        return PLAIN if self.is_ahead else Way(1)
 
 
 class Lane:
@@ -117,7 +80,7 @@ class Lane:
         self._is_drafting = False
         self._is_quiet = self._has_read = False
         # Tokens that were read in this step, before the next pass; their jobs will be told of them after it.
-        self._fresh: _Fresh = {}
+        self._fresh: Fresh = {}
 
     @property
     def jobs(self) -> list[Job]:
@@ -339,17 +302,17 @@ class Lane:
             {job: (own, num_drafted) for job, own, _, num_drafted in drawn}, is_plain=read.drafts is None
         )
 
-    def _draft(self, fresh: _Fresh) -> Drafts | None:
+    def _draft(self, fresh: Fresh) -> Drafts | None:
         assert self._drafting is not None
         longest = max(self._caches.length(place) for place, job in enumerate(self._jobs) if job is not None)
         return self._drafting.draft(self._jobs, fresh, longest)
 
-    def _queue_drafts(self, drafts: Drafts, fresh: _Fresh) -> None:
+    def _queue_drafts(self, drafts: Drafts, fresh: Fresh) -> None:
         tokens = mx.concatenate([self._tokens[:, None], drafts.tokens], axis=1)
         logits: mx.array = self._model(tokens, cache=self._caches.layers)
         self._caches.advance(drafts.way.width)
         mx.async_eval(logits)  # type: ignore[no-untyped-call]
-        chooser = Chooser(self._turns(fresh, drafts))
+        chooser = Chooser(turns(self._jobs, fresh, drafts))
         if chooser.masks is not None:
             chooser.masks.compute()
         drawn = chooser.choose(logits.reshape(-1, logits.shape[-1]), tokens.reshape(-1))
@@ -357,50 +320,23 @@ class Lane:
         self._chooser = self._choosing = None  # what a chooser remembers is behind the last drafted token now
         self._in_flight(Pass(drawn, list(self._jobs), drafts))
 
-    def _chooser_behind(self, fresh: _Fresh) -> Chooser:
+    def _chooser_behind(self, fresh: Fresh) -> Chooser:
         if any(len(tokens) > 1 for tokens in fresh.values()):
             # Of the tokens that were read in this step jobs know none yet, and a chooser is told all but the last one.
-            return Chooser(self._turns(fresh))
+            return Chooser(turns(self._jobs, fresh))
         if self._chooser is None:
             self._chooser = Chooser(self._jobs)
         return self._chooser
 
-    def _turns(self, fresh: _Fresh, drafts: Drafts | None = None) -> list[LaterTurn | None]:
-        """By place, and within it by the number of drafted tokens before: what is to be chosen; None for fillers."""
-        width = 1 if drafts is None else drafts.way.width
-        by_place = [[] for _ in self._jobs] if drafts is None else drafts.read()
-        turns: list[LaterTurn | None] = []
-        for job, drafted in zip(self._jobs, by_place, strict=True):
-            own = []
-            if job is not None:
-                said = fresh.get(job, [])
-                own = [LaterTurn(job, [*said, *drafted[:number]]) for number in range(len(drafted) + 1)]
-            turns += [*own, *[None] * (width - len(own))]
-        return turns
-
     def _judge(
-        self, drafts: Drafts, unread: Pass, tokens: list[int], likelihoods: dict[int, Likelihoods]
+        self, drafts: Drafts, unread: Pass, tokens: list[int], known: dict[int, Likelihoods]
     ) -> list[Draw]:
         """Keep of each row what was drawn up to the first token that is not the drafted one, that among them."""
-        width = drafts.way.width
-        drawn: list[Draw] = []
-        lasts: list[int] = []
-        num_dropped: list[int] = []
-        for place, (job, drafted) in enumerate(zip(unread.jobs, drafts.read(), strict=True)):
-            first = place * width
-            num_right = _num_equal(drafted, tokens[first : first + width])
-            own = range(first, first + num_right + 1)
-            lasts.append(tokens[own[-1]])
-            num_dropped.append(width - len(own))
-            if job is not None:
-                job.num_drawn += num_right
-                if not job.ended:
-                    known = [likelihoods[number] for number in own] if first in likelihoods else None
-                    drawn.append((job, [tokens[number] for number in own], known, len(drafted)))
-        came_from = range(len(lasts)) if unread.came_from is None else unread.came_from
-        self._caches.retract([num_dropped[place] for place in came_from])
-        self._tokens = mx.array([lasts[place] for place in came_from], dtype=mx.uint32)
-        return drawn
+        judged = judge(unread.jobs, drafts, tokens, known)
+        came_from = range(len(judged.lasts)) if unread.came_from is None else unread.came_from
+        self._caches.retract([judged.num_dropped[place] for place in came_from])
+        self._tokens = mx.array([judged.lasts[place] for place in came_from], dtype=mx.uint32)
+        return judged.drawn
 
     def _take(self, places: list[int]) -> None:
         self._caches.take(places)
@@ -409,9 +345,3 @@ class Lane:
         self._chooser = None
         if self._unread is not None:
             self._unread.take(places)
-
-
-def _num_equal(drafted: list[int], drawn: list[int]) -> int:
-    """How many tokens are the same before the first that is not."""
-    pairs = zip(drafted, drawn, strict=False)
-    return next((number for number, (one, other) in enumerate(pairs) if one != other), len(drafted))

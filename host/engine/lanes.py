@@ -12,8 +12,9 @@ from mlxbridge.host.engine.admission import Joining, LaneSize
 from mlxbridge.host.engine.caches.caches import Source
 from mlxbridge.host.engine.caches.footprint import Footprint
 from mlxbridge.host.engine.caches.row_caches import Ready
-from mlxbridge.host.engine.decode import Draw, Lane, Leave
+from mlxbridge.host.engine.decode import Lane, Leave
 from mlxbridge.host.engine.drafts.speculation import Speculator
+from mlxbridge.host.engine.passes import Draw
 from mlxbridge.host.engine.rows import Job
 
 MAX_LANES = 4
