@@ -259,6 +259,8 @@ class Model:
 
     def _begin_unload(self, gone: Unavailable) -> None:
         self.state = "unloading"
+        if self._supervisor is not None:
+            self._supervisor.cancel()  # now, lest it hand calls to a worker that has just become ready
         self._unloading = asyncio.get_running_loop().create_task(self._unload())
         if self._worker is not None:
             self._worker.fail_jobs(gone)
@@ -266,7 +268,6 @@ class Model:
     async def _unload(self) -> None:
         try:
             if self._supervisor is not None:
-                self._supervisor.cancel()
                 await asyncio.wait({self._supervisor})
             if self._worker is not None:  # the supervisor was just stopping it, and was cancelled there
                 await self._worker.stop()
@@ -327,7 +328,8 @@ class Model:
                 self._details = await worker.ask("load", params, self._tell)
             except WorkerLost:
                 return f"{await worker.ended()} while loading"
-            self._become_ready(worker)
+            if worker.alive:  # it may have died right after
+                self._become_ready(worker)
             return await worker.ended()
         finally:
             await worker.stop()

@@ -99,6 +99,10 @@ class FakeWorker:
         return await asyncio.shield(self._loaded)
 
     @property
+    def is_loaded(self) -> bool:
+        return self._loaded.done()
+
+    @property
     def num_jobs(self) -> int:
         return len(self.jobs)
 
@@ -111,6 +115,7 @@ class FakeWorker:
         self.stopped = True
 
     def submit(self, job: Job) -> None:
+        assert self.alive
         self.jobs.append(job)
 
     def grant(self, job: Job) -> None:

@@ -222,8 +222,13 @@ async def test_worker_that_dies_over_and_over_is_given_up(
     assert isinstance(error, WorkerLost)
     assert not error.retryable
     assert "SIGKILL" in error.message
+    entry = await model.report()
+    told = {"state": "failed", "crash_loop": True, "crashes": 2, "last_crash": "was killed by SIGKILL"}
+    assert {name: entry[name] for name in told} == told
+    assert "pid" not in entry and "reserved_bytes" not in entry
     await model.load()  # somebody asks for it again
     assert model.state == "ready"
+    assert "crash_loop" not in model.describe()
 
 
 async def test_unload_fails_what_runs_and_ends_the_process(
