@@ -41,7 +41,7 @@ In 1969, Neil Armstrong became the first person to walk on the Moon.
 
 
 # The lengths of the long ones, in words; the last is truncated.
-LONG = (8, 12, 18, 27, 40, 60, 90, 300)
+LONG = (4, 6, 8, 12, 18, 27, 50, 300)
 
 
 def texts() -> list[str]:
@@ -50,7 +50,7 @@ def texts() -> list[str]:
     found = [""]
     for index in range(1, NUM_TEXTS):
         place = index - (NUM_TEXTS - len(LONG))
-        wanted = LONG[place] if place >= 0 else 1 + index % 4
+        wanted = LONG[place] if place >= 0 else 1 + index % 2
         words: list[str] = []
         while len(words) < wanted:
             words += SENTENCES[int(draw.random() * len(SENTENCES))].split(" ")
