@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Literal, Unpack, overload
 
 from mlxbridge.errors import Cancelled, ConnectionLost, DeadlineExceeded, TransportError, UsageError
+from mlxbridge.events import EventKind
 from mlxbridge.guest.blocking_link import BlockingLink, connect
 from mlxbridge.guest.call import Call
 from mlxbridge.guest.calls import NO_PAYLOADS
@@ -29,6 +30,7 @@ from mlxbridge.guest.requests import (
     refuse_stream,
 )
 from mlxbridge.guest.streams import TokenStream, deadline_after, read_all
+from mlxbridge.guest.subscriptions import Events, subscribe_params
 from mlxbridge.guest.vectors import WINDOWS, embed_params, read_embeddings, read_ranking, rerank_params
 from mlxbridge.protocol.events import DataReceived
 from mlxbridge.protocol.limits import Windows
@@ -312,6 +314,30 @@ class Client:
     def status(self, *, timeout: float | None = None) -> Status:
         """What the host is doing."""
         return read_status(self._ask("status", {}, timeout))
+
+    def subscribe(self, events: Iterable[EventKind] | None = None, *, timeout: float | None = None) -> Events:
+        """What happens on the host, from now on: models that change their state, and calls that end, first of all.
+
+        Whoever does not read loses the oldest events, and is told how many by a ``LostEvent``.
+
+        Args:
+            events: kinds of events, as in ``mlxbridge.events``; all if left out. With "model" among them it begins with
+                each model as it is.
+            timeout: seconds for all of it; without it there is no end, whatever the client's own timeout.
+
+        Returns:
+            An iterator of ``ModelEvent``, ``RequestEvent`` and so on. With tokens it tells of calls and connections with the
+            same token alone.
+
+        Raises:
+            UsageError: there is no such kind.
+            Overloaded, TransportError
+        """
+        params = subscribe_params(events)
+        budget_ms, deadline = deadline_ms(timeout), deadline_after(timeout)
+        link = self._connected(deadline)
+        (call,) = link.open("subscribe", [params], NO_PAYLOADS, budget_ms, deadline)
+        return Events(link, call, deadline)
 
     def ping(self, *, timeout: float | None = 5.0) -> float:
         """Seconds to the host's connection and back."""

@@ -9,9 +9,11 @@ from types import TracebackType
 from typing import Any, Literal, Unpack, overload
 
 from mlxbridge.errors import BridgeError, Cancelled, DeadlineExceeded, TransportError, UsageError
+from mlxbridge.events import EventKind
 from mlxbridge.guest.async_link import AsyncLink
 from mlxbridge.guest.async_outcomes import AsyncOutcomes
 from mlxbridge.guest.async_streams import AsyncTokenStream, Waiter, expire, read_all
+from mlxbridge.guest.async_subscriptions import AsyncEvents
 from mlxbridge.guest.call import Call
 from mlxbridge.guest.calls import NO_PAYLOADS
 from mlxbridge.guest.discovery import find_addresses, find_token, nothing_answered
@@ -28,6 +30,7 @@ from mlxbridge.guest.requests import (
     read_status,
     refuse_stream,
 )
+from mlxbridge.guest.subscriptions import subscribe_params
 from mlxbridge.guest.vectors import WINDOWS, embed_params, read_embeddings, read_ranking, rerank_params
 from mlxbridge.protocol.events import DataReceived
 from mlxbridge.protocol.limits import Windows
@@ -229,6 +232,15 @@ class AsyncClient:
     async def status(self, *, timeout: float | None = None) -> Status:
         """What the host is doing."""
         return read_status(await self._ask("status", {}, timeout))
+
+    async def subscribe(
+        self, events: Iterable[EventKind] | None = None, *, timeout: float | None = None
+    ) -> AsyncEvents:
+        """What happens on the host, from now on; arguments and errors as for ``Client.subscribe``."""
+        params, budget_ms = subscribe_params(events), deadline_ms(timeout)
+        link = await self._connected()
+        (call,) = await link.open("subscribe", [params], NO_PAYLOADS, budget_ms)
+        return AsyncEvents(link, call, timeout)
 
     async def ping(self, *, timeout: float | None = 5.0) -> float:
         """Seconds to the host's connection and back."""

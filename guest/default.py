@@ -6,10 +6,12 @@ import threading
 from collections.abc import Iterable, Sequence
 from typing import Literal, Unpack, overload
 
+from mlxbridge.events import EventKind
 from mlxbridge.guest.blocking import Client
 from mlxbridge.guest.outcomes import Outcomes
 from mlxbridge.guest.requests import chat_options
 from mlxbridge.guest.streams import TokenStream
+from mlxbridge.guest.subscriptions import Events
 from mlxbridge.types import (
     Embeddings,
     EmbedInput,
@@ -180,3 +182,8 @@ def status(*, timeout: float | None = None) -> Status:
 def ping(*, timeout: float | None = 5.0) -> float:
     """``Client.ping`` on the default client."""
     return default_client().ping(timeout=timeout)
+
+
+def subscribe(events: Iterable[EventKind] | None = None, *, timeout: float | None = None) -> Events:
+    """``Client.subscribe`` on the default client."""
+    return default_client().subscribe(events, timeout=timeout)

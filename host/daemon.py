@@ -6,12 +6,14 @@ import asyncio
 import logging
 import signal
 from collections.abc import Callable
+from dataclasses import asdict
 
 from mlxbridge.errors import UsageError
 from mlxbridge.host.config.config import Config
 from mlxbridge.host.models.catalogue import Catalogue
 from mlxbridge.host.models.library import Library
 from mlxbridge.host.models.memory import Memory
+from mlxbridge.host.models.model import Model
 from mlxbridge.host.notify import Notifier
 from mlxbridge.host.reload import reload
 from mlxbridge.host.server.listener import Listener
@@ -43,10 +45,11 @@ class Daemon:
     ) -> None:
         self._config = config
         self._read_again = read_again
-        self._catalogue = Catalogue(config.models, Memory(config.memory_bytes) if memory is None else memory)
-        self._notifier = Notifier()
-        self._library = Library(self._catalogue, config.make_settings)
         self._telemetry = Telemetry()
+        memory = Memory(config.memory_bytes) if memory is None else memory
+        self._catalogue = Catalogue(config.models, memory, self._on_state)
+        self._notifier = Notifier()
+        self._library = Library(self._catalogue, config.make_settings, self._on_store)
         self._listener = Listener(config.tokens, self._telemetry)
         self._signals = 0
         self._stop = asyncio.Event()
@@ -93,7 +96,10 @@ class Daemon:
             log.error("the configuration stays as it was: %s", error.message)
         else:
             before, self._config = self._config, config
-            reload(before, config, catalogue=self._catalogue, library=self._library, listener=self._listener)
+            changes = reload(
+                before, config, catalogue=self._catalogue, library=self._library, listener=self._listener
+            )
+            self._telemetry.events.publish("reloaded", asdict(changes))
             log.info("the configuration has been read again")
         self._notifier.ready()
 
@@ -104,7 +110,14 @@ class Daemon:
         if self._signals > 1:
             self._stop_now.set()
 
+    def _on_state(self, model: Model) -> None:
+        self._telemetry.events.publish("model", model.describe_state())
+
+    def _on_store(self, what: str, model: str) -> None:
+        self._telemetry.events.publish(what, {"model": model})
+
     async def _drain(self, listener: Listener) -> None:
+        self._telemetry.events.close()  # or subscriptions would be waited for
         _, calls = listener.count()
         timeout_s = self._config.drain_timeout_s
         if calls:

@@ -8,7 +8,7 @@ from dataclasses import fields
 
 from mlxbridge.host.config.config import Config
 from mlxbridge.host.logs import set_level
-from mlxbridge.host.models.catalogue import Catalogue
+from mlxbridge.host.models.catalogue import Catalogue, Changes
 from mlxbridge.host.models.library import Library
 from mlxbridge.host.models.settings import ModelSettings
 from mlxbridge.host.server.listener import Listener
@@ -21,8 +21,8 @@ _FIXED = {"listens": "listen", "memory_bytes": "memory"}
 
 def reload(
     before: Config, after: Config, *, catalogue: Catalogue, library: Library, listener: Listener
-) -> None:
-    """Change what can be, and log what was changed and what was not."""
+) -> Changes:
+    """Change what can be, and log what was changed and what was not; what became of models."""
     set_level(after.log_level)
     library.make_settings = after.make_settings
     if before.tokens != after.tokens:
@@ -39,6 +39,7 @@ def reload(
     fixed = [key for name, key in _FIXED.items() if getattr(before, name) != getattr(after, name)]
     if fixed:
         log.warning("%s cannot change while the host runs; restart it", " and ".join(fixed))
+    return changes
 
 
 def _pulled(after: Config, catalogue: Catalogue, library: Library) -> Iterator[ModelSettings]:

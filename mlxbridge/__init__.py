@@ -42,8 +42,10 @@ if TYPE_CHECKING:
         VersionMismatch,
         WorkerLost,
     )
+    from mlxbridge.events import GuestEvent, LostEvent, ModelEvent, ReloadEvent, RequestEvent, StoreEvent
     from mlxbridge.guest.async_outcomes import AsyncOutcomes
     from mlxbridge.guest.async_streams import AsyncTokenStream
+    from mlxbridge.guest.async_subscriptions import AsyncEvents
     from mlxbridge.guest.blocking import Client
     from mlxbridge.guest.client import AsyncClient
     from mlxbridge.guest.default import (
@@ -60,10 +62,12 @@ if TYPE_CHECKING:
         show_model,
         status,
         stream,
+        subscribe,
         unload_model,
     )
     from mlxbridge.guest.outcomes import Outcomes
     from mlxbridge.guest.streams import TokenStream
+    from mlxbridge.guest.subscriptions import Events
     from mlxbridge.types import (
         Chunk,
         Embeddings,
@@ -88,6 +92,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "AsyncClient": "mlxbridge.guest.client",
+    "AsyncEvents": "mlxbridge.guest.async_subscriptions",
     "AsyncOutcomes": "mlxbridge.guest.async_outcomes",
     "AsyncTokenStream": "mlxbridge.guest.async_streams",
     "AuthenticationError": "mlxbridge.errors",
@@ -100,15 +105,19 @@ _HOME = {
     "DeadlineExceeded": "mlxbridge.errors",
     "EmbedOptions": "mlxbridge.types",
     "Embeddings": "mlxbridge.types",
+    "Events": "mlxbridge.guest.subscriptions",
     "GenerateOptions": "mlxbridge.types",
     "Generation": "mlxbridge.types",
+    "GuestEvent": "mlxbridge.events",
     "HandshakeTimeout": "mlxbridge.errors",
     "HostNotFound": "mlxbridge.errors",
     "InputUsage": "mlxbridge.types",
     "InternalError": "mlxbridge.errors",
     "InvalidArgument": "mlxbridge.errors",
     "LimitExceeded": "mlxbridge.errors",
+    "LostEvent": "mlxbridge.events",
     "Message": "mlxbridge.types",
+    "ModelEvent": "mlxbridge.events",
     "ModelInfo": "mlxbridge.types",
     "ModelLoadFailed": "mlxbridge.errors",
     "ModelNotFound": "mlxbridge.errors",
@@ -121,10 +130,13 @@ _HOME = {
     "ProtocolError": "mlxbridge.errors",
     "RankedDocument": "mlxbridge.types",
     "Ranking": "mlxbridge.types",
+    "ReloadEvent": "mlxbridge.events",
     "RemoteError": "mlxbridge.errors",
     "Request": "mlxbridge.types",
+    "RequestEvent": "mlxbridge.events",
     "RerankOptions": "mlxbridge.types",
     "Status": "mlxbridge.types",
+    "StoreEvent": "mlxbridge.events",
     "TokenLogprob": "mlxbridge.types",
     "TokenLogprobs": "mlxbridge.types",
     "TokenStream": "mlxbridge.guest.streams",
@@ -150,11 +162,13 @@ _HOME = {
     "show_model": "mlxbridge.guest.default",
     "status": "mlxbridge.guest.default",
     "stream": "mlxbridge.guest.default",
+    "subscribe": "mlxbridge.guest.default",
     "unload_model": "mlxbridge.guest.default",
 }
 
 __all__ = [
     "AsyncClient",
+    "AsyncEvents",
     "AsyncOutcomes",
     "AsyncTokenStream",
     "AuthenticationError",
@@ -167,15 +181,19 @@ __all__ = [
     "DeadlineExceeded",
     "EmbedOptions",
     "Embeddings",
+    "Events",
     "GenerateOptions",
     "Generation",
+    "GuestEvent",
     "HandshakeTimeout",
     "HostNotFound",
     "InputUsage",
     "InternalError",
     "InvalidArgument",
     "LimitExceeded",
+    "LostEvent",
     "Message",
+    "ModelEvent",
     "ModelInfo",
     "ModelLoadFailed",
     "ModelNotFound",
@@ -188,10 +206,13 @@ __all__ = [
     "ProtocolError",
     "RankedDocument",
     "Ranking",
+    "ReloadEvent",
     "RemoteError",
     "Request",
+    "RequestEvent",
     "RerankOptions",
     "Status",
+    "StoreEvent",
     "TokenLogprob",
     "TokenLogprobs",
     "TokenStream",
@@ -219,6 +240,7 @@ __all__ = [
     "show_model",
     "status",
     "stream",
+    "subscribe",
     "unload_model",
 ]
 

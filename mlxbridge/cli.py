@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, cast, get_args
 
-from mlxbridge import __version__, vectors
+from mlxbridge import __version__, vectors, watch
 from mlxbridge.answers import describe, plain, print_answers, print_logprobs, print_stream
 from mlxbridge.errors import BridgeError, UsageError
 from mlxbridge.facts import describe_facts, describe_size
@@ -150,6 +150,8 @@ def _parser() -> argparse.ArgumentParser:
 
     status = commands.add_parser("status", parents=[host], help="what the host is doing, as JSON")
     status.set_defaults(command=_status)
+
+    watch.add_command(commands, _host_options(timeout="for all of it"))
 
     ping = commands.add_parser("ping", parents=[host], help="measure the way to the host and back")
     ping.add_argument("-c", "--count", type=int, default=5, help="how often (default: %(default)s)")

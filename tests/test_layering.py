@@ -59,6 +59,7 @@ def within(module: str, *packages: str) -> bool:
 
 
 ERRORS, TYPES, ADDRESSES = "mlxbridge.errors", "mlxbridge.types", "mlxbridge.addresses"
+EVENTS = "mlxbridge.events"
 PROTOCOL, TRANSPORT, GUEST = "mlxbridge.protocol", "mlxbridge.transport", "mlxbridge.guest"
 HOST, ENGINE, WORKER = "mlxbridge.host", "mlxbridge.host.engine", "mlxbridge.host.worker"
 EMBEDDINGS = "mlxbridge.host.embeddings"
@@ -67,10 +68,11 @@ EMBEDDINGS = "mlxbridge.host.embeddings"
 ALLOWED = {
     ERRORS: [],
     TYPES: [ERRORS],
+    EVENTS: [TYPES],
     ADDRESSES: [ERRORS],
     PROTOCOL: [ERRORS, TYPES],
     TRANSPORT: [ADDRESSES, ERRORS],
-    GUEST: [PROTOCOL, TRANSPORT, ADDRESSES, TYPES, ERRORS],
+    GUEST: [PROTOCOL, TRANSPORT, ADDRESSES, EVENTS, TYPES, ERRORS],
     ENGINE: [TYPES, ERRORS],
     EMBEDDINGS: [
         f"{ENGINE}.checkpoint",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from mlxbridge.errors import InvalidArgument, ModelNotFound, UsageError
@@ -29,6 +29,7 @@ class Catalogue:
     Args:
         models: what was configured.
         memory: what they share; None: what the machine has.
+        on_state: called with a model whenever its state has changed.
 
     Attributes:
         memory: the same.
@@ -37,7 +38,13 @@ class Catalogue:
         UsageError: two models would have the same name.
     """
 
-    def __init__(self, models: Iterable[ModelSettings], memory: Memory | None = None) -> None:
+    def __init__(
+        self,
+        models: Iterable[ModelSettings],
+        memory: Memory | None = None,
+        on_state: Callable[[Model], object] = lambda model: None,
+    ) -> None:
+        self._on_state = on_state
         self.memory = Memory() if memory is None else memory
         self._models: dict[str, Model] = {}
         self._by_name: dict[str, Model] = {}  # and by alias
@@ -147,7 +154,7 @@ class Catalogue:
     def _make(self, settings: ModelSettings) -> Model:
         model, task = self._retiring.pop(settings.name, (None, None))
         if model is None or task is None:
-            return Model(settings, self.memory)
+            return Model(settings, self.memory, self._on_state)
         task.cancel()  # it comes back before it has gone
         model.reconfigure(settings)
         return model

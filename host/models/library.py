@@ -24,16 +24,23 @@ class Library:
     Args:
         catalogue: the models that are served; a model that was pulled is one of them from then on.
         make_settings: None: guests may not pull.
+        tell: called with ``"pulled"`` or ``"deleted"`` and the name of a model.
 
     Attributes:
         make_settings: the same.
         pulled: names of the models that came by downloads, and are not configured.
     """
 
-    def __init__(self, catalogue: Catalogue, make_settings: MakeSettings | None = None) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        make_settings: MakeSettings | None = None,
+        tell: Callable[[str, str], object] = lambda what, name: None,
+    ) -> None:
         self._catalogue = catalogue
         self.make_settings = make_settings
-        self._pulls = Pulls()
+        self._tell = tell
+        self._pulls = Pulls(lambda name: tell("pulled", name))
         self.pulled: set[str] = set()
 
     async def show(self, model: Model) -> dict[str, Any]:
@@ -94,6 +101,7 @@ class Library:
         self.pulled.discard(model.name)
         await self._catalogue.remove(model, drain_s=0.0)
         freed = await run_errand("delete", source.to_wire())
+        self._tell("deleted", model.name)
         return {"name": model.name, **freed}
 
     async def close(self) -> None:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mlxbridge.errors import BridgeError, InternalError, ModelLoadFailed, Overloaded, Unavailable, WorkerLost
@@ -41,12 +41,24 @@ STATS_TIMEOUT_S = 1.0
 
 
 class Model:
-    """Owned by the catalogue; lives on the front's loop."""
+    """Owned by the catalogue; lives on the front's loop.
 
-    def __init__(self, settings: ModelSettings, memory: Memory) -> None:
+    Args:
+        settings: what is to be run, and how.
+        memory: what it shares with others.
+        on_state: called with it whenever its state has changed.
+    """
+
+    def __init__(
+        self,
+        settings: ModelSettings,
+        memory: Memory,
+        on_state: Callable[[Model], object] = lambda model: None,
+    ) -> None:
         self.settings = settings
         self.name = settings.name
-        self.state = "unloaded"
+        self._state = "unloaded"
+        self._on_state = on_state
         self._details: Mapping[str, Any] = {}
         self._error: BridgeError | None = None
         self._worker: Worker | None = None  # from its start until its process has ended
@@ -61,6 +73,17 @@ class Model:
         self._supervisor: asyncio.Task[None] | None = None
         self._unloading: asyncio.Task[None] | None = None
         self._num_expired = 0  # while no worker had them, or with workers that have ended
+
+    @property
+    def state(self) -> str:
+        """See above."""
+        return self._state
+
+    @state.setter
+    def state(self, state: str) -> None:
+        if state != self._state:
+            self._state = state
+            self._on_state(self)
 
     def describe(self) -> dict[str, Any]:
         """Its map in ``models``, ``load`` and ``unload`` (SPEC.md §10)."""
@@ -77,6 +100,15 @@ class Model:
         }
         if self._error is not None:
             entry["error"] = self._error.message
+        return entry
+
+    def describe_state(self) -> dict[str, Any]:
+        """Its map in a ``model`` event (SPEC.md §10)."""
+        entry: dict[str, Any] = {"model": self.name, "state": self.state}
+        if self.state == "failed" and self._error is not None:
+            entry["reason"] = self._error.message
+        elif self.state == "restarting":
+            entry["reason"] = self._crashes.describe()["last_crash"]
         return entry
 
     async def report(self) -> dict[str, Any]:
@@ -355,8 +387,8 @@ class Model:
 
     def _fail(self, error: BridgeError) -> None:
         log.error("model %s has failed: %s", self.name, error.message)
-        self.state = "failed"
         self._error = error
+        self.state = "failed"
         self._lease.forget_keep_alive()
         self._lease.release()
         if self._attempt is not None:

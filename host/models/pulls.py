@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from mlxbridge.errors import BridgeError, InternalError
 from mlxbridge.host.models.attempt import Attempt, Progress
@@ -10,9 +11,14 @@ from mlxbridge.host.models.errand import run_errand
 
 
 class Pulls:
-    """Owns them: one a model, in a process of its own, for all who wait for it. It ends when nobody does any more."""
+    """Owns them: one a model, in a process of its own, for all who wait for it. It ends when nobody does any more.
 
-    def __init__(self) -> None:
+    Args:
+        on_pulled: called with the name of each that has come.
+    """
+
+    def __init__(self, on_pulled: Callable[[str], object] = lambda name: None) -> None:
+        self._on_pulled = on_pulled
         self._running: dict[str, tuple[Attempt, asyncio.Task[None]]] = {}
 
     async def pull(self, hub_id: str, progress: Progress) -> None:
@@ -49,6 +55,7 @@ class Pulls:
             attempt.fail(InternalError(f"cannot start a process: {error}"))
         else:
             attempt.succeed()
+            self._on_pulled(hub_id)
         finally:
             self._forget(hub_id, attempt)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from mlxbridge.errors import InvalidArgument, PermissionDenied, UnknownMethod
@@ -24,6 +24,8 @@ from mlxbridge.host.params import (
     parse_rerank,
 )
 from mlxbridge.host.server.session import SOFTWARE, Session
+from mlxbridge.host.telemetry.events import KINDS, make_event
+from mlxbridge.host.telemetry.subscription import Subscription
 from mlxbridge.host.telemetry.telemetry import Telemetry
 from mlxbridge.protocol.events import CallOpened
 
@@ -31,6 +33,7 @@ Cancel = Callable[[], object] | None
 _NOTHING: frozenset[str] = frozenset()
 _MODEL = frozenset({"model"})
 _LOAD = frozenset({"model", "keep_alive"})
+_SUBSCRIBE = frozenset({"events"})
 _DELETE = frozenset({"model", "force"})
 
 
@@ -68,6 +71,7 @@ class GuestMethods:
             "pull": self._pull,
             "delete": self._delete,
             "status": self._status,
+            "subscribe": self._subscribe,
         }
 
     def open(self, session: Session, event: CallOpened) -> Cancel:
@@ -179,6 +183,19 @@ class GuestMethods:
 
         return session.run(event.call, status)
 
+    def _subscribe(self, session: Session, event: CallOpened) -> Cancel:
+        check_names("subscribe", event.params, _SUBSCRIBE)
+        kinds = parse_kinds(event.params)
+        outlet = _Outlet(session, event.call)
+        later = asyncio.get_running_loop().call_soon
+        subscription = Subscription(kinds, session.identity, session.guest, outlet, later)
+        events = self._telemetry.events
+        events.add(subscription)
+        for model in self._catalogue:
+            subscription.take(make_event("model", model.describe_state()))
+        subscription.grant(session.watch_credit(event.call, subscription.grant))
+        return lambda: events.remove(subscription)
+
     async def _report(self, model: Model) -> dict[str, Any]:
         return {**await model.report(), "recent": self._telemetry.describe(model.name)}
 
@@ -203,6 +220,42 @@ class GuestMethods:
         if name is None:
             raise InvalidArgument(f"model: {method} needs the name of a model", details={"field": "model"})
         return name
+
+
+class _Outlet:
+    """Where a subscription's events go."""
+
+    def __init__(self, session: Session, call: int) -> None:
+        self._session = session
+        self._call = call
+
+    def send(self, item: Any) -> None:
+        self._session.send_item(self._call, item)
+
+    def num_held(self) -> int:
+        return self._session.num_held(self._call)
+
+    def finish(self) -> None:
+        self._session.finish(self._call, {})
+        self._session.flush()
+
+
+def parse_kinds(params: Mapping[str, Any]) -> Collection[str]:
+    """The kinds of events that a ``subscribe`` call asks for; all, if it names none.
+
+    Raises:
+        InvalidArgument: there is no such kind.
+    """
+    kinds = params.get("events", KINDS)
+    if not isinstance(kinds, list | tuple) or not kinds:
+        raise InvalidArgument("events: must be a list of kinds of events", details={"field": "events"})
+    for kind in kinds:
+        if kind not in KINDS:
+            near = nearest(kind, KINDS) if isinstance(kind, str) else None
+            hint = f"did you mean {near!r}?" if near else f"there are {', '.join(KINDS)}"
+            shown = repr(kind)[:100]
+            raise InvalidArgument(f"events: there is no kind {shown}; {hint}", details={"field": "events"})
+    return kinds
 
 
 def _submit(

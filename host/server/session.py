@@ -156,6 +156,15 @@ class Session:
             request_id="" if request is None else request.request_id,
         )
 
+    @property
+    def guest(self) -> str:
+        """For whom its calls count, see ``origin``."""
+        return self._guest
+
+    def num_held(self, call: int) -> int:
+        """Items and payloads of a call that have not left."""
+        return self._connection.num_held(call)
+
     def watch_credit(self, call: int, tell: Callable[[int], object]) -> int:
         """Tell somebody the guest's credit for items of a call, in all, whenever there may be more; what it is now."""
         self._credit_listeners[call] = tell
@@ -311,6 +320,10 @@ class Session:
         self.peer = f"{event.identity}@{where}" if event.identity else where
         # What a guest wrote goes into the log as a literal, or it could write lines of its own.
         log.info("guest %s connected (%r)", self.peer, event.peer.software)
+        self._tell_guest("connected")
+
+    def _tell_guest(self, what: str) -> None:
+        self._telemetry.events.publish(what, {"guest": self._guest_name}, owner=self._identity)
 
     def _tick_keepalive(self) -> None:
         self._connection.keepalive()
@@ -349,4 +362,5 @@ class Session:
             self._drain.cancel()
         if self._connection.peer is not None:
             log.info("guest %s left", self.peer)
+            self._tell_guest("gone")
         self._on_lost(self)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mlxbridge.errors import BridgeError
+from mlxbridge.host.telemetry.events import Events
 from mlxbridge.host.telemetry.recent import Recent
 from mlxbridge.host.telemetry.request import EndedRequest, Request, make_request_id
 
@@ -19,10 +20,14 @@ class Telemetry:
 
     Args:
         clock: seconds, forwards only.
+
+    Attributes:
+        events: for whoever has subscribed.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        self.events = Events()
         self._recent = Recent()
         self._listeners: list[Listener] = []
 
@@ -43,6 +48,8 @@ class Telemetry:
         now = self._clock()
         ended = EndedRequest(request, now, result or {}, error)
         self._recent.note(ended, now)
+        if self.events.is_heard:
+            self.events.publish("request", ended.describe(), owner=request.owner)
         for listener in self._listeners:
             listener(ended)
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 
-from mlxbridge import Client
-from mlxbridge.errors import InvalidArgument
+from mlxbridge import AsyncClient, Client, Events, ModelEvent, RequestEvent
+from mlxbridge.errors import DeadlineExceeded, InvalidArgument, UsageError
+from mlxbridge.events import Event
 from tests.integration.hosts import HostProcess, run_host
 
 
@@ -44,3 +49,94 @@ def test_guest_knows_the_names_of_its_requests(client: Client) -> None:
     assert caught.value.request_id
     assert len(ids | {caught.value.request_id}) == 3
     assert "request_id" not in client.load_model("demo").details
+
+
+def test_subscriber_sees_a_model_load_and_answer(host: HostProcess, client: Client) -> None:
+    with host.client() as watcher, watcher.subscribe(["model", "request"], timeout=60) as told:
+        assert next(told).kind == "model"  # as it is
+        client.unload_model("demo")
+        answer = client.generate("The ", max_tokens=5, ignore_eos=True)
+        seen: list[Event] = []
+        while not (seen and isinstance(seen[-1], RequestEvent) and seen[-1].method == "generate"):
+            seen.append(next(told))
+    states = [event.state for event in seen if isinstance(event, ModelEvent)]
+    assert states == ["unloading", "unloaded", "loading", "ready"]
+    (unload, generate) = [event for event in seen if isinstance(event, RequestEvent)]
+    assert (unload.method, unload.model, unload.finish_reason) == ("unload", "demo", None)
+    assert generate.request_id == answer.usage.request_id
+    assert (generate.method, generate.model, generate.finish_reason) == ("generate", "demo", "length")
+    assert (generate.prompt_tokens, generate.completion_tokens) == (answer.prompt_tokens, 5)
+    assert generate.ttft_ms is not None and generate.prefill_ms is not None
+    assert generate.ttft_ms > 100 > generate.prefill_ms  # the model was loaded first
+    assert generate.total_ms >= generate.ttft_ms
+
+
+def requests(told: Events, count: int) -> list[RequestEvent]:
+    """So many ends of calls, but for what subscribers themselves asked."""
+    found: list[RequestEvent] = []
+    for event in told:
+        if isinstance(event, RequestEvent) and event.method != "subscribe":
+            found.append(event)
+        if len(found) == count:
+            break
+    return found
+
+
+def test_error_and_event_bear_the_same_name(client: Client) -> None:
+    with client.subscribe(["request"], timeout=60) as told:
+        with pytest.raises(InvalidArgument) as caught:
+            client.generate("The ", max_tokens=1, top_p=2)
+        (event,) = requests(told, 1)
+    assert event.request_id == caught.value.request_id
+    assert (event.error, event.code, event.ttft_ms) == ("InvalidArgument", 18, None)
+
+
+def test_kinds_that_are_none_are_refused(client: Client) -> None:
+    with pytest.raises(UsageError, match="events"):
+        client.subscribe(["modle"])  # type: ignore[list-item]
+    with pytest.raises(InvalidArgument, match="did you mean 'model'"):
+        client._ask("subscribe", {"events": ["modle"]}, 10)
+    with pytest.raises(InvalidArgument, match="must be a list"):
+        client._ask("subscribe", {"events": []}, 10)
+
+
+def test_subscription_ends_with_its_timeout_and_when_it_is_closed(client: Client) -> None:
+    told = client.subscribe(["pulled"], timeout=0.1)
+    with pytest.raises(DeadlineExceeded):
+        next(told)
+    assert list(told) == []
+    with client.subscribe(["pulled"]) as told:
+        told.close()
+        assert list(told) == []
+
+
+async def test_subscription_on_an_event_loop(host: HostProcess) -> None:
+    async with AsyncClient(host.url) as client, await client.subscribe(["request"], timeout=60) as told:
+        answer, event = await asyncio.gather(client.generate("The ", max_tokens=2), anext(told))
+        assert isinstance(event, RequestEvent) and event.request_id == answer.usage.request_id
+
+
+def test_events_on_the_command_line(host: HostProcess, client: Client) -> None:
+    command = [sys.executable, "-m", "mlxbridge", "events", "--url", host.url]
+    kinds = ("model", "request")
+    with (
+        subprocess.Popen([*command, *kinds], stdout=subprocess.PIPE, text=True) as lines,
+        subprocess.Popen([*command, *kinds, "--json"], stdout=subprocess.PIPE, text=True) as objects,
+    ):
+        assert lines.stdout is not None and objects.stdout is not None
+        assert lines.stdout.readline()[9:] == "model demo ready\n"
+        assert json.loads(objects.stdout.readline())["state"] == "ready"
+        request_id = client.generate("The ", max_tokens=2, ignore_eos=True).usage.request_id
+        line = lines.stdout.readline()
+        told = json.loads(objects.stdout.readline())
+        for process in (lines, objects):
+            process.terminate()
+    assert f"request {request_id} generate of demo for connection" in line and "4 + 2 tokens" in line
+    assert (told["kind"], told["request_id"], told["completion_tokens"]) == ("request", request_id, 2)
+
+
+def test_open_subscriptions_do_not_keep_a_host_from_ending() -> None:
+    with run_host("tcp") as host, host.client() as client, client.subscribe(timeout=60) as told:
+        assert isinstance(next(told), ModelEvent)
+        host.stop()
+        assert all(event.kind != "lost" for event in told)  # and no error at the end
