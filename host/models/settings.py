@@ -65,6 +65,7 @@ class ModelSettings:
             "adapters": dict(self.adapters),
             "max_context": self.max_context,
             "chat_template": self.chat_template,
+            "sampling": dict(self.sampling),
             "limits": asdict(replace(self.limits, memory_bytes=memory_bytes)),
         }
 

@@ -35,7 +35,9 @@ def load_model(params: Mapping[str, Any], tell: Tell) -> Serve:
     kind = kind_of(folders[0])
     if kind == "generate":
         serve = _load_generation(params, folders, limits)
-    elif unused := [name for name in ("draft", "adapters", "max_context", "chat_template") if params[name]]:
+    elif unused := [
+        name for name in ("draft", "adapters", "max_context", "chat_template", "sampling") if params[name]
+    ]:
         raise ModelLoadFailed(
             f"{params['name']} generates no text, and so has no use for {', '.join(unused)}"
         )
