@@ -18,6 +18,7 @@ from mlxbridge.host.notify import Notifier
 from mlxbridge.host.reload import reload
 from mlxbridge.host.server.listener import Listener
 from mlxbridge.host.server.methods import GuestMethods
+from mlxbridge.host.telemetry.scrape import Scrape
 from mlxbridge.host.telemetry.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,11 @@ class Daemon:
         listener = self._listener
         methods = GuestMethods(self._catalogue, listener, self._library, self._telemetry)
         addresses = await listener.listen(self._config.listens, methods)
+        scrape = None
         try:
+            if self._config.metrics is not None:
+                scrape = self._make_scrape(methods)
+                log.info("metrics are at %s", await scrape.listen(self._config.metrics))
             for address in addresses:
                 log.info("listening on %s", address)
             self._catalogue.preload()
@@ -78,6 +83,8 @@ class Daemon:
             listener.stop_listening()
             await self._drain(listener)
         finally:
+            if scrape is not None:
+                scrape.close()
             listener.stop_listening()
             await listener.close(_REASON)
             await self._library.close()
@@ -109,6 +116,17 @@ class Daemon:
         self._signals += 1
         if self._signals > 1:
             self._stop_now.set()
+
+    def _make_scrape(self, methods: GuestMethods) -> Scrape:
+        from mlxbridge.host.telemetry.metrics import Metrics  # takes its time, and most hosts do without
+
+        metrics = Metrics(lambda name: name not in self._library.pulled)
+        self._telemetry.listen(metrics.note)
+
+        async def render() -> bytes:
+            return metrics.render(await methods.describe_host())
+
+        return Scrape(render)
 
     def _on_state(self, model: Model) -> None:
         self._telemetry.events.publish("model", model.describe_state())

@@ -15,7 +15,7 @@ from mlxbridge.host.server.listener import Listener
 
 log = logging.getLogger(__name__)
 
-_FIXED = {"listens": "listen", "memory_bytes": "memory"}
+_FIXED = {"listens": "listen", "memory_bytes": "memory", "metrics": "metrics"}
 """Keys that only a restart changes, by what ``Config`` calls them."""
 
 

@@ -35,6 +35,7 @@ class Config:
         tokens: secret by guest name; None lets everyone in who reaches the socket.
         memory_bytes: that all loaded models may take together; None: what the device recommends.
         allow_pull: guests may have models fetched from the hub.
+        metrics: where they may be asked for; None: nowhere.
         drain_timeout_s: how long running calls may go on after SIGTERM.
         log_level: of the least lines that are logged, as ``logging`` counts.
     """
@@ -48,6 +49,7 @@ class Config:
     allow_pull: bool
     drain_timeout_s: float
     log_level: int
+    metrics: Listen | None = None
 
     @property
     def make_settings(self) -> Callable[[ModelSource], ModelSettings] | None:
@@ -86,6 +88,7 @@ def read_config(path: Path | None, overrides: Overrides) -> Config:
         tokens=tokens,
         memory_bytes=table.memory,
         allow_pull=table.allow_pull,
+        metrics=table.metrics,
         drain_timeout_s=table.drain_timeout,
         log_level=logging.getLevelNamesMapping()[table.log_level.upper()],
     )

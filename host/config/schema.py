@@ -14,6 +14,7 @@ from mlxbridge.host.config.values import (
     KeepAlive,
     ListenAddress,
     Memory,
+    MetricsAddress,
     Name,
     Place,
     Sampling,
@@ -208,6 +209,13 @@ class HostTable(Table):
         metavar="SECONDS",
         ge=0,
         allow_inf_nan=False,
+    )
+    metrics: MetricsAddress | None = _key(
+        None,
+        "Where Prometheus may ask for metrics, over HTTP at /metrics: tcp:127.0.0.1:PORT or unix:PATH.",
+        example="tcp:127.0.0.1:9090",
+        unset="nowhere",
+        metavar="ADDRESS",
     )
     log_level: Literal["debug", "info", "warning", "error"] = _key("info", "The least lines that are logged.")
     defaults: ForModels = _key(ForModels(), "For all models that do not say otherwise in their own table.")

@@ -11,8 +11,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, PlainValidator, ValidationInfo
 
-from mlxbridge.addresses import Activation, Listen, parse_listen_option
+from mlxbridge.addresses import Activation, Listen, parse_listen, parse_listen_option
 from mlxbridge.errors import BridgeError, UsageError
+from mlxbridge.host.access import check_metrics
 from mlxbridge.host.keep_alive import parse_keep_alive
 from mlxbridge.host.models.store import ModelSource, classify
 from mlxbridge.host.params import parse_generate
@@ -77,6 +78,13 @@ def _listen(value: Any) -> Listen | Activation:
         return parse_listen_option(_text(value))
 
 
+def _metrics(value: Any) -> Listen:
+    with _collected():
+        listen = parse_listen(_text(value))
+        check_metrics(listen)
+    return listen
+
+
 def _place(value: Any, info: ValidationInfo) -> Path:
     """A path in the file begins at the file's folder, another one at the current folder."""
     folder = (info.context or {}).get("folder") or Path.cwd()
@@ -120,6 +128,7 @@ Memory = Annotated[int, PlainValidator(parse_size), AfterValidator(_not_zero)]
 KeepAlive = Annotated[float, PlainValidator(_keep_alive)]
 """Seconds; infinite: for ever."""
 ListenAddress = Annotated[Listen | Activation, PlainValidator(_listen)]
+MetricsAddress = Annotated[Listen, PlainValidator(_metrics)]
 Place = Annotated[Path, PlainValidator(_place)]
 """An absolute path."""
 Source = Annotated[ModelSource, PlainValidator(_source)]

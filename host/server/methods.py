@@ -87,6 +87,19 @@ class GuestMethods:
             raise UnknownMethod(f"this host has no method {event.method[:100]!r}; {hint}")
         return method(session, event)
 
+    async def describe_host(self) -> dict[str, Any]:
+        """The host as it is now: the RESULT of ``status`` (SPEC.md §10)."""
+        connections, calls = self._census.count()
+        models = await asyncio.gather(*map(self._report, self._catalogue))
+        return {
+            "software": SOFTWARE,
+            **self._machine(models),
+            "uptime_ms": round((time.monotonic() - self._started_at) * 1000),
+            "connections": connections,
+            "calls": calls,
+            "models": models,
+        }
+
     def _generate(self, session: Session, event: CallOpened) -> Cancel:
         # The worker reads it again; a bad one is refused without waiting for the worker.
         parse_generate(event.params)
@@ -170,16 +183,8 @@ class GuestMethods:
         check_names("status", event.params, _NOTHING)
 
         async def status() -> Mapping[str, Any]:
-            connections, calls = self._census.count()
-            models = await asyncio.gather(*map(self._report, self._catalogue))
-            return {
-                "software": SOFTWARE,
-                **self._machine(models),
-                "uptime_ms": round((time.monotonic() - self._started_at) * 1000),
-                "connections": connections,
-                "calls": calls - 1,  # less this one
-                "models": models,
-            }
+            told = await self.describe_host()
+            return {**told, "calls": told["calls"] - 1}  # less this one
 
         return session.run(event.call, status)
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from mlxbridge import AsyncClient, Client, Events, ModelEvent, RequestEvent
-from mlxbridge.errors import DeadlineExceeded, InvalidArgument, UsageError
+from mlxbridge.errors import DeadlineExceeded, InvalidArgument, UnknownMethod, UsageError
 from mlxbridge.events import Event
 from tests.integration.hosts import HostProcess, run_host
 
@@ -140,3 +142,55 @@ def test_open_subscriptions_do_not_keep_a_host_from_ending() -> None:
         assert isinstance(next(told), ModelEvent)
         host.stop()
         assert all(event.kind != "lost" for event in told)  # and no error at the end
+
+
+def scrape(port: int, request: str = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n") -> tuple[str, str]:
+    """The status line and the body."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as sock:
+        sock.sendall(request.encode())
+        head, _, body = b"".join(iter(lambda: sock.recv(1 << 16), b"")).decode().partition("\r\n\r\n")
+    return head.splitlines()[0], body
+
+
+def samples(body: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(body)
+        for sample in family.samples
+    }
+
+
+def test_metrics_tell_of_calls_and_models() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with run_host("unix", "--metrics", f"tcp:127.0.0.1:{port}") as host, host.client() as client:
+        client.load_model("demo", timeout=120)
+        answers = [client.generate("The ", max_tokens=5, ignore_eos=True) for _ in range(3)]
+        with pytest.raises(InvalidArgument):
+            client.generate("The ", top_p=2)
+        with pytest.raises(UnknownMethod):
+            client._ask("made-up", {}, 10)
+        line, body = scrape(port)
+        assert line == "HTTP/1.1 200 OK"
+        found = samples(body)
+        of_demo = (("model", "demo"),)
+        asked = (("method", "generate"), *of_demo)
+        assert found["mlxbridge_requests_total", (*asked, ("outcome", "length"))] == 3
+        refused = (("method", "generate"), ("model", ""), ("outcome", "InvalidArgument"))
+        assert found["mlxbridge_requests_total", refused] == 1
+        unknown = (("method", "other"), ("model", ""), ("outcome", "UnknownMethod"))
+        assert found["mlxbridge_requests_total", unknown] == 1
+        assert found["mlxbridge_completion_tokens_total", of_demo] == 15
+        assert found["mlxbridge_prompt_tokens_total", of_demo] == sum(one.prompt_tokens for one in answers)
+        for name in ("time_to_first_token_seconds", "queue_seconds", "time_per_token_seconds"):
+            assert found[f"mlxbridge_{name}_count", of_demo] == 3
+        assert 0 < found["mlxbridge_time_to_first_token_seconds_sum", of_demo] < 30
+        assert found["mlxbridge_request_seconds_count", asked] == 3
+        assert found["mlxbridge_model_state", (*of_demo, ("state", "ready"))] == 1
+        assert found["mlxbridge_calls_running", of_demo] == 0
+        assert found["mlxbridge_model_memory_bytes", of_demo] > 1 << 20
+        assert found["mlxbridge_memory_budget_bytes", ()] > found["mlxbridge_memory_used_bytes", ()] > 0
+        assert found["mlxbridge_connections", ()] == 1
+        assert scrape(port, "GET / HTTP/1.1\r\n\r\n")[0] == "HTTP/1.1 404 Not Found"
+        assert scrape(port, "POST /metrics HTTP/1.1\r\n\r\n")[0] == "HTTP/1.1 405 Method Not Allowed"
