@@ -134,7 +134,8 @@ class VectorEngine:
     @property
     def has_work(self) -> bool:
         """Whether ``step`` would do anything, now or once ``wait_s`` is over."""
-        return bool(self._tasks or self._answers)
+        # A batch that nobody waits for any more keeps its memory, and would seem to have taken all the time till the next call.
+        return bool(self._tasks or self._answers or self._running)
 
     @property
     def wait_s(self) -> float:

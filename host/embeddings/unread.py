@@ -59,10 +59,14 @@ class Unread:
 
 
 def _portion(request: Request, start: int) -> tuple[range, int]:
-    """The next inputs to read at once, at least one; and their size."""
-    inputs: Sequence[Any] = request.inputs if isinstance(request, EmbedRequest) else request.documents
+    """The next inputs to read at once, at least one; and their size, with what is read before each of them."""
+    inputs: Sequence[Any]
+    if isinstance(request, EmbedRequest):
+        inputs, num_before = request.inputs, len(request.prompt or "")
+    else:
+        inputs, num_before = request.documents, len(request.query)
     stop, size = start, 0
     while stop < min(len(inputs), start + PORTION_INPUTS) and size < PORTION_CHARS:
-        size += len(inputs[stop])
+        size += num_before + len(inputs[stop])
         stop += 1
     return range(start, stop), size

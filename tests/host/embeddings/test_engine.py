@@ -23,9 +23,11 @@ from mlxbridge.host.embeddings.batching import BATCH_TOKENS
 from mlxbridge.host.embeddings.encoder import Encoder, Vectors, check_finite
 from mlxbridge.host.embeddings.engine import COALESCE_S, VectorEngine
 from mlxbridge.host.embeddings.pace import BATCH_S, FIRST_BATCH_TOKENS
-from mlxbridge.host.embeddings.request import EmbedRequest
-from mlxbridge.host.embeddings.task import Answer, Output
+from mlxbridge.host.embeddings.pool import Pool
+from mlxbridge.host.embeddings.request import EmbedRequest, RerankRequest
+from mlxbridge.host.embeddings.task import Answer, Output, Task
 from mlxbridge.host.embeddings.tokenizer import Tokens
+from mlxbridge.host.embeddings.unread import PORTION_CHARS, Unread
 from mlxbridge.host.engine.interface import Origin
 
 Outcomes = dict[int, Output | BridgeError]
@@ -268,6 +270,29 @@ def test_cancelled_call_is_not_computed_any_more(engine: VectorEngine, model: Co
     outcomes = run(engine)
     assert list(outcomes) == [2]
     assert sum(map(len, model.batches)) < 20
+
+
+def test_batch_that_nobody_waits_for_is_not_kept_and_does_not_count_as_slow(
+    engine: VectorEngine, model: Counting, clock: Clock
+) -> None:
+    engine.submit(1, ask(3))
+    engine.step()
+    engine.cancel(1)
+    assert run(engine) == {}
+    clock.now += 3600
+    engine.submit(2, ask(*[16] * 500))
+    run(engine)
+    assert min(sum(batch) for batch in model.batches[1:-1]) >= FIRST_BATCH_TOKENS
+
+
+def test_text_before_every_input_counts_for_what_is_read_in_a_step() -> None:
+    embed = EmbedRequest(inputs=["a"] * 100, prompt="b" * PORTION_CHARS)
+    rerank = RerankRequest(query="b" * (PORTION_CHARS // 2), documents=["a"] * 100)
+    for request, num_wanted in ((embed, 1), (rerank, 2)):
+        unread = Unread()
+        unread.add(Task(1, request, guest("much"), 0, 0.0, np.empty(100), num_left=100))
+        _, places = next(unread.portions(Pool(), 10_000))
+        assert len(places) == num_wanted
 
 
 def test_deadline_ends_a_call_between_two_batches(engine: VectorEngine, clock: Clock) -> None:
