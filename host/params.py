@@ -197,7 +197,7 @@ def parse_embed(params: Mapping[str, Any]) -> EmbedRequest:
     inputs = params.get("inputs")
     if isinstance(inputs, list):
         inputs = [
-            _token_ids(f"inputs[{place}]", item) if isinstance(item, bytes) else item
+            _packed_ids(f"inputs[{place}]", item) if isinstance(item, bytes) else item
             for place, item in enumerate(inputs)
         ]
     request = EmbedRequest(
@@ -221,16 +221,17 @@ def parse_rerank(params: Mapping[str, Any]) -> RerankRequest:
 def _prompt(value: Any) -> str | list[int] | None:
     if value is None or isinstance(value, str):
         return value
-    return _token_ids("prompt", value)
+    return _packed_ids("prompt", value).tolist()
 
 
-def _token_ids(field: str, value: Any) -> list[int]:
+def _packed_ids(field: str, value: Any) -> array[int]:
+    """Token ids in as much memory as ``estimate_bytes`` counts for them; a list takes nine times that."""
     if not isinstance(value, bytes) or len(value) % 4:
         raise invalid(field, "must be text, or token ids as little-endian 32-bit numbers")
     ids = array("I", value)
     if sys.byteorder == "big":
         ids.byteswap()
-    return ids.tolist()
+    return ids
 
 
 def _messages(value: Any) -> list[Mapping[str, Any]] | None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import struct
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -186,8 +187,13 @@ def test_spec_lists_every_param_of_vectors_and_scores(
 
 
 def test_inputs_are_texts_and_token_ids() -> None:
-    request = parse_embed({"inputs": ["a", struct.pack("<2I", 7, 9)], "dtype": "float16", "normalize": None})
-    assert (request.inputs, request.dtype, request.normalize) == (["a", [7, 9]], "float16", None)
+    packed = struct.pack("<1000I", *range(1000))
+    params = {"inputs": ["a", packed], "dtype": "float16", "normalize": None}
+    request = parse_embed(params)
+    assert (request.dtype, request.normalize) == ("float16", None)
+    text, ids = request.inputs
+    assert text == "a" and list(ids) == [*range(1000)]
+    assert sys.getsizeof(ids) < estimate_bytes(params), "ids take no more than is counted for them"
     ranking = parse_rerank({"query": "a", "documents": ["b"], "top_n": 3, "model": "m", "keep_alive": "5m"})
     assert (ranking.query, ranking.documents, ranking.top_n, ranking.truncate) == ("a", ["b"], 3, False)
 
