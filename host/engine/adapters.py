@@ -22,6 +22,8 @@ from mlxbridge.errors import InvalidArgument, ModelLoadFailed
 from mlxbridge.host.engine.checkpoint import ADAPTER_WEIGHTS
 
 CONFIG = "adapter_config.json"
+# What a layer of an adapter has of its own.
+_TRAINED = ("lora_a", "lora_b", "m")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,7 @@ class Adapters:
             load_adapters(self._model, folder)
             now = dict(self._model.named_modules())
             layers = {path: now[path] for path in own if now[path] is not own[path]}
+            _check_weights(Path(folder) / ADAPTER_WEIGHTS, layers)
             replaced = {path: own[path] for path in layers}
             for layer in layers.values():
                 layer.eval()
@@ -129,6 +132,18 @@ def _check(folder: Path) -> None:
         raise ValueError(
             f"its fine_tune_type is {kind!r}, but only lora and dora leave the model's own weights alone"
         )
+
+
+def _check_weights(file: Path, layers: Mapping[str, Any]) -> None:
+    """Refuse files that lack weights of the layers: mlx_lm would leave these as training begins, some of them random.
+
+    Raises:
+        ValueError: with one that is missing.
+    """
+    there: Any = mx.load(str(file))
+    wanted = (f"{path}.{name}" for path, layer in layers.items() for name in _TRAINED if name in layer)
+    if missing := [name for name in wanted if name not in there]:
+        raise ValueError(f"{ADAPTER_WEIGHTS} lacks {missing[0]}, one of {len(missing)} that are missing")
 
 
 def _size(file: Path) -> int:

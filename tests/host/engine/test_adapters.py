@@ -148,6 +148,12 @@ def lack_scale(folder: Path) -> None:
     (folder / "adapter_config.json").write_text(json.dumps(config))
 
 
+def lack_a_weight(folder: Path) -> None:
+    weights: dict[str, Any] = mx.load(str(folder / "adapters.safetensors"))  # type: ignore[assignment]
+    del weights["model.layers.1.mlp.up_proj.lora_a"]
+    mx.save_safetensors(str(folder / "adapters.safetensors"), weights)
+
+
 def be_of_another_model(folder: Path) -> None:
     weights: dict[str, Any] = mx.load(str(folder / "adapters.safetensors"))  # type: ignore[assignment]
     mx.save_safetensors(
@@ -163,6 +169,7 @@ def be_of_another_model(folder: Path) -> None:
         (be_peft, "it is PEFT's"),
         (be_full, "fine_tune_type is 'full'"),
         (lack_scale, "scale"),
+        (lack_a_weight, "lacks model.layers.1.mlp.up_proj.lora_a, one of 1"),
         (be_of_another_model, "does not match model parameter shape"),
     ],
 )
