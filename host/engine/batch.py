@@ -86,8 +86,8 @@ class BatchEngine:
         """
         attention.install(loaded.model)
         self.plan = choose_caches(loaded, limits)
-        if self.plan.window is not None:  # what lies before it is forgotten, so that there is always room
-            loaded = replace(loaded, context_length=None)
+        if self.plan.window is not None:  # what lies before it is forgotten: there is always room
+            loaded = replace(loaded, context_length=loaded.max_context)
         self._loaded = loaded
         self._limits = limits
         self._footprint = measure_footprint(self.plan)

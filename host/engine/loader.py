@@ -26,6 +26,7 @@ class LoadedModel:
         config: ``config.json`` with what mlx_lm changed in it.
         eos_ids: token ids that end an answer.
         context_length: tokens of prompt and answer together, None if the config does not say.
+        max_context: the same, where it was asked to be less than the model's own.
         vocabulary_size: rows of the embedding; every token id is below it.
         longest_token: characters of the longest name of a token, which no token's text is longer than.
     """
@@ -38,6 +39,7 @@ class LoadedModel:
     context_length: int | None
     vocabulary_size: int
     longest_token: int
+    max_context: int | None = None
 
 
 def load(
@@ -78,6 +80,7 @@ def load(
         context_length=_shorter(name, context_length(config), max_context),
         vocabulary_size=_vocabulary_size(config, tokenizer),
         longest_token=max(map(len, tokenizer.get_vocab()), default=1),
+        max_context=max_context,
     )
 
 

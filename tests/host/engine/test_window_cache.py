@@ -134,6 +134,8 @@ def test_what_is_said_of_the_model(llama: LoadedModel) -> None:
     about = BatchEngine(llama, EngineLimits(kv_window=64)).describe()
     assert (about["kv_window"], about["kv_sinks"]) == (64, 4)
     assert about["context_length"] is None, "no prompt is too long"
+    bounded = BatchEngine(replace(llama, max_context=100), EngineLimits(kv_window=64))
+    assert bounded.describe()["context_length"] == 100, "unless the host says so"
     assert about["kv_bytes_per_token"] == 0, "once the window is full"
     assert about["kv_bytes_fixed"] == 64 * plain["kv_bytes_per_token"]
 
