@@ -104,15 +104,13 @@ class GuestMethods:
         # The worker reads it again; a bad one is refused without waiting for the worker.
         parse_generate(event.params)
         model, adapter = self._catalogue.choose(parse_model(event.params))
-        params = model.settings.complete(event.params)
-        parse_generate(params)
+        params = _complete(model, event.params, parse_generate)
         return _submit(session, event, model, params, adapter)
 
     def _generate_many(self, session: Session, event: CallOpened) -> Cancel:
         parse_many(event.params)  # but for the requests, each of which is answered with its own error
         model, adapter = self._catalogue.choose(parse_model(event.params))
-        params = model.settings.complete(event.params)
-        parse_many(params)
+        params = _complete(model, event.params, parse_many)
         session.name_model(event.call, model.name)
         job = ManyJob(
             session,
@@ -261,6 +259,24 @@ def parse_kinds(params: Mapping[str, Any]) -> Collection[str]:
             shown = repr(kind)[:100]
             raise InvalidArgument(f"events: there is no kind {shown}; {hint}", details={"field": "events"})
     return kinds
+
+
+def _complete(
+    model: Model, params: Mapping[str, Any], parse: Callable[[Mapping[str, Any]], object]
+) -> Mapping[str, Any]:
+    """Params that are right by themselves, with the model's own defaults for what they leave out.
+
+    Raises:
+        InvalidArgument: they do not go together; the guest may not know of these defaults, and is told.
+    """
+    completed = model.settings.complete(params)
+    try:
+        parse(completed)
+    except InvalidArgument as error:
+        own = ", ".join(name for name in completed if params.get(name) is None)
+        hint = f"{model.name} has defaults of its own for {own}: give them to change them"
+        raise InvalidArgument(f"{error.message} ({hint})", details=error.details) from error
+    return completed
 
 
 def _submit(

@@ -96,6 +96,10 @@ def test_what_a_call_leaves_out_is_as_configured(client: Client, folder: Path) -
     assert client.generate(PROMPT, max_tokens=7).token_ids == expected(folder, None, 7)
     many = list(client.generate_many([{"prompt": PROMPT}, {"prompt": PROMPT, "max_tokens": 3}], model="tiny"))
     assert sorted(len(outcome.token_ids) for outcome in many) == [3, 12]
+    own = r"min_tokens is 20, more than max_tokens, 12 \(tiny has defaults of its own for max_tokens, ignore_eos"
+    with pytest.raises(InvalidArgument, match=own) as caught:
+        client.generate(PROMPT, min_tokens=20)
+    assert caught.value.details["field"] == "min_tokens"
 
 
 def test_context_and_template_are_as_configured(client: Client) -> None:
