@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from mlxbridge.errors import InvalidArgument, PermissionDenied
+from mlxbridge.errors import InvalidArgument, PermissionDenied, Unavailable
 from mlxbridge.host.models.attempt import Progress
 from mlxbridge.host.models.catalogue import Catalogue
 from mlxbridge.host.models.errand import run_errand
@@ -16,6 +17,9 @@ from mlxbridge.host.models.store import ModelSource, hub_source
 
 MakeSettings = Callable[[ModelSource], ModelSettings]
 """Says how a model is run that is not configured."""
+
+SHOWS_AT_ONCE = 4
+"""Each is a process; who asks while there are so many waits."""
 
 
 class Library:
@@ -42,6 +46,9 @@ class Library:
         self._tell = tell
         self._pulls = Pulls(lambda name: tell("pulled", name))
         self.pulled: set[str] = set()
+        self._brought: set[str] = set()  # those whose files were not here before
+        self._deletions: dict[str, asyncio.Task[dict[str, Any]]] = {}
+        self._may_show = asyncio.Semaphore(SHOWS_AT_ONCE)
 
     async def show(self, model: Model) -> dict[str, Any]:
         """The model's entry, as ``describe`` has it, and what its files say, see ``store.facts.read_facts``.
@@ -50,7 +57,8 @@ class Library:
             ModelLoadFailed: they are damaged.
         """
         settings = model.settings
-        facts = dict(await run_errand("show", settings.source.to_wire()))
+        async with self._may_show:
+            facts = dict(await run_errand("show", settings.source.to_wire()))
         if settings.source.kind == "hub":
             facts["hub_id"] = settings.source.name
         if settings.draft is not None:
@@ -66,47 +74,77 @@ class Library:
             PermissionDenied: guests may not pull here.
             ModelNotFound, ModelLoadFailed: it cannot be had, or is no model.
         """
-        if self.make_settings is None:
-            raise PermissionDenied(
-                "this host fetches no models for guests; whoever runs it can, or can set allow_pull"
-            )
+        self._check_may_pull()
         source = hub_source(name)
-        await self._pulls.pull(source.name, progress)
+        if (deletion := self._deletions.get(source.name)) is not None:
+            await asyncio.wait({deletion})
+        if not await self._pulls.pull(source.name, progress):
+            self._brought.add(source.name)
         model = self._catalogue.get(source.name)
         if model is None:
+            make_settings = self._check_may_pull()  # a new configuration may have come meanwhile
             self.pulled.add(source.name)
-            model = self._catalogue.add(self.make_settings(source))
+            model = self._catalogue.add(make_settings(source))
         return model
 
     async def delete(self, model: Model, *, force: bool) -> dict[str, Any]:
         """Delete the files of a model that was pulled, and serve it no longer: its ``name``, and ``freed_bytes``.
 
+        Cancelling it lets that go on.
+
         Raises:
-            PermissionDenied: it is the host's own.
+            PermissionDenied: it is the host's own, or its files are.
             InvalidArgument: it is loaded, and not to be unloaded by force.
+            Unavailable: it is being downloaded again.
         """
         source = model.settings.source
         if self.make_settings is None or model.name not in self.pulled:
             raise PermissionDenied(
                 f"{model.name} is not a guest's to delete: it is configured on this host, not pulled"
             )
+        if model.name not in self._brought:
+            raise PermissionDenied(
+                f"{model.name} is not a guest's to delete: its files were on this machine before it was pulled"
+            )
         users = [other.name for other in self._catalogue if other is not model and _uses(other, source)]
         if users:
             raise PermissionDenied(f"{', '.join(users)} of this host's configuration needs the same files")
+        if self._pulls.is_running(source.name):
+            raise Unavailable(f"{model.name} is being downloaded; delete it once that has ended")
         if model.state not in ("unloaded", "failed") and not force:
             raise InvalidArgument(
                 f"force: {model.name} is {model.state}; true ends its calls and unloads it first",
                 details={"field": "force"},
             )
         self.pulled.discard(model.name)
-        await self._catalogue.remove(model, drain_s=0.0)
-        freed = await run_errand("delete", source.to_wire())
-        self._tell("deleted", model.name)
-        return {"name": model.name, **freed}
+        removal = self._catalogue.remove(model, drain_s=0.0)
+        task = asyncio.get_running_loop().create_task(self._delete(model, removal))
+        self._deletions[source.name] = task
+        task.add_done_callback(lambda _: self._deletions.pop(source.name))
+        return await asyncio.shield(task)
 
     async def close(self) -> None:
         """End what is under way."""
         await self._pulls.close()
+        for task in self._deletions.values():
+            task.cancel()
+        await asyncio.gather(*self._deletions.values(), return_exceptions=True)
+
+    def _check_may_pull(self) -> MakeSettings:
+        if self.make_settings is None:
+            raise PermissionDenied(
+                "this host fetches no models for guests; whoever runs it can, or can set allow_pull"
+            )
+        return self.make_settings
+
+    async def _delete(self, model: Model, removal: asyncio.Task[None]) -> dict[str, Any]:
+        await asyncio.wait({removal})
+        if removal.cancelled():
+            raise PermissionDenied(f"{model.name} is not deleted: this host is configured to serve it now")
+        self._brought.discard(model.name)
+        freed = await run_errand("delete", model.settings.source.to_wire())
+        self._tell("deleted", model.name)
+        return {"name": model.name, **freed}
 
 
 def _uses(model: Model, source: ModelSource) -> bool:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 from mlxbridge.errors import BridgeError, InternalError
 from mlxbridge.host.models.attempt import Attempt, Progress
 from mlxbridge.host.models.errand import run_errand
+
+log = logging.getLogger(__name__)
+
+PULLS_AT_ONCE = 4
+"""Each is a process with several connections; who asks for another model while there are so many waits."""
 
 
 class Pulls:
@@ -19,10 +25,18 @@ class Pulls:
 
     def __init__(self, on_pulled: Callable[[str], object] = lambda name: None) -> None:
         self._on_pulled = on_pulled
-        self._running: dict[str, tuple[Attempt, asyncio.Task[None]]] = {}
+        self._running: dict[str, tuple[Attempt, asyncio.Task[bool]]] = {}
+        self._may_run = asyncio.Semaphore(PULLS_AT_ONCE)
 
-    async def pull(self, hub_id: str, progress: Progress) -> None:
+    def is_running(self, hub_id: str) -> bool:
+        """Whether somebody waits for it."""
+        return hub_id in self._running
+
+    async def pull(self, hub_id: str, progress: Progress) -> bool:
         """Have the newest version of a model on this machine. Cancelling it ends the download, unless somebody else waits.
+
+        Returns:
+            Whether some version of it was here before.
 
         Raises:
             ModelNotFound, ModelLoadFailed: see ``store.pull``.
@@ -38,6 +52,7 @@ class Pulls:
             if not attempt.is_over and attempt.num_waiting == 0:
                 self._forget(hub_id, attempt)
                 task.cancel()
+        return task.result()
 
     async def close(self) -> None:
         """End them all; what has come is kept for the next time."""
@@ -46,18 +61,21 @@ class Pulls:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _run(self, hub_id: str, attempt: Attempt) -> None:
+    async def _run(self, hub_id: str, attempt: Attempt) -> bool:
         try:
-            await run_errand("pull", {"name": hub_id}, attempt.tell)
-        except BridgeError as error:
-            attempt.fail(error)
-        except OSError as error:
-            attempt.fail(InternalError(f"cannot start a process: {error}"))
-        else:
+            async with self._may_run:
+                pulled = await run_errand("pull", {"name": hub_id}, attempt.tell)
             attempt.succeed()
             self._on_pulled(hub_id)
+            return bool(pulled["was_here"])
+        except BridgeError as error:
+            attempt.fail(error)
+        except Exception as error:
+            log.exception("the download of %s broke", hub_id)
+            attempt.fail(InternalError(f"cannot download {hub_id}: {type(error).__name__}: {error}"))
         finally:
             self._forget(hub_id, attempt)
+        return False
 
     def _forget(self, hub_id: str, attempt: Attempt) -> None:
         """Who comes from now on begins anew."""

@@ -41,8 +41,9 @@ def fetch_model(params: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
 
 
 def pull_model(params: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
-    """The newest version of the hub's model ``name``, downloaded: its ``folder``."""
-    return {"folder": str(pull(params["name"], _telling(params["name"], tell)))}
+    """The newest version of the hub's model ``name``, downloaded: its ``folder``, and whether one ``was_here`` before."""
+    was_here = cached(params["name"]) is not None
+    return {"folder": str(pull(params["name"], _telling(params["name"], tell))), "was_here": was_here}
 
 
 def show_model(params: Mapping[str, Any], tell: Tell) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 
 from mlxbridge.errors import InternalError, ModelNotFound
 from mlxbridge.host.models import pulls as pulls_module
-from mlxbridge.host.models.pulls import Pulls
+from mlxbridge.host.models.pulls import PULLS_AT_ONCE, Pulls
 
 
 class Errands:
@@ -42,6 +42,10 @@ def errands(monkeypatch: pytest.MonkeyPatch) -> Errands:
     return errands
 
 
+def ended(*, was_here: bool = False) -> Mapping[str, Any]:
+    return {"folder": "/models/name", "was_here": was_here}
+
+
 async def settle() -> None:
     for _ in range(10):
         await asyncio.sleep(0)
@@ -56,7 +60,7 @@ async def test_all_who_wait_share_one_download_and_hear_how_far_it_is(errands: E
     second = asyncio.ensure_future(pulls.pull("org/name", told[1].append))
     await settle()
     errands.tell({"bytes_done": 2})
-    errands.ends[0].set_result({})
+    errands.ends[0].set_result(ended())
     await asyncio.gather(first, second)
     assert errands.begun == ["org/name"]
     assert told == [[{"bytes_done": 1}, {"bytes_done": 2}]] * 2
@@ -75,14 +79,18 @@ async def test_download_ends_when_the_last_who_waits_gives_up_and_begins_anew_af
     again = asyncio.ensure_future(pulls.pull("org/name", lambda item: None))
     await settle()
     assert errands.cancelled == ["org/name"]
-    errands.ends[1].set_result({})
+    errands.ends[1].set_result(ended())
     await again
     assert errands.begun == ["org/name"] * 2
 
 
 @pytest.mark.parametrize(
     ("fault", "error"),
-    [(ModelNotFound("no such model"), ModelNotFound), (OSError("no process"), InternalError)],
+    [
+        (ModelNotFound("no such model"), ModelNotFound),
+        (OSError("no process"), InternalError),
+        (ValueError("a line is too long"), InternalError),
+    ],
 )
 async def test_fault_reaches_all_and_the_next_begins_anew(
     errands: Errands, fault: Exception, error: type[Exception]
@@ -95,7 +103,7 @@ async def test_fault_reaches_all_and_the_next_begins_anew(
     assert [type(end) for end in ends] == [error, error]
     again = asyncio.ensure_future(pulls.pull("org/name", lambda item: None))
     await settle()
-    errands.ends[1].set_result({})
+    errands.ends[1].set_result(ended())
     await again
 
 
@@ -107,3 +115,27 @@ async def test_close_ends_what_runs(errands: Errands) -> None:
     assert errands.cancelled == ["org/name"]
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.parametrize("was_here", [False, True])
+async def test_pull_tells_whether_the_model_was_here_before(errands: Errands, was_here: bool) -> None:
+    pulling = asyncio.ensure_future(Pulls().pull("org/name", lambda item: None))
+    await settle()
+    errands.ends[0].set_result(ended(was_here=was_here))
+    assert await pulling is was_here
+
+
+async def test_few_downloads_run_at_once_and_the_others_follow_in_order(errands: Errands) -> None:
+    pulls = Pulls()
+    names = [f"org/{number}" for number in range(PULLS_AT_ONCE + 2)]
+    tasks = [asyncio.ensure_future(pulls.pull(name, lambda item: None)) for name in names]
+    await settle()
+    assert errands.begun == names[:PULLS_AT_ONCE]
+    tasks[PULLS_AT_ONCE].cancel()  # who gives up has no place any more
+    await settle()
+    errands.ends[0].set_result(ended())
+    await settle()
+    assert errands.begun == [*names[:PULLS_AT_ONCE], names[-1]]
+    for end in errands.ends[1:]:
+        end.set_result(ended())
+    await asyncio.gather(*tasks, return_exceptions=True)
