@@ -101,6 +101,8 @@ class Daemon:
             self._listener.check_tokens(config.tokens)  # sockets stay open that it may not know of
         except UsageError as error:
             log.error("the configuration stays as it was: %s", error.message)
+        except Exception:  # it may be as odd as it likes: who waits for the end of this must hear of it
+            log.exception("the configuration stays as it was")
         else:
             before, self._config = self._config, config
             changes = reload(

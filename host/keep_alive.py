@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import re
+import sys
 from typing import Any
 
 from mlxbridge.errors import UsageError
 
 FOR_EVER = -1
+_MOST_S = sys.float_info.max
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _PART = r"([0-9]{1,9}(?:\.[0-9]{1,6})?)([smhd])"
 _DURATION = re.compile(f"(?:{_PART})+")
@@ -39,7 +40,7 @@ def parse_keep_alive(value: Any) -> float | None:
         raise _refuse(value)
     if value == FOR_EVER:
         return None
-    if not 0 <= value < math.inf:
+    if not 0 <= value <= _MOST_S:
         raise _refuse(value)
     return float(value)
 

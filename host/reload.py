@@ -50,4 +50,4 @@ def _pulled(after: Config, catalogue: Catalogue, library: Library) -> Iterator[M
         if model is None or name in names or after.make_settings is None:
             library.pulled.discard(name)
         else:
-            yield model.settings
+            yield after.make_settings(model.settings.source)

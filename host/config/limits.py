@@ -30,9 +30,10 @@ def make_limits(table: ForModels) -> EngineLimits:
     if folder is not None and not disk_bytes:
         _refuse("prefix_disk_folder", "nothing is kept there without prefix_disk")
     folder = folder or prefix_folder()
-    if disk_bytes and folder.exists():
+    if disk_bytes:
         try:
-            check_private(folder)
+            if folder.exists():
+                check_private(folder)
         except OSError as error:
             _refuse("prefix_disk_folder", f"{folder}: {error.strerror}")
     try:

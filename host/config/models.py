@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 
 from mlxbridge.errors import BridgeError, UsageError
@@ -77,7 +78,7 @@ def _make_model(name: str, own: ModelTable, defaults: ForModels, problems: Probl
         problems.add((*key, field) if field in own.model_fields_set else ("defaults", field), error.message)
         limits = EngineLimits()
     for adapter, folder in own.adapters.items():
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             problems.add((*key, "adapters", adapter), f"there is no folder {folder}")
     if source is None:
         return None

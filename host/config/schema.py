@@ -25,6 +25,8 @@ from mlxbridge.host.engine.interface import DEFAULT_SINKS, GROUP_SIZES, KV_BITS,
 from mlxbridge.host.models.settings import DEFAULT_KEEP_ALIVE_S
 
 DRAIN_TIMEOUT_S = 30.0
+_MOST_DRAIN_S = 86_400
+_MOST_TOKENS = 1 << 30
 _LIMITS = EngineLimits()
 
 
@@ -123,6 +125,7 @@ class ForModels(Table):
         unset="all",
         metavar="TOKENS",
         ge=1,
+        le=_MOST_TOKENS,
     )
     kv_sinks: int | None = _key(
         None,
@@ -163,6 +166,7 @@ class ModelTable(ForModels):
         example=32768,
         unset="as many as the model takes",
         ge=1,
+        le=_MOST_TOKENS,
     )
     chat_template: Place | None = _key(
         None,
@@ -208,6 +212,7 @@ class HostTable(Table):
         "Seconds that running calls may go on after SIGTERM.",
         metavar="SECONDS",
         ge=0,
+        le=_MOST_DRAIN_S,
         allow_inf_nan=False,
     )
     metrics: MetricsAddress | None = _key(

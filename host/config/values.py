@@ -56,6 +56,8 @@ def _collected() -> Iterator[None]:
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError(f"must be a text, not {value!r}")
+    if "\0" in value:
+        raise ValueError(f"{value!r} has a NUL in it")
     return value
 
 
@@ -88,7 +90,10 @@ def _metrics(value: Any) -> Listen:
 def _place(value: Any, info: ValidationInfo) -> Path:
     """A path in the file begins at the file's folder, another one at the current folder."""
     folder = (info.context or {}).get("folder") or Path.cwd()
-    return Path(folder, Path(_text(value)).expanduser()).absolute()
+    try:
+        return Path(folder, Path(_text(value)).expanduser()).absolute()
+    except RuntimeError:  # ~USER
+        raise ValueError(f"{value!r} begins with no user's name") from None
 
 
 def _source(value: Any, info: ValidationInfo) -> ModelSource:

@@ -37,6 +37,7 @@ def test_time_is_in_seconds_or_with_units_and_minus_one_is_for_ever(
     "value",
     [
         -2,
+        10**400,
         "-5m",
         "soon",
         "",

@@ -97,6 +97,7 @@ def test_what_is_wrong_or_cannot_change_is_named_and_the_rest_changes(host: Host
     with host.client() as client:
         log = reload(host, file, "[models.stays]\nsauce = 'demo'\n", "stays as it was")
         assert f"{file}:2: models.stays.sauce: there is no such key; did you mean source?" in log
+        assert "RecursionError" in reload(host, file, f"listen = {'[' * 5000}", "stays as it was")
         assert "no TOML" in reload(host, file, "[models.stays\n", "stays as it was")
         assert names(client) == ["stays", "goes"]
         log = reload(host, file, f'memory = "1TB"\n{BEFORE}')

@@ -51,15 +51,25 @@ def classify(name: str) -> ModelSource:
 
     Raises:
         ModelNotFound: it is none of the three.
-        ModelLoadFailed: the folder exists but is not a model; the message says what is missing.
+        ModelLoadFailed: the folder exists but is not a model, or cannot be read; the message says what is missing.
     """
+    try:
+        return _classify(name)
+    except OSError as error:
+        raise ModelLoadFailed(f"{error.filename} cannot be read: {error.strerror}") from error
+
+
+def _classify(name: str) -> ModelSource:
     if name == DEMO:
         return ModelSource(
             name=DEMO,
             kind="demo",
             folder=check_complete(Path(__file__).parents[1] / "demo", "the packaged demo"),
         )
-    folder = Path(name).expanduser()
+    try:
+        folder = Path(name).expanduser()
+    except RuntimeError:  # ~USER
+        raise ModelNotFound(f"no model folder at {name}: there is no such user") from None
     if name and folder.is_dir():
         folder = folder.resolve()
         return ModelSource(name=folder.name, kind="folder", folder=check_complete(folder, str(folder)))

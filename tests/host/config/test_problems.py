@@ -40,6 +40,32 @@ Problems = Callable[..., list[str]]
             ":2: defaults.kv_memory: 8 has no unit; give a size such as 512MB or 8GB",
         ),
         ("[defaults]\nkv_memory = '0'", ":2: defaults.kv_memory: 0 leaves no room"),
+        (
+            f"[models.demo]\nmax_context = {10**20}",
+            f":2: models.demo.max_context: must be less than or equal to {1 << 30}, not ",
+        ),
+        ("drain_timeout = 1e30", ":1: drain_timeout: must be less than or equal to 86400, not 1e+30"),
+        ("token_file = '~no-such-user/x'", ":1: token_file: '~no-such-user/x' begins with no user's name"),
+        (
+            "[models.demo]\nsource = '~no-such-user/x'",
+            ":2: models.demo.source: no model folder at ~no-such-user/x: there is no such user",
+        ),
+        (
+            f"[models.demo]\nsource = '/{'x' * 300}'",
+            f":2: models.demo.source: /{'x' * 300} cannot be read: File name too long",
+        ),
+        (
+            f"[models.demo]\nadapters = {{ a = '/{'x' * 300}' }}",
+            f":2: models.demo.adapters.a: there is no folder /{'x' * 300}",
+        ),
+        (
+            f"[defaults]\nprefix_disk = '1GB'\nprefix_disk_folder = '/{'x' * 300}'",
+            f":3: defaults.prefix_disk_folder: /{'x' * 300}: File name too long",
+        ),
+        (
+            '[models.demo]\nchat_template = "a\\u0000b"',
+            ":2: models.demo.chat_template: 'a\\x00b' has a NUL in it",
+        ),
         ("[defaults]\nkeep_alive = 'soon'", ":2: defaults.keep_alive: 'soon' is no time; give seconds"),
         ("[defaults]\nkv_bits = 6", ":2: defaults.kv_bits: must be 8 or 4, not 6"),
         ("[models.demo]\nkv_bits = 6", ":2: models.demo.kv_bits: must be 8 or 4, not 6"),

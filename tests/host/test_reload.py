@@ -1,0 +1,46 @@
+"""What a new configuration changes of models that are not in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlxbridge.host.config.config import Config, read_config
+from mlxbridge.host.config.overrides import Overrides
+from mlxbridge.host.models import pulls as pulls_module
+from mlxbridge.host.models.catalogue import Catalogue
+from mlxbridge.host.models.library import Library
+from mlxbridge.host.reload import reload
+from mlxbridge.host.server.listener import Listener
+from tests.host.models.plenty import plenty
+
+
+async def pull(name: str, params: Mapping[str, Any], progress: Any) -> Mapping[str, Any]:
+    return {"was_here": False}
+
+
+async def test_pulled_model_follows_the_defaults_until_pulling_is_forbidden(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def read(text: str) -> Config:
+        (tmp_path / "config.toml").write_text(text)
+        return read_config(tmp_path / "config.toml", Overrides())
+
+    monkeypatch.setattr(pulls_module, "run_errand", pull)
+    config = read("allow_pull = true")
+    catalogue = Catalogue(config.models, plenty())
+    library = Library(catalogue, config.make_settings)
+    parts: Any = {"catalogue": catalogue, "library": library, "listener": Listener(None)}
+    model = await library.pull("org/name", lambda item: None)
+
+    after = read("allow_pull = true\n[defaults]\nkeep_alive = 7\nmax_batch = 3")
+    reload(config, after, **parts)
+    assert catalogue.find("org/name") is model
+    assert (model.settings.keep_alive_s, model.settings.limits.max_batch) == (7.0, 3)
+
+    reload(after, read("allow_pull = false"), **parts)
+    assert [each.name for each in catalogue] == ["demo"]
+    await catalogue.close()
