@@ -18,6 +18,7 @@ from mlxbridge.host.notify import Notifier
 from mlxbridge.host.reload import reload
 from mlxbridge.host.server.listener import Listener
 from mlxbridge.host.server.methods import GuestMethods
+from mlxbridge.host.telemetry.request_log import log_request
 from mlxbridge.host.telemetry.scrape import Scrape
 from mlxbridge.host.telemetry.telemetry import Telemetry
 
@@ -47,6 +48,8 @@ class Daemon:
         self._config = config
         self._read_again = read_again
         self._telemetry = Telemetry()
+        self._telemetry.keeps_prompts = config.log_prompts
+        self._telemetry.listen(log_request)
         memory = Memory(config.memory_bytes) if memory is None else memory
         self._catalogue = Catalogue(config.models, memory, self._on_state)
         self._notifier = Notifier()
@@ -105,6 +108,7 @@ class Daemon:
             log.exception("the configuration stays as it was")
         else:
             before, self._config = self._config, config
+            self._telemetry.keeps_prompts = config.log_prompts
             changes = reload(
                 before, config, catalogue=self._catalogue, library=self._library, listener=self._listener
             )
@@ -126,7 +130,7 @@ class Daemon:
         self._telemetry.listen(metrics.note)
 
         async def render() -> bytes:
-            return metrics.render(await methods.describe_host())
+            return await metrics.render(await methods.describe_host())
 
         return Scrape(render)
 

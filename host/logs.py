@@ -1,22 +1,68 @@
-"""How the host's processes log: lines on stderr, of one form whoever writes them."""
+"""How the host's processes log: lines on stderr, of one form whoever writes them, for people or for programs."""
 
 from __future__ import annotations
 
+import json
 import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+LogFormat = Literal["human", "json"]
 
 _FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
 _TIME_FORMAT = "%H:%M:%S"
 
 
-def start_logging(level: int, *, libraries: int = logging.NOTSET) -> None:
+class JsonFormatter(logging.Formatter):
+    """A JSON object a line: time, level, logger, process, message, and the fields that ``fields`` gave."""
+
+    common: Mapping[str, Any] = {}
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, without its end."""
+        line: dict[str, Any] = {
+            "time": _iso(record.created),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "process": record.process,
+            "message": record.getMessage(),
+            **self.common,
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False, default=repr)
+
+
+_FORMATTERS: dict[LogFormat, logging.Formatter] = {
+    "human": logging.Formatter(_FORMAT, _TIME_FORMAT),
+    "json": JsonFormatter(),
+}
+_handler = logging.StreamHandler()
+
+
+def start_logging(level: int, form: LogFormat = "human", *, libraries: int = logging.NOTSET) -> None:
     """Log from now on.
 
     Args:
         level: of the least lines that are written, such as ``logging.INFO``.
+        form: of the lines.
         libraries: as ``level``, for all that is not mlxbridge's own, where that is stricter.
     """
-    logging.basicConfig(level=max(level, libraries), format=_FORMAT, datefmt=_TIME_FORMAT)
+    set_format(form)
+    logging.basicConfig(level=max(level, libraries), handlers=[_handler])
     logging.getLogger("mlxbridge").setLevel(level)
+
+
+def fields(**values: Any) -> dict[str, Any]:
+    """What a line says besides, as ``extra`` for the logger; people are told by the message alone."""
+    return {"fields": {name: value for name, value in values.items() if value is not None}}
+
+
+def add_to_all(**values: Any) -> None:
+    """Have all lines of this process say so too."""
+    JsonFormatter.common = {**JsonFormatter.common, **values}
 
 
 def set_level(level: int) -> None:
@@ -25,6 +71,20 @@ def set_level(level: int) -> None:
     logging.getLogger("mlxbridge").setLevel(level)
 
 
+def set_format(form: LogFormat) -> None:
+    """Log lines of another form; processes that run already go on as they were told."""
+    _handler.setFormatter(_FORMATTERS[form])
+
+
 def current_level() -> int:
     """What ``start_logging`` was told, for another process."""
     return logging.getLogger("mlxbridge").getEffectiveLevel()
+
+
+def current_format() -> LogFormat:
+    """As ``current_level``."""
+    return "json" if isinstance(_handler.formatter, JsonFormatter) else "human"
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 
 from mlxbridge.host.config.config import Config
-from mlxbridge.host.logs import set_level
+from mlxbridge.host.logs import set_format, set_level
 from mlxbridge.host.models.catalogue import Catalogue, Changes
 from mlxbridge.host.models.library import Library
 from mlxbridge.host.models.settings import ModelSettings
@@ -24,6 +24,7 @@ def reload(
 ) -> Changes:
     """Change what can be, and log what was changed and what was not; what became of models."""
     set_level(after.log_level)
+    set_format(after.log_format)
     library.make_settings = after.make_settings
     if before.tokens != after.tokens:
         log.info("other tokens: %d guests had to leave", listener.change_tokens(after.tokens))

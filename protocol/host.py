@@ -96,6 +96,11 @@ class HostConnection(Connection):
         if flow is not None:
             flow.request_id = request_id
 
+    def name_of(self, call: int) -> str | None:
+        """What ``name_call`` has called it; None once it has ended."""
+        flow = self._calls.get(call)
+        return None if flow is None else flow.request_id
+
     def num_held(self, call: int) -> int:
         """Items and payloads of a call that have not left; 0 if it has ended."""
         flow = self._calls.get(call)
@@ -208,7 +213,7 @@ class HostConnection(Connection):
         """End the call well, once what it holds back has left. Harmless on a call that has ended."""
         if self.is_open(call):
             try:
-                head = self._encode_head("RESULT", {**result, **self._name_of(call)})
+                head = self._encode_head("RESULT", {**result, **self._named(call)})
             except LocalProtocolError as error:
                 self.fail(call, InternalError(error.message))
                 return
@@ -233,11 +238,11 @@ class HostConnection(Connection):
     # -- sending -----------------------------------------------------------------------------------------------
 
     def _error_frame(self, call: int, error: BridgeError) -> bytes:
-        head = self._encode_error(error, self._max_peer_head, **self._name_of(call))
+        head = self._encode_error(error, self._max_peer_head, **self._named(call))
         return encode_frame(FrameType.ERROR, call, head)
 
-    def _name_of(self, call: int) -> dict[str, str]:
-        request_id = self._calls[call].request_id
+    def _named(self, call: int) -> dict[str, str]:
+        request_id = self.name_of(call)
         return {} if request_id is None else {"request_id": request_id}
 
     def _encode_head(self, name: str, value: Any) -> bytes:

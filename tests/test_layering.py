@@ -98,6 +98,7 @@ ALLOWED = {
     f"{HOST}.server": [
         f"{ENGINE}.interface",
         f"{HOST}.access",
+        f"{HOST}.logs",
         f"{HOST}.models",
         f"{HOST}.params",
         f"{HOST}.telemetry",
@@ -126,6 +127,7 @@ ALLOWED = {
         f"{ENGINE}.interface",
         f"{ENGINE}.prefixes.part_folder",
         f"{HOST}.keep_alive",
+        f"{HOST}.logs",
         f"{HOST}.models.settings",
         f"{HOST}.models.store",
         f"{HOST}.params",

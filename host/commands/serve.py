@@ -35,7 +35,7 @@ def serve(context: click.Context, /, config: Path | None, **_: Any) -> None:
         made = read()
     except BridgeError as error:
         raise click.UsageError(error.message) from error
-    start_logging(made.log_level)
+    start_logging(made.log_level, made.log_format)
     try:
         uvloop.run(_serve(made, read))
     except BridgeError as error:

@@ -19,6 +19,7 @@ from mlxbridge.host.config.problems import Problems
 from mlxbridge.host.config.schema import ForModels, HostTable
 from mlxbridge.host.config.tokens import read_tokens
 from mlxbridge.host.engine.interface import EngineLimits
+from mlxbridge.host.logs import LogFormat
 from mlxbridge.host.models.settings import ModelSettings
 from mlxbridge.host.models.store import ModelSource
 
@@ -38,6 +39,8 @@ class Config:
         metrics: where they may be asked for; None: nowhere.
         drain_timeout_s: how long running calls may go on after SIGTERM.
         log_level: of the least lines that are logged, as ``logging`` counts.
+        log_format: of these.
+        log_prompts: they say how what guests ask begins, too.
     """
 
     listens: tuple[Listen | Activation, ...]
@@ -50,6 +53,8 @@ class Config:
     drain_timeout_s: float
     log_level: int
     metrics: Listen | None = None
+    log_format: LogFormat = "human"
+    log_prompts: bool = False
 
     @property
     def make_settings(self) -> Callable[[ModelSource], ModelSettings] | None:
@@ -91,6 +96,8 @@ def read_config(path: Path | None, overrides: Overrides) -> Config:
         metrics=table.metrics,
         drain_timeout_s=table.drain_timeout,
         log_level=logging.getLevelNamesMapping()[table.log_level.upper()],
+        log_format=table.log_format,
+        log_prompts=table.log_prompts,
     )
 
 

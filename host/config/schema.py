@@ -22,6 +22,7 @@ from mlxbridge.host.config.values import (
     Source,
 )
 from mlxbridge.host.engine.interface import DEFAULT_SINKS, GROUP_SIZES, KV_BITS, EngineLimits
+from mlxbridge.host.logs import LogFormat
 from mlxbridge.host.models.settings import DEFAULT_KEEP_ALIVE_S
 
 DRAIN_TIMEOUT_S = 30.0
@@ -223,6 +224,8 @@ class HostTable(Table):
         metavar="ADDRESS",
     )
     log_level: Literal["debug", "info", "warning", "error"] = _key("info", "The least lines that are logged.")
+    log_format: LogFormat = _key("human", "Log lines for people, or a JSON object a line.")
+    log_prompts: bool = _key(False, "Log the first 1000 characters of what guests ask, too.")
     defaults: ForModels = _key(ForModels(), "For all models that do not say otherwise in their own table.")
     models: dict[Name, ModelTable] = _key({}, "The models that guests may use, by name.")
 

@@ -25,6 +25,7 @@ from typing import Any
 
 from mlxbridge.errors import BridgeError, InternalError, ModelLoadFailed, Overloaded, Unavailable, WorkerLost
 from mlxbridge.host.keep_alive import parse_keep_alive
+from mlxbridge.host.logs import fields
 from mlxbridge.host.models.attempt import Attempt, Progress
 from mlxbridge.host.models.backlog import Backlog
 from mlxbridge.host.models.crashes import Crashes
@@ -318,14 +319,14 @@ class Model:
             sources = [await fetch_files(source, self._tell) for source in self.settings.sources]
             await self._keep_running(sources, await self._take_room(sources))
         except NoRoom as error:
-            log.info("model %s is not loaded yet: %s", self.name, error)
+            log.info("model %s is not loaded yet: %s", self.name, error, extra=fields(model=self.name))
             self.state = "unloaded"
         except BridgeError as error:
             self._fail(error)
         except OSError as error:
             self._fail(ModelLoadFailed(f"cannot start a worker process: {error}"))
         except Exception as error:
-            log.exception("the supervision of model %s broke", self.name)
+            log.exception("the supervision of model %s broke", self.name, extra=fields(model=self.name))
             self._fail(InternalError(f"{type(error).__name__}: {error}"))
 
     async def _take_room(self, sources: list[ModelSource]) -> int | None:
@@ -345,7 +346,13 @@ class Model:
             now = asyncio.get_running_loop().time()
             ready_for_s = None if self._ready_at is None else now - self._ready_at
             delay_s = self._crashes.note(reason, ready_for_s=ready_for_s)
-            log.warning("worker of %s %s; starting it again in %.1f s", self.name, reason, delay_s)
+            log.warning(
+                "worker of %s %s; starting it again in %.1f s",
+                self.name,
+                reason,
+                delay_s,
+                extra=fields(model=self.name),
+            )
             self.state = "restarting"
             self._begin_attempt().forget()
             await asyncio.sleep(delay_s)
@@ -379,14 +386,21 @@ class Model:
         self._ready_at = asyncio.get_running_loop().time()
         if self._attempt is not None:
             self._attempt.succeed()
-        log.info("model %s is ready (worker %d)", self.name, worker.process.pid)
+        log.info(
+            "model %s is ready (worker %d)", self.name, worker.process.pid, extra=fields(model=self.name)
+        )
         for job in self._backlog.take():
             worker.submit(job)
         self._set_busy(worker.num_jobs > 0)
         self._lease.begin_turn(is_busy=self._is_busy)
 
     def _fail(self, error: BridgeError) -> None:
-        log.error("model %s has failed: %s", self.name, error.message)
+        log.error(
+            "model %s has failed: %s",
+            self.name,
+            error.message,
+            extra=fields(model=self.name, code=error.code),
+        )
         self._error = error
         self.state = "failed"
         self._lease.forget_keep_alive()

@@ -22,7 +22,7 @@ from mlxbridge.errors import (
     WorkerLost,
 )
 from mlxbridge.host.engine.interface import Origin
-from mlxbridge.host.logs import current_level
+from mlxbridge.host.logs import current_format, current_level
 from mlxbridge.host.models.job import Job, Sink
 from mlxbridge.protocol.events import (
     Closed,
@@ -372,6 +372,8 @@ async def _spawn(fd: int) -> asyncio.subprocess.Process:
         str(os.getpid()),
         "--log-level",
         str(current_level()),
+        "--log-format",
+        current_format(),
         stdin=asyncio.subprocess.DEVNULL,
         pass_fds=[fd],
     )

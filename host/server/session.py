@@ -22,6 +22,7 @@ from mlxbridge.errors import (
     Unavailable,
 )
 from mlxbridge.host.engine.interface import Origin
+from mlxbridge.host.logs import fields
 from mlxbridge.host.telemetry.request import Request
 from mlxbridge.host.telemetry.telemetry import Telemetry
 from mlxbridge.protocol.events import CallCancelled, CallOpened, Closed, Ready
@@ -257,7 +258,9 @@ class Session:
             self.fail(call, error)
             return
         except Exception as error:
-            log.exception("%s: %r failed", self.peer, event.method)
+            log.exception(
+                "%s: %r failed", self.peer, event.method, extra=fields(request_id=request.request_id)
+            )
             self.fail(call, InternalError(f"{event.method} failed: {type(error).__name__}"))
             return
         if not self._connection.is_open(call):
@@ -306,7 +309,8 @@ class Session:
         except BridgeError as error:
             self.fail(call, error)
         except Exception as error:
-            log.exception("%s: call %d failed", self.peer, call)
+            request_id = self._connection.name_of(call)
+            log.exception("%s: request %s failed", self.peer, request_id, extra=fields(request_id=request_id))
             self.fail(call, InternalError(f"{type(error).__name__}: {error}"))
         self.flush()
 
@@ -319,7 +323,9 @@ class Session:
             self._identity, self._guest = event.identity, f"token {event.identity}"
         self.peer = f"{event.identity}@{where}" if event.identity else where
         # What a guest wrote goes into the log as a literal, or it could write lines of its own.
-        log.info("guest %s connected (%r)", self.peer, event.peer.software)
+        log.info(
+            "guest %s connected (%r)", self.peer, event.peer.software, extra=fields(guest=self._guest_name)
+        )
         self._tell_guest("connected")
 
     def _tell_guest(self, what: str) -> None:
@@ -361,6 +367,6 @@ class Session:
         if self._drain is not None:
             self._drain.cancel()
         if self._connection.peer is not None:
-            log.info("guest %s left", self.peer)
+            log.info("guest %s left", self.peer, extra=fields(guest=self._guest_name))
             self._tell_guest("gone")
         self._on_lost(self)

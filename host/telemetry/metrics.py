@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -93,14 +94,18 @@ class Metrics:
         if (speed := ended.tokens_per_second) is not None:
             self._token_seconds.labels(model).observe(1 / speed)
 
-    def render(self, status: Mapping[str, Any]) -> bytes:
-        """All metrics, in Prometheus' text format.
+    async def render(self, status: Mapping[str, Any]) -> bytes:
+        """All metrics, in Prometheus' text format; the loop has its turn between one and the next.
 
         Args:
             status: the RESULT of ``status`` (SPEC.md §10), now.
         """
         self._now.status = status
-        return generate_latest(self._registry)
+        parts = []
+        for metric in list(self._registry.collect()):
+            parts.append(generate_latest(_Single(metric)))
+            await asyncio.sleep(0)
+        return b"".join(parts)
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *more_labels: str) -> Histogram:
         labels = ("model", *more_labels)
@@ -110,6 +115,17 @@ class Metrics:
         if model is None:
             return ""
         return model if self._is_configured(model) else OTHER
+
+
+class _Single(CollectorRegistry):
+    """One metric, to be rendered."""
+
+    def __init__(self, metric: Metric) -> None:
+        super().__init__()
+        self._metric = metric
+
+    def collect(self) -> Iterator[Metric]:
+        yield self._metric
 
 
 class _Now(Collector):

@@ -8,6 +8,7 @@ from typing import Any
 
 from mlxbridge.errors import BridgeError
 from mlxbridge.host.telemetry.events import Events
+from mlxbridge.host.telemetry.prompt import excerpt
 from mlxbridge.host.telemetry.recent import Recent
 from mlxbridge.host.telemetry.request import EndedRequest, Request, make_request_id
 
@@ -23,11 +24,13 @@ class Telemetry:
 
     Attributes:
         events: for whoever has subscribed.
+        keeps_prompts: whether calls are told of with how what they ask begins.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self.events = Events()
+        self.keeps_prompts = False
         self._recent = Recent()
         self._listeners: list[Listener] = []
 
@@ -38,7 +41,12 @@ class Telemetry:
     def begin(self, method: str, params: Mapping[str, Any], *, guest: str, owner: str | None) -> Request:
         """A call has come."""
         return Request(
-            request_id=make_request_id(), method=method, guest=guest, owner=owner, began_at=self._clock()
+            request_id=make_request_id(),
+            method=method,
+            guest=guest,
+            owner=owner,
+            began_at=self._clock(),
+            prompt=excerpt(params) if self.keeps_prompts else None,
         )
 
     def end(

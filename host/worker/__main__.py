@@ -10,12 +10,12 @@ import socket
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from mlxbridge.errors import ModelLoadFailed
 from mlxbridge.host.engine.environment import prepare_environment
 from mlxbridge.host.engine.interface import EngineLimits
-from mlxbridge.host.logs import start_logging
+from mlxbridge.host.logs import LogFormat, add_to_all, start_logging
 from mlxbridge.host.models.kind import Kind, kind_of
 from mlxbridge.host.worker.front import die_with
 from mlxbridge.host.worker.loop import Tell, WorkerLoop
@@ -25,6 +25,7 @@ from mlxbridge.host.worker.service import Serve
 def load_model(params: Mapping[str, Any], tell: Tell) -> Serve:
     """Load the model, make its engine. The heavy imports happen here."""
     prepare_environment()
+    add_to_all(model=params["name"])
     from mlxbridge.host.models.store import ModelSource
 
     wanted = [params] if params["draft"] is None else [params, params["draft"]]
@@ -80,8 +81,9 @@ def main() -> None:
     parser.add_argument("--fd", type=int, required=True)
     parser.add_argument("--front", type=int, required=True, help="the front's process id")
     parser.add_argument("--log-level", type=int, default=logging.WARNING, help="logging's number of it")
+    parser.add_argument("--log-format", choices=get_args(LogFormat), default="human")
     arguments = parser.parse_args()
-    start_logging(arguments.log_level, libraries=logging.WARNING)
+    start_logging(arguments.log_level, arguments.log_format, libraries=logging.WARNING)
     die_with(arguments.front)
     # Ctrl-C and service managers reach the whole group; when to stop is the front's decision, told by closing the socket.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

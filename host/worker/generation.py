@@ -10,7 +10,7 @@ from mlxbridge.host.engine.interface import Engine, Row
 from mlxbridge.host.params import parse_generate
 from mlxbridge.host.worker.backlog import Backlog
 from mlxbridge.host.worker.feeder import Feeder
-from mlxbridge.host.worker.results import usage_to_wire
+from mlxbridge.host.worker.results import fail_call, usage_to_wire
 from mlxbridge.host.worker.service import origin_of, refuse_method
 from mlxbridge.protocol.events import CallOpened
 from mlxbridge.protocol.host import HostConnection
@@ -113,7 +113,7 @@ class Generation:
             if row.usage is not None:
                 connection.finish(row.call, {"model": self._model, **usage_to_wire(row.usage)})
             elif row.error is not None:
-                connection.fail(row.call, row.error)
+                fail_call(connection, row.call, row.error)
 
     def _drop_refused(self, rows: Sequence[Row]) -> None:
         """Stop what the connection has ended: a call whose logprobs or parts the front does not take (SPEC.md §7)."""

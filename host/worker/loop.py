@@ -118,6 +118,8 @@ class WorkerLoop:
         elif event.method == "stats":
             self._connection.finish(event.call, self._stats(self._service))
         else:
+            if (request_id := event.params.get("request_id")) is not None:
+                self._connection.name_call(event.call, request_id)
             self._service.open(event)
 
     def _stats(self, service: Service) -> dict[str, Any]:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from array import array
 from collections.abc import Iterable
 from typing import Any
 
+from mlxbridge.errors import BridgeError, InternalError
+from mlxbridge.host.logs import fields
+from mlxbridge.protocol.host import HostConnection
 from mlxbridge.types import Usage
+
+log = logging.getLogger(__name__)
 
 
 def pack_token_ids(token_ids: Iterable[int]) -> bytes:
@@ -39,3 +45,11 @@ def usage_to_wire(usage: Usage) -> dict[str, Any]:
     if usage.stop_token_id is not None:
         result["stop_token_id"] = usage.stop_token_id
     return result
+
+
+def fail_call(connection: HostConnection, call: int, error: BridgeError) -> None:
+    """End a call badly; a fault of the host's has a line in the log."""
+    if isinstance(error, InternalError):
+        request_id = connection.name_of(call)
+        log.error("request %s: %s", request_id, error.message, extra=fields(request_id=request_id))
+    connection.fail(call, error)

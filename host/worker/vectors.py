@@ -12,6 +12,7 @@ from mlxbridge.host.embeddings.request import EmbedRequest, RerankRequest
 from mlxbridge.host.embeddings.task import Answer, Output
 from mlxbridge.host.engine.memory import used_bytes
 from mlxbridge.host.params import estimate_bytes, parse_embed, parse_rerank
+from mlxbridge.host.worker.results import fail_call
 from mlxbridge.host.worker.service import origin_of, refuse_method
 from mlxbridge.protocol.events import CallOpened
 from mlxbridge.protocol.host import HostConnection
@@ -66,7 +67,7 @@ class Vectors:
     def _answer(self, answer: Answer) -> None:
         call, outcome = answer
         if isinstance(outcome, BridgeError):
-            self._connection.fail(call, outcome)
+            fail_call(self._connection, call, outcome)
             return
         result = {"model": self._model, **_usage(outcome)}
         if isinstance(outcome.request, RerankRequest):

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from mlxbridge import AsyncClient, Client, Events, ModelEvent, RequestEvent
-from mlxbridge.errors import DeadlineExceeded, InvalidArgument, UnknownMethod, UsageError
+from mlxbridge.errors import DeadlineExceeded, InvalidArgument, UnknownMethod, UsageError, WorkerLost
 from mlxbridge.events import Event
 from tests.integration.hosts import HostProcess, run_host
 
@@ -194,3 +198,49 @@ def test_metrics_tell_of_calls_and_models() -> None:
         assert found["mlxbridge_connections", ()] == 1
         assert scrape(port, "GET / HTTP/1.1\r\n\r\n")[0] == "HTTP/1.1 404 Not Found"
         assert scrape(port, "POST /metrics HTTP/1.1\r\n\r\n")[0] == "HTTP/1.1 405 Method Not Allowed"
+
+
+def lines_of(host: HostProcess) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in host.log.read_text().splitlines()]
+
+
+def until(done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_log_for_programs_names_requests_as_guests_and_events_do() -> None:
+    with (
+        run_host("unix", "--log-format", "json", "--log-prompts") as host,
+        host.client() as client,
+        client.subscribe(["request"], timeout=60) as told,
+    ):
+        answer = client.generate("The zebra", max_tokens=4, ignore_eos=True)
+        (event,) = requests(told, 1)
+        with client.stream("The ", max_tokens=700, ignore_eos=True) as stream:
+            next(stream)
+            os.kill(host.worker_pid(client), signal.SIGKILL)
+            with pytest.raises(WorkerLost) as caught:
+                stream.read()
+        until(lambda: "WorkerLost" in host.log.read_text())
+        lines = {line["request_id"]: line for line in lines_of(host) if "request_id" in line}
+        until(lambda: any("starting it again" in line["message"] for line in lines_of(host)))
+        crash = next(line for line in lines_of(host) if "starting it again" in line["message"])
+    well = lines[answer.usage.request_id]
+    assert answer.usage.request_id == event.request_id
+    assert (well["level"], well["method"], well["model"]) == ("info", "generate", "demo")
+    assert (well["completion_tokens"], well["prompt"]) == (4, "The zebra")
+    assert (well["ttft_ms"], well["total_ms"]) == (event.ttft_ms, event.total_ms)
+    assert caught.value.request_id is not None
+    lost = lines[caught.value.request_id]
+    assert (lost["level"], lost["error"], lost["code"]) == ("warning", "WorkerLost", 27)
+    assert (crash["level"], crash["model"]) == ("warning", "demo")
+
+
+def test_log_for_people_has_the_names_and_no_prompts(host: HostProcess, client: Client) -> None:
+    request_id = client.generate("The zebra", max_tokens=1).usage.request_id
+    (line,) = [line for line in host.log.read_text().splitlines() if f"request {request_id}," in line]
+    assert "INFO" in line and "generate of demo for 'connection" in line and "+ 1 tokens" in line
+    assert "zebra" not in host.log.read_text()

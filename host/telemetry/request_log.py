@@ -1,0 +1,69 @@
+"""One line in the log for each call that has ended."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from mlxbridge.errors import (
+    BridgeError,
+    InternalError,
+    InvalidArgument,
+    ModelNotFound,
+    UnknownMethod,
+    Unsupported,
+    WorkerLost,
+)
+from mlxbridge.host.logs import fields
+from mlxbridge.host.telemetry.request import EndedRequest
+
+log = logging.getLogger(__name__)
+
+_LOOKS = ("models", "show", "status", "subscribe")
+_FAULTS = (InternalError, WorkerLost)
+_QUOTING = (InvalidArgument, ModelNotFound, UnknownMethod, Unsupported)
+"""Errors whose message quotes what the guest sent, which is logged only with prompts."""
+
+
+def log_request(ended: EndedRequest) -> None:
+    """Log how a call went: a fault of the host's as a warning, a look at what there is for debugging alone."""
+    level = _level(ended)
+    if log.isEnabledFor(level):
+        request = ended.request
+        told: dict[str, Any] = ended.describe()
+        if request.prompt is not None:
+            told["prompt"] = request.prompt
+        if ended.error is not None:
+            told |= _describe_error(ended.error, may_quote=request.prompt is not None)
+        log.log(level, "%s", _sentence(ended, told), extra=fields(**told))
+
+
+def _level(ended: EndedRequest) -> int:
+    if isinstance(ended.error, _FAULTS):
+        return logging.WARNING
+    is_look = ended.error is None and ended.request.method in _LOOKS
+    return logging.DEBUG if is_look else logging.INFO
+
+
+def _describe_error(error: BridgeError, *, may_quote: bool) -> dict[str, Any]:
+    told = {"field": error.details.get("field")}
+    if may_quote or not isinstance(error, _QUOTING):
+        told["reason"] = error.message
+    return told
+
+
+def _sentence(ended: EndedRequest, told: dict[str, Any]) -> str:
+    request = ended.request
+    model = f" of {request.model}" if request.model else ""
+    # What a guest wrote goes into the log as a literal, or it could write lines of its own.
+    method = told["method"] if told["method"].isidentifier() else repr(told["method"])
+    facts = [f"request {request.request_id}, {method}{model} for {request.guest!r}: {ended.outcome}"]
+    facts += [f"{name} {told[name]!r}" for name in ("field", "reason") if told.get(name)]
+    if ended.completion_tokens is not None:
+        facts.append(f"{ended.prompt_tokens} + {ended.completion_tokens} tokens")
+    if (ttft := told.get("ttft_ms")) is not None:
+        facts.append(f"first after {ttft:.0f} ms")
+    facts.append(f"{told['total_ms']:.0f} ms")
+    if request.prompt is not None:
+        facts.append(f"prompt {request.prompt!r}")
+    return ", ".join(facts)
