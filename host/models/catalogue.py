@@ -153,7 +153,7 @@ class Catalogue:
 
     def _make(self, settings: ModelSettings) -> Model:
         model, task = self._retiring.pop(settings.name, (None, None))
-        if model is None or task is None:
+        if model is None or task is None or task.done():
             return Model(settings, self.memory, self._on_state)
         task.cancel()  # it comes back before it has gone
         model.reconfigure(settings)

@@ -151,9 +151,10 @@ class Model:
             ModelLoadFailed, ModelNotFound, WorkerLost: it cannot be loaded.
             Unavailable: it was unloaded meanwhile.
         """
+        is_ready = self.state == "ready"  # before it may go for that
         if keep_alive is not None:
             self._lease.keep_alive(parse_keep_alive(keep_alive))
-        if self.state == "ready":
+        if is_ready:
             return
         attempt = self._begin_attempt()
         self.start()  # at once, or when it has been unloaded
@@ -172,6 +173,7 @@ class Model:
             self._crashes.forget()
             self._lease.forget_keep_alive()
             self._begin_unload(gone)
+            self._note_work()  # the calls that waited have ended
         if self._unloading is not None:
             await asyncio.shield(self._unloading)
 

@@ -124,6 +124,29 @@ async def test_model_that_comes_back_before_it_has_gone_goes_on(catalogue: Catal
     assert model.state == "ready"
 
 
+async def test_model_that_comes_back_just_when_it_has_gone_is_served_anew(catalogue: Catalogue) -> None:
+    model = catalogue.find("a")
+    going = catalogue.remove(model, drain_s=LONG_S)
+    while not going.done():
+        await asyncio.sleep(0)
+    catalogue.serve([settings("a")], drain_s=LONG_S)
+    loading = asyncio.ensure_future(catalogue.find("a").load())
+    async with asyncio.timeout(10):
+        (await FakeWorker.of("a")).become_ready()
+        await loading
+    assert catalogue.find("a") is not model
+
+
+async def test_model_whose_waiting_calls_were_ended_goes_at_once(catalogue: Catalogue) -> None:
+    sink = Sink()
+    model = catalogue.find("a")
+    model.submit(Job(sink, 1, "generate", {"prompt": "hello"}))
+    await model.unload()
+    assert isinstance(sink.ends[1], Unavailable)
+    async with asyncio.timeout(10):
+        await catalogue.remove(model, drain_s=LONG_S)
+
+
 async def test_model_that_is_loaded_otherwise_drains_and_calls_that_wait_load_it_again(
     catalogue: Catalogue,
 ) -> None:

@@ -394,6 +394,17 @@ async def test_latest_call_decides_how_long_a_model_stays_until_it_is_unloaded(m
     assert host.model("a").describe()["keep_alive_s"] == 60
 
 
+async def test_load_that_keeps_a_ready_model_no_longer_lets_it_go_and_does_not_load_it_again(
+    make_host: MakeHost,
+) -> None:
+    host = make_host(1.5, "a")
+    await host.ready("a")
+    async with asyncio.timeout(10):
+        await host.model("a").load(keep_alive=0)
+    await host.until("unloaded")
+    assert len(FakeWorker.started) == 1
+
+
 async def test_keep_alive_that_comes_with_a_load_or_while_loading_counts(make_host: MakeHost) -> None:
     host = make_host(1.5, "a")
     load = asyncio.ensure_future(host.model("a").load(keep_alive="30s"))
