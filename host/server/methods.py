@@ -270,6 +270,8 @@ def _complete(
         InvalidArgument: they do not go together; the guest may not know of these defaults, and is told.
     """
     completed = model.settings.complete(params)
+    if completed is params:  # which have been looked at
+        return params
     try:
         parse(completed)
     except InvalidArgument as error:
