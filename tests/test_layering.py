@@ -77,6 +77,7 @@ ALLOWED = {
     EMBEDDINGS: [
         f"{ENGINE}.checkpoint",
         f"{ENGINE}.interface",
+        f"{ENGINE}.memory",
         f"{ENGINE}.refusal",
         f"{HOST}.waiting",
         TYPES,

@@ -35,6 +35,7 @@ from mlxbridge.host.embeddings.request import EmbedRequest
 from mlxbridge.host.embeddings.task import Answer, Input, Output, Request, Task
 from mlxbridge.host.embeddings.unread import Unread
 from mlxbridge.host.engine.interface import GUEST_SHARE, NOBODY, Origin
+from mlxbridge.host.engine.memory import is_out_of_memory
 from mlxbridge.host.waiting import WaitingRoom
 
 COALESCE_S = 0.002
@@ -265,7 +266,10 @@ class VectorEngine:
         self._drop(task)
 
     def _fail_all(self, inputs: Sequence[Input], error: Exception, answers: list[Answer]) -> None:
-        """A batch could not be computed, for want of memory most likely."""
+        """A batch could not be computed; if that was for want of memory, later ones are smaller."""
+        if is_out_of_memory(error):
+            mx.clear_cache()
+            self._pace.bound(len(inputs) * max(len(item.tokens) for item in inputs))
         for task in {item.task: None for item in inputs}:
             if not task.has_ended:
                 self._fail(task, _as_bridge_error(error, self.model.name), answers)

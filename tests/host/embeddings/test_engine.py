@@ -50,6 +50,7 @@ class Counting:
 
     def __init__(self, clock: Clock, seconds_a_token: float = 0.0) -> None:
         self.batches: list[list[int]] = []
+        self.most_tokens = 10**6
         self._clock = clock
         self._seconds_a_token = seconds_a_token
 
@@ -63,6 +64,8 @@ class Counting:
     def launch(self, inputs: Sequence[Tokens]) -> mx.array:
         lengths = [len(tokens) for tokens in inputs]
         self.batches.append(lengths)
+        if sum(lengths) > self.most_tokens:
+            raise RuntimeError("[malloc] Unable to allocate")
         if any(CRASH in tokens.ids for tokens in inputs):
             raise RuntimeError("no memory")
         self._clock.now += self._seconds_a_token * sum(lengths)
@@ -191,6 +194,16 @@ def test_batch_that_cannot_be_computed_fails_the_calls_in_it(engine: VectorEngin
     outcomes = run(engine)
     assert isinstance(outcomes[1], InternalError) and "no memory" in outcomes[1].message
     assert isinstance(outcomes[2], Output)
+
+
+def test_batches_stay_below_the_size_that_memory_was_too_short_for(model: Counting, clock: Clock) -> None:
+    engine = VectorEngine(model, clock=clock)
+    model.most_tokens = 3000
+    failed = []
+    for call in range(20):
+        engine.submit(call, ask(*[16] * 500))
+        failed.append(isinstance(run(engine)[call], InternalError))
+    assert any(failed) and not any(failed[5:])
 
 
 def test_lone_call_waits_for_nobody(engine: VectorEngine) -> None:
