@@ -1,7 +1,7 @@
 """``python -m mlxbridge.host.worker.errand NAME``: does one thing that the front must not, and ends.
 
 What is to be done comes as one JSON line on stdin; what came of it goes to stdout as JSON lines, ``{"progress": …}`` any
-number of times, then ``{"result": …}`` or ``{"error": …}``.
+number of times, then ``{"result": …}`` or ``{"error": …}``. Where stdin ends, the front has, and this process does.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from mlxbridge.errors import BridgeError, InternalError, to_wire
 from mlxbridge.host.engine.environment import prepare_environment
 from mlxbridge.host.models.store import ModelSource, cached, delete_cached, fetch, pull, read_facts
-from mlxbridge.host.worker.front import die_with
+from mlxbridge.host.worker.front import die_at_end_of, die_with
 
 Tell = Callable[[Mapping[str, Any]], object]
 """Takes progress."""
@@ -100,11 +100,10 @@ def main() -> None:
     def say(kind: str, value: Mapping[str, Any]) -> None:
         answers.write(json.dumps({kind: value}) + "\n")
 
+    params = json.loads(sys.stdin.readline())
+    die_at_end_of(sys.stdin.fileno())
     try:
-        say(
-            "result",
-            ERRANDS[arguments.name](json.loads(sys.stdin.readline()), lambda item: say("progress", item)),
-        )
+        say("result", ERRANDS[arguments.name](params, lambda item: say("progress", item)))
     except BridgeError as error:
         say("error", to_wire(error))
     except Exception as error:

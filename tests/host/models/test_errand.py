@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from mlxbridge.errors import InternalError, ModelLoadFailed
 from mlxbridge.host.models import machine
 from mlxbridge.host.models.errand import run_errand
 from mlxbridge.host.models.machine import survey_machine
+from tests.helpers.hub import Repository, run_hub
 
 HUB: dict[str, Any] = {"name": "nobody/no-such-model", "kind": "hub", "folder": None}
 
@@ -83,3 +87,27 @@ async def test_cancelled_errand_ends(started: list[int]) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert are_gone(started)
+
+
+def test_download_ends_with_the_front_wherever_it_runs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What a front that dies does everywhere is to close its pipes."""
+    files = {"config.json": b"{}", "model.safetensors": bytes(3 << 20)}
+    with run_hub(org__slow=Repository(files=files, stall_at=1 << 20)) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_HOME", str(tmp_path))
+        module = [sys.executable, "-P", "-m", "mlxbridge.host.worker.errand"]
+        with subprocess.Popen(
+            [*module, "pull", "--front", str(os.getpid())], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as process:
+            assert process.stdin is not None and process.stdout is not None
+            try:
+                process.stdin.write(json.dumps({"name": "org/slow"}).encode() + b"\n")
+                process.stdin.flush()
+                assert b"bytes_done" in process.stdout.readline()
+                process.stdin.close()
+                assert process.wait(10) == 1
+            finally:
+                process.kill()
+                hub.repositories["org/slow"].go_on.set()
