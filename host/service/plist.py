@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import plistlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def render_plist(definition: Definition, log: Path) -> bytes:
         log: where the host's output is appended.
 
     Raises:
-        UsageError: launchd cannot make one of the sockets.
+        UsageError: launchd cannot make one of the sockets, or a word or a path cannot stand in a property list.
     """
     sockets = [_socket(owned.listen) for owned in definition.sockets]
     table = {
@@ -42,6 +43,9 @@ def render_plist(definition: Definition, log: Path) -> bytes:
     }
     if definition.user is not None:
         table["UserName"] = definition.user
+    for text in (*definition.command, *_paths(sockets), str(log)):
+        if not text.isprintable():
+            raise UsageError(f"{text!r} cannot stand in a property list; use a plain name")
     head, tag, rest = plistlib.dumps(table, sort_keys=False).partition(b"<plist")
     return head + f"<!-- {MARK} -->\n".encode() + tag + rest
 
@@ -64,6 +68,10 @@ def _socket(listen: Listen) -> dict[str, str | int]:
             raise UsageError(
                 f"--listen {listen}: macOS lets only the VM monitor answer vsock; give unix:PATH and have it relayed"
             )
+
+
+def _paths(sockets: Iterable[Mapping[str, str | int]]) -> list[str]:
+    return [str(entry["SockPathName"]) for entry in sockets if "SockPathName" in entry]
 
 
 def _read_socket(entry: dict[str, Any]) -> str:

@@ -110,6 +110,8 @@ def _stream(listen: Listen) -> str:
     match listen.address:
         case UnixAddress(path):
             _check_printable(path)
+            if path != path.strip():  # systemd does not take spaces at a line's end for a part of it
+                raise UsageError(f"{path!r} cannot stand in a systemd unit; use a plain name")
             return path.replace("%", "%%")
         case TcpAddress(host, port) if port and _is_number(host):
             return str(listen).removeprefix("tcp:")

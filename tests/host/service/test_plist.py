@@ -72,3 +72,16 @@ def test_sockets_are_read_as_listen_has_them() -> None:
 def test_socket_that_launchd_cannot_make_is_refused(listen: str, problem: str) -> None:
     with pytest.raises(UsageError, match=problem):
         render_plist(define(listen), LOGS["agent"])
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [
+        define(options=("--config", "/Users/me/\x07")),
+        define(options=("--config", "/Users/me/\udcff")),
+        define("unix:/Users/me/a\tb.sock"),
+    ],
+)
+def test_word_that_a_property_list_cannot_have_is_refused(definition: Definition) -> None:
+    with pytest.raises(UsageError, match="cannot stand in a property list; use a plain name"):
+        render_plist(definition, LOGS["agent"])

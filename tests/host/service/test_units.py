@@ -96,6 +96,7 @@ def test_words_are_quoted_for_systemd(word: str, quoted: str | None) -> None:
         (["unix:/nowhere/a?mode=0600", "unix:/nowhere/b?mode=0660"], "one mode for all of its unix sockets"),
         (["unix:/nowhere/a?mode=0666", "unix:/nowhere/b"], "one mode for all of its unix sockets"),
         (["unix:/a\\"], "cannot stand in a systemd unit"),
+        (["unix:/a ?mode=0666"], "cannot stand in a systemd unit"),
     ],
 )
 def test_socket_that_systemd_cannot_make_is_refused(listens: list[str], problem: str) -> None:
