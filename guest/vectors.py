@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 from mlxbridge.errors import RemoteProtocolError
 from mlxbridge.guest.call import read_number, read_request_id
 from mlxbridge.guest.requests import check_names, encode_token_ids, shown, wrong
 from mlxbridge.protocol.events import DataReceived
-from mlxbridge.protocol.limits import Windows
+from mlxbridge.protocol.limits import MAX_ARRAY_ITEMS, Windows
 from mlxbridge.types import (
     Embeddings,
     EmbedInput,
@@ -32,7 +33,7 @@ def embed_params(inputs: EmbedInput | Iterable[EmbedInput], options: EmbedOption
     """Params of ``embed``: what was given, and ``normalize`` in any case.
 
     Raises:
-        UsageError: a name that is none, or inputs that are neither texts nor token ids.
+        UsageError: a name that is none, or inputs that are neither texts nor token ids, or too many.
     """
     check_names(options, EMBED_OPTIONS, ("inputs",))
     given = {"normalize": True, **options}
@@ -43,12 +44,14 @@ def rerank_params(query: str, documents: Iterable[str], options: RerankOptions) 
     """Params of ``rerank``: what was given, and nothing else.
 
     Raises:
-        UsageError: a name that is none, or no documents.
+        UsageError: a name that is none, or no documents, or too many.
     """
     check_names(options, RERANK_OPTIONS, ("query", "documents"))
     if isinstance(documents, str | bytes) or not isinstance(documents, Iterable):
         raise wrong("documents", f"must be several texts, not {shown(documents)}")
-    return {"query": query, "documents": list(documents), **_without_none(options)}
+    texts = list(documents)
+    _check_count("documents", texts)
+    return {"query": query, "documents": texts, **_without_none(options)}
 
 
 def read_embeddings(result: Mapping[str, Any], payloads: Sequence[DataReceived]) -> Embeddings:
@@ -98,12 +101,23 @@ def _encode_inputs(inputs: EmbedInput | Iterable[EmbedInput]) -> list[str | byte
     if isinstance(inputs, bytes | bytearray | Mapping) or not isinstance(inputs, Iterable):
         raise wrong("inputs", f"must be a text or token ids, or several, not {shown(inputs)}")
     items: list[Any] = list(inputs)
-    if items and all(isinstance(item, int) for item in items):  # one input of token ids
+    if items and all(map(_is_number, items)):  # one input of token ids
         return [encode_token_ids("inputs", items)]
+    _check_count("inputs", items)
     return [
         item if isinstance(item, str) else _encode_ids(f"inputs[{place}]", item)
         for place, item in enumerate(items)
     ]
+
+
+def _is_number(item: Any) -> bool:
+    """Whether it may be a token id, of numpy's kinds too; true and false are a slip."""
+    return isinstance(item, Integral) and not isinstance(item, bool)
+
+
+def _check_count(field: str, items: Sequence[Any]) -> None:
+    if len(items) > MAX_ARRAY_ITEMS:
+        raise wrong(field, f"a call takes {MAX_ARRAY_ITEMS}, not {len(items)}: make several calls")
 
 
 def _encode_ids(field: str, item: Any) -> bytes:

@@ -156,6 +156,7 @@ async def test_errors_of_the_host_and_of_the_link_are_raised(host: ScriptHost, c
         ((text for text in "ab"), ["a", "b"]),
         ([1, 2], [struct.pack("<2I", 1, 2)]),
         (["a", [1, 2], (3,)], ["a", struct.pack("<2I", 1, 2), struct.pack("<I", 3)]),
+        (np.array([1, 2]), [struct.pack("<2I", 1, 2)]),
         (np.array([[1, 2], [3, 4]]), [struct.pack("<2I", 1, 2), struct.pack("<2I", 3, 4)]),
         ([], []),
     ],
@@ -173,6 +174,8 @@ def test_inputs_are_texts_or_token_ids_or_several(inputs: Any, sent: list[Any]) 
         (["a", b"b"], r"inputs\[1\]"),
         (["a", None], r"inputs\[1\]"),
         (["a", [-1]], r"inputs\[1\]"),
+        ([True, False], r"inputs\[0\]"),
+        (["a"] * 65_537, "inputs: a call takes 65536, not 65537"),
         (["a", ["b"]], r"inputs\[1\]"),
     ],
 )
@@ -197,3 +200,5 @@ def test_only_what_was_given_is_sent() -> None:
 def test_documents_that_are_not_several_are_refused(client: Client, documents: Any) -> None:
     with pytest.raises(UsageError, match="^documents: "):
         client.rerank("query", documents)
+    with pytest.raises(UsageError, match="^documents: a call takes 65536, not 65537: "):
+        client.rerank("query", ["a"] * 65_537)
