@@ -333,10 +333,7 @@ class Client:
             UsageError: there is no such kind.
             Overloaded, TransportError
         """
-        params = subscribe_params(events)
-        budget_ms, deadline = deadline_ms(timeout), deadline_after(timeout)
-        link = self._connected(deadline)
-        (call,) = link.open("subscribe", [params], NO_PAYLOADS, budget_ms, deadline)
+        link, (call,), deadline = self._open_within("subscribe", [subscribe_params(events)], timeout)
         return Events(link, call, deadline)
 
     def ping(self, *, timeout: float | None = 5.0) -> float:
@@ -424,6 +421,16 @@ class Client:
         windows: Windows = NO_PAYLOADS,
     ) -> tuple[BlockingLink, list[Call], float | None]:
         timeout = self._timeout if timeout is None else timeout
+        return self._open_within(method, params, timeout, windows)
+
+    def _open_within(
+        self,
+        method: str,
+        params: Sequence[Mapping[str, Any]],
+        timeout: float | None,
+        windows: Windows = NO_PAYLOADS,
+    ) -> tuple[BlockingLink, list[Call], float | None]:
+        """As ``_open``, but None is no limit, whatever the client's is."""
         budget_ms, deadline = deadline_ms(timeout), deadline_after(timeout)
         link = self._connected(deadline)
         try:

@@ -237,10 +237,8 @@ class AsyncClient:
         self, events: Iterable[EventKind] | None = None, *, timeout: float | None = None
     ) -> AsyncEvents:
         """What happens on the host, from now on; arguments and errors as for ``Client.subscribe``."""
-        params, budget_ms = subscribe_params(events), deadline_ms(timeout)
-        link = await self._connected()
-        (call,) = await link.open("subscribe", [params], NO_PAYLOADS, budget_ms)
-        return AsyncEvents(link, call, timeout)
+        link, (call,), left = await self._open_within("subscribe", [subscribe_params(events)], timeout)
+        return AsyncEvents(link, call, left)
 
     async def ping(self, *, timeout: float | None = 5.0) -> float:
         """Seconds to the host's connection and back."""
@@ -319,6 +317,16 @@ class AsyncClient:
         windows: Windows = NO_PAYLOADS,
     ) -> tuple[AsyncLink, list[Call], float | None]:
         timeout = self._timeout if timeout is None else timeout
+        return await self._open_within(method, params, timeout, windows)
+
+    async def _open_within(
+        self,
+        method: str,
+        params: Sequence[Mapping[str, Any]],
+        timeout: float | None,
+        windows: Windows = NO_PAYLOADS,
+    ) -> tuple[AsyncLink, list[Call], float | None]:
+        """As ``_open``, but None is no limit, whatever the client's is."""
         budget_ms = deadline_ms(timeout)
         loop = asyncio.get_running_loop()
         start = loop.time()

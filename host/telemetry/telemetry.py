@@ -12,7 +12,7 @@ from mlxbridge.host.telemetry.prompt import excerpt
 from mlxbridge.host.telemetry.recent import Recent
 from mlxbridge.host.telemetry.request import EndedRequest, Request, make_request_id
 
-Listener = Callable[[EndedRequest], object]
+OnEnd = Callable[[EndedRequest], object]
 """Is told of each call that has ended."""
 
 
@@ -32,11 +32,11 @@ class Telemetry:
         self.events = Events()
         self.keeps_prompts = False
         self._recent = Recent()
-        self._listeners: list[Listener] = []
+        self._on_end: list[OnEnd] = []
 
-    def listen(self, listener: Listener) -> None:
+    def listen(self, on_end: OnEnd) -> None:
         """Tell somebody of each call that ends."""
-        self._listeners.append(listener)
+        self._on_end.append(on_end)
 
     def begin(self, method: str, params: Mapping[str, Any], *, guest: str, owner: str | None) -> Request:
         """A call has come."""
@@ -58,8 +58,8 @@ class Telemetry:
         self._recent.note(ended, now)
         if self.events.is_heard:
             self.events.publish("request", ended.describe(), owner=request.owner)
-        for listener in self._listeners:
-            listener(ended)
+        for on_end in self._on_end:
+            on_end(ended)
 
     def describe(self, model: str) -> dict[str, Any]:
         """How a model's calls went lately, see ``Recent.describe``."""

@@ -11,14 +11,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from mlxbridge import AsyncClient, Client, Events, ModelEvent, RequestEvent
+from mlxbridge import AsyncClient, Client, Events, GuestEvent, LostEvent, ModelEvent, RequestEvent
 from mlxbridge.errors import DeadlineExceeded, InvalidArgument, UnknownMethod, UsageError, WorkerLost
 from mlxbridge.events import Event
+from mlxbridge.host.telemetry.subscription import MAX_WAITING
+from mlxbridge.protocol import Windows
 from tests.integration.hosts import HostProcess, run_host
 
 
@@ -244,3 +247,42 @@ def test_log_for_people_has_the_names_and_no_prompts(host: HostProcess, client: 
     (line,) = [line for line in host.log.read_text().splitlines() if f"request {request_id}," in line]
     assert "INFO" in line and "generate of demo for 'connection" in line and "+ 1 tokens" in line
     assert "zebra" not in host.log.read_text()
+
+
+def test_who_does_not_read_loses_events_and_holds_nobody_up(host: HostProcess, client: Client) -> None:
+    link = client._connected(None)
+    (call,) = link.open("subscribe", [{"events": ["request"]}], Windows(items=1, bytes=0), None, None)
+    ids = [client.generate("The ", max_tokens=1).usage.request_id]
+    for _ in range(MAX_WAITING + 3):
+        client.list_models()
+    ids.append(client.generate("The ", max_tokens=1).usage.request_id)
+    with Events(link, call, None) as told:
+        (first,) = requests(told, 1)
+        assert first.request_id == ids[0]  # there was credit for one
+        link.return_credit(call)
+        lost = next(told)
+        assert isinstance(lost, LostEvent) and lost.count == 4
+        last: Event = lost
+        while not (isinstance(last, RequestEvent) and last.request_id == ids[1]):
+            link.return_credit(call)
+            last = next(told)
+
+
+def test_with_tokens_each_sees_its_own_calls_alone(tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.touch(0o600)
+    tokens.write_text("alice:secret-of-alice\nbob:secret-of-bob\n")
+    with (
+        run_host("unix", "--token-file", str(tokens), token="alice:secret-of-alice") as host,
+        host.client() as alice,
+        alice.subscribe(timeout=60) as told,
+        Client(host.url, token="bob:secret-of-bob") as bob,
+    ):
+        bob.list_models()
+        bob.load_model("demo")
+        alice.list_models()
+        seen: list[Event] = []
+        while not (seen and isinstance(seen[-1], RequestEvent)):
+            seen.append(next(told))
+    assert {event.guest for event in seen if isinstance(event, RequestEvent | GuestEvent)} == {"alice"}
+    assert [event.state for event in seen if isinstance(event, ModelEvent)][-1] == "ready"
