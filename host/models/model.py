@@ -184,13 +184,13 @@ class Model:
         """
         before, self.settings = self.settings, settings
         self._lease.reconfigure(settings)
-        if settings.with_same_worker(before) or self.state in ("unloaded", "unloading"):
-            return False
         if self.state == "failed":  # what has failed may now be right
             self.state, self._error = "unloaded", None
             self._crashes.forget()
-        else:
-            self._make_way()
+            return True
+        if settings.with_same_worker(before) or self.state in ("unloaded", "unloading"):
+            return False
+        self._make_way()
         return True
 
     async def retire(self, drain_s: float) -> None:

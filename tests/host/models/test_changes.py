@@ -180,14 +180,17 @@ async def test_other_terms_hold_at_once_for_a_model_that_stays_loaded(catalogue:
     assert (entry["pinned"], entry["keep_alive_s"], entry["state"]) == (True, 9.0, "ready")
 
 
-async def test_model_that_has_failed_may_be_right_with_other_settings(catalogue: Catalogue) -> None:
+@pytest.mark.parametrize("others", [{"max_context": 100}, {"sampling": {"top_p": 0.5}}])
+async def test_model_that_has_failed_may_be_right_with_other_settings(
+    catalogue: Catalogue, others: dict[str, Any]
+) -> None:
     model = catalogue.find("a")
     loading = asyncio.ensure_future(model.load())
     (await FakeWorker.of("a")).refuse(ModelLoadFailed("it is none"))
     with pytest.raises(ModelLoadFailed):
         await loading
     assert model.state == "failed"
-    catalogue.serve([settings("a", max_context=100)], drain_s=0)
+    assert catalogue.serve([settings("a", **others)], drain_s=0).reloaded == ["a"]
     assert model.state == "unloaded"
     assert "error" not in model.describe()
 
