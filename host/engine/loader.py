@@ -13,6 +13,7 @@ from transformers.utils import logging as transformers_logging
 from mlxbridge.errors import ModelLoadFailed
 from mlxbridge.host.engine.checkpoint import missing_parts
 from mlxbridge.host.engine.model_config import context_length, text_config
+from mlxbridge.host.engine.text.template import check_template
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +55,16 @@ def load(
         chat_template: Jinja source in place of the folder's.
 
     Raises:
-        ModelLoadFailed: files are missing or damaged, mlx_lm cannot build this architecture, or the model's context is
-            shorter than ``max_context``.
+        ModelLoadFailed: files are missing or damaged, mlx_lm cannot build this architecture, the model's context is
+            shorter than ``max_context``, or ``chat_template`` is no template.
     """
     if missing := missing_parts(folder):
         raise ModelLoadFailed(f"cannot load {name}: {folder} lacks {', '.join(missing)}")
+    if chat_template is not None:
+        try:
+            check_template(chat_template)
+        except ValueError as exc:
+            raise ModelLoadFailed(f"cannot load {name}: its chat_template is no template, {exc}") from exc
     # It tells of prompts over the model's limit, which are refused by name, or cut to a window, as errors to come.
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:

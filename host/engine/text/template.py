@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from jinja2 import Environment, TemplateError, meta, nodes
+from jinja2 import Environment, TemplateError, TemplateSyntaxError, meta, nodes
 from jinja2.ext import Extension
 from jinja2.parser import Parser
 
@@ -74,9 +74,25 @@ def template_of(tokenizer: Any, *, has_tools: bool) -> Template:
         return Template(None)
 
 
+def check_template(source: str) -> None:
+    """Refuse what is no template, before a guest's messages meet it.
+
+    Raises:
+        ValueError: with the line, and what is wrong there.
+    """
+    try:
+        _environment().parse(source)
+    except TemplateSyntaxError as exc:
+        raise ValueError(f"line {exc.lineno}: {exc.message}") from exc
+
+
+def _environment() -> Environment:
+    return Environment(extensions=["jinja2.ext.loopcontrols", _Generation])
+
+
 @lru_cache(maxsize=16)
 def _variables_in(source: str) -> frozenset[str] | None:
-    environment = Environment(extensions=["jinja2.ext.loopcontrols", _Generation])
+    environment = _environment()
     try:
         used = meta.find_undeclared_variables(environment.parse(source))
         return frozenset(used - environment.globals.keys() - _FUNCTIONS)

@@ -36,6 +36,13 @@ def test_loaded_model_knows_its_limits(loaded: LoadedModel) -> None:
     assert loaded.eos_ids == {loaded.tokenizer.eos_token_id}
 
 
+def test_chat_template_that_is_none_is_no_news_to_guests_first(copy: Path) -> None:
+    with pytest.raises(ModelLoadFailed, match="cannot load mine: its chat_template .* line 2: "):
+        load(copy, "mine", chat_template="{{ messages }}\n{% for %}")
+    source = "{% generation %}{% for m in messages %}{% break %}{% endfor %}{% endgeneration %}"
+    assert load(copy, "mine", chat_template=source).tokenizer.chat_template == source
+
+
 def test_prompt_over_the_limit_is_no_news_from_transformers(
     copy: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
