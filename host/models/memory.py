@@ -13,7 +13,6 @@ from math import inf
 from pathlib import Path
 from typing import Any, Protocol
 
-from mlxbridge.errors import BridgeError
 from mlxbridge.host.models.machine import Machine, survey_machine
 from mlxbridge.host.models.need import Need, estimate_need, share_of, shown, too_large
 from mlxbridge.host.models.residency import GRACE_S, TENURE_S, Residency
@@ -114,7 +113,7 @@ class Memory:
     async def _find_budget(self) -> None:
         try:
             self.machine = machine = await self._survey()
-        except (BridgeError, OSError) as error:
+        except Exception as error:  # models are to load all the same
             log.warning("how much memory models may take is not known: %s", error)
             return
         if self._configured_bytes is None:
@@ -211,7 +210,7 @@ class Lease:
         sources = self._settings.sources
         folders = [source.folder for source in sources if source.folder is not None]
         if len(folders) == len(sources):
-            with contextlib.suppress(BridgeError):
+            with contextlib.suppress(Exception):  # however odd its files are, other models are to load
                 self.need = await asyncio.to_thread(self._estimate, folders)
 
     async def take(

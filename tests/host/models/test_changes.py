@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mlxbridge.errors import BridgeError, ModelLoadFailed, ModelNotFound, Unavailable, UsageError
+from mlxbridge.errors import (
+    BridgeError,
+    InternalError,
+    ModelLoadFailed,
+    ModelNotFound,
+    Unavailable,
+    UsageError,
+)
 from mlxbridge.host.engine.interface import EngineLimits
 from mlxbridge.host.models import model as model_module
 from mlxbridge.host.models.catalogue import Catalogue, Changes
 from mlxbridge.host.models.job import Job
 from mlxbridge.host.models.settings import ModelSettings
-from mlxbridge.host.models.store import classify
+from mlxbridge.host.models.store import ModelSource, classify
 from tests.host.models.fake_worker import FakeWorker
 from tests.host.models.plenty import plenty
 
@@ -193,6 +201,20 @@ async def test_model_that_has_failed_may_be_right_with_other_settings(
     assert catalogue.serve([settings("a", **others)], drain_s=0).reloaded == ["a"]
     assert model.state == "unloaded"
     assert "error" not in model.describe()
+
+
+async def test_model_whose_files_are_very_odd_keeps_no_other_from_loading(
+    catalogue: Catalogue, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text("[" * 200_000)  # the parser's recursion has an end
+    odd = ModelSource(name="odd", kind="folder", folder=tmp_path)
+    catalogue.serve([settings("a"), settings("odd", source=odd)], drain_s=0)
+    loading = asyncio.ensure_future(catalogue.find("a").load())
+    async with asyncio.timeout(10):
+        (await FakeWorker.of("a")).become_ready()
+        await loading
+        with pytest.raises(InternalError, match="RecursionError"):
+            await catalogue.find("odd").load()
 
 
 async def test_model_cannot_be_added_under_a_name_that_is_taken(catalogue: Catalogue) -> None:
