@@ -21,7 +21,8 @@ _TOKEN_BUCKETS = (0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0
 _REQUEST_BUCKETS = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 600)
 
 _GAUGES = {
-    "calls": ("calls_running", "Calls that the model's process has, those that wait in it among them."),
+    "running": ("calls_running", "Calls that the model computes."),
+    "waiting": ("calls_waiting", "Calls that wait for their turn at the model."),
     "queued": ("calls_queued", "Calls that wait for the model to be ready."),
     "tokens_per_s": ("tokens_per_second", "Tokens of all its calls in the last 10 seconds, by 10."),
     "used_bytes": ("model_memory_bytes", "Memory that the model's process has taken."),

@@ -195,7 +195,7 @@ def test_metrics_tell_of_calls_and_models() -> None:
         assert 0 < found["mlxbridge_time_to_first_token_seconds_sum", of_demo] < 30
         assert found["mlxbridge_request_seconds_count", asked] == 3
         assert found["mlxbridge_model_state", (*of_demo, ("state", "ready"))] == 1
-        assert found["mlxbridge_calls_running", of_demo] == 0
+        assert found["mlxbridge_calls_running", of_demo] == found["mlxbridge_calls_waiting", of_demo] == 0
         assert found["mlxbridge_model_memory_bytes", of_demo] > 1 << 20
         assert found["mlxbridge_memory_budget_bytes", ()] > found["mlxbridge_memory_used_bytes", ()] > 0
         assert found["mlxbridge_connections", ()] == 1
