@@ -26,6 +26,11 @@ class Crashes:
         self._in_a_row = 0
         self._last = ""
 
+    @property
+    def is_loop(self) -> bool:
+        """Whether there were too many in a row."""
+        return self._in_a_row >= CRASHES_TO_FAIL
+
     def describe(self) -> dict[str, Any]:
         """What ``models`` tells of it; nothing, if there were none."""
         entry: dict[str, Any] = {}
@@ -35,7 +40,7 @@ class Crashes:
             entry |= {
                 "crashes": self._in_a_row,
                 "last_crash": self._last,
-                "crash_loop": self._in_a_row >= CRASHES_TO_FAIL,
+                "crash_loop": self.is_loop,
             }
         return entry
 
@@ -55,10 +60,10 @@ class Crashes:
         is_new = ready_for_s is not None and ready_for_s > STABLE_S
         self._in_a_row = 1 if is_new else self._in_a_row + 1
         self._last = reason
-        if self._in_a_row >= CRASHES_TO_FAIL:
+        if self.is_loop:
             raise WorkerLost(
-                f"the worker of {self._name} has ended {self._in_a_row} times in a row (it {reason}); load the model again "
-                "to retry",
+                f"the worker of {self._name} has ended {self._in_a_row} times in a row (it {reason}); calls are refused "
+                f"until somebody asks to load it, as `mlxbridge load {self._name}` does",
                 retryable=False,
                 details={"crashes": self._in_a_row, "last_crash": reason},
             )

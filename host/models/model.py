@@ -7,8 +7,8 @@
                                                   ▼ │ a worker that dies, with backoff
                                                restarting
 
-A model that cannot be loaded, or whose worker dies over and over, is failed until somebody asks for it again. One that has
-to make way is draining: it ends the calls that its worker has. A guest's ``unload`` leads from anywhere to unloaded, and
+A model that cannot be loaded is failed until a call comes after a pause; one whose worker dies over and over, until somebody
+asks to load it. One that has to make way is draining: it ends the calls that its worker has. A guest's ``unload`` leads from anywhere to unloaded, and
 ends them. Calls that come meanwhile wait, and then load the model again.
 
 Two tasks at most, never one of a kind twice: the supervisor, which alone starts workers, and the unloading, which ends
@@ -30,6 +30,7 @@ from mlxbridge.host.models.attempt import Attempt, Progress
 from mlxbridge.host.models.backlog import Backlog
 from mlxbridge.host.models.crashes import Crashes
 from mlxbridge.host.models.errand import fetch_files
+from mlxbridge.host.models.failures import Failures
 from mlxbridge.host.models.job import Job
 from mlxbridge.host.models.memory import Memory, NoRoom
 from mlxbridge.host.models.settings import ModelSettings
@@ -61,11 +62,12 @@ class Model:
         self._state = "unloaded"
         self._on_state = on_state
         self._details: Mapping[str, Any] = {}
-        self._error: BridgeError | None = None
         self._worker: Worker | None = None  # from its start until its process has ended
         self._backlog = Backlog(settings.name)
         self._attempt: Attempt | None = None  # the latest to be ready
         self._crashes = Crashes(settings.name)
+        self._failures = Failures(settings.name)
+        self._now = memory.now
         self._lease = memory.lease(settings, self._make_way)
         self._is_busy = False
         self._quiet = asyncio.Event()  # set while it is not busy
@@ -99,15 +101,15 @@ class Model:
             **self._lease.describe(),
             **self._crashes.describe(),
         }
-        if self._error is not None:
-            entry["error"] = self._error.message
+        if self._failures.error is not None:
+            entry["error"] = self._failures.error.message
         return entry
 
     def describe_state(self) -> dict[str, Any]:
         """Its map in a ``model`` event (SPEC.md §10)."""
         entry: dict[str, Any] = {"model": self.name, "state": self.state}
-        if self.state == "failed" and self._error is not None:
-            entry["reason"] = self._error.message
+        if self._failures.error is not None:
+            entry["reason"] = self._failures.error.message
         elif self.state == "restarting":
             entry["reason"] = self._crashes.describe()["last_crash"]
         return entry
@@ -131,11 +133,15 @@ class Model:
         return entry
 
     def start(self) -> None:
-        """Begin to load, unless it is loaded, loading, or about to be unloaded."""
+        """Begin to load, unless it is loaded, loading, or about to be unloaded; one that has failed has all its chances."""
+        if self.state == "failed":
+            self._crashes.forget()
+            self._failures.forget()
+        self._start()
+
+    def _start(self) -> None:
         if self.state in ("unloaded", "failed"):
-            if self.state == "failed":
-                self._crashes.forget()
-            self._error = None
+            self._failures.begin()
             self.state = "loading"
             self._begin_attempt().forget()
             self._supervisor = asyncio.get_running_loop().create_task(self._supervise())
@@ -185,8 +191,9 @@ class Model:
         before, self.settings = self.settings, settings
         self._lease.reconfigure(settings)
         if self.state == "failed":  # what has failed may now be right
-            self.state, self._error = "unloaded", None
+            self._failures.forget()
             self._crashes.forget()
+            self.state = "unloaded"
             return True
         if settings.with_same_worker(before) or self.state in ("unloaded", "unloading"):
             return False
@@ -206,15 +213,15 @@ class Model:
         keep_alive = job.params.get("keep_alive")
         if self.state == "ready" and self._worker is not None and self._worker.alive:
             self._worker.submit(job)
-        elif self.state == "failed" and self._error is not None:
-            job.fail(self._error)
+        elif (error := self._failures.refusal(self._now())) is not None:
+            job.fail(error)
         else:
             try:
                 self._backlog.add(job)
-            except Overloaded as error:
-                job.fail(error)
+            except Overloaded as overloaded:
+                job.fail(overloaded)
             else:
-                self.start()
+                self._start()
         self._note_work()
         if keep_alive is not None and not job.ended:  # now that it has work, lest it go at once
             self._lease.keep_alive(parse_keep_alive(keep_alive))
@@ -307,7 +314,8 @@ class Model:
             if self._worker is not None:  # the supervisor was just stopping it, and was cancelled there
                 await self._worker.stop()
         finally:
-            self._worker = self._error = self._unloading = None
+            self._worker = self._unloading = None
+            self._failures.forget()
             self.state = "unloaded"
             self._lease.release()
         if self._is_wanted:  # by calls that came meanwhile
@@ -384,6 +392,7 @@ class Model:
             self._attempt.tell(progress)
 
     def _become_ready(self, worker: Worker) -> None:
+        self._failures.forget()
         self.state = "ready"
         self._ready_at = asyncio.get_running_loop().time()
         if self._attempt is not None:
@@ -403,11 +412,12 @@ class Model:
             error.message,
             extra=fields(model=self.name, code=error.code),
         )
-        self._error = error
+        now = self._now()
+        self._failures.note(error, now, is_final=self._crashes.is_loop)
         self.state = "failed"
         self._lease.forget_keep_alive()
         self._lease.release()
         if self._attempt is not None:
             self._attempt.fail(error)
-        self._backlog.fail(error)
+        self._backlog.fail(self._failures.refusal(now) or error)
         self._note_work()

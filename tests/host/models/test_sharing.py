@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mlxbridge.errors import BridgeError, ModelTooLarge, Unavailable, WorkerLost
+from mlxbridge.errors import BridgeError, ModelLoadFailed, ModelTooLarge, Unavailable, WorkerLost
 from mlxbridge.host.models import crashes, errand
 from mlxbridge.host.models import model as model_module
 from mlxbridge.host.models.catalogue import Catalogue
@@ -338,6 +338,46 @@ async def test_model_that_does_not_fit_is_refused_and_asked_again_when_somebody_
     load = asyncio.ensure_future(host.model("a").load())
     (await FakeWorker.of("a")).become_ready()
     await load
+
+
+async def test_calls_try_again_to_load_a_model_that_has_failed_after_a_pause(make_host: MakeHost) -> None:
+    host = make_host(1.5, "a")
+    refused = host.call("a")
+    for pause_s in (1, 2):
+        (await FakeWorker.of("a")).refuse(ModelLoadFailed("model.safetensors is damaged."))
+        await host.until("failed")
+        error = host.sink.ends[refused.call]
+        assert isinstance(error, ModelLoadFailed)
+        assert error.retry_after == pause_s
+        assert (
+            f"is damaged. A call after {pause_s}.0 s tries again; `mlxbridge load a` at once" in error.message
+        )
+        assert host.model("a").describe()["error"] == "model.safetensors is damaged."
+        host.clock.pass_time(pause_s - 0.5)
+        refused = host.call("a")
+        assert host.states() == "failed"
+        assert host.sink.ends[refused.call].retry_after == 0.5  # type: ignore[union-attr]
+        host.clock.pass_time(0.5)
+        refused = host.call("a")
+        assert host.states() == "loading"
+    worker = await FakeWorker.of("a")
+    worker.become_ready()  # the cause is gone
+    await host.until("ready")
+    assert worker.jobs == [refused]
+    assert "error" not in host.model("a").describe()
+
+
+async def test_calls_do_not_end_a_crash_loop(make_host: MakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crashes, "CRASHES_TO_FAIL", 1)
+    host = make_host(1.5, "a")
+    host.call("a")
+    (await FakeWorker.of("a")).die()
+    await host.until("failed")
+    host.clock.pass_time(1e6)
+    error = host.sink.ends[host.call("a").call]
+    assert isinstance(error, WorkerLost)
+    assert "until somebody asks to load it, as `mlxbridge load a` does" in error.message
+    assert (host.states(), error.retry_after) == ("failed", None)
 
 
 async def test_model_that_does_not_fit_beside_pinned_ones_is_refused(make_host: MakeHost) -> None:
