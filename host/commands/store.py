@@ -14,7 +14,7 @@ from mlxbridge.errors import BridgeError, ModelNotFound, UsageError
 from mlxbridge.facts import describe_facts, describe_size
 from mlxbridge.guest.blocking import Client
 from mlxbridge.host.commands.options import chosen_file, config_option
-from mlxbridge.host.commands.running import running_host
+from mlxbridge.host.commands.running import RunningHosts, running_hosts, url_option
 from mlxbridge.host.config.config import Config, read_config
 from mlxbridge.host.config.overrides import Overrides
 from mlxbridge.host.models.settings import ModelSettings
@@ -23,6 +23,7 @@ from mlxbridge.host.models.store import (
     cached,
     delete_cached,
     disk_bytes,
+    find_cached,
     hub_source,
     list_cached,
     read_facts,
@@ -48,13 +49,14 @@ def _told(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.command("list")
 @config_option
+@url_option
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @_told
-def list_models(config: Path | None, as_json: bool) -> None:
-    """List the models that are configured, and those in the hub's cache."""
+def list_models(config: Path | None, url: str | None, as_json: bool) -> None:
+    """List the models that are configured, and those in the hub's cache; with a host that runs, as it has them."""
     made = read_config(chosen_file(config), Overrides())
-    with running_host(made) as client:
-        states = {} if client is None else {model.name: model.state for model in client.list_models()}
+    with running_hosts(made, url) as hosts:
+        states = _states(hosts)
     entries = _entries(made, states)
     if as_json:
         click.echo(json.dumps(entries, ensure_ascii=False))
@@ -105,10 +107,11 @@ def pull(model: str) -> None:
 
 @click.command()
 @config_option
+@url_option
 @click.argument("model")
 @click.option("--force", is_flag=True, help="Though a host has it loaded, which then ends its calls.")
 @_told
-def delete(config: Path | None, model: str, force: bool) -> None:
+def delete(config: Path | None, url: str | None, model: str, force: bool) -> None:
     """Delete the files of MODEL from the hub's cache."""
     made = read_config(chosen_file(config), Overrides())
     source = _find(made, model).source
@@ -118,9 +121,13 @@ def delete(config: Path | None, model: str, force: bool) -> None:
         raise UsageError(
             f"{source.folder} is a folder of yours; mlxbridge deletes nothing but what it downloaded"
         )
-    with running_host(made) as client:
-        if client is not None:
+    find_cached(source.name)  # or a model would be unloaded for nothing
+    with running_hosts(made, url) as hosts:
+        for client in hosts.clients:
             _unload(client, source.name, force=force)
+    if not hosts.clients:
+        places = ", ".join(hosts.looked_at)
+        click.echo(f"no running host was found at {places}; --url names another place", err=True)
     try:
         freed = delete_cached(source.name)
     except OSError as error:
@@ -141,6 +148,18 @@ def _unload(client: Client, hub_id: str, *, force: bool) -> None:
                     f"{model.name} is {model.state} and needs these files; --force unloads it first"
                 )
             client.unload_model(model.name)
+
+
+def _states(hosts: RunningHosts) -> dict[str, str]:
+    """States by the names that models have at the hosts, and by the hub ids of the files that loaded ones need."""
+    states: dict[str, str] = {}
+    for client in hosts.clients:
+        for model in client.list_models():
+            states.setdefault(model.name, model.state)
+            if model.state in _LOADED:
+                for hub_id in filter(None, _files_of(client, model.name)):
+                    states.setdefault(hub_id, model.state)
+    return states
 
 
 def _files_of(client: Client, name: str) -> set[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -28,7 +29,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
         monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
         monkeypatch.setenv("HOME", str(tmp_path))
         monkeypatch.setenv("MLXBRIDGE_HOST_CONFIG", str(tmp_path / "config.toml"))
-        for name in ("HF_HUB_CACHE", "HF_TOKEN", "HF_HUB_OFFLINE"):
+        for name in ("HF_HUB_CACHE", "HF_TOKEN", "HF_HUB_OFFLINE", "MLXBRIDGE_URL"):
             monkeypatch.delenv(name, raising=False)
 
         def run(*arguments: str, guest: str = "") -> subprocess.CompletedProcess[str]:
@@ -101,6 +102,48 @@ def test_model_that_a_running_host_has_loaded_is_deleted_only_by_force(run: Run,
         assert run("delete", "org/demo", "--force").returncode == 0
         assert client.list_models()[0].state == "unloaded"
         assert run("show", "chat", guest=host.url).stdout.startswith("name            chat\n")
+
+
+@pytest.mark.parametrize("how", ["--url", "MLXBRIDGE_URL", "usual"])
+def test_host_of_another_configuration_is_found_before_files_are_deleted(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    other = tmp_path / "other.toml"
+    other.write_text('[models.chat]\nsource = "org/demo"\n')
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert run("pull", "org/demo").returncode == 0
+    options = ("--listen", f"unix:{tmp_path}/mlxbridge.sock") if how == "usual" else ()
+    write(tmp_path, f'listen = ["unix:{tmp_path}/nobody.sock"]\n')
+    with run_host("unix", "--config", str(other), *options, models=()) as host, host.client() as client:
+        client.load_model("chat")
+        if how == "MLXBRIDGE_URL":
+            monkeypatch.setenv(how, host.url)
+        named = ("--url", host.url) if how == "--url" else ()
+        assert "org/demo     3.6 MB  ready " in run("list", *named).stdout
+        refused = run("delete", "org/demo", *named)
+        assert "chat is ready and needs these files" in refused.stderr
+        assert run("show", "org/demo").returncode == 0
+    monkeypatch.delenv("MLXBRIDGE_URL", raising=False)
+    assert "nobody" in run("delete", "org/demo", "--url", f"unix://{tmp_path}/nobody").stderr
+    assert run("show", "org/demo").returncode == 0
+    deleted = run("delete", "org/demo")
+    assert deleted.stdout.startswith("org/demo is deleted")
+    assert f"no running host was found at unix://{tmp_path}/nobody.sock, " in deleted.stderr
+    assert "--url names another place" in deleted.stderr
+
+
+def test_nothing_is_unloaded_for_files_that_are_gone(run: Run, tmp_path: Path) -> None:
+    write(tmp_path, '[models.chat]\nsource = "org/demo"\n')
+    assert run("pull", "org/demo").returncode == 0
+    with (
+        run_host("unix", "--config", os.environ["MLXBRIDGE_HOST_CONFIG"], models=()) as host,
+        host.client() as client,
+    ):
+        client.load_model("chat")
+        shutil.rmtree(tmp_path / "hf")
+        gone = run("delete", "chat", "--force", "--url", host.url)
+        assert "org/demo is not in this machine's cache" in gone.stderr
+        assert client.list_models()[0].state == "ready"
 
 
 def test_guest_pulls_shows_and_deletes_from_its_command_line(run: Run, tmp_path: Path) -> None:

@@ -44,14 +44,23 @@ def delete_cached(hub_id: str) -> int:
         ModelNotFound: it is not in the cache.
         OSError: it cannot be deleted.
     """
-    name = _PREFIX + hub_id.replace("/", "--")
-    folder = _cache() / name
-    if not folder.is_dir():
-        raise ModelNotFound(f"{hub_id} is not in this machine's cache")
+    folder = find_cached(hub_id)
     freed = _stored_bytes(folder)
     shutil.rmtree(folder)
-    shutil.rmtree(_cache() / ".locks" / name, ignore_errors=True)
+    shutil.rmtree(_cache() / ".locks" / folder.name, ignore_errors=True)
     return freed
+
+
+def find_cached(hub_id: str) -> Path:
+    """The folder of a model with all its versions, complete or not.
+
+    Raises:
+        ModelNotFound: it is not in the cache.
+    """
+    folder = _cache() / (_PREFIX + hub_id.replace("/", "--"))
+    if not folder.is_dir():
+        raise ModelNotFound(f"{hub_id} is not in this machine's cache")
+    return folder
 
 
 def _cache() -> Path:
