@@ -100,7 +100,7 @@ def load_reranker(folder: Path, name: str) -> Reranker:
         if (num_labels := _num_labels(files.config)) != 1:
             raise ModelLoadFailed(f"it has {num_labels} labels, and a reranker has one")
         classifier = family.classify(files.config)
-        fill(classifier, read_weights(files.folder), files.config)
+        fill(classifier, read_weights(files.folder), files.config, prefix=family.prefix)
         tokenizer = _tokenizer(files, classifier.encoder, name)
         return Reranker(name, classifier, tokenizer, _activation(files), facts(files.config, [classifier]))
 

@@ -10,7 +10,7 @@ from mlx.utils import tree_flatten
 
 from mlxbridge.errors import ModelLoadFailed
 from mlxbridge.host.embeddings import nn
-from mlxbridge.host.engine.checkpoint import WEIGHTS
+from mlxbridge.host.engine.checkpoint import WEIGHTS, damaged_weights, describe_misfit
 
 Weights = dict[str, mx.array]
 
@@ -26,12 +26,16 @@ def read_weights(folder: Path) -> Weights:
     Raises:
         ModelLoadFailed: a file is damaged.
     """
+    if damaged := damaged_weights(
+        folder
+    ):  # what lacks bytes would fail late, unnamed: MLX reads when it computes
+        raise ModelLoadFailed(f"{', '.join(damaged)} is damaged or cut off. Download it again.")
     found: Weights = {}
     for path in sorted(folder.glob(WEIGHTS)):
         try:
             found.update(_loaded(path))
         except RuntimeError as exc:
-            raise ModelLoadFailed(f"{path.name} is damaged or cut off ({exc}). Download it again.") from exc
+            raise ModelLoadFailed(f"{path.name} is damaged ({exc}). Download it again.") from exc
     return {_renamed(name): leaf for name, leaf in found.items()}
 
 
@@ -48,8 +52,14 @@ def widened(weights: Weights) -> Weights:
     }
 
 
-def fill(module: nn.Module, weights: Weights, config: dict[str, Any]) -> None:
+def fill(module: nn.Module, weights: Weights, config: dict[str, Any], *, prefix: str = "") -> None:
     """Put weights into a module, by name, and into memory; quantized ones as ``config.json`` says.
+
+    Args:
+        module: what they are for.
+        weights: by their names in it.
+        config: ``config.json``.
+        prefix: what names of the backbone's begin with.
 
     Raises:
         ModelLoadFailed: some are missing, of another shape, or unknown.
@@ -57,13 +67,16 @@ def fill(module: nn.Module, weights: Weights, config: dict[str, Any]) -> None:
     if quantization := config.get("quantization"):
         _quantize(module, weights, quantization)
     names = {name for name, _ in _leaves(module)}
-    kept = [(name, leaf) for name, leaf in weights.items() if name in names or not name.startswith(_SPARE)]
+    kept = [
+        (name, leaf)
+        for name, leaf in weights.items()
+        if name in names or not name.removeprefix(prefix).startswith(_SPARE)
+    ]
     try:
         module.load_weights(kept)
     except ValueError as exc:
-        detail = str(exc).splitlines()[0]
         raise ModelLoadFailed(
-            f"its weights do not fit its config.json ({detail}). Download it again."
+            f"its weights do not fit its config.json ({describe_misfit(exc)}). Download it again."
         ) from exc
     module.eval()
     if mx.default_device().type == mx.DeviceType.cpu:

@@ -1,15 +1,20 @@
-"""What a folder must hold before mlx_lm can load it as a model; imports no mlx."""
+"""What a folder must hold before it can be loaded as a model, and what is wrong with its weights; imports no mlx."""
 
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
+from typing import Any
 
 WEIGHTS = "model*.safetensors"
 ADAPTER_WEIGHTS = "adapters.safetensors"
 INDEX = "model.safetensors.index.json"
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tiktoken.model", "*.tiktoken", "vocab.json", "vocab.txt")
 
+_HEADER_SIZE = struct.Struct("<Q")
+_MOST_HEADER_BYTES = 100_000_000  # as safetensors itself has it
+_MOST_NAMES = 3
 _LFS_POINTER = b"version https://git-lfs"
 
 
@@ -25,6 +30,46 @@ def missing_parts(folder: Path) -> list[str]:
     if not any(_has(folder, pattern) for pattern in TOKENIZERS):
         missing.append("a tokenizer (tokenizer.json or tokenizer.model)")
     return missing + _missing_weights(folder)
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """The header of a safetensors file: its size, a little-endian u64, comes first, then the header, a JSON map
+    (https://github.com/huggingface/safetensors#format).
+
+    Raises:
+        OSError, ValueError, struct.error: it cannot be read, or is damaged.
+    """
+    return _read_header(path)[0]
+
+
+def damaged_weights(folder: Path) -> list[str]:
+    """Names of the weight files that have no header, or fewer bytes than it tells of."""
+    return sorted(path.name for path in folder.glob(WEIGHTS) if not _is_whole(path))
+
+
+def _read_header(path: Path) -> tuple[dict[str, Any], int]:
+    """The header, and where the data begins, in bytes."""
+    with path.open("rb") as file:
+        (size,) = _HEADER_SIZE.unpack(file.read(_HEADER_SIZE.size))
+        if size > _MOST_HEADER_BYTES:
+            raise ValueError(f"its header has {size} bytes")
+        return json.loads(file.read(size)), _HEADER_SIZE.size + size
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        header, data_at = _read_header(path)
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        return bool(path.stat().st_size >= data_at + max(ends, default=0))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error):
+        return False
+
+
+def describe_misfit(error: ValueError) -> str:
+    """What MLX says of weights that are not those of a model, with the first names of many."""
+    lines = str(error).strip().splitlines()
+    told = " ".join(line.strip() for line in lines[: 1 + _MOST_NAMES]).rstrip(".,")
+    return told + ", …" * (len(lines) > 1 + _MOST_NAMES)
 
 
 def _has(folder: Path, pattern: str) -> bool:

@@ -11,7 +11,7 @@ import mlx_lm
 from transformers.utils import logging as transformers_logging
 
 from mlxbridge.errors import ModelLoadFailed
-from mlxbridge.host.engine.checkpoint import missing_parts
+from mlxbridge.host.engine.checkpoint import damaged_weights, describe_misfit, missing_parts
 from mlxbridge.host.engine.model_config import context_length, text_config
 from mlxbridge.host.engine.text.template import check_template
 
@@ -76,7 +76,7 @@ def load(
         model, tokenizer, config = parts
         mx.eval(model.parameters())
     except Exception as exc:
-        raise ModelLoadFailed(f"cannot load {name} from {folder}: {_reason(exc)}") from exc
+        raise ModelLoadFailed(f"cannot load {name} from {folder}: {_reason(exc, folder)}") from exc
     return LoadedModel(
         name=name,
         model=model,
@@ -103,15 +103,14 @@ def _vocabulary_size(config: dict[str, Any], tokenizer: Any) -> int:
     return size if isinstance(size, int) else len(tokenizer)
 
 
-def _reason(exc: Exception) -> str:
+def _reason(exc: Exception, folder: Path) -> str:
     text = str(exc).strip() or type(exc).__name__
+    if damaged := damaged_weights(folder):  # MLX reads late, and does not say what
+        return f"{', '.join(damaged)} is damaged or cut off ({text}). Download it again."
     if "not supported" in text and "odel type" in text:
         return f"{text} Update mlx-lm, or choose another model."
     if "custom module" in text or "trust_remote_code" in text:
         return "it needs code from its own folder, which mlxbridge never runs. Choose one that mlx-lm has built in."
     if "parameters" in text and isinstance(exc, ValueError):
-        detail = text.splitlines()[0]
-        return f"its weights do not fit its config.json ({detail}). Download it again, or run mlx_lm.convert on it."
-    if "safetensors" in text:
-        return f"a weight file is damaged or cut off ({text}). Download it again."
+        return f"its weights do not fit its config.json ({describe_misfit(exc)}). Download it again, or run mlx_lm.convert on it."
     return f"{type(exc).__name__}: {text}"

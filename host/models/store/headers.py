@@ -1,12 +1,7 @@
-"""What is in safetensors files, read from their headers alone.
-
-A file begins with the header's size, a little-endian u64, and then the header, a JSON map
-(https://github.com/huggingface/safetensors#format).
-"""
+"""What is in safetensors files, read from their headers alone."""
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 from collections.abc import Mapping
@@ -15,10 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mlxbridge.errors import ModelLoadFailed
-from mlxbridge.host.engine.checkpoint import WEIGHTS
-
-_SIZE = struct.Struct("<Q")
-_MOST_HEADER_BYTES = 100_000_000  # as safetensors itself has it
+from mlxbridge.host.engine.checkpoint import WEIGHTS, read_header
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +78,10 @@ def _group_size(module: str, config: Mapping[str, Any]) -> int:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    with path.open("rb") as file:
-        (size,) = _SIZE.unpack(file.read(_SIZE.size))
-        if size > _MOST_HEADER_BYTES:
-            raise ValueError(f"its header has {size} bytes")
-        header: dict[str, Any] = json.loads(file.read(size))
     return {
         name: Tensor(
             entry["dtype"], tuple(entry["shape"]), entry["data_offsets"][1] - entry["data_offsets"][0]
         )
-        for name, entry in header.items()
+        for name, entry in read_header(path).items()
         if name != "__metadata__"
     }

@@ -41,6 +41,16 @@ def test_logits_equal_transformers(classifiers: dict[str, Any], tmp_path: Path, 
     np.testing.assert_allclose(alone, reference["logits"], atol=3e-4)
 
 
+@pytest.mark.parametrize(("name", "prefix"), [("bert", "bert."), ("xlm-roberta", "roberta.")])
+def test_table_of_positions_in_the_backbone_is_left_out(
+    classifiers: dict[str, Any], tmp_path: Path, name: str, prefix: str
+) -> None:
+    reference = classifiers[name]
+    shapes = {**reference["shapes"], f"{prefix}embeddings.position_ids": [1, 8]}
+    reranker = load_reranker(save_model(tmp_path, {**reference, "shapes": shapes}, pooling=None), "mine")
+    np.testing.assert_allclose(reranker.compute(pairs(reference)), reference["logits"], atol=3e-4)
+
+
 def test_score_is_that_of_each_document_alone(reranker: Reranker) -> None:
     answer = reranker.score(RerankRequest(query="who sat", documents=DOCUMENTS), batch_tokens=20)
     assert answer.scores.shape == (4,) and answer.scores.dtype == np.float32

@@ -73,13 +73,17 @@ def test_load_never_runs_the_folders_code(copy: Path) -> None:
 
 def test_load_weights_of_another_shape_says_so(copy: Path) -> None:
     edit_config(copy, num_hidden_layers=3)
-    assert "do not fit its config.json" in failure(copy)
+    message = failure(copy)
+    assert "do not fit its config.json (Missing " in message
+    assert message.count("model.layers.2.") == 3 and ", …). Download it again" in message
 
 
 def test_load_damaged_weights_says_so(copy: Path) -> None:
     path = copy / "model.safetensors"
-    path.write_bytes(path.read_bytes()[:1000])
-    assert "damaged" in failure(copy)
+    whole = path.read_bytes()
+    for num_bytes in (4, 1000, len(whole) - 6):
+        path.write_bytes(whole[:num_bytes])
+        assert "model.safetensors is damaged or cut off (" in failure(copy)
 
 
 def test_load_damaged_config_says_so(copy: Path) -> None:
