@@ -82,7 +82,8 @@ def read_config(path: Path | None, overrides: Overrides) -> Config:
     tokens = _read_tokens(table, problems)
     if table.token_file is None:
         _check_listens(listens, problems)
-    models = make_models(choose_tables(table, overrides, problems), table.defaults, problems)
+    folder = None if path is None else path.absolute().parent
+    models = make_models(choose_tables(table, overrides, problems), table.defaults, problems, folder)
     limits = _make_limits(table.defaults, problems)
     problems.raise_if_any()
     return Config(

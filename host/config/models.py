@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 from mlxbridge.errors import BridgeError, UsageError
 from mlxbridge.host.config.limits import make_limits
@@ -53,11 +54,15 @@ def choose_tables(table: HostTable, overrides: Overrides, problems: Problems) ->
 
 
 def make_models(
-    tables: Mapping[str, ModelTable], defaults: ForModels, problems: Problems
+    tables: Mapping[str, ModelTable], defaults: ForModels, problems: Problems, folder: Path | None
 ) -> tuple[ModelSettings, ...]:
-    """The settings of all models, as far as nothing is wrong with them."""
+    """The settings of all models, as far as nothing is wrong with them.
+
+    Args:
+        folder: of the file, at which a name begins that is a path; None if there is no file.
+    """
     _check_names(tables, problems)
-    made = [_make_model(name, own, defaults, problems) for name, own in tables.items()]
+    made = [_make_model(name, own, defaults, problems, folder) for name, own in tables.items()]
     return tuple(settings for settings in made if settings is not None)
 
 
@@ -66,9 +71,16 @@ def keep_alive_s(table: ForModels) -> float | None:
     return None if math.isinf(table.keep_alive) else table.keep_alive
 
 
-def _make_model(name: str, own: ModelTable, defaults: ForModels, problems: Problems) -> ModelSettings | None:
+def _make_model(
+    name: str, own: ModelTable, defaults: ForModels, problems: Problems, folder: Path | None
+) -> ModelSettings | None:
     key = ("models", name)
-    source = own.source or _classify(name, key, problems, "it has no source, and its name is none: ")
+    source = own.source
+    if source is None:
+        try:
+            source = classify(name, folder)
+        except BridgeError as error:
+            problems.add(key, f"it has no source, and its name is none: {error.message}")
     template = _read_template(own, name, problems)
     merged = defaults.under(own)
     try:
@@ -117,9 +129,9 @@ def _read_template(own: ModelTable, name: str, problems: Problems) -> str | None
         return None
 
 
-def _classify(text: str, key: tuple[str, ...], problems: Problems, beginning: str = "") -> ModelSource | None:
+def _classify(text: str, key: tuple[str, ...], problems: Problems) -> ModelSource | None:
     try:
         return classify(text)
     except BridgeError as error:
-        problems.add(key, f"{beginning}{error.message}")
+        problems.add(key, error.message)
         return None

@@ -75,33 +75,44 @@ def _keep_alive(value: Any) -> float:
     return math.inf if seconds is None else seconds
 
 
-def _listen(value: Any) -> Listen | Activation:
+def _listen(value: Any, info: ValidationInfo) -> Listen | Activation:
     with _collected():
-        return parse_listen_option(_text(value))
+        return parse_listen_option(_rooted(value, info))
 
 
-def _metrics(value: Any) -> Listen:
+def _metrics(value: Any, info: ValidationInfo) -> Listen:
     with _collected():
-        listen = parse_listen(_text(value))
+        listen = parse_listen(_rooted(value, info))
         check_metrics(listen)
     return listen
 
 
+def _rooted(value: Any, info: ValidationInfo) -> str:
+    """An address whose socket path, too, begins at the file's folder if it is in the file."""
+    text = _text(value).strip()
+    path, question, query = text.removeprefix("unix:").partition("?")
+    if _folder(info) is None or not text.startswith("unix:") or not path or path.startswith("/"):
+        return text
+    return f"unix:{_place(path, info)}{question}{query}"
+
+
+def _folder(info: ValidationInfo) -> Path | None:
+    """The file's folder, None for what is in no file."""
+    folder: Path | None = (info.context or {}).get("folder")
+    return folder
+
+
 def _place(value: Any, info: ValidationInfo) -> Path:
     """A path in the file begins at the file's folder, another one at the current folder."""
-    folder = (info.context or {}).get("folder") or Path.cwd()
     try:
-        return Path(folder, Path(_text(value)).expanduser()).absolute()
+        return Path(_folder(info) or Path.cwd(), Path(_text(value)).expanduser()).absolute()
     except RuntimeError:  # ~USER
         raise ValueError(f"{value!r} begins with no user's name") from None
 
 
 def _source(value: Any, info: ValidationInfo) -> ModelSource:
-    text = _text(value)
-    if text.startswith(("./", "../")) or text in (".", ".."):
-        text = str(_place(text, info))
     with _collected():
-        return classify(text)
+        return classify(_text(value), _folder(info))
 
 
 def _sampling(params: dict[str, Any]) -> dict[str, Any]:

@@ -42,24 +42,25 @@ class ModelSource:
         return cls(name=params["name"], kind=params["kind"], folder=None if folder is None else Path(folder))
 
 
-def classify(name: str) -> ModelSource:
+def classify(name: str, beginning: Path | None = None) -> ModelSource:
     """Say what a name stands for, without the network and without heavy imports.
 
     Args:
         name: ``demo``, a path to a folder in MLX format, or a Hugging Face id (``org/name``). An existing
             folder wins over an id that is spelled the same.
+        beginning: the folder at which a relative path begins; None: the working directory.
 
     Raises:
         ModelNotFound: it is none of the three.
         ModelLoadFailed: the folder exists but is not a model, or cannot be read; the message says what is missing.
     """
     try:
-        return _classify(name)
+        return _classify(name, beginning or Path())
     except OSError as error:
         raise ModelLoadFailed(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
-def _classify(name: str) -> ModelSource:
+def _classify(name: str, beginning: Path) -> ModelSource:
     if name == DEMO:
         return ModelSource(
             name=DEMO,
@@ -67,7 +68,7 @@ def _classify(name: str) -> ModelSource:
             folder=check_complete(Path(__file__).parents[1] / "demo", "the packaged demo"),
         )
     try:
-        folder = Path(name).expanduser()
+        folder = beginning / Path(name).expanduser()
     except RuntimeError:  # ~USER
         raise ModelNotFound(f"no model folder at {name}: there is no such user") from None
     if name and folder.is_dir():

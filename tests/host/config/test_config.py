@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from mlxbridge.host.config.overrides import pair_drafts
 from mlxbridge.host.config.places import config_file, prefix_folder
 from mlxbridge.host.engine.interface import EngineLimits
 from mlxbridge.host.models.settings import DEFAULT_KEEP_ALIVE_S
+from mlxbridge.host.models.store import classify
 
 Read = Callable[..., Config]
 Problems = Callable[..., list[str]]
@@ -153,6 +155,41 @@ def test_paths_in_the_file_begin_at_its_folder_and_those_of_options_at_the_curre
     limits = read(text, prefix_disk_folder="kept").limits
     assert limits.prefix_disk_folder == str(elsewhere / "kept")
     assert list(elsewhere.iterdir()) == []
+
+
+def test_source_in_the_file_is_a_folder_beside_it_whatever_the_working_directory_is(
+    read: Read, problems: Problems, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    demo = classify("demo").folder
+    assert demo is not None
+    elsewhere = tmp_path / "elsewhere"
+    for place in (tmp_path / "org/name", elsewhere / "org/name", elsewhere / "org/other", elsewhere / "far"):
+        shutil.copytree(demo, place)
+    (tmp_path / "reranker").symlink_to(tmp_path / "org/name")
+    monkeypatch.chdir(elsewhere)
+    text = "[models.a]\nsource = 'reranker'\ndraft_model = 'org/name'\n[models.'org/name']\n"
+    for model in read(text).models:
+        assert model.source.folder == tmp_path / "org/name"
+    assert read(text).models[0].draft == read(text).models[1].source
+    (other,) = read("[models.'org/other']").models
+    assert (other.source.kind, other.source.folder) == ("hub", None)
+    assert "'far' is no model" in problems("[models.a]\nsource = 'far'")[0]
+    assert "'far' is no model" in problems("[models.far]")[0]
+    (given,) = read("", model=["far"]).models
+    assert given.source.folder == elsewhere / "far"
+
+
+def test_socket_path_in_the_file_begins_at_its_folder(
+    read: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home")
+    config = read("listen = ['unix:run/a?mode=0666', 'unix:~/b', 'unix:/c']\nmetrics = 'unix:m'")
+    assert [str(listen) for listen in config.listens] == [
+        f"unix:{tmp_path}/run/a?mode=0666",
+        "unix:/home/b",
+        "unix:/c",
+    ]
+    assert str(config.metrics) == f"unix:{tmp_path}/m"
 
 
 @pytest.mark.parametrize(
