@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 from mlxbridge import __version__, vectors, watch
 from mlxbridge.answers import describe, plain, print_answers, print_logprobs, print_stream
-from mlxbridge.errors import BridgeError, UsageError
-from mlxbridge.facts import describe_facts, describe_size
+from mlxbridge.errors import BridgeError, InvalidArgument, UsageError
+from mlxbridge.facts import describe_facts, describe_size, summarize_facts
 from mlxbridge.progress import ProgressLine
 from mlxbridge.types import GenerateOptions, Options, Priority, Speculation
 
 if TYPE_CHECKING:
     from mlxbridge.guest.blocking import Client
     from mlxbridge.guest.streams import TokenStream
-    from mlxbridge.types import Generation, Message, ModelInfo
+    from mlxbridge.types import Generation, Message
 
 EXIT_ERROR = 1
 EXIT_INTERRUPTED = 130
@@ -358,24 +358,8 @@ def _models(options: argparse.Namespace) -> None:
         return
     width = max([len(model.name) for model in models], default=0)
     for model in models:
-        print(f"{model.name:<{width}}  {model.state:<10}  {_facts(model)}".rstrip())
-
-
-def _facts(model: ModelInfo) -> str:
-    details = model.details
-    if model.state == "failed":
-        return str(details.get("error", ""))
-    facts = []
-    if isinstance(parameters := details.get("parameters"), int):
-        facts.append(
-            f"{parameters / 1e9:.1f}B parameters"
-            if parameters >= 1e9
-            else f"{parameters / 1e6:.1f}M parameters"
-        )
-    if context := details.get("context_length"):
-        facts.append(f"context {context}")
-    facts.append(model.source)
-    return ", ".join(facts)
+        facts = {"state": model.state, "source": model.source, **model.details}
+        print(f"{model.name:<{width}}  {model.state:<10}  {summarize_facts(facts)}".rstrip())
 
 
 def _load(options: argparse.Namespace) -> None:
@@ -406,7 +390,14 @@ def _pull(options: argparse.Namespace) -> None:
 
 def _delete(options: argparse.Namespace) -> None:
     with _client(options) as client:
-        freed = client.delete_model(options.model, force=options.force)
+        try:
+            freed = client.delete_model(options.model, force=options.force)
+        except InvalidArgument as error:
+            if error.details.get("field") != "force":
+                raise
+            raise UsageError(
+                f"{options.model} is loaded; --force ends its calls, and unloads it first"
+            ) from error
     print(f"{options.model}: deleted; {describe_size(freed)} are free")
 
 

@@ -20,6 +20,22 @@ def describe_facts(facts: Mapping[str, Any]) -> Iterator[str]:
             yield f"{label:<{_WIDTH}}{value}"
 
 
+def summarize_facts(facts: Mapping[str, Any]) -> str:
+    """The same in a few words, for a list of models: why it failed, or its size, source, aliases and adapters."""
+    if facts["state"] == "failed":
+        return str(facts.get("error", ""))
+    told = []
+    if isinstance(parameters := facts.get("parameters"), int):
+        told.append(f"{describe_count(parameters)} parameters")
+    if context := facts.get("context_length"):
+        told.append(f"context {context}")
+    told.append(str(facts["source"]))
+    for label in ("aliases", "adapters"):
+        if names := facts.get(label):
+            told.append(f"{label}: {' '.join(names)}")
+    return ", ".join(told)
+
+
 def describe_size(num_bytes: int) -> str:
     """Such as ``3.7 MB``; units are powers of 1024."""
     size, unit = float(num_bytes), 0

@@ -62,6 +62,7 @@ def test_guest_readme_blocks_run() -> None:
         said = [run_block(code, host.url) for code in blocks]
     assert said[0].startswith("27 + 15 = 42. stop ")
     assert "1, 2, 3" in said[0]
+    assert re.search(r"20\.?\n0\.\d+\n\Z", said[0])
     assert said[1] == "Paris\n27 + 15 = 42\n"
     assert said[2].startswith("b'27' ") or "b'2' " in said[2]
     assert said[3].count("length") + said[3].count("stop") == 3

@@ -111,6 +111,7 @@ ALLOWED = {
     ],
     f"{HOST}.telemetry": [f"{HOST}.logs", TRANSPORT, ADDRESSES, ERRORS],
     f"{HOST}.models": [
+        f"{EMBEDDINGS}.limits",
         f"{ENGINE}.checkpoint",
         f"{ENGINE}.interface",
         f"{ENGINE}.model_config",

@@ -12,10 +12,8 @@ import mlx.core as mx
 from mlxbridge.errors import ModelLoadFailed
 from mlxbridge.host.embeddings import nn
 from mlxbridge.host.embeddings.activations import activation
+from mlxbridge.host.embeddings.limits import first_position
 from mlxbridge.host.embeddings.padded import Mask, Padded
-
-# RoBERTa's positions begin behind the id of padding, whose place in the table is its own.
-_COUNTS_FROM_PADDING = {"roberta", "xlm-roberta", "camembert"}
 
 
 class Bert(nn.Module):
@@ -39,7 +37,7 @@ class Bert(nn.Module):
         _check(config)
         self.hidden_size: int = config["hidden_size"]
         self.vocabulary_size: int = config["vocab_size"]
-        first = int(config["pad_token_id"]) + 1 if config["model_type"] in _COUNTS_FROM_PADDING else 0
+        first = first_position(config)
         self.max_tokens = int(config["max_position_embeddings"]) - first
         self.embeddings = Embeddings(config, first)
         self.encoder = Stack(config)

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from mlxbridge.errors import ModelLoadFailed
+from mlxbridge.host.embeddings.limits import LIMITS, stated_limit
 from mlxbridge.host.embeddings.pooling import Pooling, as_pooling
 from mlxbridge.host.embeddings.tokenizer import TokenizerSettings
 
 MODULES = "modules.json"
 _SETTINGS = "config_sentence_transformers.json"
-_LIMITS = "sentence_*_config.json"
 _POOLING_FLAG = "pooling_mode_"
 _POOLING_NAMES = {
     "cls_token": "cls",
@@ -71,7 +71,7 @@ def read_files(folder: Path) -> ModelFiles:
     inner = steps.transformer
     config = read_json(inner / "config.json")
     limits: dict[str, Any] = {}
-    for path in sorted(inner.glob(_LIMITS)):
+    for path in sorted(inner.glob(LIMITS)):
         limits = read_json(path)
     tokenizer = _read_if_there(inner / "tokenizer_config.json")
     settings = _read_if_there(folder / _SETTINGS)
@@ -79,7 +79,7 @@ def read_files(folder: Path) -> ModelFiles:
     return ModelFiles(
         folder=inner,
         config=config,
-        max_tokens=_max_tokens(limits, tokenizer),
+        max_tokens=stated_limit(limits, tokenizer),
         tokenizing=TokenizerSettings(
             lowercases=bool(limits.get("do_lower_case")),
             has_types="token_type_ids" in tokenizer.get("model_input_names", ["token_type_ids"]),
@@ -188,13 +188,6 @@ def _pooling(config: dict[str, Any]) -> Pooling:
             if key.startswith(_POOLING_FLAG) and is_on
         ]
     return as_pooling(modes if isinstance(modes, str) else "+".join(map(str, modes)))
-
-
-def _max_tokens(limits: dict[str, Any], tokenizer: dict[str, Any]) -> int | None:
-    if isinstance(limit := limits.get("max_seq_length"), int):
-        return limit
-    limit = tokenizer.get("model_max_length")
-    return int(limit) if isinstance(limit, int | float) else None
 
 
 def _added_token(tokenizer: dict[str, Any], kind: str) -> str | None:

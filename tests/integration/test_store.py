@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mlxbridge import AsyncClient
+from mlxbridge.cli import main
 from mlxbridge.errors import InvalidArgument, ModelLoadFailed, ModelNotFound, PermissionDenied
 from mlxbridge.host.models.store import classify
 from tests.helpers.hub import Hub, Repository, run_hub
@@ -60,6 +61,8 @@ def test_guest_pulls_a_model_uses_it_and_deletes_it(host: HostProcess, hub: Hub,
         with pytest.raises(InvalidArgument, match="force: org/demo is ready") as caught:
             client.delete_model("org/demo")
         assert caught.value.details == {"field": "force"}
+        with pytest.raises(SystemExit, match="org/demo is loaded; --force ends its calls"):
+            main(["delete", "org/demo", "--url", host.url])
         assert client.delete_model("org/demo", force=True) >= told[-1]["bytes_total"]
         assert [model.name for model in client.list_models()] == ["demo"]
         assert list(tmp_path.glob("hub/models--*")) == []

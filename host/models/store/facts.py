@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mlxbridge.errors import ModelLoadFailed
+from mlxbridge.host.embeddings.limits import LIMITS, first_position, stated_limit
 from mlxbridge.host.engine.model_config import context_length, quantization
 from mlxbridge.host.models.kind import kind_of
 from mlxbridge.host.models.store.headers import count_parameters, main_dtype, read_tensors
@@ -23,7 +24,8 @@ def read_facts(folder: Path) -> dict[str, Any]:
 
     Returns:
         architecture, model_type, parameters (a quantized weight counts as the weight it stands for), dtype (of the
-        unquantized ones, or None), quantization (bits and group_size, or None), context_length (tokens or None), bytes (of
+        unquantized ones, or None), quantization (bits and group_size, or None), context_length (tokens of prompt and answer, or of
+        an input of a model of vectors; or None), bytes (of
         the weights), disk_bytes (of all files), capabilities (see ``_capabilities``), licence (or None).
 
     Raises:
@@ -42,12 +44,34 @@ def read_facts(folder: Path) -> dict[str, Any]:
         "parameters": count_parameters(tensors, config),
         "dtype": main_dtype(tensors),
         "quantization": quantization(config),
-        "context_length": context_length(config),
+        "context_length": _context_length(folder, config),
         "bytes": sum(tensor.num_bytes for tensor in tensors.values()),
         "disk_bytes": disk_bytes(folder),
         "capabilities": _capabilities(folder),
         "licence": _licence(folder),
     }
+
+
+def _context_length(folder: Path, config: dict[str, Any]) -> int | None:
+    positions = context_length(config)
+    if kind_of(folder) == "generate":
+        return positions
+    limits: dict[str, Any] = {}
+    for path in sorted(folder.glob(LIMITS)):
+        limits = _read_map(path)
+    stated = stated_limit(limits, _read_map(folder / "tokenizer_config.json"))
+    if positions is not None and "pad_token_id" in config:
+        positions -= first_position(config)
+    return min((limit for limit in (positions, stated) if limit is not None), default=None)
+
+
+def _read_map(path: Path) -> dict[str, Any]:
+    """A JSON file that may be missing; whoever loads the model says what is wrong with it."""
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def disk_bytes(folder: Path) -> int:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,6 +27,24 @@ def test_facts_of_the_demo_are_those_of_the_model_that_is_loaded(folder: Path) -
     assert (facts["context_length"], facts["quantization"], facts["licence"]) == (1024, None, None)
     assert facts["disk_bytes"] == sum(path.stat().st_size for path in folder.iterdir())
     assert facts["capabilities"] == ["generate", "chat"]
+
+
+@pytest.mark.parametrize(
+    ("config", "limits", "context"),
+    [
+        ({"model_type": "bert", "max_position_embeddings": 512}, {"max_seq_length": 256}, 256),
+        ({"model_type": "bert", "max_position_embeddings": 512}, {}, 512),
+        ({"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}, {}, 512),
+        ({"model_type": "llama", "max_position_embeddings": 512}, {"max_seq_length": 256}, 512),
+    ],
+)
+def test_context_of_a_model_of_vectors_is_what_an_input_may_have(
+    folder: Path, config: dict[str, Any], limits: dict[str, Any], context: int
+) -> None:
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "sentence_bert_config.json").write_text(json.dumps(limits))
+    (folder / "tokenizer_config.json").unlink()
+    assert read_facts(folder)["context_length"] == context
 
 
 @pytest.mark.parametrize(
