@@ -15,7 +15,7 @@ from mlxbridge.host.models.library import Library
 from mlxbridge.host.models.memory import Memory
 from mlxbridge.host.models.model import Model
 from mlxbridge.host.notify import Notifier
-from mlxbridge.host.reload import reload
+from mlxbridge.host.reload import keep_fixed, reload
 from mlxbridge.host.server.listener import Listener
 from mlxbridge.host.server.methods import GuestMethods
 from mlxbridge.host.telemetry.request_log import log_request
@@ -107,6 +107,7 @@ class Daemon:
         except Exception:  # it may be as odd as it likes: who waits for the end of this must hear of it
             log.exception("the configuration stays as it was")
         else:
+            config = keep_fixed(self._config, config)
             before, self._config = self._config, config
             self._telemetry.keeps_prompts = config.log_prompts
             changes = reload(

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
+from typing import Any
 
+from mlxbridge.facts import describe_size
 from mlxbridge.host.config.config import Config
+from mlxbridge.host.config.schema import field_of
 from mlxbridge.host.logs import set_format, set_level
 from mlxbridge.host.models.catalogue import Catalogue, Changes
 from mlxbridge.host.models.library import Library
@@ -19,10 +22,24 @@ _FIXED = {"listens": "listen", "memory_bytes": "memory", "metrics": "metrics"}
 """Keys that only a restart changes, by what ``Config`` calls them."""
 
 
+def keep_fixed(running: Config, read: Config) -> Config:
+    """What was read, but as the host runs where only a restart changes that; logs where they differ."""
+    for name, key in _FIXED.items():
+        now, then = getattr(running, name), getattr(read, name)
+        if now != then:
+            log.warning(
+                "%s cannot change from %s to %s while the host runs; restart it",
+                key,
+                _shown(key, now),
+                _shown(key, then),
+            )
+    return replace(read, **{name: getattr(running, name) for name in _FIXED})
+
+
 def reload(
     before: Config, after: Config, *, catalogue: Catalogue, library: Library, listener: Listener
 ) -> Changes:
-    """Change what can be, and log what was changed and what was not; what became of models."""
+    """Change what can be, and log what was changed; what became of models."""
     set_level(after.log_level)
     set_format(after.log_format)
     library.make_settings = after.make_settings
@@ -37,9 +54,6 @@ def reload(
     for settings in after.models:
         if settings.preload and settings.name in (*changes.added, *changes.reloaded):
             catalogue.find(settings.name).start()
-    fixed = [key for name, key in _FIXED.items() if getattr(before, name) != getattr(after, name)]
-    if fixed:
-        log.warning("%s cannot change while the host runs; restart it", " and ".join(fixed))
     return changes
 
 
@@ -52,3 +66,12 @@ def _pulled(after: Config, catalogue: Catalogue, library: Library) -> Iterator[M
             library.pulled.discard(name)
         else:
             yield after.make_settings(model.settings.source)
+
+
+def _shown(key: str, value: Any) -> str:
+    if value is None:
+        extra: Any = field_of((key,)).json_schema_extra
+        return str(extra["unset"])
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return describe_size(value) if isinstance(value, int) else str(value)

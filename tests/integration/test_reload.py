@@ -101,11 +101,16 @@ def test_what_is_wrong_or_cannot_change_is_named_and_the_rest_changes(host: Host
         assert "no TOML" in reload(host, file, "[models.stays\n", "stays as it was")
         assert names(client) == ["stays", "goes"]
         log = reload(host, file, f'memory = "1TB"\n{BEFORE}')
-        assert "memory cannot change while the host runs; restart it" in log
-        log = reload(host, file, 'memory = "2TB"\nlog_level = "warning"\n' + AFTER, "memory cannot change")
+        unset = "what the device recommends"
+        assert f"memory cannot change from {unset} to 1.0 TB while the host runs; restart it" in log
+        assert "listen" not in log
+        assert f"from {unset} to 1.0 TB" in reload(host, file, f'memory = "1TB"\n{BEFORE}')
+        assert "cannot change" not in reload(host, file, BEFORE)
+        text = f'memory = "2TB"\nlog_level = "warning"\nmetrics = "tcp:127.0.0.1:9"\n{AFTER}'
+        log = reload(host, file, text, "metrics cannot change from nowhere to tcp:127.0.0.1:9 while")
         assert names(client) == ["stays", "comes"]
     reload(host, file, "broken", "stays as it was")
-    assert "INFO" not in host.log.read_text().rpartition("memory cannot change")[2]
+    assert "INFO" not in host.log.read_text().rpartition("cannot change")[2]
 
 
 def test_tokens_change_and_guests_without_a_new_one_have_to_leave(file: Path, tmp_path: Path) -> None:
