@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mlxbridge.errors import BridgeError, UsageError
@@ -14,24 +14,29 @@ from mlxbridge.host.config.problems import Problems
 from mlxbridge.host.config.schema import ForModels, HostTable, ModelTable
 from mlxbridge.host.engine.interface import EngineLimits
 from mlxbridge.host.models.settings import ModelSettings
-from mlxbridge.host.models.store import DEMO, ModelSource, classify
+from mlxbridge.host.models.store import DEMO, classify
+from mlxbridge.host.params import nearest
 
 
 def choose_tables(table: HostTable, overrides: Overrides, problems: Problems) -> dict[str, ModelTable]:
-    """Tables by name: of the models that the command line names, else of those in the file, else of the demo.
+    """Tables by name: of the models that the command line names, also by aliases, else of those in the file, else of the demo.
 
     One that the command line names is loaded at the start, unless its table says otherwise.
     """
     texts = list(dict.fromkeys(overrides.models or ([] if table.models else [DEMO])))
     chosen = dict(table.models)
     names = {}
+    owners = {alias: name for name, own in table.models.items() for alias in own.aliases}
     if texts:
         chosen.clear()
     for text in texts:
-        name, own = text, table.models.get(text)
+        name = text if text in table.models else owners.get(text, text)
+        own = table.models.get(name)
         if own is None:
-            source = _classify(text, MODELS, problems)
-            if source is None:
+            try:
+                source = classify(text)
+            except BridgeError as error:
+                problems.add(MODELS, error.message + _configured(text, (*table.models, *owners)))
                 continue
             name, own = source.name, ModelTable().model_copy(update={"source": source})
         if name in chosen:
@@ -46,10 +51,14 @@ def choose_tables(table: HostTable, overrides: Overrides, problems: Problems) ->
         problems.add(DRAFT_MODELS, error.message)
         return chosen
     for text, draft in drafts.items():
-        source = _classify(draft, DRAFT_MODELS, problems)
+        try:
+            draft_source = classify(draft)
+        except BridgeError as error:
+            problems.add(DRAFT_MODELS, error.message)
+            continue
         name = names.get(text, text)
-        if source is not None and name in chosen:
-            chosen[name] = chosen[name].model_copy(update={"draft_model": source})
+        if name in chosen:
+            chosen[name] = chosen[name].model_copy(update={"draft_model": draft_source})
     return chosen
 
 
@@ -110,6 +119,15 @@ def _make_model(
     )
 
 
+def _configured(wrong: str, names: Sequence[str]) -> str:
+    """What else could have been meant; nothing if nothing is configured."""
+    if not names:
+        return ""
+    near = nearest(wrong, names)
+    meant = f"; did you mean {near}?" if near else ""
+    return f"; configured are {', '.join(sorted(names))}{meant}"
+
+
 def _check_names(tables: Mapping[str, ModelTable], problems: Problems) -> None:
     owners = {name: name for name in tables}
     for name, own in tables.items():
@@ -126,12 +144,4 @@ def _read_template(own: ModelTable, name: str, problems: Problems) -> str | None
         return own.chat_template.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         problems.add(("models", name, "chat_template"), f"cannot read {own.chat_template}: {error}")
-        return None
-
-
-def _classify(text: str, key: tuple[str, ...], problems: Problems) -> ModelSource | None:
-    try:
-        return classify(text)
-    except BridgeError as error:
-        problems.add(key, error.message)
         return None

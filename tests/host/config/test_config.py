@@ -13,11 +13,13 @@ import pytest
 
 from mlxbridge.errors import UsageError
 from mlxbridge.host.config.config import Config
-from mlxbridge.host.config.overrides import pair_drafts
+from mlxbridge.host.config.effective import describe_effective
+from mlxbridge.host.config.overrides import Overrides, pair_drafts
 from mlxbridge.host.config.places import config_file, prefix_folder
 from mlxbridge.host.engine.interface import EngineLimits
 from mlxbridge.host.models.settings import DEFAULT_KEEP_ALIVE_S
 from mlxbridge.host.models.store import classify
+from tests.host.config.conftest import flags
 
 Read = Callable[..., Config]
 Problems = Callable[..., list[str]]
@@ -131,6 +133,52 @@ def test_models_of_the_command_line_are_served_instead_of_the_file_s(read: Read,
     assert (chat.name, chat.preload, chat.limits.max_batch) == ("chat", True, 3)
     assert (lazy.name, lazy.preload) == ("lazy", False)
     assert (hub.name, hub.preload) == ("org/name", True)
+
+
+def test_model_of_the_command_line_may_be_an_alias_and_a_wrong_one_is_told_which_there_are(
+    read: Read, problems: Problems
+) -> None:
+    text = (
+        "[models.tiny]\nsource = 'demo'\nmax_batch = 3\naliases = ['small']\n[models.other]\nsource = 'demo'"
+    )
+    (tiny,) = read(text, model=["small"], draft_model=["small=demo"]).models
+    assert (tiny.name, tiny.limits.max_batch, tiny.preload) == ("tiny", 3, True)
+    assert tiny.draft is not None
+    (said,) = problems(text, model=["tinny"])
+    assert said.startswith("--model: 'tinny' is no model")
+    assert said.endswith("; configured are other, small, tiny; did you mean tiny?")
+    assert problems(text, model=["qqq"])[0].endswith("; configured are other, small, tiny")
+    assert "configured" not in problems(model=["tinny"])[0]
+
+
+def test_effective_configuration_has_the_models_that_would_be_served(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(
+        "[models.a]\nsource = 'demo'\ndraft_model = 'org/x'\n[models.demo]\n[models.c]\npin = true\n"
+    )
+
+    def shown(**options: Any) -> list[str]:
+        return [line for line in describe_effective(file, flags(**options)) if line.startswith("models")]
+
+    assert shown() == [
+        f'models.a.source = "demo"  # {file}:2',
+        f'models.a.draft_model = "org/x"  # {file}:3',
+        f"models.demo = {{}}  # {file}:4",
+        f"models.c.pin = true  # {file}:6",
+    ]
+    assert shown(model=["a", "org/name"], draft_model=["a=org/y"]) == [
+        f'models.a.source = "demo"  # {file}:2',
+        "models.a.preload = true  # --model",
+        'models.a.draft_model = "org/y"  # --draft-model',
+        'models."org/name".source = "org/name"  # --model',
+        'models."org/name".preload = true  # --model',
+    ]
+    assert shown(model=["demo"]) == ["models.demo.preload = true  # --model"]
+    with pytest.raises(UsageError, match="did you mean demo"):
+        shown(model=["demmo"])
+    file.write_text("")
+    lines = list(describe_effective(file, Overrides()))
+    assert lines[-2:] == ['models.demo.source = "demo"', "models.demo.preload = true"]
 
 
 def test_draft_model_of_the_command_line_is_for_a_model_of_the_file_too(read: Read) -> None:
