@@ -148,7 +148,7 @@ class Catalogue:
     async def close(self) -> None:
         """Unload every model."""
         retiring = [model for model, _ in self._retiring.values()]
-        await asyncio.gather(*(model.unload() for model in (*self, *retiring)))
+        await asyncio.gather(*(model.unload("the host stops") for model in (*self, *retiring)))
         await self.memory.close()
 
     def _make(self, settings: ModelSettings) -> Model:

@@ -73,12 +73,12 @@ class Memory:
         self._prepared: asyncio.Task[None] | None = None
         self._timer: Timer | None = None
 
-    def lease(self, settings: ModelSettings, make_way: Callable[[], object]) -> Lease:
+    def lease(self, settings: ModelSettings, make_way: Callable[[str], object]) -> Lease:
         """A model's own, without room yet.
 
         Args:
             settings: the model's.
-            make_way: called when others need its room, or it has expired: it takes no new calls any more, and once it has
+            make_way: called with the reason when others need its room, or it has expired: it takes no new calls any more, and once it has
                 none its process ends and the lease is released.
         """
         lease = self._leases[settings.name] = Lease(self, settings, make_way)
@@ -162,7 +162,10 @@ class Memory:
         for name, left in decision.refused:
             self._leases[name].refuse(left)
         for name in decision.leaving:
-            self._leases[name].make_way()
+            is_expired = name in decision.expired
+            self._leases[name].make_way(
+                "its keep_alive is over" if is_expired else "others wait for its room"
+            )
         self._wake_at(decision.wake_at)
 
     @property
@@ -183,7 +186,7 @@ class Lease:
         need: what its files say; None before that is known.
     """
 
-    def __init__(self, memory: Memory, settings: ModelSettings, make_way: Callable[[], object]) -> None:
+    def __init__(self, memory: Memory, settings: ModelSettings, make_way: Callable[[str], object]) -> None:
         self.name = settings.name
         self.need: Need | None = None
         self.make_way = make_way
@@ -270,9 +273,9 @@ class Lease:
 
     def refuse(self, left_bytes: int) -> None:
         """It never will; pinned models leave so much."""
-        if self._answer is not None and not self._answer.done():
-            need = 0 if self.need is None else self.need.least_bytes
-            self._answer.set_exception(too_large(self.name, need, left_bytes, "others are pinned"))
+        if self._answer is not None and not self._answer.done() and self.need is not None:
+            pinned = self._memory.residency.pinned
+            self._answer.set_exception(too_large(self.name, self.need, left_bytes, pinned))
 
     def begin_turn(self, *, is_busy: bool) -> None:
         """The model is ready."""

@@ -70,6 +70,7 @@ class Model:
         self._now = memory.now
         self._lease = memory.lease(settings, self._make_way)
         self._is_busy = False
+        self._reason = ""  # of the latest draining or unloading, for the log
         self._quiet = asyncio.Event()  # set while it is not busy
         self._quiet.set()
         self._ready_at: float | None = None  # of the latest worker
@@ -169,8 +170,12 @@ class Model:
         finally:
             self._withdraw_if_unwanted()
 
-    async def unload(self) -> None:
-        """End the worker, and with it every call; the memory goes back to the system. Cancelling it lets that go on."""
+    async def unload(self, reason: str = "a guest asked for it") -> None:
+        """End the worker, and with it every call; the memory goes back to the system. Cancelling it lets that go on.
+
+        Args:
+            reason: for the log.
+        """
         if self.state != "unloaded" and self._unloading is None:
             gone = Unavailable(f"{self.name} was unloaded")
             if self._attempt is not None:
@@ -178,6 +183,7 @@ class Model:
             self._backlog.fail(gone)
             self._crashes.forget()
             self._lease.forget_keep_alive()
+            self._reason = reason
             self._begin_unload(gone)
             self._note_work()  # the calls that waited have ended
         if self._unloading is not None:
@@ -197,7 +203,7 @@ class Model:
             return True
         if settings.with_same_worker(before) or self.state in ("unloaded", "unloading"):
             return False
-        self._make_way()
+        self._make_way("its configuration has changed")
         return True
 
     async def retire(self, drain_s: float) -> None:
@@ -205,7 +211,7 @@ class Model:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(drain_s):
                 await self._quiet.wait()
-        await self.unload()
+        await self.unload("it is served no longer")
         self._lease.end()
 
     def submit(self, job: Job) -> None:
@@ -260,6 +266,7 @@ class Model:
         """Let nobody make way for a model that nobody waits for any more."""
         if self.state == "waiting" and not self._is_wanted and self._unloading is None:
             self._lease.forget_keep_alive()
+            self._reason = "nobody waits for it any more"
             self._begin_unload(Unavailable(f"nobody waits for {self.name}"))
 
     def _note_work(self) -> None:
@@ -278,10 +285,13 @@ class Model:
 
     # -- leaving -----------------------------------------------------------------------------------------------
 
-    def _make_way(self) -> None:
-        """Others need its room, or nobody has used it for long."""
+    def _make_way(self, reason: str) -> None:
+        """Others need its room, nobody has used it for long, or it is to run otherwise."""
         if self._unloading is not None:
             return
+        self._reason = reason
+        if self._worker is not None and self._worker.num_jobs:
+            self._log_move("ends its calls, then it is unloaded")
         self._lease.forget_keep_alive()
         self.state = "draining"
         if self._worker is not None and self._worker.alive:
@@ -292,6 +302,15 @@ class Model:
         """The last call that the worker had has ended."""
         self._note_work()
         self._leave_if_drained()
+
+    def _log_move(self, what: str) -> None:
+        log.info(
+            "model %s %s: %s",
+            self.name,
+            what,
+            self._reason,
+            extra=fields(model=self.name, reason=self._reason),
+        )
 
     def _leave_if_drained(self) -> None:
         if self._unloading is not None or self.state != "draining":
@@ -317,6 +336,7 @@ class Model:
             self._worker = self._unloading = None
             self._failures.forget()
             self.state = "unloaded"
+            self._log_move("is unloaded")
             self._lease.release()
         if self._is_wanted:  # by calls that came meanwhile
             self.start()
@@ -348,6 +368,8 @@ class Model:
 
     def _wait(self) -> None:
         self.state = "waiting"
+        self._reason = "others have the memory"
+        self._log_move("waits for room")
         self._tell({"stage": "waiting"})
 
     async def _keep_running(self, sources: list[ModelSource], share: int | None) -> None:

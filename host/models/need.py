@@ -18,7 +18,7 @@ from typing import Any
 from mlxbridge.errors import ModelLoadFailed, ModelTooLarge
 from mlxbridge.host.engine.checkpoint import ADAPTER_WEIGHTS, WEIGHTS
 from mlxbridge.host.engine.interface import EngineLimits
-from mlxbridge.host.models.kind import kind_of
+from mlxbridge.host.models.kind import Kind, kind_of
 
 CACHE_SHARE = 8
 """What caches have is the budget divided by this, where not all models fit together."""
@@ -41,11 +41,13 @@ class Need:
         weight_bytes: of the model and those that go with it.
         cache_bytes: that its caches, or its batches, take at least.
         is_open: whether caches can well use more.
+        kind: what the model is for.
     """
 
     weight_bytes: int
     cache_bytes: int
     is_open: bool
+    kind: Kind = "generate"
 
     @property
     def least_bytes(self) -> int:
@@ -73,7 +75,7 @@ def estimate_need(folders: Sequence[Path], limits: EngineLimits, adapters: Itera
     except OSError as error:
         raise ModelLoadFailed(f"{error.filename}: {error.strerror}") from error
     if kind != "generate":
-        return Need(weight_bytes=weights, cache_bytes=work, is_open=False)
+        return Need(weight_bytes=weights, cache_bytes=work, is_open=False, kind=kind)
     prefixes = limits.prefix_cache_bytes
     if limits.kv_bytes is not None:
         prefixes = limits.kv_bytes // _PREFIXES if prefixes is None else prefixes
@@ -96,7 +98,7 @@ def share_of(name: str, need: Need, others: Iterable[Need | None], budget_bytes:
         ModelTooLarge: it does not fit, even alone.
     """
     if need.least_bytes > budget_bytes:
-        raise too_large(name, need.least_bytes, budget_bytes, f"weights {shown(need.weight_bytes)}")
+        raise too_large(name, need, budget_bytes)
     if not need.is_open:
         return need.least_bytes
     known = [need]
@@ -112,12 +114,24 @@ def share_of(name: str, need: Need, others: Iterable[Need | None], budget_bytes:
     return min(wanted, budget_bytes)
 
 
-def too_large(name: str, need_bytes: int, there_are: int, why: str) -> ModelTooLarge:
-    """The error for a model that does not fit, with both numbers."""
+def too_large(name: str, need: Need, there_are: int, pinned: Sequence[str] = ()) -> ModelTooLarge:
+    """The error for a model that does not fit, with both numbers.
+
+    Args:
+        name: the model's.
+        need: its own.
+        there_are: bytes for it.
+        pinned: names of others that are never to make way for it.
+    """
+    is_generating = need.kind == "generate"
+    work = "caches" if is_generating else "its largest batch"
+    options = "--memory or --kv-memory" if is_generating else "--memory"
+    besides = f", as others are pinned ({', '.join(pinned)})" if pinned else ""
     return ModelTooLarge(
-        f"{name} needs {shown(need_bytes)} of memory ({why}), but there are {shown(there_are)} for it; a smaller or "
-        "quantized model fits, or change the host's --memory or --kv-memory",
-        details={"needed_bytes": need_bytes, "budget_bytes": there_are},
+        f"{name} needs {shown(need.least_bytes)} of memory (weights {shown(need.weight_bytes)}, {work} "
+        f"{shown(need.cache_bytes)}), but there are {shown(there_are)} for it{besides}; a smaller or quantized model "
+        f"fits, or change the host's {options}",
+        details={"needed_bytes": need.least_bytes, "budget_bytes": there_are},
     )
 
 

@@ -51,12 +51,14 @@ class Decision:
         admitted: models that have got room, in order.
         refused: those that never will, with what pinned models leave.
         leaving: those that take no more calls, and are unloaded when they have none.
+        expired: those of them that nobody has used for as long as they are kept; the others make room.
         wake_at: when to ask again though nothing has happened; infinity: only when something has.
     """
 
     admitted: list[str] = field(default_factory=list)
     refused: list[tuple[str, int]] = field(default_factory=list)
     leaving: list[str] = field(default_factory=list)
+    expired: list[str] = field(default_factory=list)
     wake_at: float = inf
 
 
@@ -87,6 +89,11 @@ class Residency:
         return self.budget_bytes - sum(
             resident.num_bytes for resident in self._residents.values() if resident.is_pinned
         )
+
+    @property
+    def pinned(self) -> list[str]:
+        """Models that have room and never make way."""
+        return [resident.name for resident in self._residents.values() if resident.is_pinned]
 
     @property
     def waiting(self) -> list[str]:
@@ -159,6 +166,7 @@ class Residency:
         decision = Decision()
         for resident in self._residents.values():
             if resident.expires_at <= now:
+                decision.expired.append(resident.name)
                 self._send_away(resident, decision)
         while self._queue:
             name, asked = next(iter(self._queue.items()))

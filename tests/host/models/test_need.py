@@ -90,6 +90,14 @@ def test_model_of_vectors_needs_its_largest_batch_and_no_more(tmp_path: Path) ->
     assert 100 * MIB < need.cache_bytes < 400 * MIB
 
 
+def test_model_of_vectors_that_cannot_fit_is_told_what_its_memory_is_for(tmp_path: Path) -> None:
+    bert = {"model_type": "bert", "hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 6}
+    need = estimate_need([folder_of(tmp_path / "m", bert, 90 * MIB)], EngineLimits())
+    with pytest.raises(ModelTooLarge, match=r"\(weights 90\.00 MB, its largest batch 288\.00 MB\)") as caught:
+        share_of("m", need, [], 100 * MIB)
+    assert caught.value.message.endswith("or change the host's --memory")
+
+
 def test_demo_needs_what_its_files_say() -> None:
     source = ModelSettings.of("demo").source
     assert source.folder is not None

@@ -367,6 +367,41 @@ async def test_calls_try_again_to_load_a_model_that_has_failed_after_a_pause(mak
     assert "error" not in host.model("a").describe()
 
 
+async def test_log_tells_who_waits_and_who_goes_and_why(
+    make_host: MakeHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+
+    def told() -> list[str]:
+        lines = [each.message for each in caplog.records if "reason" in getattr(each, "fields", ())]
+        caplog.clear()
+        return lines
+
+    host = make_host(1.5, "a", settings("b", keep_alive_s=5.0))
+    a = await host.ready("a")
+    job = host.call("a")
+    host.clock.pass_time(TENURE_S)
+    load = asyncio.ensure_future(host.model("b").load())
+    await host.until("draining waiting")
+    assert sorted(told()) == [
+        "model a ends its calls, then it is unloaded: others wait for its room",
+        "model b waits for room: others have the memory",
+    ]
+    a.answer(job)
+    (await FakeWorker.of("b")).become_ready()
+    await load
+    assert told() == ["model a is unloaded: others wait for its room"]
+    host.clock.pass_time(5.0)
+    await host.until("unloaded unloaded")
+    assert told() == ["model b is unloaded: its keep_alive is over"]
+    await host.ready("a")
+    await host.model("a").unload()
+    assert told() == ["model a is unloaded: a guest asked for it"]
+    await host.ready("a")
+    await host.catalogue.close()
+    assert told() == ["model a is unloaded: the host stops"]
+
+
 async def test_calls_do_not_end_a_crash_loop(make_host: MakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crashes, "CRASHES_TO_FAIL", 1)
     host = make_host(1.5, "a")
@@ -383,7 +418,7 @@ async def test_calls_do_not_end_a_crash_loop(make_host: MakeHost, monkeypatch: p
 async def test_model_that_does_not_fit_beside_pinned_ones_is_refused(make_host: MakeHost) -> None:
     host = make_host(1.5, settings("a", pin=True), "b")
     await host.ready("a")
-    with pytest.raises(ModelTooLarge, match="b needs .*others are pinned"):
+    with pytest.raises(ModelTooLarge, match=r"b needs .* for it, as others are pinned \(a\); "):
         await host.model("b").load()
     host.clock.pass_time(1e6)
     assert host.states() == "ready failed"
