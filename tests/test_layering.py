@@ -126,8 +126,10 @@ ALLOWED = {
     ],
     f"{HOST}.config": [
         f"{HOST}.access",
+        f"{ENGINE}.checkpoint",
         f"{ENGINE}.interface",
         f"{ENGINE}.prefixes.part_folder",
+        f"{ENGINE}.text.template",
         f"{HOST}.keep_alive",
         f"{HOST}.logs",
         f"{HOST}.models.settings",

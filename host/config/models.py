@@ -12,6 +12,7 @@ from mlxbridge.host.config.limits import make_limits
 from mlxbridge.host.config.overrides import DRAFT_MODELS, MODELS, Overrides, pair_drafts
 from mlxbridge.host.config.problems import Problems
 from mlxbridge.host.config.schema import ForModels, HostTable, ModelTable
+from mlxbridge.host.engine.checkpoint import ADAPTER_WEIGHTS
 from mlxbridge.host.engine.interface import EngineLimits
 from mlxbridge.host.models.settings import ModelSettings
 from mlxbridge.host.models.store import DEMO, classify
@@ -101,6 +102,8 @@ def _make_model(
     for adapter, folder in own.adapters.items():
         if not os.path.isdir(folder):
             problems.add((*key, "adapters", adapter), f"there is no folder {folder}")
+        elif not (folder / ADAPTER_WEIGHTS).is_file():
+            problems.add((*key, "adapters", adapter), f"{folder} has no {ADAPTER_WEIGHTS}")
     if source is None:
         return None
     return ModelSettings(
@@ -140,8 +143,18 @@ def _check_names(tables: Mapping[str, ModelTable], problems: Problems) -> None:
 def _read_template(own: ModelTable, name: str, problems: Problems) -> str | None:
     if own.chat_template is None:
         return None
+    from mlxbridge.host.engine.text.template import (
+        check_template,
+    )  # jinja2 takes its time, and most do without
+
+    key = ("models", name, "chat_template")
     try:
-        return own.chat_template.read_text(encoding="utf-8")
+        template = own.chat_template.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        problems.add(("models", name, "chat_template"), f"cannot read {own.chat_template}: {error}")
+        problems.add(key, f"cannot read {own.chat_template}: {error}")
         return None
+    try:
+        check_template(template)
+    except ValueError as error:
+        problems.add(key, f"{own.chat_template} is no template: {error}")
+    return template

@@ -119,9 +119,23 @@ def _sampling(params: dict[str, Any]) -> dict[str, Any]:
     for name in ("model", "prompt", "messages"):
         if name in params:
             raise ValueError(f"{name} is for a call to say, not for all calls of a model")
-    with _collected():
-        parse_generate({**params, "messages": []})
+    if wrong := list(_wrong(params)):
+        raise ValueError("; ".join(wrong))
     return params
+
+
+def _wrong(params: dict[str, Any]) -> Iterator[str]:
+    """What is wrong with each param, one after the other without those before it."""
+    left = dict(params)
+    while True:
+        try:
+            parse_generate({**left, "messages": []})
+        except BridgeError as error:
+            yield error.message
+            if left.pop(str(error.details.get("field")), None) is None:
+                return
+        else:
+            return
 
 
 def check_name(name: str) -> str:

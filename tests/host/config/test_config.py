@@ -69,6 +69,7 @@ def test_every_key_of_the_host_arrives(read: Read, tmp_path: Path) -> None:
 def test_every_key_of_a_model_arrives(read: Read, tmp_path: Path) -> None:
     (tmp_path / "chat.jinja").write_text("{{ messages }}")
     (tmp_path / "pirate").mkdir()
+    (tmp_path / "pirate/adapters.safetensors").touch()
     (chat, hub) = read(
         """
         [models.chat]
@@ -149,6 +150,27 @@ def test_model_of_the_command_line_may_be_an_alias_and_a_wrong_one_is_told_which
     assert said.endswith("; configured are other, small, tiny; did you mean tiny?")
     assert problems(text, model=["qqq"])[0].endswith("; configured are other, small, tiny")
     assert "configured" not in problems(model=["tinny"])[0]
+
+
+def test_broken_template_and_folder_without_an_adapter_are_refused(
+    problems: Problems, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.jinja").write_text("{{ messages }}\n{% for x in %}")
+    (tmp_path / "empty").mkdir()
+    template, adapter = problems(
+        "[models.demo]\nchat_template = 'broken.jinja'\nadapters = { sql = 'empty' }"
+    )
+    assert template.startswith(
+        "config.toml:2: models.demo.chat_template: broken.jinja is no template: line 2: "
+    )
+    assert adapter == "config.toml:3: models.demo.adapters.sql: empty has no adapters.safetensors"
+
+
+def test_all_wrong_params_of_sampling_are_told(problems: Problems) -> None:
+    (said,) = problems("[models.demo]\nsampling = { top_p = 3, temprature = 1, top_k = 'x', min_p = 0.1 }")
+    for part in ("did you mean 'temperature'?", "top_p must be above 0", "top_k must be"):
+        assert part in said
+    assert "min_p" not in said
 
 
 def test_effective_configuration_has_the_models_that_would_be_served(tmp_path: Path) -> None:
