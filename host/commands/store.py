@@ -78,9 +78,7 @@ def show(config: Path | None, model: str, as_json: bool) -> None:
     source = settings.source
     folder = source.folder or cached(source.name)
     if folder is None:
-        raise ModelNotFound(
-            f"{source.name} is not on this machine; mlxbridge-host pull {source.name} fetches it"
-        )
+        raise ModelNotFound(_missing(source.name))
     facts: dict[str, Any] = {"name": settings.name, "source": _where(source), **read_facts(folder)}
     facts["aliases"] = list(settings.aliases)
     facts["adapters"] = sorted(settings.adapters)
@@ -133,6 +131,14 @@ def delete(config: Path | None, url: str | None, model: str, force: bool) -> Non
     except OSError as error:
         raise UsageError(f"cannot delete {error.filename}: {error.strerror}") from error
     click.echo(f"{source.name} is deleted; {describe_size(freed)} are free")
+
+
+def _missing(hub_id: str) -> str:
+    try:
+        find_cached(hub_id)
+    except ModelNotFound:
+        return f"{hub_id} is not here; mlxbridge-host pull {hub_id} fetches it"
+    return f"{hub_id} is incomplete here; mlxbridge-host pull {hub_id} goes on where it stopped"
 
 
 def _unload(client: Client, hub_id: str, *, force: bool) -> None:

@@ -75,6 +75,11 @@ def test_models_are_listed_shown_pulled_and_deleted_without_a_host(run: Run, tmp
     assert (gone.returncode, gone.stdout) == (1, "")
     assert "org/demo is not in this machine's cache" in gone.stderr
     assert (folder / "config.json").exists()
+    assert run("pull", "org/demo").returncode == 0
+    (weights,) = (tmp_path / "hf").glob("hub/models--*/snapshots/*/model.safetensors")
+    weights.unlink()
+    assert "  incomplete  " in run("list").stdout
+    assert "org/demo is incomplete here; mlxbridge-host pull org/demo goes on" in run("show", "chat").stderr
 
 
 def test_model_that_a_running_host_has_loaded_is_deleted_only_by_force(run: Run, tmp_path: Path) -> None:
