@@ -98,10 +98,13 @@ class Lanes:
 
     def preview(self, joining: Iterable[Joining]) -> list[LaneSize]:
         """What the lanes hold once rows have joined."""
+        arriving = sorted(joining, key=lambda row: row[:2], reverse=True)
+        if not arriving:  # as in most steps
+            return self.sizes()
         planned: dict[object, LaneSize] = dict(zip(self._lanes, self.sizes(), strict=True))
         rows: dict[object, tuple[int, int]] = {lane: (lane.num_rows, lane.end) for lane in self._lanes}
         adapters: dict[object, str | None] = {lane: lane.adapter for lane in self._lanes}
-        for length, num_left, adapter in sorted(joining, key=lambda row: row[:2], reverse=True):
+        for length, num_left, adapter in arriving:
             fitting = {key: size for key, size in rows.items() if adapters[key] == adapter}
             lane = self._best_for(length, fitting) or object()
             adapters[lane] = adapter
