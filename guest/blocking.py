@@ -176,7 +176,7 @@ class Client:
         self, prompt: Prompt | None, options: GenerateOptions, *, stream: bool, n: int | None
     ) -> Generation | list[Generation] | TokenStream:
         """``generate`` for callers that learn only at run time what they ask for."""
-        params, timeout = generate_params(prompt, options), options.get("timeout")
+        params, timeout = generate_params(prompt, options), self._limit(options.get("timeout"))
         if n is not None:
             refuse_stream(n, stream)
             return read_all(*self._open("generate", choices(params, n), timeout))
@@ -201,8 +201,7 @@ class Client:
             UsageError: an option has a wrong name, or the prompts are none.
             DeadlineExceeded, TransportError
         """
-        many, timeout = Many(prompts, options), options.get("timeout")
-        timeout = self._timeout if timeout is None else timeout
+        many, timeout = Many(prompts, options), self._limit(options.get("timeout"))
         deadline_ms(timeout)  # refuses what is no timeout
         deadline = deadline_after(timeout)
         return Outcomes(self._connected(deadline), many, timeout=timeout, deadline=deadline)
@@ -333,7 +332,7 @@ class Client:
             UsageError: there is no such kind.
             Overloaded, TransportError
         """
-        link, (call,), deadline = self._open_within("subscribe", [subscribe_params(events)], timeout)
+        link, (call,), deadline = self._open("subscribe", [subscribe_params(events)], timeout)
         return Events(link, call, deadline)
 
     def ping(self, *, timeout: float | None = 5.0) -> float:
@@ -413,6 +412,10 @@ class Client:
                 failures.append((address, error))
         raise nothing_answered(failures)
 
+    def _limit(self, timeout: float | None) -> float | None:
+        """Seconds for a call: the client's own where the call names none."""
+        return self._timeout if timeout is None else timeout
+
     def _open(
         self,
         method: str,
@@ -420,17 +423,6 @@ class Client:
         timeout: float | None,
         windows: Windows = NO_PAYLOADS,
     ) -> tuple[BlockingLink, list[Call], float | None]:
-        timeout = self._timeout if timeout is None else timeout
-        return self._open_within(method, params, timeout, windows)
-
-    def _open_within(
-        self,
-        method: str,
-        params: Sequence[Mapping[str, Any]],
-        timeout: float | None,
-        windows: Windows = NO_PAYLOADS,
-    ) -> tuple[BlockingLink, list[Call], float | None]:
-        """As ``_open``, but None is no limit, whatever the client's is."""
         budget_ms, deadline = deadline_ms(timeout), deadline_after(timeout)
         link = self._connected(deadline)
         try:
@@ -454,7 +446,7 @@ class Client:
     ) -> tuple[Mapping[str, Any], list[DataReceived]]:
         """A call's result, and its payloads, which together are no larger than what the caller can hold."""
         payloads: list[DataReceived] = []
-        link, (call,), deadline = self._open(method, [params], timeout, windows)
+        link, (call,), deadline = self._open(method, [params], self._limit(timeout), windows)
         try:
             while not call.ended or call.items or call.payloads:
                 link.wait(call, deadline)

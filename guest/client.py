@@ -159,7 +159,7 @@ class AsyncClient:
         self, prompt: Prompt | None, options: GenerateOptions, *, stream: bool, n: int | None
     ) -> Generation | list[Generation] | AsyncTokenStream:
         """``generate`` for callers that learn only at run time what they ask for."""
-        params, timeout = generate_params(prompt, options), options.get("timeout")
+        params, timeout = generate_params(prompt, options), self._limit(options.get("timeout"))
         if n is not None:
             refuse_stream(n, stream)
             return await read_all(*await self._open("generate", choices(params, n), timeout))
@@ -169,8 +169,7 @@ class AsyncClient:
 
     async def generate_many(self, prompts: Iterable[ManyPrompt], **options: Unpack[Options]) -> AsyncOutcomes:
         """Answer many prompts, for work that can wait; arguments and errors as for ``Client.generate_many``."""
-        many, timeout = Many(prompts, options), options.get("timeout")
-        timeout = self._timeout if timeout is None else timeout
+        many, timeout = Many(prompts, options), self._limit(options.get("timeout"))
         deadline_ms(timeout)  # refuses what is no timeout
         deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
         try:
@@ -237,7 +236,7 @@ class AsyncClient:
         self, events: Iterable[EventKind] | None = None, *, timeout: float | None = None
     ) -> AsyncEvents:
         """What happens on the host, from now on; arguments and errors as for ``Client.subscribe``."""
-        link, (call,), left = await self._open_within("subscribe", [subscribe_params(events)], timeout)
+        link, (call,), left = await self._open("subscribe", [subscribe_params(events)], timeout)
         return AsyncEvents(link, call, left)
 
     async def ping(self, *, timeout: float | None = 5.0) -> float:
@@ -309,6 +308,10 @@ class AsyncClient:
                 return link
         raise nothing_answered(failures)
 
+    def _limit(self, timeout: float | None) -> float | None:
+        """Seconds for a call: the client's own where the call names none."""
+        return self._timeout if timeout is None else timeout
+
     async def _open(
         self,
         method: str,
@@ -316,17 +319,6 @@ class AsyncClient:
         timeout: float | None,
         windows: Windows = NO_PAYLOADS,
     ) -> tuple[AsyncLink, list[Call], float | None]:
-        timeout = self._timeout if timeout is None else timeout
-        return await self._open_within(method, params, timeout, windows)
-
-    async def _open_within(
-        self,
-        method: str,
-        params: Sequence[Mapping[str, Any]],
-        timeout: float | None,
-        windows: Windows = NO_PAYLOADS,
-    ) -> tuple[AsyncLink, list[Call], float | None]:
-        """As ``_open``, but None is no limit, whatever the client's is."""
         budget_ms = deadline_ms(timeout)
         loop = asyncio.get_running_loop()
         start = loop.time()
@@ -354,7 +346,7 @@ class AsyncClient:
         progress: Progress | None = None,
     ) -> tuple[Mapping[str, Any], list[DataReceived]]:
         payloads: list[DataReceived] = []
-        link, (call,), left = await self._open(method, [params], timeout, windows)
+        link, (call,), left = await self._open(method, [params], self._limit(timeout), windows)
         waiter = Waiter(link.loop)
         call.news = waiter.wake
         timer = None if left is None else link.loop.call_later(left, expire, link, call)
