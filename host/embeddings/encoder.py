@@ -14,17 +14,15 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from mlxbridge.errors import InternalError
-from mlxbridge.host.embeddings.batching import BATCH_TOKENS, batches
+from mlxbridge.host.embeddings.batching import BATCH_TOKENS
 from mlxbridge.host.embeddings.folder import ModelFiles
+from mlxbridge.host.embeddings.model import Alone, Vectors, check_finite
 from mlxbridge.host.embeddings.padded import Padded, pad
 from mlxbridge.host.embeddings.pooling import Pooling, pool
 from mlxbridge.host.embeddings.projection import Projection
 from mlxbridge.host.embeddings.request import EmbedRequest, check_embed
 from mlxbridge.host.embeddings.tokenizer import TextTokenizer, Tokens
 from mlxbridge.host.engine.refusal import invalid, shown
-
-Vectors = NDArray[np.float32]
 
 
 class Backbone(Protocol):
@@ -51,7 +49,7 @@ class Embeddings:
     num_tokens: list[int]
 
 
-class Encoder:
+class Encoder(Alone):
     """One embedding model.
 
     Attributes:
@@ -98,17 +96,7 @@ class Encoder:
             ContextTooLong: an input is too long, and ``truncate`` is not asked for.
             InternalError: the model made something that is no number.
         """
-        inputs = self.read(request)
-        lengths = [len(tokens) for tokens in inputs]
-        vectors = self.space(request)
-        for batch in batches(lengths, batch_tokens):
-            vectors[batch] = self.finish(self.compute([inputs[index] for index in batch]), request)
-        return Embeddings(vectors, lengths)
-
-    def read(self, request: EmbedRequest) -> list[Tokens]:
-        """Check a request, and read its inputs; errors as of ``encode``."""
-        self.check(request)
-        return self.read_part(request, range(request.num_inputs))
+        return Embeddings(*self._answer(request, batch_tokens))
 
     def check(self, request: EmbedRequest) -> None:
         """Check everything but the inputs' tokens.
@@ -145,10 +133,6 @@ class Encoder:
             vectors = projection(vectors)
         mx.async_eval(vectors)  # type: ignore[no-untyped-call]
         return vectors
-
-    def compute(self, inputs: Sequence[Tokens]) -> Vectors:
-        """``launch``, and wait for it."""
-        return np.array(self.launch(inputs))
 
     def space(self, request: EmbedRequest) -> NDArray[Any]:
         """Memory for what ``finish`` gives of all inputs: ``[inputs, dimensions]``, of the request's dtype."""
@@ -211,19 +195,3 @@ class Encoder:
             if getattr(request, name):
                 raise invalid(name, f"cannot stand before token ids, which {field} is")
         return self._tokenizer.fit_ids(ids, field, truncate=request.truncate)
-
-
-def check_finite(numbers: Vectors, name: str) -> None:
-    """Refuse what is no number; float16 weights, say, can lead out of float16's range.
-
-    Args:
-        numbers: computed ones, of any shape.
-        name: of the model that made them.
-
-    Raises:
-        InternalError: one is NaN or infinite.
-    """
-    if not np.isfinite(numbers).all():
-        raise InternalError(
-            f"{name} made something that is no number; try it with weights of float32 or bfloat16"
-        )

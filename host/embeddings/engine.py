@@ -27,8 +27,7 @@ import mlx.core as mx
 import numpy as np
 
 from mlxbridge.errors import BridgeError, DeadlineExceeded, InternalError, InvalidArgument, Overloaded
-from mlxbridge.host.embeddings.encoder import Vectors
-from mlxbridge.host.embeddings.model import Model
+from mlxbridge.host.embeddings.model import Model, Vectors
 from mlxbridge.host.embeddings.pace import Pace
 from mlxbridge.host.embeddings.pool import Pool
 from mlxbridge.host.embeddings.request import EmbedRequest

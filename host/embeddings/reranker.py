@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Literal, Protocol
 import mlx.core as mx
 import numpy as np
 
-from mlxbridge.host.embeddings.batching import BATCH_TOKENS, batches
-from mlxbridge.host.embeddings.encoder import Vectors, check_finite
+from mlxbridge.host.embeddings.batching import BATCH_TOKENS
+from mlxbridge.host.embeddings.model import Alone, Vectors, check_finite
 from mlxbridge.host.embeddings.padded import Padded, pad
 from mlxbridge.host.embeddings.request import Activation, RerankRequest, check_rerank
 from mlxbridge.host.embeddings.tokenizer import TextTokenizer, Tokens
@@ -36,7 +36,7 @@ class Scores:
     num_tokens: list[int]
 
 
-class Reranker:
+class Reranker(Alone):
     """One cross-encoder.
 
     Attributes:
@@ -74,17 +74,7 @@ class Reranker:
             ContextTooLong: a pair is too long, and ``truncate`` is not asked for.
             InternalError: the model made something that is no number.
         """
-        pairs = self.read(request)
-        lengths = [len(tokens) for tokens in pairs]
-        scores = self.space(request)
-        for batch in batches(lengths, batch_tokens):
-            scores[batch] = self.finish(self.compute([pairs[index] for index in batch]), request)
-        return Scores(scores, lengths)
-
-    def read(self, request: RerankRequest) -> list[Tokens]:
-        """Check a request, and read its pairs; errors as of ``score``."""
-        self.check(request)
-        return self.read_part(request, range(request.num_inputs))
+        return Scores(*self._answer(request, batch_tokens))
 
     def check(self, request: RerankRequest) -> None:
         """Check everything but the pairs' tokens.
@@ -109,10 +99,6 @@ class Reranker:
         logits = self._classifier(batch).astype(mx.float32)
         mx.async_eval(logits)  # type: ignore[no-untyped-call]
         return logits
-
-    def compute(self, pairs: Sequence[Tokens]) -> Vectors:
-        """``launch``, and wait for it."""
-        return np.array(self.launch(pairs))
 
     def space(self, request: RerankRequest) -> Vectors:
         """Memory for what ``finish`` gives of all pairs: ``[documents]`` float32."""

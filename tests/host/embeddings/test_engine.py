@@ -20,8 +20,9 @@ from mlxbridge.errors import (
 )
 from mlxbridge.host.embeddings import engine as engine_module
 from mlxbridge.host.embeddings.batching import BATCH_TOKENS
-from mlxbridge.host.embeddings.encoder import Encoder, Vectors, check_finite
+from mlxbridge.host.embeddings.encoder import Encoder
 from mlxbridge.host.embeddings.engine import COALESCE_S, VectorEngine
+from mlxbridge.host.embeddings.model import Vectors, check_finite
 from mlxbridge.host.embeddings.pace import BATCH_S, FIRST_BATCH_TOKENS
 from mlxbridge.host.embeddings.pool import Pool
 from mlxbridge.host.embeddings.request import EmbedRequest, RerankRequest
