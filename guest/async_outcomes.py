@@ -3,37 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from types import TracebackType
+from collections.abc import Iterable
 
-from mlxbridge.errors import BridgeError, Cancelled, DeadlineExceeded, UsageError
+from mlxbridge.errors import BridgeError, DeadlineExceeded, UsageError
 from mlxbridge.guest.async_link import AsyncLink
-from mlxbridge.guest.async_streams import Waiter, expire
+from mlxbridge.guest.async_reader import AsyncReader, expire
 from mlxbridge.guest.call import Call
 from mlxbridge.guest.many import Many, Portion
 from mlxbridge.guest.requests import deadline_ms
 from mlxbridge.types import Outcome
 
 
-class AsyncOutcomes(AsyncIterator[Outcome]):
+class AsyncOutcomes(AsyncReader[Outcome]):
     """How each prompt ended, in the order in which they do. For one task at a time.
 
     Leaving the ``async with`` block, ``aclose()``, cancelling the task that reads, or losing the last reference cancels
     what is unanswered.
     """
 
+    _last_words = "the outcomes were closed"
+
     def __init__(self, link: AsyncLink, many: Many, *, timeout: float | None, deadline: float | None) -> None:
-        self._link = link
+        super().__init__(link)
         self._many = many
         self._timeout = timeout
         self._deadline = deadline
-        self._waiter = Waiter(link.loop)
-        self._timer = None if deadline is None else link.loop.call_at(deadline, _expire_all, link, many)
         self._is_read = False
-        self._finished = False
+        if deadline is not None:
+            self._timer = link.loop.call_at(deadline, _expire_all, link, many)
 
-    def __aiter__(self) -> AsyncOutcomes:
-        return self
+    @property
+    def _calls(self) -> Iterable[Call]:
+        return self._many.calls
 
     async def __anext__(self) -> Outcome:
         """The next outcome, waiting for it; raises as ``Outcomes.__next__`` does."""
@@ -47,7 +48,7 @@ class AsyncOutcomes(AsyncIterator[Outcome]):
         except BaseException as error:
             if isinstance(error, BridgeError):
                 self._many.explain(error)
-            await self.aclose()
+            self._close()
             raise
         finally:
             self._is_read = False
@@ -102,32 +103,6 @@ class AsyncOutcomes(AsyncIterator[Outcome]):
     def num_total(self) -> int | None:
         """Prompts in all; None if the input does not say how many it has."""
         return self._many.num_total
-
-    async def aclose(self) -> None:
-        """Cancel what is unanswered. Further iteration ends at once."""
-        if not self._finished:
-            self._finish()
-            for call in self._many.calls:
-                self._link.give_up(call, Cancelled("the outcomes were closed"))
-
-    def _finish(self) -> None:
-        self._finished = True
-        if self._timer is not None:
-            self._timer.cancel()
-
-    async def __aenter__(self) -> AsyncOutcomes:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    def __del__(self) -> None:
-        if not self._finished:
-            for call in self._many.calls:
-                if not call.ended:
-                    self._link.drop(call)
 
 
 def _expire_all(link: AsyncLink, many: Many) -> None:

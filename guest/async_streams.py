@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from types import TracebackType
+from collections.abc import Iterable
 
-from mlxbridge.errors import Cancelled, RemoteProtocolError, UsageError
+from mlxbridge.errors import RemoteProtocolError, UsageError
 from mlxbridge.guest.async_link import AsyncLink
+from mlxbridge.guest.async_reader import AsyncReader, expire
 from mlxbridge.guest.call import TAKE_BATCH, Call, Collector
 from mlxbridge.types import Chunk, Generation
 
@@ -22,53 +22,27 @@ async def read_all(link: AsyncLink, calls: list[Call], timeout: float | None) ->
             await stream.aclose()
 
 
-class Waiter:
-    """Wakes the one task that waits for news of calls, at most once for each time it sleeps."""
-
-    __slots__ = ("_future", "_loop")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._future: asyncio.Future[None] | None = None
-
-    def wake(self) -> None:
-        """There is news; harmless if nobody sleeps."""
-        future = self._future
-        if future is not None:
-            self._future = None
-            if not future.done():
-                future.set_result(None)
-
-    async def sleep(self) -> None:
-        """Return at the next ``wake``. Safe to cancel."""
-        if self._future is not None:
-            raise UsageError("a stream can be read by one task at a time")
-        self._future = self._loop.create_future()
-        try:
-            await self._future
-        finally:
-            self._future = None
-
-
-class AsyncTokenStream(AsyncIterator[Chunk]):
+class AsyncTokenStream(AsyncReader[Chunk]):
     """Chunks of one answer as they are generated. For one task at a time.
 
     Leaving the ``async with`` block, ``aclose()``, cancelling the task that reads, or losing the last reference cancels
     the call at the host.
     """
 
+    _last_words = "the stream was closed"
+
     def __init__(self, link: AsyncLink, call: Call, timeout: float | None) -> None:
-        self._link = link
+        super().__init__(link)
         self._call = call
-        self._waiter = Waiter(link.loop)
         call.news = self._waiter.wake
         self._collector = Collector(call)
         self._generation: Generation | None = None
-        self._finished = False
-        self._timer = None if timeout is None else link.loop.call_later(timeout, expire, link, call)
+        if timeout is not None:
+            self._timer = link.loop.call_later(timeout, expire, link, call)
 
-    def __aiter__(self) -> AsyncTokenStream:
-        return self
+    @property
+    def _calls(self) -> Iterable[Call]:
+        return (self._call,)
 
     async def __anext__(self) -> Chunk:
         """The next chunk, waiting for it.
@@ -136,36 +110,3 @@ class AsyncTokenStream(AsyncIterator[Chunk]):
         async for _ in self:
             pass
         return self.generation
-
-    async def aclose(self) -> None:
-        """Cancel the call if it still runs. Further iteration ends at once."""
-        self._close()
-
-    def _close(self) -> None:
-        if not self._finished:
-            self._finish()
-            self._link.give_up(self._call, Cancelled("the stream was closed"))
-
-    def _finish(self) -> None:
-        self._finished = True
-        if self._timer is not None:
-            self._timer.cancel()
-
-    async def __aenter__(self) -> AsyncTokenStream:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._close()
-
-    def __del__(self) -> None:
-        if not self._finished:
-            self._finished = True
-            if not self._call.ended:
-                self._link.drop(self._call)
-
-
-def expire(link: AsyncLink, call: Call) -> None:
-    """The call's time is up."""
-    link.give_up(call, call.late())

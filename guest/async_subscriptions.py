@@ -3,35 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from types import TracebackType
+from collections.abc import Iterable
 
-from mlxbridge.errors import Cancelled
 from mlxbridge.events import Event, read_event
 from mlxbridge.guest.async_link import AsyncLink
-from mlxbridge.guest.async_streams import Waiter, expire
+from mlxbridge.guest.async_reader import AsyncReader, expire
 from mlxbridge.guest.call import Call
 
 
-class AsyncEvents(AsyncIterator[Event]):
+class AsyncEvents(AsyncReader[Event]):
     """What happens on the host, as it does. For one task at a time.
 
     It ends when the host drains. Leaving the ``async with`` block, ``aclose()``, cancelling the task that reads, or losing
     the last reference ends it too.
     """
 
+    _last_words = "the subscription was closed"
+
     def __init__(self, link: AsyncLink, call: Call, timeout: float | None) -> None:
-        self._link = link
+        super().__init__(link)
         self._call = call
-        self._waiter = Waiter(link.loop)
         call.news = self._waiter.wake
-        self._timer: asyncio.TimerHandle | None = None
         if timeout is not None:
             self._timer = link.loop.call_later(timeout, expire, link, call)
-        self._finished = False
 
-    def __aiter__(self) -> AsyncEvents:
-        return self
+    @property
+    def _calls(self) -> Iterable[Call]:
+        return (self._call,)
 
     async def __anext__(self) -> Event:
         """The next event, waiting for it; raises as ``Events.__next__`` does."""
@@ -51,29 +49,3 @@ class AsyncEvents(AsyncIterator[Event]):
                 if self._call.error is not None:
                     raise self._call.error
         raise StopAsyncIteration
-
-    async def aclose(self) -> None:
-        """End the subscription. Further iteration ends at once."""
-        self._close()
-
-    def _close(self) -> None:
-        if not self._finished:
-            self._finish()
-            self._link.give_up(self._call, Cancelled("the subscription was closed"))
-
-    def _finish(self) -> None:
-        self._finished = True
-        if self._timer is not None:
-            self._timer.cancel()
-
-    async def __aenter__(self) -> AsyncEvents:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._close()
-
-    def __del__(self) -> None:
-        if not self._finished and not self._call.ended:
-            self._link.drop(self._call)

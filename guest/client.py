@@ -12,7 +12,8 @@ from mlxbridge.errors import BridgeError, Cancelled, DeadlineExceeded, Transport
 from mlxbridge.events import EventKind
 from mlxbridge.guest.async_link import AsyncLink
 from mlxbridge.guest.async_outcomes import AsyncOutcomes
-from mlxbridge.guest.async_streams import AsyncTokenStream, Waiter, expire, read_all
+from mlxbridge.guest.async_reader import Waiter, expire
+from mlxbridge.guest.async_streams import AsyncTokenStream, read_all
 from mlxbridge.guest.async_subscriptions import AsyncEvents
 from mlxbridge.guest.call import Call
 from mlxbridge.guest.calls import NO_PAYLOADS

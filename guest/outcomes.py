@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from time import monotonic
-from types import TracebackType
 
-from mlxbridge.errors import BridgeError, Cancelled
+from mlxbridge.errors import BridgeError
 from mlxbridge.guest.blocking_link import BlockingLink
+from mlxbridge.guest.call import Call
 from mlxbridge.guest.many import Many
+from mlxbridge.guest.reader import Reader
 from mlxbridge.guest.requests import deadline_ms
 from mlxbridge.types import Outcome
 
 
-class Outcomes(Iterator[Outcome]):
+class Outcomes(Reader[Outcome]):
     """How each prompt ended, in the order in which they do. For one thread at a time.
 
     Leaving the ``with`` block, ``close()``, or losing the last reference cancels what is unanswered.
     """
 
+    _last_words = "the outcomes were closed"
+
     def __init__(
         self, link: BlockingLink, many: Many, *, timeout: float | None, deadline: float | None
     ) -> None:
-        self._link = link
+        super().__init__(link, deadline)
         self._many = many
         self._timeout = timeout
-        self._deadline = deadline
-        self._finished = False
         self._open_calls()
 
-    def __iter__(self) -> Outcomes:
-        return self
+    @property
+    def _calls(self) -> Iterable[Call]:
+        return self._many.calls
 
     def __next__(self) -> Outcome:
         """The next outcome, waiting for it.
@@ -86,24 +88,3 @@ class Outcomes(Iterator[Outcome]):
     def num_total(self) -> int | None:
         """Prompts in all; None if the input does not say how many it has."""
         return self._many.num_total
-
-    def close(self) -> None:
-        """Cancel what is unanswered. Further iteration ends at once."""
-        if not self._finished:
-            self._finished = True
-            for call in self._many.calls:
-                self._link.give_up(call, Cancelled("the outcomes were closed"))
-
-    def __enter__(self) -> Outcomes:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if not self._finished:
-            for call in self._many.calls:
-                if not call.ended:
-                    self._link.drop(call)

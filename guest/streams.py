@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from time import monotonic
-from types import TracebackType
 
 from mlxbridge.errors import Cancelled, UsageError
 from mlxbridge.guest.blocking_link import BlockingLink
 from mlxbridge.guest.call import TAKE_BATCH, Call, Collector
+from mlxbridge.guest.reader import Reader
 from mlxbridge.types import Chunk, Generation
 
 
@@ -44,22 +44,23 @@ def _drain(link: BlockingLink, call: Call, collector: Collector) -> bool:
     return ended
 
 
-class TokenStream(Iterator[Chunk]):
+class TokenStream(Reader[Chunk]):
     """Chunks of one answer as they are generated. For one thread at a time.
 
     Leaving the ``with`` block, ``close()``, or losing the last reference cancels the call at the host.
     """
 
+    _last_words = "the stream was closed"
+
     def __init__(self, link: BlockingLink, call: Call, deadline: float | None) -> None:
-        self._link = link
+        super().__init__(link, deadline)
         self._call = call
-        self._deadline = deadline
         self._collector = Collector(call)
         self._generation: Generation | None = None
-        self._finished = False
 
-    def __iter__(self) -> TokenStream:
-        return self
+    @property
+    def _calls(self) -> Iterable[Call]:
+        return (self._call,)
 
     def __next__(self) -> Chunk:
         """The next chunk, waiting for it.
@@ -118,24 +119,6 @@ class TokenStream(Iterator[Chunk]):
         for _ in self:
             pass
         return self.generation
-
-    def close(self) -> None:
-        """Cancel the call if it still runs. Further iteration ends at once."""
-        if not self._finished:
-            self._finished = True
-            self._link.give_up(self._call, Cancelled("the stream was closed"))
-
-    def __enter__(self) -> TokenStream:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if not self._finished and not self._call.ended:
-            self._link.drop(self._call)
 
 
 def deadline_after(timeout: float | None) -> float | None:

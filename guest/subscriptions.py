@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from types import TracebackType
+from collections.abc import Iterable
 from typing import Any
 
-from mlxbridge.errors import Cancelled, UsageError
+from mlxbridge.errors import UsageError
 from mlxbridge.events import EVENT_KINDS, Event, EventKind, read_event
 from mlxbridge.guest.blocking_link import BlockingLink
 from mlxbridge.guest.call import Call
+from mlxbridge.guest.reader import Reader
 
 
 def subscribe_params(events: Iterable[EventKind] | None) -> dict[str, Any]:
@@ -28,20 +28,21 @@ def subscribe_params(events: Iterable[EventKind] | None) -> dict[str, Any]:
     return {"events": kinds}
 
 
-class Events(Iterator[Event]):
+class Events(Reader[Event]):
     """What happens on the host, as it does. For one thread at a time.
 
     It ends when the host drains. Leaving the ``with`` block, ``close()``, or losing the last reference ends it too.
     """
 
-    def __init__(self, link: BlockingLink, call: Call, deadline: float | None) -> None:
-        self._link = link
-        self._call = call
-        self._deadline = deadline
-        self._finished = False
+    _last_words = "the subscription was closed"
 
-    def __iter__(self) -> Events:
-        return self
+    def __init__(self, link: BlockingLink, call: Call, deadline: float | None) -> None:
+        super().__init__(link, deadline)
+        self._call = call
+
+    @property
+    def _calls(self) -> Iterable[Call]:
+        return (self._call,)
 
     def __next__(self) -> Event:
         """The next event, waiting for it.
@@ -64,21 +65,3 @@ class Events(Iterator[Event]):
             elif (event := read_event(item)) is not None:
                 return event
         raise StopIteration
-
-    def close(self) -> None:
-        """End the subscription. Further iteration ends at once."""
-        if not self._finished:
-            self._finished = True
-            self._link.give_up(self._call, Cancelled("the subscription was closed"))
-
-    def __enter__(self) -> Events:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if not self._finished and not self._call.ended:
-            self._link.drop(self._call)

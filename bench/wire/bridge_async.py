@@ -20,7 +20,7 @@ from bench.wire.meter import (
     round_trip_result,
 )
 from bench.wire.workload import ECHO, ENDLESS, FLAT, Floats, age_us, burst
-from mlxbridge.guest.async_streams import Waiter
+from mlxbridge.guest.async_reader import Waiter
 from mlxbridge.guest.client import AsyncClient
 from mlxbridge.protocol.limits import Windows
 
