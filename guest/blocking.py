@@ -31,6 +31,13 @@ from mlxbridge.guest.requests import (
 )
 from mlxbridge.guest.streams import TokenStream, deadline_after, read_all
 from mlxbridge.guest.subscriptions import Events, subscribe_params
+from mlxbridge.guest.tokens import (
+    detokenize_params,
+    read_count,
+    read_text,
+    read_token_ids,
+    tokenize_params,
+)
 from mlxbridge.guest.vectors import WINDOWS, embed_params, read_embeddings, read_ranking, rerank_params
 from mlxbridge.protocol.events import DataReceived
 from mlxbridge.protocol.limits import Windows
@@ -50,6 +57,7 @@ from mlxbridge.types import (
     Ranking,
     RerankOptions,
     Status,
+    TokenizeOptions,
 )
 
 
@@ -247,6 +255,59 @@ class Client:
         """
         params = rerank_params(query, documents, options)
         return read_ranking(self._ask("rerank", params, options.get("timeout")), params["documents"])
+
+    def tokenize(self, prompt: str | Sequence[Message], **options: Unpack[TokenizeOptions]) -> list[int]:
+        """The tokens that a model reads of a text or a chat; the model's tokenizer answers, not the model.
+
+        Args:
+            prompt: raw text, as in ``generate``, or messages, which go through the chat template.
+            options: ``mlxbridge.TokenizeOptions`` names and explains them.
+
+        Returns:
+            Token ids, special tokens among them. Of an embedding model or a reranker: those of the text alone.
+
+        Raises:
+            UsageError: it is neither, or an option has a wrong name.
+            InvalidArgument, Unsupported: the host refuses a parameter; ``details["field"]`` names it. A call takes
+                1,048,576 characters.
+            ModelNotFound, Overloaded, WorkerLost, DeadlineExceeded, TransportError
+        """
+        params = tokenize_params(prompt, options)
+        return read_token_ids(self._ask("tokenize", params, options.get("timeout")))
+
+    def count_tokens(self, prompt: str | Sequence[Message], **options: Unpack[TokenizeOptions]) -> int:
+        """How many tokens ``tokenize`` would give; of a chat what ``chat`` then has as ``usage.prompt_tokens``.
+
+        Arguments and errors are those of ``tokenize``.
+        """
+        params = tokenize_params(prompt, options, count_only=True)
+        return read_count(self._ask("tokenize", params, options.get("timeout")))
+
+    def detokenize(
+        self,
+        token_ids: Iterable[int],
+        *,
+        model: str | None = None,
+        skip_special_tokens: bool = False,
+        keep_alive: KeepAlive | None = None,
+        timeout: float | None = None,
+    ) -> str:
+        """The text of tokens; bytes that are no whole character become U+FFFD.
+
+        Args:
+            token_ids: at most 65,536.
+            model: its name at the host; not needed where the host serves one.
+            skip_special_tokens: leave out BOS, EOS and the like.
+            keep_alive: as for ``generate``.
+            timeout: seconds.
+
+        Raises:
+            UsageError: they are no token ids.
+            InvalidArgument: the model has no such token, or they are too many; ``details["field"]`` names it.
+            ModelNotFound, Overloaded, WorkerLost, DeadlineExceeded, TransportError
+        """
+        params = detokenize_params(token_ids, model, skip_special_tokens, keep_alive)
+        return read_text(self._ask("detokenize", params, timeout))
 
     def list_models(self, *, timeout: float | None = None) -> list[ModelInfo]:
         """The models this host serves."""

@@ -32,6 +32,13 @@ from mlxbridge.guest.requests import (
     refuse_stream,
 )
 from mlxbridge.guest.subscriptions import subscribe_params
+from mlxbridge.guest.tokens import (
+    detokenize_params,
+    read_count,
+    read_text,
+    read_token_ids,
+    tokenize_params,
+)
 from mlxbridge.guest.vectors import WINDOWS, embed_params, read_embeddings, read_ranking, rerank_params
 from mlxbridge.protocol.events import DataReceived
 from mlxbridge.protocol.limits import Windows
@@ -51,6 +58,7 @@ from mlxbridge.types import (
     Ranking,
     RerankOptions,
     Status,
+    TokenizeOptions,
 )
 
 
@@ -195,6 +203,31 @@ class AsyncClient:
         """Score each document by how well it answers the query; arguments and errors as for ``Client.rerank``."""
         params = rerank_params(query, documents, options)
         return read_ranking(await self._ask("rerank", params, options.get("timeout")), params["documents"])
+
+    async def tokenize(
+        self, prompt: str | Sequence[Message], **options: Unpack[TokenizeOptions]
+    ) -> list[int]:
+        """Token ids of a text or a chat; arguments and errors as for ``Client.tokenize``."""
+        params = tokenize_params(prompt, options)
+        return read_token_ids(await self._ask("tokenize", params, options.get("timeout")))
+
+    async def count_tokens(self, prompt: str | Sequence[Message], **options: Unpack[TokenizeOptions]) -> int:
+        """How many they are; arguments and errors as for ``Client.tokenize``."""
+        params = tokenize_params(prompt, options, count_only=True)
+        return read_count(await self._ask("tokenize", params, options.get("timeout")))
+
+    async def detokenize(
+        self,
+        token_ids: Iterable[int],
+        *,
+        model: str | None = None,
+        skip_special_tokens: bool = False,
+        keep_alive: KeepAlive | None = None,
+        timeout: float | None = None,
+    ) -> str:
+        """The text of tokens; arguments and errors as for ``Client.detokenize``."""
+        params = detokenize_params(token_ids, model, skip_special_tokens, keep_alive)
+        return read_text(await self._ask("detokenize", params, timeout))
 
     async def list_models(self, *, timeout: float | None = None) -> list[ModelInfo]:
         """The models this host serves."""

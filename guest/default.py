@@ -28,6 +28,7 @@ from mlxbridge.types import (
     Ranking,
     RerankOptions,
     Status,
+    TokenizeOptions,
 )
 
 _lock = threading.Lock()
@@ -136,6 +137,34 @@ def embed(inputs: EmbedInput | Iterable[EmbedInput], **options: Unpack[EmbedOpti
 def rerank(query: str, documents: Iterable[str], **options: Unpack[RerankOptions]) -> Ranking:
     """``Client.rerank`` on the default client."""
     return default_client().rerank(query, documents, **options)
+
+
+def tokenize(prompt: str | Sequence[Message], **options: Unpack[TokenizeOptions]) -> list[int]:
+    """``Client.tokenize`` on the default client."""
+    return default_client().tokenize(prompt, **options)
+
+
+def count_tokens(prompt: str | Sequence[Message], **options: Unpack[TokenizeOptions]) -> int:
+    """``Client.count_tokens`` on the default client."""
+    return default_client().count_tokens(prompt, **options)
+
+
+def detokenize(
+    token_ids: Iterable[int],
+    *,
+    model: str | None = None,
+    skip_special_tokens: bool = False,
+    keep_alive: KeepAlive | None = None,
+    timeout: float | None = None,
+) -> str:
+    """``Client.detokenize`` on the default client."""
+    return default_client().detokenize(
+        token_ids,
+        model=model,
+        skip_special_tokens=skip_special_tokens,
+        keep_alive=keep_alive,
+        timeout=timeout,
+    )
 
 
 def list_models(*, timeout: float | None = None) -> list[ModelInfo]:

@@ -44,7 +44,7 @@ def generate_params(prompt: Prompt | None, options: GenerateOptions) -> dict[str
     _check_names(given)
     if (prompt is None) is (given.get("messages") is None):
         raise wrong("prompt", "give either prompt (raw text or token ids) or messages (a chat)")
-    params = _encode_options(given)
+    params = encode_options(given)
     if prompt is not None:
         params["prompt"] = _encode_prompt(prompt)
     return params
@@ -60,7 +60,7 @@ def common_params(options: Options) -> dict[str, Any]:
     _check_names(given)
     if "messages" in given:
         raise wrong("messages", "a chat is one of the prompts")
-    return _encode_options(given)
+    return encode_options(given)
 
 
 def request_params(given: ManyPrompt) -> dict[str, Any]:
@@ -81,7 +81,12 @@ def request_params(given: ManyPrompt) -> dict[str, Any]:
     return generate_params(cast(Prompt, given), {})
 
 
-def _encode_options(given: Mapping[str, Any]) -> dict[str, Any]:
+def encode_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as they are on the wire, but for the timeout, which is not.
+
+    Raises:
+        UsageError: one cannot be sent.
+    """
     params = {
         name: _ENCODERS[name](value) if name in _ENCODERS else value
         for name, value in given.items()

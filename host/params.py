@@ -197,7 +197,7 @@ def parse_embed(params: Mapping[str, Any]) -> EmbedRequest:
     inputs = params.get("inputs")
     if isinstance(inputs, list):
         inputs = [
-            _packed_ids(f"inputs[{place}]", item) if isinstance(item, bytes) else item
+            packed_ids(f"inputs[{place}]", item) if isinstance(item, bytes) else item
             for place, item in enumerate(inputs)
         ]
     request = EmbedRequest(
@@ -221,10 +221,10 @@ def parse_rerank(params: Mapping[str, Any]) -> RerankRequest:
 def _prompt(value: Any) -> str | list[int] | None:
     if value is None or isinstance(value, str):
         return value
-    return _packed_ids("prompt", value).tolist()
+    return packed_ids("prompt", value).tolist()
 
 
-def _packed_ids(field: str, value: Any) -> array[int]:
+def packed_ids(field: str, value: Any) -> array[int]:
     """Token ids in as much memory as ``estimate_bytes`` counts for them; a list takes nine times that."""
     if not isinstance(value, bytes) or len(value) % 4:
         raise invalid(field, "must be text, or token ids as little-endian 32-bit numbers")

@@ -50,7 +50,9 @@ if TYPE_CHECKING:
     from mlxbridge.guest.client import AsyncClient
     from mlxbridge.guest.default import (
         chat,
+        count_tokens,
         delete_model,
+        detokenize,
         embed,
         generate,
         generate_many,
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
         status,
         stream,
         subscribe,
+        tokenize,
         unload_model,
     )
     from mlxbridge.guest.outcomes import Outcomes
@@ -84,6 +87,7 @@ if TYPE_CHECKING:
         Request,
         RerankOptions,
         Status,
+        TokenizeOptions,
         TokenLogprob,
         TokenLogprobs,
         ToolCall,
@@ -140,6 +144,7 @@ _HOME = {
     "TokenLogprob": "mlxbridge.types",
     "TokenLogprobs": "mlxbridge.types",
     "TokenStream": "mlxbridge.guest.streams",
+    "TokenizeOptions": "mlxbridge.types",
     "ToolCall": "mlxbridge.types",
     "TransportError": "mlxbridge.errors",
     "Unavailable": "mlxbridge.errors",
@@ -150,7 +155,9 @@ _HOME = {
     "VersionMismatch": "mlxbridge.errors",
     "WorkerLost": "mlxbridge.errors",
     "chat": "mlxbridge.guest.default",
+    "count_tokens": "mlxbridge.guest.default",
     "delete_model": "mlxbridge.guest.default",
+    "detokenize": "mlxbridge.guest.default",
     "embed": "mlxbridge.guest.default",
     "generate": "mlxbridge.guest.default",
     "generate_many": "mlxbridge.guest.default",
@@ -163,6 +170,7 @@ _HOME = {
     "status": "mlxbridge.guest.default",
     "stream": "mlxbridge.guest.default",
     "subscribe": "mlxbridge.guest.default",
+    "tokenize": "mlxbridge.guest.default",
     "unload_model": "mlxbridge.guest.default",
 }
 
@@ -216,6 +224,7 @@ __all__ = [
     "TokenLogprob",
     "TokenLogprobs",
     "TokenStream",
+    "TokenizeOptions",
     "ToolCall",
     "TransportError",
     "Unavailable",
@@ -227,7 +236,9 @@ __all__ = [
     "WorkerLost",
     "__version__",
     "chat",
+    "count_tokens",
     "delete_model",
+    "detokenize",
     "embed",
     "errors",
     "generate",
@@ -241,6 +252,7 @@ __all__ = [
     "status",
     "stream",
     "subscribe",
+    "tokenize",
     "unload_model",
 ]
 

@@ -306,6 +306,27 @@ class Outcome:
         return self.text if self.error is None else f"{type(self.error).__name__}: {self.error.message}"
 
 
+class TokenizeOptions(TypedDict, total=False):
+    """What ``tokenize`` and ``count_tokens`` take by name."""
+
+    model: str | None
+    """Its name at the host; not needed where the host serves one."""
+    add_special_tokens: bool | None
+    """Whether a text gets what the tokenizer puts around it (BOS, say); as ``generate`` has it if left out. In a chat the
+    template has them."""
+    add_generation_prompt: bool | None
+    """Whether a chat ends with what begins an answer; true if left out, as ``chat`` has it."""
+    tools: Sequence[Mapping[str, Any]] | None
+    """As for ``chat``, and so are the next three: they are a part of what the model reads."""
+    tool_choice: ToolChoice | None
+    reasoning: bool | None
+    chat_template_kwargs: Mapping[str, Any] | None
+    keep_alive: KeepAlive | None
+    """As for ``generate``."""
+    timeout: float | None
+    """Seconds for the whole call; the client's own if left out."""
+
+
 VectorType = Literal["float32", "float16"]
 
 EmbedInput = str | Sequence[int]

@@ -79,6 +79,7 @@ ALLOWED = {
         f"{ENGINE}.interface",
         f"{ENGINE}.memory",
         f"{ENGINE}.refusal",
+        f"{ENGINE}.token_request",
         f"{HOST}.waiting",
         TYPES,
         ERRORS,
@@ -90,6 +91,7 @@ ALLOWED = {
         f"{HOST}.models.kind",
         f"{HOST}.models.store",
         f"{HOST}.params",
+        f"{HOST}.token_params",
         f"{HOST}.waiting",
         PROTOCOL,
         TYPES,
@@ -103,6 +105,7 @@ ALLOWED = {
         f"{HOST}.models",
         f"{HOST}.params",
         f"{HOST}.telemetry",
+        f"{HOST}.token_params",
         PROTOCOL,
         TRANSPORT,
         ADDRESSES,
@@ -152,6 +155,7 @@ ALLOWED = {
         TYPES,
         ERRORS,
     ],
+    f"{HOST}.token_params": [f"{HOST}.params", f"{ENGINE}.refusal", f"{ENGINE}.token_request", ERRORS],
 }
 
 

@@ -55,6 +55,7 @@ class Encoder(Alone):
     Attributes:
         kind: which method asks for it.
         name: what users call it.
+        codec: its tokenizer.
         dimensions: numbers of a vector, where a request does not ask for fewer.
         max_tokens: of an input.
         prompts: by name.
@@ -79,7 +80,7 @@ class Encoder(Alone):
         self._size = projections[-1].num_out if projections else backbone.hidden_size
         self.dimensions = min(files.dimensions or self._size, self._size)
         self._backbone = backbone
-        self._tokenizer = tokenizer
+        self.codec = tokenizer
         self._files = files
         self._pooling = pooling
         self._projections = projections
@@ -112,7 +113,7 @@ class Encoder(Alone):
         prompt = self._prompt(request)
         inputs = [(place, request.inputs[place]) for place in places]
         texts = {f"inputs[{place}]": prompt + item for place, item in inputs if isinstance(item, str)}
-        read = iter(self._tokenizer.encode([*texts.values()], [*texts], truncate=request.truncate))
+        read = iter(self.codec.encode([*texts.values()], [*texts], truncate=request.truncate))
         return [
             next(read) if isinstance(item, str) else self._ids(item, f"inputs[{place}]", request)
             for place, item in inputs
@@ -194,4 +195,4 @@ class Encoder(Alone):
         for name in ("prompt", "prompt_name"):
             if getattr(request, name):
                 raise invalid(name, f"cannot stand before token ids, which {field} is")
-        return self._tokenizer.fit_ids(ids, field, truncate=request.truncate)
+        return self.codec.fit_ids(ids, field, truncate=request.truncate)

@@ -42,6 +42,7 @@ class Reranker(Alone):
     Attributes:
         kind: which method asks for it.
         name: what users call it.
+        codec: its tokenizer.
         max_tokens: of a pair.
     """
 
@@ -59,7 +60,7 @@ class Reranker(Alone):
         self._facts = facts or {}
         self.max_tokens = tokenizer.max_tokens
         self._classifier = classifier
-        self._tokenizer = tokenizer
+        self.codec = tokenizer
         self._activation = activation
 
     def score(self, request: RerankRequest, *, batch_tokens: int = BATCH_TOKENS) -> Scores:
@@ -86,7 +87,7 @@ class Reranker(Alone):
 
     def read_part(self, request: RerankRequest, places: range) -> list[Tokens]:
         """Read some pairs of a checked request; errors as of ``score``."""
-        return self._tokenizer.encode_pairs(
+        return self.codec.encode_pairs(
             request.query,
             [request.documents[place] for place in places],
             [f"documents[{place}]" for place in places],

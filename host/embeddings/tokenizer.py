@@ -10,7 +10,8 @@ from typing import Any
 from tokenizers import Tokenizer, normalizers
 
 from mlxbridge.errors import BridgeError, ContextTooLong, ModelLoadFailed
-from mlxbridge.host.engine.refusal import invalid
+from mlxbridge.host.engine.refusal import invalid, unsupported
+from mlxbridge.host.engine.token_request import DetokenizeRequest, TokenizeRequest
 
 # A text is read whole before its tokens can be counted, and so much takes a tenth of a second or more.
 MAX_CHARS = 1 << 20
@@ -140,6 +141,36 @@ class TextTokenizer:
         self._check_vocabulary(ids, field)
         kept = list(ids[: self.max_tokens])
         return Tokens(kept, [0] * len(kept), is_truncated=len(kept) < len(ids))
+
+    def tokenize(self, request: TokenizeRequest) -> list[int]:
+        """Token ids of a text, as the model reads it alone, however many.
+
+        Raises:
+            Unsupported: it is a chat.
+            InvalidArgument: it holds half a character.
+        """
+        text = request.source.prompt
+        if not isinstance(text, str):
+            raise unsupported("messages", f"cannot be used: {self._name} has no chat template; give a text")
+        adds_special = request.add_special_tokens is not False
+        try:
+            return list(self._tokenizer.encode(text, add_special_tokens=adds_special).ids)
+        except Exception as exc:
+            if (error := _half_character([text], ["prompt"])) is not None:
+                raise error from exc
+            raise
+
+    def detokenize(self, request: DetokenizeRequest) -> str:
+        """The text of tokens, as far as the tokenizer has kept it.
+
+        Raises:
+            InvalidArgument: the model has no such token.
+        """
+        if request.token_ids:
+            self._check_vocabulary(request.token_ids, "token_ids")
+        return str(
+            self._tokenizer.decode(list(request.token_ids), skip_special_tokens=request.skip_special_tokens)
+        )
 
     def _encoded(
         self, items: Sequence[str | tuple[str, str]], fields: Sequence[str], truncate: bool

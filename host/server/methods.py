@@ -27,6 +27,7 @@ from mlxbridge.host.server.session import SOFTWARE, Session
 from mlxbridge.host.telemetry.events import KINDS, make_event
 from mlxbridge.host.telemetry.subscription import Subscription
 from mlxbridge.host.telemetry.telemetry import Telemetry
+from mlxbridge.host.token_params import parse_detokenize, parse_tokenize
 from mlxbridge.protocol.events import CallOpened
 
 Cancel = Callable[[], object] | None
@@ -64,6 +65,8 @@ class GuestMethods:
             "generate_many": self._generate_many,
             "embed": self._embed,
             "rerank": self._rerank,
+            "tokenize": self._tokenize,
+            "detokenize": self._detokenize,
             "models": self._models,
             "load": self._load,
             "unload": self._unload,
@@ -129,6 +132,14 @@ class GuestMethods:
     def _rerank(self, session: Session, event: CallOpened) -> Cancel:
         parse_rerank(event.params)
         return self._compute(session, event)
+
+    def _tokenize(self, session: Session, event: CallOpened) -> Cancel:
+        parse_tokenize(event.params)
+        return self._submit(session, event)
+
+    def _detokenize(self, session: Session, event: CallOpened) -> Cancel:
+        parse_detokenize(event.params)
+        return self._submit(session, event)
 
     def _models(self, session: Session, event: CallOpened) -> Cancel:
         check_names("models", event.params, _NOTHING)
@@ -207,6 +218,11 @@ class GuestMethods:
         used = sum(model.get("used_bytes", 0) for model in models)
         known = {} if memory.machine is None else {"chip": memory.machine.chip}
         return {**known, "memory": {**memory.describe(), "used_bytes": used}}
+
+    def _submit(self, session: Session, event: CallOpened) -> Cancel:
+        """Run a call on the model that it names, whatever that is for."""
+        model, adapter = self._catalogue.choose(parse_model(event.params))
+        return _submit(session, event, model, event.params, adapter)
 
     def _compute(self, session: Session, event: CallOpened) -> Cancel:
         """Run a call on the model that it names, without an adapter."""

@@ -52,6 +52,7 @@ def load_model(params: Mapping[str, Any], tell: Tell) -> Serve:
 def _load_generation(params: Mapping[str, Any], folders: Sequence[Path], limits: EngineLimits) -> Serve:
     from mlxbridge.host.engine.batch import BatchEngine
     from mlxbridge.host.engine.loader import load
+    from mlxbridge.host.engine.text.tokens import Codec
     from mlxbridge.host.engine.warmup import warm_up
     from mlxbridge.host.worker.generation import Generation
 
@@ -61,7 +62,7 @@ def _load_generation(params: Mapping[str, Any], folders: Sequence[Path], limits:
     engine = BatchEngine(loaded, limits, draft=draft, adapters=params["adapters"])
     warm_up(engine, loaded)
     engine.open_disk()
-    return partial(Generation, engine)
+    return partial(Generation, engine, Codec(loaded))
 
 
 def _load_vectors(kind: Kind, folder: Path, name: str, limits: EngineLimits) -> Serve:
@@ -72,7 +73,8 @@ def _load_vectors(kind: Kind, folder: Path, name: str, limits: EngineLimits) -> 
 
     model = load_encoder(folder, name) if kind == "embed" else load_reranker(folder, name)
     warm_up(model)
-    return partial(Vectors, VectorEngine(model, max_waiting=limits.max_batch + limits.max_waiting))
+    engine = VectorEngine(model, max_waiting=limits.max_batch + limits.max_waiting)
+    return partial(Vectors, engine, model.codec)
 
 
 def main() -> None:

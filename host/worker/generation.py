@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from mlxbridge.errors import BridgeError, InternalError
@@ -12,6 +13,7 @@ from mlxbridge.host.worker.backlog import Backlog
 from mlxbridge.host.worker.feeder import Feeder
 from mlxbridge.host.worker.results import fail_call, usage_to_wire
 from mlxbridge.host.worker.service import origin_of, refuse_method
+from mlxbridge.host.worker.tokenizing import METHODS, Codec, Tokenizing
 from mlxbridge.protocol.events import CallOpened
 from mlxbridge.protocol.host import HostConnection
 from mlxbridge.protocol.logprobs import encode_logprobs
@@ -20,24 +22,26 @@ from mlxbridge.types import Usage
 
 
 class Generation:
-    """Answers ``generate`` and ``generate_many``, and the front's ``curtail``.
+    """Answers ``generate`` and ``generate_many``, what is asked of the tokenizer, and the front's ``curtail``.
 
     Attributes:
         engine: what answers.
         feeder: the calls with many prompts.
     """
 
-    def __init__(self, engine: Engine, connection: HostConnection, model: str) -> None:
+    def __init__(self, engine: Engine, codec: Codec, connection: HostConnection, model: str) -> None:
         self.engine = engine
         self.feeder = Feeder(engine, connection, model=model)
         self._connection = connection
         self._model = model
         self._backlog = Backlog()
+        self._tokenizing = Tokenizing(codec, ThreadPoolExecutor(1, "tokenizing"), connection, model)
 
     @property
     def wait_s(self) -> float | None:
-        """0 while there is work, else None."""
-        return 0.0 if self._backlog or self.engine.has_work or self.feeder.is_ready else None
+        """0 while there are steps to take."""
+        is_busy = self._backlog or self.engine.has_work or self.feeder.is_ready
+        return 0.0 if is_busy else self._tokenizing.wait_s
 
     def open(self, event: CallOpened) -> None:
         """Let a call wait for its turn to be read; errors as of ``Backlog.add`` and ``Feeder.add``."""
@@ -45,6 +49,8 @@ class Generation:
             self._backlog.add(event.call, event.params["request"], origin_of(event))
         elif event.method == "generate_many":
             self.feeder.add(event.call, event.params["request"], origin_of(event))
+        elif event.method in METHODS:
+            self._tokenizing.open(event)
         elif event.method == "curtail":
             self.feeder.curtail(event.params["call"])
             self._connection.finish(event.call, {})
@@ -53,7 +59,7 @@ class Generation:
 
     def cancel(self, call: int) -> None:
         """End a call before the next step."""
-        if self.feeder.cancel(call):
+        if self.feeder.cancel(call) or self._tokenizing.cancel(call):
             return
         if self._backlog.remove(call):
             usage = Usage(finish_reason="cancelled", prompt_tokens=0, completion_tokens=0)
@@ -68,6 +74,7 @@ class Generation:
     def turn(self) -> None:
         """Begin a few calls, take one engine step, send all of its tokens."""
         self._submit_some()
+        self._tokenizing.turn()
         if self.engine.has_work:
             self._answer(self.feeder.take(self.engine.step()))
 
@@ -84,6 +91,7 @@ class Generation:
 
     def close(self) -> None:
         """No more steps."""
+        self._tokenizing.close()
         self.engine.close()
 
     # ------------------------------------------------------------------------------------------------------------

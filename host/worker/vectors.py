@@ -14,25 +14,32 @@ from mlxbridge.host.engine.memory import used_bytes
 from mlxbridge.host.params import estimate_bytes, parse_embed, parse_rerank
 from mlxbridge.host.worker.results import fail_call
 from mlxbridge.host.worker.service import origin_of, refuse_method
+from mlxbridge.host.worker.tokenizing import METHODS, Codec, Inline, Tokenizing
 from mlxbridge.protocol.events import CallOpened
 from mlxbridge.protocol.host import HostConnection
 
 
 class Vectors:
-    """Answers ``embed``, or ``rerank``, whichever the model is for."""
+    """Answers ``embed``, or ``rerank``, whichever the model is for, and what is asked of its tokenizer."""
 
-    def __init__(self, engine: VectorEngine, connection: HostConnection, model: str) -> None:
+    def __init__(self, engine: VectorEngine, codec: Codec, connection: HostConnection, model: str) -> None:
         self.engine = engine
         self._connection = connection
         self._model = model
+        self._tokenizing = Tokenizing(codec, Inline(), connection, model)
 
     @property
     def wait_s(self) -> float | None:
         """None without work; above 0 while calls wait for others to share their batch."""
+        if (wait_s := self._tokenizing.wait_s) is not None:
+            return wait_s
         return self.engine.wait_s if self.engine.has_work else None
 
     def open(self, event: CallOpened) -> None:
         """Hand a call to the engine; errors as of ``VectorEngine.submit``."""
+        if event.method in METHODS:
+            self._tokenizing.open(event)
+            return
         kind = self.engine.model.kind
         if event.method != kind:
             raise refuse_method(event.method, kind, self._model)
@@ -42,6 +49,8 @@ class Vectors:
 
     def cancel(self, call: int) -> None:
         """End a call before the next batch."""
+        if self._tokenizing.cancel(call):
+            return
         if self.engine.cancel(call):
             self._connection.finish(call, {"finish_reason": "cancelled"})
         else:
@@ -49,7 +58,8 @@ class Vectors:
 
     def turn(self) -> None:
         """Take one step, unless calls wait for others; send what came of it."""
-        if self.wait_s == 0:
+        self._tokenizing.turn()
+        if self.engine.has_work and self.engine.wait_s == 0:
             for answer in self.engine.step():
                 self._answer(answer)
 
@@ -62,7 +72,8 @@ class Vectors:
         return {**self.engine.stats(), "used_bytes": used_bytes()}
 
     def close(self) -> None:
-        """Nothing has to outlive the process."""
+        """No more turns."""
+        self._tokenizing.close()
 
     def _answer(self, answer: Answer) -> None:
         call, outcome = answer

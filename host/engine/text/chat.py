@@ -69,13 +69,9 @@ class Chat:
         """
         return str(self._apply(tokenize=False, with_answer=with_answer))
 
-    def encode(self) -> list[int]:
-        """The chat, and the beginning of an answer, as token ids.
-
-        Raises:
-            InvalidArgument: the template refuses the messages.
-        """
-        return list(self._apply(tokenize=True, with_answer=True))
+    def encode(self, *, with_answer: bool = True) -> list[int]:
+        """The chat as token ids; argument and errors as of ``render``."""
+        return list(self._apply(tokenize=True, with_answer=with_answer))
 
     def opens_reasoning(self) -> bool:
         """Whether the template's beginning of an answer is one of reasoning."""

@@ -11,6 +11,7 @@ from mlxbridge.host.engine.interface import DEFAULT_MAX_TOKENS, GenerateRequest
 from mlxbridge.host.engine.loader import LoadedModel
 from mlxbridge.host.engine.refusal import invalid
 from mlxbridge.host.engine.text.chat import Chat
+from mlxbridge.host.engine.text.tokens import encode_text
 
 
 def encode_prompt(loaded: LoadedModel, request: GenerateRequest) -> list[int]:
@@ -94,12 +95,7 @@ def _encode_text(loaded: LoadedModel, text: str) -> list[int]:
     if not text:
         raise invalid("prompt", "is empty")
     _check_length(loaded, text)
-    tokenizer = loaded.tokenizer
-    adds_special = tokenizer.bos_token is None or not text.startswith(tokenizer.bos_token)
-    try:
-        return list(tokenizer.encode(text, add_special_tokens=adds_special))
-    except Exception as exc:  # such as TypeError for a lone surrogate
-        raise invalid("prompt", f"could not be encoded: {exc}") from exc
+    return encode_text(loaded, text)
 
 
 def _check_ids(ids: Any) -> list[int]:

@@ -12,6 +12,7 @@ from mlxbridge.errors import ModelLoadFailed
 from mlxbridge.host.engine.batch import BatchEngine
 from mlxbridge.host.engine.interface import EngineLimits
 from mlxbridge.host.engine.loader import LoadedModel, load
+from mlxbridge.host.engine.text.tokens import Codec
 from mlxbridge.host.worker.generation import Generation
 from mlxbridge.host.worker.loop import Tell, WorkerLoop
 from mlxbridge.host.worker.service import Serve
@@ -35,7 +36,7 @@ def front(loaded: LoadedModel) -> Iterator[FrontEnd]:
         tell("loading")
         if params.get("name") == "bad":
             raise ModelLoadFailed("no such weights")
-        return partial(Generation, BatchEngine(loaded, EngineLimits(max_batch=4)))
+        return partial(Generation, BatchEngine(loaded, EngineLimits(max_batch=4)), Codec(loaded))
 
     ours, theirs = socket.socketpair()
     with ours, theirs:

@@ -12,6 +12,7 @@ from mlxbridge.errors import DeadlineExceeded, InvalidArgument, LimitExceeded, O
 from mlxbridge.host.engine.batch import BatchEngine
 from mlxbridge.host.engine.interface import EngineLimits, GenerateRequest, Origin
 from mlxbridge.host.engine.loader import LoadedModel
+from mlxbridge.host.engine.text.tokens import Codec
 from mlxbridge.host.worker import bundle as bundle_module
 from mlxbridge.host.worker import feeder as feeder_module
 from mlxbridge.host.worker.generation import Generation
@@ -63,7 +64,7 @@ def finish(front: FrontEnd, call: int) -> dict[str, Any]:
 
 def test_requests_that_ask_have_their_parts_in_their_items(ready: FrontEnd, thinking: LoadedModel) -> None:
     engine = BatchEngine(thinking)
-    ready.loop._service = Generation(engine, ready.loop._connection, "thinking")
+    ready.loop._service = Generation(engine, Codec(thinking), ready.loop._connection, "thinking")
     chat = {"messages": [{"role": "user", "content": "x"}], "temperature": 0}
     call = generate_many(ready, [{**chat, "reasoning": True}, "hello", {**chat, "max_reasoning_tokens": 1}])
     assert finish(ready, call)["completed"] == 3
@@ -392,7 +393,7 @@ def test_guest_whose_share_of_the_queue_is_full_keeps_nobody_elses_prompts_out(
     ready: FrontEnd, loaded: LoadedModel
 ) -> None:
     engine = BatchEngine(loaded, EngineLimits(max_batch=2, max_waiting=4))
-    ready.loop._service = Generation(engine, ready.loop._connection, "tiny")
+    ready.loop._service = Generation(engine, Codec(loaded), ready.loop._connection, "tiny")
     for _ in range(5):  # two run, three wait: of four that may, that is all a guest can have
         generate(ready, max_tokens=200, ignore_eos=True)
         ready.turn()

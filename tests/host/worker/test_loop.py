@@ -21,6 +21,7 @@ from mlxbridge.host.engine.batch import BatchEngine
 from mlxbridge.host.engine.drafts.payoff import Payoff
 from mlxbridge.host.engine.interface import GenerateRequest, Origin
 from mlxbridge.host.engine.loader import LoadedModel
+from mlxbridge.host.engine.text.tokens import Codec
 from mlxbridge.host.worker import backlog as backlog_module
 from mlxbridge.host.worker.generation import Generation
 from mlxbridge.host.worker.loop import Tell, WorkerLoop
@@ -146,7 +147,9 @@ def test_logprobs_are_sent_for_the_calls_that_ask(ready: FrontEnd) -> None:
 
 
 def test_parts_are_sent_for_the_calls_that_ask(ready: FrontEnd, thinking: LoadedModel) -> None:
-    ready.loop._service = Generation(BatchEngine(thinking), ready.loop._connection, "thinking")
+    ready.loop._service = Generation(
+        BatchEngine(thinking), Codec(thinking), ready.loop._connection, "thinking"
+    )
     messages = [{"role": "user", "content": "x"}]
     asks = generate(ready, prompt=None, messages=messages, reasoning=True, temperature=0)
     plain = generate(ready, max_tokens=5)
@@ -274,7 +277,7 @@ def test_stage_leaves_before_the_work_begins(loaded: LoadedModel) -> None:
         tell("loading")
         end.connection.receive_data(ours.recv(1 << 16))
         seen.extend(end.connection.events())
-        return partial(Generation, BatchEngine(loaded))
+        return partial(Generation, BatchEngine(loaded), Codec(loaded))
 
     with ours, theirs:
         end = FrontEnd(ours, WorkerLoop(theirs, load_model))

@@ -54,7 +54,7 @@ def start() -> Iterator[Start]:
 
     def start(model: Encoder | Reranker) -> FrontEnd:
         def load_model(params: Mapping[str, Any], tell: Tell) -> Serve:
-            return partial(Vectors, VectorEngine(model))
+            return partial(Vectors, VectorEngine(model), model.codec)
 
         ours, theirs = socket.socketpair()
         sockets.extend((ours, theirs))
