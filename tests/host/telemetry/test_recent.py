@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
 
-from mlxbridge.errors import BridgeError, WorkerLost
-from mlxbridge.host.telemetry.recent import MAX_CALLS, WINDOW_S, percentile
+from mlxbridge.errors import BridgeError, Overloaded, WorkerLost
+from mlxbridge.host.telemetry.recent import MAX_CALLS, WINDOW_S, Recent, percentile
 from mlxbridge.host.telemetry.request import EndedRequest
 from mlxbridge.host.telemetry.telemetry import Telemetry
 
@@ -111,6 +113,36 @@ def test_calls_are_forgotten_after_the_window_and_past_the_bound() -> None:
     assert rig.telemetry.describe("a")["calls"] == MAX_CALLS
     rig.now += WINDOW_S
     assert rig.telemetry.describe("a")["calls"] == 0
+
+
+class Prompt:
+    """What a call asks, and an error is raised amid."""
+
+    def refuse(self) -> BridgeError:
+        try:
+            raise Overloaded("there is no room")
+        except Overloaded as error:
+            return error
+
+
+def test_what_a_refused_call_asked_is_not_kept_with_how_it_ended() -> None:
+    rig = Rig()
+    prompt = Prompt()
+    kept = weakref.ref(prompt)
+    rig.call(result={}, error=prompt.refuse())
+    rig.ended.clear()
+    del prompt
+    gc.collect()
+    assert kept() is None
+    assert rig.telemetry.describe("a")["failed"] == 1
+
+
+def test_nothing_is_kept_of_models_that_nobody_calls_any_more() -> None:
+    rig, recent = Rig(), Recent()
+    for name in ("a", "b", "c"):
+        recent.note(rig.call(name), rig.now)
+        rig.now += WINDOW_S
+    assert len(recent) == 1
 
 
 @pytest.mark.parametrize(("percent", "value"), [(50, 10.0), (95, 19.0), (100, 20.0), (1, 1.0)])
