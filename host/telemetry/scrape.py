@@ -55,12 +55,13 @@ class Scrape:
                 async with asyncio.timeout(TIMEOUT_S):
                     head = await reader.readuntil(b"\r\n\r\n")
                     writer.write(await self._answer(head))
-                    await writer.drain()
+                    writer.close()
+                    await writer.wait_closed()  # all has left
         except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            pass  # whoever asked has gone, or asks for nothing that can be answered
+            pass  # whoever asked has gone, does not read, or asks for nothing that can be answered
         finally:
             self._num_open -= 1
-            writer.close()
+            writer.transport.abort()  # closing it would keep what nobody reads
 
     async def _answer(self, head: bytes) -> bytes:
         method, _, rest = head.partition(b" ")
