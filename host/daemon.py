@@ -50,6 +50,7 @@ class Daemon:
         self._telemetry = Telemetry()
         self._telemetry.keeps_prompts = config.log_prompts
         self._telemetry.listen(log_request)
+        self._configured = config.model_names  # at any time since the start
         memory = Memory(config.memory_bytes) if memory is None else memory
         self._catalogue = Catalogue(config.models, memory, self._on_state)
         self._notifier = Notifier()
@@ -110,6 +111,7 @@ class Daemon:
             config = keep_fixed(self._config, config)
             before, self._config = self._config, config
             self._telemetry.keeps_prompts = config.log_prompts
+            self._configured |= config.model_names
             changes = reload(
                 before, config, catalogue=self._catalogue, library=self._library, listener=self._listener
             )
@@ -127,7 +129,8 @@ class Daemon:
     def _make_scrape(self, methods: GuestMethods) -> Scrape:
         from mlxbridge.host.telemetry.metrics import Metrics  # takes its time, and most hosts do without
 
-        metrics = Metrics(lambda name: name not in self._library.pulled)
+        # Guests name those that they have pulled, and may go on for ever.
+        metrics = Metrics(lambda name: name in self._configured)
         self._telemetry.listen(metrics.note)
 
         async def render() -> bytes:

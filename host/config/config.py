@@ -57,6 +57,11 @@ class Config:
     log_prompts: bool = False
 
     @property
+    def model_names(self) -> frozenset[str]:
+        """Names of the models, without aliases."""
+        return frozenset(settings.name for settings in self.models)
+
+    @property
     def make_settings(self) -> Callable[[ModelSource], ModelSettings] | None:
         """How models are run that guests have pulled; None: they may not."""
         if not self.allow_pull:

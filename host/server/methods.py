@@ -177,6 +177,7 @@ class GuestMethods:
 
         async def pull() -> Mapping[str, Any]:
             model = await self._library.pull(name, lambda item: session.send_item(event.call, item))
+            session.name_model(event.call, model.name)
             return model.describe()
 
         return session.run(event.call, pull)

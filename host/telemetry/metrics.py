@@ -40,7 +40,7 @@ class Metrics:
     """Owns the registry.
 
     Args:
-        is_configured: whether a model of that name is, and so has a label of its own.
+        is_configured: whether a model of that name is, or was, and so has a label of its own.
     """
 
     def __init__(self, is_configured: Callable[[str], bool]) -> None:

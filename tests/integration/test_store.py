@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from mlxbridge import AsyncClient
 from mlxbridge.cli import main
-from mlxbridge.errors import InvalidArgument, ModelLoadFailed, ModelNotFound, PermissionDenied
+from mlxbridge.errors import InvalidArgument, ModelLoadFailed, ModelNotFound, PermissionDenied, Unavailable
 from mlxbridge.host.models.store import classify
 from tests.helpers.hub import Hub, Repository, run_hub
 from tests.integration.hosts import HostProcess, run_host
@@ -67,6 +68,24 @@ def test_guest_pulls_a_model_uses_it_and_deletes_it(host: HostProcess, hub: Hub,
         assert [model.name for model in client.list_models()] == ["demo"]
         assert list(tmp_path.glob("hub/models--*")) == []
         assert client.pull_model("org/demo").state == "unloaded"
+
+
+def test_metrics_have_no_names_that_guests_chose(hub: Hub, tmp_path: Path) -> None:
+    path = tmp_path / "metrics"
+    with run_host("unix", "--allow-pull", "--metrics", f"unix:{path}") as host, host.client() as client:
+        client.pull_model("org/demo")
+        with client.stream("x", model="org/demo", max_tokens=700, ignore_eos=True) as stream:
+            next(stream)
+            client.delete_model("org/demo", force=True)  # and it ends this call
+            with pytest.raises(Unavailable):
+                stream.read()
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(str(path))
+            sock.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+            told = b"".join(iter(lambda: sock.recv(1 << 16), b"")).decode()
+    for method, outcome in (("pull", "ok"), ("generate", "Unavailable"), ("delete", "ok")):
+        assert f'requests_total{{method="{method}",model="other",outcome="{outcome}"}} 1.0' in told
+    assert "org/demo" not in told
 
 
 def test_what_cannot_be_pulled_or_deleted_is_refused_with_the_reason(host: HostProcess) -> None:
