@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -12,6 +13,24 @@ LogFormat = Literal["human", "json"]
 
 _FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
 _TIME_FORMAT = "%H:%M:%S"
+_INDENT = "\n    "
+# What ends a line, or has a terminal do something, beside the end of a line itself and what JSON writes otherwise anyway.
+_CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+class HumanFormatter(logging.Formatter):
+    """A line with time, level and message; further lines of a message are indented.
+
+    So no text in it, be it a guest's or of a file that was downloaded, can look like a line of the log, nor do anything
+    to a terminal.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(_FORMAT, _TIME_FORMAT)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line or lines, without the end."""
+        return _CONTROLS.sub(_escape, super().format(record)).replace("\n", _INDENT)
 
 
 class JsonFormatter(logging.Formatter):
@@ -32,11 +51,11 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=repr)
+        return _CONTROLS.sub(_escape, json.dumps(line, ensure_ascii=False, default=repr))
 
 
 _FORMATTERS: dict[LogFormat, logging.Formatter] = {
-    "human": logging.Formatter(_FORMAT, _TIME_FORMAT),
+    "human": HumanFormatter(),
     "json": JsonFormatter(),
 }
 _handler = logging.StreamHandler()
@@ -84,6 +103,10 @@ def current_level() -> int:
 def current_format() -> LogFormat:
     """As ``current_level``."""
     return "json" if isinstance(_handler.formatter, JsonFormatter) else "human"
+
+
+def _escape(control: re.Match[str]) -> str:
+    return f"\\u{ord(control[0]):04x}"
 
 
 def _iso(seconds: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any
 
 from mlxbridge.errors import (
@@ -23,6 +24,8 @@ _LOOKS = ("models", "show", "status", "subscribe")
 _FAULTS = (InternalError, WorkerLost)
 _QUOTING = (InvalidArgument, ModelNotFound, UnknownMethod, Unsupported)
 """Errors whose message quotes what the guest sent, which is logged only with prompts."""
+_PARAM = re.compile(r"\w+(?:\[\d+\])?")
+"""Where the name of a field begins; further within are names that the guest gave, as those in a schema."""
 
 
 def log_request(ended: EndedRequest) -> None:
@@ -46,10 +49,11 @@ def _level(ended: EndedRequest) -> int:
 
 
 def _describe_error(error: BridgeError, *, may_quote: bool) -> dict[str, Any]:
-    told = {"field": error.details.get("field")}
+    field = error.details.get("field")
     if may_quote or not isinstance(error, _QUOTING):
-        told["reason"] = error.message
-    return told
+        return {"field": field, "reason": error.message}
+    param = _PARAM.match(field) if isinstance(field, str) else None
+    return {"field": None if param is None else param[0]}
 
 
 def _sentence(ended: EndedRequest, told: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Log lines for programs."""
+"""Log lines for programs and for people."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import sys
 
 import pytest
 
-from mlxbridge.host.logs import JsonFormatter, add_to_all, fields
+from mlxbridge.host.logs import HumanFormatter, JsonFormatter, add_to_all, fields
+
+FORGED = "odd\n12:00:00 ERROR   forged\r\x1b[2J\x9b2J\x85\u2028end"
 
 
 def line(**extra: object) -> dict[str, object]:
@@ -43,3 +45,24 @@ def test_exceptions_and_what_all_lines_say_are_in_it(monkeypatch: pytest.MonkeyP
         told = line(exc_info=sys.exc_info())
     assert told["model"] == "demo"
     assert "ValueError: inside" in str(told["exception"])
+
+
+def test_no_text_can_look_like_a_line_of_its_own_or_move_the_cursor() -> None:
+    told = line(**fields(reason=FORGED))
+    assert told["reason"] == FORGED  # as it was, for who reads it
+    record = logging.LogRecord("mlxbridge.x", logging.WARNING, "f.py", 1, "it is %s", (FORGED,), None)
+    for form in (HumanFormatter(), JsonFormatter()):
+        assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]", form.format(record))
+    first, *more = HumanFormatter().format(record).split("\n")
+    assert first.endswith("WARNING it is odd")
+    assert more == ["    12:00:00 ERROR   forged\\u000d\\u001b[2J\\u009b2J\\u0085\\u2028end"]
+
+
+def test_lines_of_an_exception_are_indented() -> None:
+    try:
+        raise ValueError("inside\n12:00:00 ERROR   forged")
+    except ValueError:
+        record = logging.LogRecord("mlxbridge.x", logging.ERROR, "f.py", 1, "broke", (), sys.exc_info())
+    first, *more = HumanFormatter().format(record).split("\n")
+    assert first.endswith("ERROR   broke")
+    assert more[-1] == "    12:00:00 ERROR   forged" and all(each.startswith("    ") for each in more)

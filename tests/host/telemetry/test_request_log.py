@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mlxbridge.errors import BridgeError, InvalidArgument, WorkerLost
+from mlxbridge.errors import BridgeError, InvalidArgument, Unsupported, WorkerLost
 from mlxbridge.host.telemetry.prompt import MAX_CHARS, excerpt
 from mlxbridge.host.telemetry.request_log import log_request
 from mlxbridge.host.telemetry.telemetry import Telemetry
@@ -52,6 +52,24 @@ def test_what_a_guest_wrote_is_told_only_if_prompts_are(caplog: pytest.LogCaptur
     assert record.__dict__["fields"]["prompt"] == "the zebra"
     assert record.__dict__["fields"]["reason"] == error.message
     assert "prompt 'the zebra'" in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("field", "shown"),
+    [
+        ("messages[3].content", "messages[3]"),
+        ('response_format.schema.properties["zebra"].not', "response_format"),
+        ("top_p", "top_p"),
+        ("", None),
+    ],
+)
+def test_names_within_what_a_guest_wrote_are_told_only_with_prompts(
+    caplog: pytest.LogCaptureFixture, field: str, shown: str | None
+) -> None:
+    error = Unsupported(f"{field} is not supported", details={"field": field})
+    assert told(caplog, error=error).__dict__["fields"].get("field") == shown
+    record = told(caplog, params={"prompt": "x"}, error=error, keeps_prompts=True)
+    assert record.__dict__["fields"]["field"] == field
 
 
 def test_guest_cannot_write_lines_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
