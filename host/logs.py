@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import json
 import logging
 import re
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Literal
+from types import TracebackType
+from typing import Any, Literal, get_args
+
+log = logging.getLogger(__name__)
 
 LogFormat = Literal["human", "json"]
 
@@ -59,19 +65,47 @@ _FORMATTERS: dict[LogFormat, logging.Formatter] = {
     "json": JsonFormatter(),
 }
 _handler = logging.StreamHandler()
+_libraries = logging.NOTSET
 
 
 def start_logging(level: int, form: LogFormat = "human", *, libraries: int = logging.NOTSET) -> None:
-    """Log from now on.
+    """Log from now on, Python's warnings and the error that ends the process among it.
 
     Args:
         level: of the least lines that are written, such as ``logging.INFO``.
         form: of the lines.
         libraries: as ``level``, for all that is not mlxbridge's own, where that is stricter.
     """
+    global _libraries
+    _libraries = libraries
+    logging.basicConfig(handlers=[_handler])
+    logging.captureWarnings(True)
+    sys.excepthook = _log_uncaught
+    set_level(level)
     set_format(form)
-    logging.basicConfig(level=max(level, libraries), handlers=[_handler])
-    logging.getLogger("mlxbridge").setLevel(level)
+
+
+def add_log_options(parser: argparse.ArgumentParser) -> None:
+    """Have a process of the front's own take what ``log_words`` gives."""
+    parser.add_argument("--log-level", type=int, default=logging.WARNING, help="logging's number of it")
+    parser.add_argument("--log-format", choices=get_args(LogFormat), default="human")
+
+
+def log_words() -> list[str]:
+    """Options for another process that is to log as this one does."""
+    return ["--log-level", str(current_level()), "--log-format", current_format()]
+
+
+def adopt_library(module: str) -> None:
+    """Have a library's lines be written as ours are; some write theirs to stderr themselves once they are imported.
+
+    Args:
+        module: in which it makes its logger.
+    """
+    importlib.import_module(module)
+    logger = logging.getLogger(module.partition(".")[0])
+    logger.handlers.clear()
+    logger.propagate = True
 
 
 def fields(**values: Any) -> dict[str, Any]:
@@ -85,24 +119,28 @@ def add_to_all(**values: Any) -> None:
 
 
 def set_level(level: int) -> None:
-    """Log lines from another level on; processes that run already go on as they were told."""
-    logging.getLogger().setLevel(level)
+    """Log lines from another level on, in this process."""
+    logging.getLogger().setLevel(max(level, _libraries))
     logging.getLogger("mlxbridge").setLevel(level)
 
 
 def set_format(form: LogFormat) -> None:
-    """Log lines of another form; processes that run already go on as they were told."""
+    """Log lines of another form, in this process."""
     _handler.setFormatter(_FORMATTERS[form])
 
 
 def current_level() -> int:
-    """What ``start_logging`` was told, for another process."""
+    """Of the least lines that this process writes."""
     return logging.getLogger("mlxbridge").getEffectiveLevel()
 
 
 def current_format() -> LogFormat:
-    """As ``current_level``."""
+    """Of the lines that this process writes."""
     return "json" if isinstance(_handler.formatter, JsonFormatter) else "human"
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    log.critical("this process ends", exc_info=(kind, error, trace))
 
 
 def _escape(control: re.Match[str]) -> str:

@@ -42,6 +42,7 @@ def reload(
     """Change what can be, and log what was changed; what became of models."""
     set_level(after.log_level)
     set_format(after.log_format)
+    catalogue.set_log()
     library.make_settings = after.make_settings
     if before.tokens != after.tokens:
         log.info("other tokens: %d guests had to leave", listener.change_tokens(after.tokens))

@@ -145,11 +145,20 @@ class Catalogue:
             if model.settings.preload:
                 model.start()
 
+    def set_log(self) -> None:
+        """Have every model's process log as this one does now."""
+        for model in self._all:
+            model.set_log()
+
     async def close(self) -> None:
         """Unload every model."""
-        retiring = [model for model, _ in self._retiring.values()]
-        await asyncio.gather(*(model.unload("the host stops") for model in (*self, *retiring)))
+        await asyncio.gather(*(model.unload("the host stops") for model in self._all))
         await self.memory.close()
+
+    @property
+    def _all(self) -> list[Model]:
+        """Those that are served, and those that are not any more, but have not ended."""
+        return [*self, *(model for model, _ in self._retiring.values())]
 
     def _make(self, settings: ModelSettings) -> Model:
         model, task = self._retiring.pop(settings.name, (None, None))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mlxbridge.errors import InternalError, from_wire
+from mlxbridge.host.logs import log_words
 from mlxbridge.host.models.store import ModelSource
 
 Progress = Callable[[Mapping[str, Any]], object]
@@ -50,6 +51,7 @@ async def run_errand(
         name,
         "--front",
         str(os.getpid()),
+        *log_words(),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )

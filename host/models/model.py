@@ -232,6 +232,11 @@ class Model:
         if keep_alive is not None and not job.ended:  # now that it has work, lest it go at once
             self._lease.keep_alive(parse_keep_alive(keep_alive))
 
+    def set_log(self) -> None:
+        """Have its process log as this one does now."""
+        if self._worker is not None:
+            self._worker.set_log()
+
     def grant(self, job: Job, items: int) -> None:
         """The guest's credit for items of a job is so much, in all."""
         if job.items is not None and items > job.items:

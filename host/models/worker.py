@@ -22,7 +22,7 @@ from mlxbridge.errors import (
     WorkerLost,
 )
 from mlxbridge.host.engine.interface import Origin
-from mlxbridge.host.logs import current_format, current_level
+from mlxbridge.host.logs import current_format, current_level, log_words
 from mlxbridge.host.models.job import Job, Sink
 from mlxbridge.protocol.events import (
     Closed,
@@ -175,6 +175,12 @@ class Worker:
             self._driver.flush()
             self._note_end()
 
+    def set_log(self) -> None:
+        """Have the process log as this one does now; one that is being started is told as soon as it listens."""
+        if self._connection.can_open:
+            self._connection.open_call("log", {"level": current_level(), "format": current_format()})
+            self._driver.flush_soon()
+
     def curtail(self) -> None:
         """Let calls of many requests end with those that have been begun; the others are for another worker."""
         for number in [number for number, job in self._jobs.items() if job.can_be_curtailed]:
@@ -233,6 +239,7 @@ class Worker:
                 self._on_data(event)
             elif isinstance(event, Ready):
                 self._ready.set_result(None)
+                self.set_log()
             elif isinstance(event, ItemReceived):
                 self._on_item(event)
             elif isinstance(event, Closed):
@@ -370,10 +377,7 @@ async def _spawn(fd: int) -> asyncio.subprocess.Process:
         str(fd),
         "--front",
         str(os.getpid()),
-        "--log-level",
-        str(current_level()),
-        "--log-format",
-        current_format(),
+        *log_words(),
         stdin=asyncio.subprocess.DEVNULL,
         pass_fds=[fd],
     )

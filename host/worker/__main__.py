@@ -10,12 +10,12 @@ import socket
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from mlxbridge.errors import ModelLoadFailed
 from mlxbridge.host.engine.environment import prepare_environment
 from mlxbridge.host.engine.interface import EngineLimits
-from mlxbridge.host.logs import LogFormat, add_to_all, start_logging
+from mlxbridge.host.logs import add_log_options, add_to_all, adopt_library, start_logging
 from mlxbridge.host.models.kind import Kind, kind_of
 from mlxbridge.host.worker.front import die_with
 from mlxbridge.host.worker.loop import Tell, WorkerLoop
@@ -59,6 +59,7 @@ def _load_generation(params: Mapping[str, Any], folders: Sequence[Path], limits:
     own = {"max_context": params["max_context"], "chat_template": params["chat_template"]}
     loaded = load(folders[0], params["name"], **own)
     draft = load(folders[1], params["draft"]["name"]) if params["draft"] else None
+    adopt_library("transformers")
     engine = BatchEngine(loaded, limits, draft=draft, adapters=params["adapters"])
     warm_up(engine, loaded)
     engine.open_disk()
@@ -82,8 +83,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--fd", type=int, required=True)
     parser.add_argument("--front", type=int, required=True, help="the front's process id")
-    parser.add_argument("--log-level", type=int, default=logging.WARNING, help="logging's number of it")
-    parser.add_argument("--log-format", choices=get_args(LogFormat), default="human")
+    add_log_options(parser)
     arguments = parser.parse_args()
     start_logging(arguments.log_level, arguments.log_format, libraries=logging.WARNING)
     die_with(arguments.front)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import signal
 import sys
@@ -18,6 +19,7 @@ from typing import Any
 
 from mlxbridge.errors import BridgeError, InternalError, to_wire
 from mlxbridge.host.engine.environment import prepare_environment
+from mlxbridge.host.logs import add_log_options, adopt_library, start_logging
 from mlxbridge.host.models.store import ModelSource, cached, delete_cached, fetch, pull, read_facts
 from mlxbridge.host.worker.front import die_at_end_of, die_with
 
@@ -37,11 +39,13 @@ def survey_machine(params: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
 
 def fetch_model(params: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
     """A model's source, as ``ModelSource.to_wire`` has it, with its files on this machine."""
+    adopt_library("huggingface_hub.utils.logging")
     return fetch(ModelSource.from_wire(params), _telling(params["name"], tell)).to_wire()
 
 
 def pull_model(params: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
     """The newest version of the hub's model ``name``, downloaded: its ``folder``, and whether one ``was_here`` before."""
+    adopt_library("huggingface_hub.utils.logging")
     was_here = cached(params["name"]) is not None
     return {"folder": str(pull(params["name"], _telling(params["name"], tell))), "was_here": was_here}
 
@@ -89,7 +93,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("name", choices=ERRANDS)
     parser.add_argument("--front", type=int, required=True, help="the front's process id")
+    add_log_options(parser)
     arguments = parser.parse_args()
+    start_logging(arguments.log_level, arguments.log_format, libraries=logging.WARNING)
     die_with(arguments.front)
     signal.signal(
         signal.SIGINT, signal.SIG_IGN

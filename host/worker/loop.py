@@ -15,6 +15,7 @@ from typing import Any
 
 from mlxbridge import __version__
 from mlxbridge.errors import BridgeError, InternalError, ModelLoadFailed
+from mlxbridge.host.logs import set_format, set_level
 from mlxbridge.host.worker.rate import Rate
 from mlxbridge.host.worker.service import Serve, Service
 from mlxbridge.protocol.events import CallCancelled, CallOpened
@@ -113,6 +114,10 @@ class WorkerLoop:
     def _open(self, event: CallOpened) -> None:
         if event.method == "load":
             self._load(event)
+        elif event.method == "log":
+            set_level(event.params["level"])
+            set_format(event.params["format"])
+            self._connection.finish(event.call, {})
         elif self._service is None:
             raise InternalError(f"{event.method} before a model was loaded")
         elif event.method == "stats":

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import re
+import subprocess
 import sys
+from types import ModuleType
 
 import pytest
 
-from mlxbridge.host.logs import HumanFormatter, JsonFormatter, add_to_all, fields
+from mlxbridge.host.logs import HumanFormatter, JsonFormatter, add_to_all, adopt_library, fields
 
 FORGED = "odd\n12:00:00 ERROR   forged\r\x1b[2J\x9b2J\x85\u2028end"
 
@@ -66,3 +68,33 @@ def test_lines_of_an_exception_are_indented() -> None:
     first, *more = HumanFormatter().format(record).split("\n")
     assert first.endswith("ERROR   broke")
     assert more[-1] == "    12:00:00 ERROR   forged" and all(each.startswith("    ") for each in more)
+
+
+def test_library_that_writes_its_own_lines_leaves_them_to_us(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    stated = "import logging, sys\nlogger = logging.getLogger(__name__.partition('.')[0])\n"
+    stated += "logger.addHandler(logging.StreamHandler(sys.stderr))\nlogger.propagate = False\n"
+    library = ModuleType("noisy")
+    exec(stated, library.__dict__)
+    monkeypatch.setitem(sys.modules, "noisy", library)
+    library.logger.warning("before")
+    adopt_library("noisy")
+    library.logger.warning("after")
+    assert capsys.readouterr().err == "before\n"
+    assert caplog.messages == ["after"]
+
+
+def test_warnings_and_the_error_that_ends_a_process_are_lines_like_others() -> None:
+    code = """
+import logging, warnings
+from mlxbridge.host.logs import start_logging
+start_logging(logging.INFO, "json")
+warnings.warn("odd")
+raise ValueError("broke")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    warned, ended = map(json.loads, done.stderr.splitlines())
+    assert done.returncode == 1
+    assert warned["level"] == "warning" and "odd" in warned["message"]
+    assert ended["level"] == "critical" and "ValueError: broke" in ended["exception"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,14 @@ import pytest
 
 from mlxbridge.host.config.config import Config, read_config
 from mlxbridge.host.config.overrides import Overrides
+from mlxbridge.host.logs import current_level, set_level
+from mlxbridge.host.models import model as model_module
 from mlxbridge.host.models import pulls as pulls_module
 from mlxbridge.host.models.catalogue import Catalogue
 from mlxbridge.host.models.library import Library
 from mlxbridge.host.reload import reload
 from mlxbridge.host.server.listener import Listener
+from tests.host.models.fake_worker import FakeWorker
 from tests.host.models.plenty import plenty
 
 
@@ -44,3 +48,27 @@ async def test_pulled_model_follows_the_defaults_until_pulling_is_forbidden(
     reload(after, read("allow_pull = false"), **parts)
     assert [each.name for each in catalogue] == ["demo"]
     await catalogue.close()
+
+
+async def test_processes_that_run_are_told_how_to_log(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def read(text: str) -> Config:
+        (tmp_path / "config.toml").write_text(text)
+        return read_config(tmp_path / "config.toml", Overrides())
+
+    monkeypatch.setattr(model_module, "Worker", FakeWorker)
+    FakeWorker.started = []
+    before = logging.getLogger().level, current_level()
+    config = read("")
+    catalogue = Catalogue(config.models, plenty())
+    catalogue.find("demo").start()
+    worker = await FakeWorker.number(1)
+    try:
+        after = read('log_level = "debug"')
+        reload(config, after, catalogue=catalogue, library=Library(catalogue), listener=Listener(None))
+        assert worker.log_level == logging.DEBUG
+    finally:
+        set_level(before[1])
+        logging.getLogger().setLevel(before[0])
+        await catalogue.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -68,6 +69,21 @@ def test_guest_pulls_a_model_uses_it_and_deletes_it(host: HostProcess, hub: Hub,
         assert [model.name for model in client.list_models()] == ["demo"]
         assert list(tmp_path.glob("hub/models--*")) == []
         assert client.pull_model("org/demo").state == "unloaded"
+
+
+def test_every_line_of_the_log_has_its_form_whoever_writes_it(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pull() -> list[dict[str, Any]]:
+        with run_host("unix", "--allow-pull", "--log-format", "json") as host, host.client() as client:
+            client.pull_model("org/demo")
+            return [json.loads(line) for line in host.log.read_text().splitlines()]
+
+    hub.repositories["org/demo"].breaks_at = MIB
+    assert any(line["logger"].startswith("huggingface_hub") for line in pull())
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    (late,) = [line for line in pull() if line["level"] == "warning" and "mlxbridge" in line["logger"]]
+    assert late["message"] == "Hugging Face cannot be reached; org/demo is the version that is here"
 
 
 def test_metrics_have_no_names_that_guests_chose(hub: Hub, tmp_path: Path) -> None:

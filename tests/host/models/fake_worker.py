@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from mlxbridge.errors import BridgeError, WorkerLost
+from mlxbridge.host.logs import current_level
 from mlxbridge.host.models.job import Job
 
 
@@ -23,6 +24,7 @@ class FakeWorker:
         self._on_idle = on_idle
         self._on_return = on_return
         self.num_curtailed = 0
+        self.log_level = current_level()
         self.params: Mapping[str, Any] = {}
         self.stats: Mapping[str, Any] = {}
         self.jobs: list[Job] = []
@@ -124,6 +126,9 @@ class FakeWorker:
     def cancel(self, job: Job) -> None:
         self.jobs.remove(job)
         self._note_end()
+
+    def set_log(self) -> None:
+        self.log_level = current_level()
 
     def curtail(self) -> None:
         self.num_curtailed += 1

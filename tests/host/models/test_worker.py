@@ -23,6 +23,7 @@ from mlxbridge.host.models import worker as worker_module
 from mlxbridge.host.models.job import Job
 from mlxbridge.host.models.worker import Worker
 from mlxbridge.protocol.events import TokensReceived
+from mlxbridge.protocol.guest import GuestConnection
 from mlxbridge.protocol.limits import MAX_TOTAL
 from mlxbridge.protocol.parts import Part
 from tests.host.engine.tiny import byte_level_tokenizer, save_model, save_tokenizer
@@ -107,6 +108,30 @@ async def test_signals_to_the_whole_group_are_the_fronts_business(
     await shaken_hands(worker)
     worker.process.send_signal(number)
     await shaken_hands(worker)
+
+
+async def test_process_is_told_how_to_log_at_its_start_and_whenever_that_changes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[int] = []
+    open_call = GuestConnection.open_call
+
+    def noted(self: Any, method: str, params: Any, **more: Any) -> int:
+        if method == "log":
+            told.append(params["level"])
+        return open_call(self, method, params, **more)
+
+    monkeypatch.setattr(GuestConnection, "open_call", noted)
+    monkeypatch.setattr(worker_module, "current_level", lambda: 10 * (1 + len(told)))
+    worker = await Worker.start()
+    try:
+        worker.set_log()  # too early, and made up for
+        await shaken_hands(worker)
+        worker.set_log()
+        await shaken_hands(worker)  # it minds neither
+    finally:
+        await worker.stop()
+    assert told == [10, 20]
 
 
 async def test_killed_worker_says_by_what(worker: Worker) -> None:

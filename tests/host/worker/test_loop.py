@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Mapping
 from functools import partial
@@ -17,6 +18,7 @@ from mlxbridge.errors import (
     Overloaded,
     UnknownMethod,
 )
+from mlxbridge.host import logs
 from mlxbridge.host.engine.batch import BatchEngine
 from mlxbridge.host.engine.drafts.payoff import Payoff
 from mlxbridge.host.engine.interface import GenerateRequest, Origin
@@ -345,6 +347,21 @@ def test_stats_count_calls_that_are_not_begun(ready: FrontEnd) -> None:
     end = ready.end(call)
     assert isinstance(end, ResultReceived)
     assert end.result["waiting"] == 12
+
+
+def test_process_logs_as_the_front_says(ready: FrontEnd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "_libraries", logging.WARNING)
+    before = logging.getLogger().level, logs.current_level(), logs.current_format()
+    try:
+        call = ready.connection.open_call("log", {"level": logging.DEBUG, "format": "json"})
+        ready.turn()
+        assert isinstance(ready.end(call), ResultReceived)
+        assert (logs.current_level(), logs.current_format()) == (logging.DEBUG, "json")
+        assert logging.getLogger().level == logging.WARNING  # what libraries say at less is nobody's to read
+    finally:
+        logs.set_level(before[1])
+        logs.set_format(before[2])
+        logging.getLogger().setLevel(before[0])
 
 
 def count_begun(monkeypatch: pytest.MonkeyPatch) -> list[int]:
