@@ -45,8 +45,8 @@ _LIMITS = Limits(max_unacked_frames=1024, max_piece_bytes=LARGE_PIECE_BYTES)
 _OVERLOADED_RETRY_S = 1.0
 MAX_UNSENT_BYTES = 64 * 1024 * 1024
 STOP_TIMEOUT_S = 2.0
-# A guest watches its timeout too, and its clock began a little earlier: a cancel so shortly before is that.
-_GUEST_LEAD_S = 0.05
+GUEST_LEAD_S = 0.05
+"""A guest watches its timeout too, and its clock began a little earlier: a cancel so shortly before is that."""
 
 Item = Callable[[Any], object]
 """Takes each item of an answer's stream."""
@@ -357,7 +357,7 @@ def _for_worker(job: Job) -> dict[str, Any]:
 
 def is_late(origin: Origin) -> bool:
     """Whether a call that is cancelled now has reached its deadline."""
-    return origin.deadline_at is not None and time.monotonic() >= origin.deadline_at - _GUEST_LEAD_S
+    return origin.deadline_at is not None and time.monotonic() >= origin.deadline_at - GUEST_LEAD_S
 
 
 def _time_left_ms(origin: Origin) -> int | None:

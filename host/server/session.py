@@ -23,6 +23,7 @@ from mlxbridge.errors import (
 )
 from mlxbridge.host.engine.interface import Origin
 from mlxbridge.host.logs import fields
+from mlxbridge.host.models.worker import GUEST_LEAD_S
 from mlxbridge.host.telemetry.request import Request
 from mlxbridge.host.telemetry.telemetry import Telemetry
 from mlxbridge.protocol.events import CallCancelled, CallOpened, Closed, Ready
@@ -234,8 +235,7 @@ class Session:
             if isinstance(event, CallOpened):
                 self._open(event)
             elif isinstance(event, CallCancelled):
-                self._cancel(event.call)
-                self.finish(event.call, {"finish_reason": "cancelled"})
+                self._on_cancelled(event.call)
             elif isinstance(event, Ready):
                 self._on_ready(event)
             elif isinstance(event, Closed):
@@ -271,6 +271,16 @@ class Session:
             self._deadlines[call] = self._loop.call_later(
                 event.deadline_ms / 1000, self._on_deadline, call, event.deadline_ms / 1000
             )
+
+    def _on_cancelled(self, call: int) -> None:
+        timer = self._deadlines.get(call)
+        is_late = timer is not None and timer.when() - self._loop.time() <= GUEST_LEAD_S
+        self._cancel(call)
+        if is_late:  # the guest was the first to see it
+            self._tell_end(
+                call, error=DeadlineExceeded("the call's time was over, and the guest cancelled it")
+            )
+        self.finish(call, {"finish_reason": "cancelled"})
 
     def _cancel(self, call: int) -> None:
         cancel = self._cancels.get(call)

@@ -534,6 +534,22 @@ async def test_token_names_the_guest() -> None:
         assert made.methods.session.peer.startswith("alice@unix")
 
 
+@pytest.mark.parametrize(
+    ("deadline_ms", "outcome"), [(1, "DeadlineExceeded"), (60_000, "cancelled"), (None, "cancelled")]
+)
+async def test_cancel_at_the_deadline_is_told_of_as_that(deadline_ms: int | None, outcome: str) -> None:
+    telemetry = Telemetry()
+    heard: list[EndedRequest] = []
+    telemetry.listen(heard.append)
+    async with rig(telemetry=telemetry) as made:
+        guest = await made.guest()
+        await guest.handshake()
+        guest.connection.cancel(guest.connection.open_call("hang", {}, deadline_ms=deadline_ms))
+        end = await guest.until(ResultReceived)
+    assert isinstance(end, ResultReceived) and end.result["finish_reason"] == "cancelled"
+    assert [ended.outcome for ended in heard] == [outcome]
+
+
 async def test_every_end_of_a_call_bears_the_name_that_telemetry_hears() -> None:
     telemetry = Telemetry()
     heard: list[EndedRequest] = []
