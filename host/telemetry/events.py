@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from mlxbridge.errors import Overloaded
+from mlxbridge.errors import Overloaded, Unavailable
 
 KINDS = ("model", "pulled", "deleted", "reloaded", "connected", "gone", "request")
 MAX_SUBSCRIBERS = 256
@@ -46,13 +46,17 @@ class Events:
 
     def __init__(self) -> None:
         self._subscribers: list[Subscriber] = []
+        self._is_closed = False
 
     def add(self, subscriber: Subscriber) -> None:
         """Tell somebody from now on.
 
         Raises:
             Overloaded: too many are told already, in all or of one guest.
+            Unavailable: nothing is told any more.
         """
+        if self._is_closed:
+            raise Unavailable("the host is shutting down, and tells no more of it")
         own = sum(other.guest == subscriber.guest for other in self._subscribers)
         if len(self._subscribers) >= MAX_SUBSCRIBERS or own >= MAX_OF_ONE_GUEST:
             raise Overloaded(
@@ -79,7 +83,8 @@ class Events:
                 subscriber.take(event)
 
     def close(self) -> None:
-        """End every subscription."""
+        """End every subscription, and take no more."""
+        self._is_closed = True
         subscribers, self._subscribers = self._subscribers, []
         for subscriber in subscribers:
             subscriber.end()

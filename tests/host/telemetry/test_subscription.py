@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mlxbridge.errors import Overloaded
+from mlxbridge.errors import Overloaded, Unavailable
 from mlxbridge.host.telemetry.events import KINDS, MAX_OF_ONE_GUEST, MAX_SUBSCRIBERS, Events
 from mlxbridge.host.telemetry.subscription import MAX_WAITING, Subscription
 
@@ -111,6 +111,8 @@ def test_end_sends_what_there_is_credit_for_and_finishes() -> None:
     assert call.is_finished
     assert call.turn() == [0]
     assert not events.is_heard
+    with pytest.raises(Unavailable):
+        events.add(Call().subscription)  # it would keep the host from ending
 
 
 def test_subscriptions_are_bounded_in_all_and_for_each_guest() -> None:
