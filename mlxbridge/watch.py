@@ -45,7 +45,16 @@ def _watch(options: argparse.Namespace) -> None:
 
 
 def describe_event(event: Event) -> str:
-    """One line for people."""
+    """One line for people; what others wrote in it, such as the name of a method, does nothing to a terminal."""
+    line = _describe(event)
+    return line if line.isprintable() else "".join(map(_shown, line))
+
+
+def _shown(character: str) -> str:
+    return character if character.isprintable() else ascii(character)[1:-1]
+
+
+def _describe(event: Event) -> str:
     clock = time.strftime("%H:%M:%S", time.localtime(event.at))
     if isinstance(event, RequestEvent):
         return f"{clock} request {_describe_request(event)}"
