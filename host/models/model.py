@@ -196,12 +196,15 @@ class Model:
         """
         before, self.settings = self.settings, settings
         self._lease.reconfigure(settings)
+        is_same = settings.with_same_worker(before)
+        if not is_same:
+            self._details = {}  # they are of what was loaded
         if self.state == "failed":  # what has failed may now be right
             self._failures.forget()
             self._crashes.forget()
             self.state = "unloaded"
             return True
-        if settings.with_same_worker(before) or self.state in ("unloaded", "unloading"):
+        if is_same or self.state in ("unloaded", "unloading"):
             return False
         self._make_way("its configuration has changed")
         return True

@@ -216,9 +216,11 @@ class GuestMethods:
 
     def _machine(self, models: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
         memory = self._catalogue.memory
-        used = sum(model.get("used_bytes", 0) for model in models)
+        told = memory.describe()
+        if not any("stats" in model for model in models):  # one that did not answer leaves a sum of no use
+            told["used_bytes"] = sum(model.get("used_bytes", 0) for model in models)
         known = {} if memory.machine is None else {"chip": memory.machine.chip}
-        return {**known, "memory": {**memory.describe(), "used_bytes": used}}
+        return {**known, "memory": told}
 
     def _submit(self, session: Session, event: CallOpened) -> Cancel:
         """Run a call on the model that it names, whatever that is for."""

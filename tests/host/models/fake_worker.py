@@ -27,6 +27,7 @@ class FakeWorker:
         self.log_level = current_level()
         self.params: Mapping[str, Any] = {}
         self.stats: Mapping[str, Any] = {}
+        self.is_stuck = False
         self.jobs: list[Job] = []
         self.granted: list[int | None] = []
         self.num_expired = 0
@@ -94,6 +95,8 @@ class FakeWorker:
         self, method: str, params: Mapping[str, Any], on_item: Callable[[Any], object] = lambda item: None
     ) -> Mapping[str, Any]:
         if method == "stats":
+            if self.is_stuck:
+                raise TimeoutError
             return self.stats
         assert method == "load"
         self.params = params

@@ -163,6 +163,7 @@ async def test_model_that_is_loaded_otherwise_drains_and_calls_that_wait_load_it
     limits = EngineLimits(max_batch=3)
     changes = catalogue.serve([settings("a", limits=limits), settings("b", aliases=("x",))], drain_s=0)
     assert changes == Changes(reloaded=["a"])
+    assert "architecture" not in catalogue.find("a").describe()  # of what it was loaded with
     later = Job(sink, 2, "generate", {"prompt": "hello"})
     catalogue.find("a").submit(later)
     worker.answer(job)
@@ -186,6 +187,7 @@ async def test_other_terms_hold_at_once_for_a_model_that_stays_loaded(catalogue:
     assert not worker.stopped
     entry = model.describe()
     assert (entry["pinned"], entry["keep_alive_s"], entry["state"]) == (True, 9.0, "ready")
+    assert entry["architecture"] == "Fake"
 
 
 @pytest.mark.parametrize("others", [{"max_context": 100}, {"sampling": {"top_p": 0.5}}])

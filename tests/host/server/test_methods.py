@@ -108,6 +108,10 @@ async def test_status_tells_of_the_machine_and_of_each_model(monkeypatch: pytest
     }
     assert {name: entry[name] for name in expected} == expected
     assert 0 < entry["estimated_bytes"] < budget and 59 < entry["expires_in_s"] <= 60
+    worker.is_stuck = True
+    status = await session.work()
+    assert status["models"][0]["stats"] == "not answered"
+    assert "used_bytes" not in status["memory"]  # not 0: it is not known
     await catalogue.close()
 
 
