@@ -38,10 +38,13 @@ from mlxbridge.guest.tokens import (
     read_token_ids,
     tokenize_params,
 )
+from mlxbridge.guest.tool_loop import MAX_ROUNDS, ToolLoop
 from mlxbridge.guest.vectors import WINDOWS, embed_params, read_embeddings, read_ranking, rerank_params
 from mlxbridge.protocol.events import DataReceived
 from mlxbridge.protocol.limits import Windows
 from mlxbridge.types import (
+    AnyTool,
+    CallOptions,
     Embeddings,
     EmbedInput,
     EmbedOptions,
@@ -58,6 +61,7 @@ from mlxbridge.types import (
     RerankOptions,
     Status,
     TokenizeOptions,
+    ToolRun,
 )
 
 
@@ -255,6 +259,48 @@ class Client:
         """
         params = rerank_params(query, documents, options)
         return read_ranking(self._ask("rerank", params, options.get("timeout")), params["documents"])
+
+    def run_tools(
+        self,
+        messages: str | Sequence[Message],
+        tools: Sequence[AnyTool],
+        *,
+        max_rounds: int = MAX_ROUNDS,
+        raise_errors: bool = False,
+        **options: Unpack[CallOptions],
+    ) -> ToolRun:
+        """``chat``, with the tools that the model calls run, and asked again with what they return until it calls none.
+
+        Args:
+            messages: a chat; a string is one user message.
+            tools: Python functions with type hints, or ``mlxbridge.Tool`` objects.
+            max_rounds: answers with calls that are run; the next one is the last, whatever it wants.
+            raise_errors: raise what a tool raises. Else the model is told, as it is of a tool that there is not and of wrong
+                arguments, and may try again.
+            options: ``timeout`` is for each answer. A ``tool_choice`` that makes a call sure is for the first one.
+
+        Returns:
+            The last answer, and the whole chat.
+
+        Raises:
+            UsageError: a tool is no function, or a type of its parameters is nothing that JSON has.
+            InvalidArgument, Unsupported: see ``generate``; the model may know no tools.
+        """
+        loop = ToolLoop(
+            messages, tools, options, max_rounds=max_rounds, raise_errors=raise_errors, may_wait=False
+        )
+        while True:
+            answer = self.generate(**loop.options)
+            calls = loop.take(answer)
+            if calls is None:
+                return loop.finish(answer)
+            for call in calls:
+                try:
+                    result = loop.begin(call)
+                except Exception as error:
+                    loop.fail(call, error)
+                else:
+                    loop.add(call, result)
 
     def tokenize(self, prompt: str | Sequence[Message], **options: Unpack[TokenizeOptions]) -> list[int]:
         """The tokens that a model reads of a text or a chat; the model's tokenizer answers, not the model.

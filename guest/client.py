@@ -39,10 +39,13 @@ from mlxbridge.guest.tokens import (
     read_token_ids,
     tokenize_params,
 )
+from mlxbridge.guest.tool_loop import MAX_ROUNDS, ToolLoop, run_tool
 from mlxbridge.guest.vectors import WINDOWS, embed_params, read_embeddings, read_ranking, rerank_params
 from mlxbridge.protocol.events import DataReceived
 from mlxbridge.protocol.limits import Windows
 from mlxbridge.types import (
+    AnyTool,
+    CallOptions,
     Embeddings,
     EmbedInput,
     EmbedOptions,
@@ -59,6 +62,7 @@ from mlxbridge.types import (
     RerankOptions,
     Status,
     TokenizeOptions,
+    ToolRun,
 )
 
 
@@ -203,6 +207,33 @@ class AsyncClient:
         """Score each document by how well it answers the query; arguments and errors as for ``Client.rerank``."""
         params = rerank_params(query, documents, options)
         return read_ranking(await self._ask("rerank", params, options.get("timeout")), params["documents"])
+
+    async def run_tools(
+        self,
+        messages: str | Sequence[Message],
+        tools: Sequence[AnyTool],
+        *,
+        max_rounds: int = MAX_ROUNDS,
+        raise_errors: bool = False,
+        **options: Unpack[CallOptions],
+    ) -> ToolRun:
+        """As ``Client.run_tools``; tools may be async functions, and the calls of one answer are run side by side."""
+        loop = ToolLoop(
+            messages, tools, options, max_rounds=max_rounds, raise_errors=raise_errors, may_wait=True
+        )
+        while True:
+            answer = await self.generate(**loop.options)
+            calls = loop.take(answer)
+            if calls is None:
+                return loop.finish(answer)
+            results = await asyncio.gather(*(run_tool(loop, call) for call in calls), return_exceptions=True)
+            for call, result in zip(calls, results, strict=True):
+                if isinstance(result, Exception):
+                    loop.fail(call, result)
+                elif isinstance(result, BaseException):
+                    raise result
+                else:
+                    loop.add(call, result)
 
     async def tokenize(
         self, prompt: str | Sequence[Message], **options: Unpack[TokenizeOptions]

@@ -12,7 +12,10 @@ from mlxbridge.guest.outcomes import Outcomes
 from mlxbridge.guest.requests import chat_options
 from mlxbridge.guest.streams import TokenStream
 from mlxbridge.guest.subscriptions import Events
+from mlxbridge.guest.tool_loop import MAX_ROUNDS
 from mlxbridge.types import (
+    AnyTool,
+    CallOptions,
     Embeddings,
     EmbedInput,
     EmbedOptions,
@@ -29,6 +32,7 @@ from mlxbridge.types import (
     RerankOptions,
     Status,
     TokenizeOptions,
+    ToolRun,
 )
 
 _lock = threading.Lock()
@@ -137,6 +141,20 @@ def embed(inputs: EmbedInput | Iterable[EmbedInput], **options: Unpack[EmbedOpti
 def rerank(query: str, documents: Iterable[str], **options: Unpack[RerankOptions]) -> Ranking:
     """``Client.rerank`` on the default client."""
     return default_client().rerank(query, documents, **options)
+
+
+def run_tools(
+    messages: str | Sequence[Message],
+    tools: Sequence[AnyTool],
+    *,
+    max_rounds: int = MAX_ROUNDS,
+    raise_errors: bool = False,
+    **options: Unpack[CallOptions],
+) -> ToolRun:
+    """``Client.run_tools`` on the default client."""
+    return default_client().run_tools(
+        messages, tools, max_rounds=max_rounds, raise_errors=raise_errors, **options
+    )
 
 
 def tokenize(prompt: str | Sequence[Message], **options: Unpack[TokenizeOptions]) -> list[int]:

@@ -197,7 +197,13 @@ def _encode_messages(messages: Any) -> list[dict[str, Any]]:
 
 
 def _encode_tools(tools: Any) -> list[dict[str, Any]]:
-    return _encode_maps("tools", tools, "type and function")
+    if isinstance(tools, Sequence) and any(map(callable, tools)):
+        from mlxbridge.guest.tools import tool_of  # functions are described by what few programs need
+
+        tools = [
+            tool_of(tool, f"tools[{i}]").schema if callable(tool) else tool for i, tool in enumerate(tools)
+        ]
+    return _encode_maps("tools", tools, "type and function, or functions")
 
 
 def _encode_stops(stop: Any) -> list[str]:

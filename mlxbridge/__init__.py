@@ -61,6 +61,7 @@ if TYPE_CHECKING:
         ping,
         pull_model,
         rerank,
+        run_tools,
         show_model,
         status,
         stream,
@@ -71,7 +72,9 @@ if TYPE_CHECKING:
     from mlxbridge.guest.outcomes import Outcomes
     from mlxbridge.guest.streams import TokenStream
     from mlxbridge.guest.subscriptions import Events
+    from mlxbridge.guest.tools import Tool
     from mlxbridge.types import (
+        CallOptions,
         Chunk,
         Embeddings,
         EmbedOptions,
@@ -91,6 +94,7 @@ if TYPE_CHECKING:
         TokenLogprob,
         TokenLogprobs,
         ToolCall,
+        ToolRun,
         Usage,
     )
 
@@ -101,6 +105,7 @@ _HOME = {
     "AsyncTokenStream": "mlxbridge.guest.async_streams",
     "AuthenticationError": "mlxbridge.errors",
     "BridgeError": "mlxbridge.errors",
+    "CallOptions": "mlxbridge.types",
     "Cancelled": "mlxbridge.errors",
     "Chunk": "mlxbridge.types",
     "Client": "mlxbridge.guest.blocking",
@@ -145,7 +150,9 @@ _HOME = {
     "TokenLogprobs": "mlxbridge.types",
     "TokenStream": "mlxbridge.guest.streams",
     "TokenizeOptions": "mlxbridge.types",
+    "Tool": "mlxbridge.guest.tools",
     "ToolCall": "mlxbridge.types",
+    "ToolRun": "mlxbridge.types",
     "TransportError": "mlxbridge.errors",
     "Unavailable": "mlxbridge.errors",
     "UnknownMethod": "mlxbridge.errors",
@@ -166,6 +173,7 @@ _HOME = {
     "ping": "mlxbridge.guest.default",
     "pull_model": "mlxbridge.guest.default",
     "rerank": "mlxbridge.guest.default",
+    "run_tools": "mlxbridge.guest.default",
     "show_model": "mlxbridge.guest.default",
     "status": "mlxbridge.guest.default",
     "stream": "mlxbridge.guest.default",
@@ -181,6 +189,7 @@ __all__ = [
     "AsyncTokenStream",
     "AuthenticationError",
     "BridgeError",
+    "CallOptions",
     "Cancelled",
     "Chunk",
     "Client",
@@ -225,7 +234,9 @@ __all__ = [
     "TokenLogprobs",
     "TokenStream",
     "TokenizeOptions",
+    "Tool",
     "ToolCall",
+    "ToolRun",
     "TransportError",
     "Unavailable",
     "UnknownMethod",
@@ -248,6 +259,7 @@ __all__ = [
     "ping",
     "pull_model",
     "rerank",
+    "run_tools",
     "show_model",
     "status",
     "stream",

@@ -51,6 +51,10 @@ class NamedTool(TypedDict):
 ToolChoice = Literal["auto", "none", "required"] | NamedTool
 
 
+AnyTool = Mapping[str, Any] | Callable[..., Any]
+"""A function tool of OpenAI's, or a Python function or a ``Tool`` that is described as one."""
+
+
 Progress = Callable[[Mapping[str, Any]], None]
 """Takes each progress report of a load, such as ``{"stage": "loading"}``."""
 
@@ -58,8 +62,8 @@ Prompt = str | Sequence[int]
 """Raw text, as in mlx_lm (no chat template), or token ids."""
 
 
-class Options(TypedDict, total=False):
-    """What ``chat`` takes by name; what is left out, or None, has the host's default.
+class CallOptions(TypedDict, total=False):
+    """What ``chat`` takes by name beside ``tools`` and ``response_format``; what is left out, or None, has the host's default.
 
     Filters, ``logit_bias`` and penalties mean what mlx_lm's do. A value that the host cannot honour is refused with an
     error that names it, never ignored.
@@ -105,16 +109,8 @@ class Options(TypedDict, total=False):
     """Tokens that end the answer as EOS does; not part of it."""
     ignore_eos: bool | None
     """Go on after EOS, to ``max_tokens`` or a stop."""
-    response_format: Mapping[str, Any] | None
-    """What the answer has to keep to: ``{"type": "json_schema", "schema": {…}}``, ``{"type": "json_object"}``,
-    ``{"type": "regex", "pattern": "…"}``, ``{"type": "grammar", "grammar": "…"}`` (Lark) or
-    ``{"type": "choice", "choices": ["…"]}``."""
     logprobs: int | None
     """Give each token's log-probability, and those of so many likeliest, 0 to 20."""
-    tools: Sequence[Mapping[str, Any]] | None
-    """What the model may call: ``{"type": "function", "function": {"name": …, "description": …, "parameters": …}}``, the
-    last a JSON schema. Calls come as ``tool_calls``, not as text. Needs a chat, as all that follows up to
-    ``chat_template_kwargs``."""
     tool_choice: ToolChoice | None
     """"auto" (default): the model may call tools; "none": it is not told of them; "required", or ``{"name": …}``: it must
     call one, or that one, with arguments that its schema holds of; for models that write these as JSON."""
@@ -139,6 +135,19 @@ class Options(TypedDict, total=False):
     """Whose turn it is first when calls wait for the model; a "low" one that runs makes way for others; "normal" if left out."""
     timeout: float | None
     """Seconds for the whole call; the client's own if left out."""
+
+
+class Options(CallOptions, total=False):
+    """What ``chat`` takes by name."""
+
+    response_format: Mapping[str, Any] | None
+    """What the answer has to keep to: ``{"type": "json_schema", "schema": {…}}``, ``{"type": "json_object"}``,
+    ``{"type": "regex", "pattern": "…"}``, ``{"type": "grammar", "grammar": "…"}`` (Lark) or
+    ``{"type": "choice", "choices": ["…"]}``."""
+    tools: Sequence[AnyTool] | None
+    """What the model may call: Python functions with type hints (``mlxbridge.Tool`` says how they are described), or
+    ``{"type": "function", "function": {"name": …, "description": …, "parameters": …}}``, the last a JSON schema. Calls come
+    as ``tool_calls``, not as text. Needs a chat, as ``tool_choice`` and what follows up to ``chat_template_kwargs`` do."""
 
 
 class GenerateOptions(Options, total=False):
@@ -286,6 +295,24 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ToolRun:
+    """What ``run_tools`` came to; prints as the last answer's text.
+
+    Attributes:
+        generation: the last answer; its ``finish_reason`` is "tool_calls" if the model still wanted more after ``max_rounds``.
+        messages: the whole chat: what was given, each answer with calls and what the tools returned, and the last answer.
+        num_rounds: answers with calls that were run.
+    """
+
+    generation: Generation
+    messages: list[Message]
+    num_rounds: int
+
+    def __str__(self) -> str:
+        return self.generation.text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """How one prompt of ``generate_many`` ended; prints as its text, or as its error: ``InvalidArgument: top_p must be …``.
 
@@ -316,7 +343,7 @@ class TokenizeOptions(TypedDict, total=False):
     template has them."""
     add_generation_prompt: bool | None
     """Whether a chat ends with what begins an answer; true if left out, as ``chat`` has it."""
-    tools: Sequence[Mapping[str, Any]] | None
+    tools: Sequence[AnyTool] | None
     """As for ``chat``, and so are the next three: they are a part of what the model reads."""
     tool_choice: ToolChoice | None
     reasoning: bool | None

@@ -56,7 +56,7 @@ def run_block(code: str, url: str) -> str:
 
 
 def test_guest_readme_blocks_run() -> None:
-    blocks = [code for code in BLOCKS if "tools=" not in code and ".embed(" not in code]
+    blocks = [code for code in BLOCKS if not re.search(r"tools=|run_tools|\.embed\(", code)]
     assert len(blocks) >= 4
     with run_host("unix") as host:
         said = [run_block(code, host.url) for code in blocks]
@@ -72,6 +72,7 @@ def test_guest_readme_blocks_run() -> None:
 
 def test_guest_readme_blocks_that_call_tools_run(tmp_path: Path) -> None:
     free, enforced = (code for code in BLOCKS if "tools=" in code)
+    (whole,) = (code for code in BLOCKS if "run_tools" in code)
     scripts = {
         "<think>": [
             "I look it up.",
@@ -88,6 +89,8 @@ def test_guest_readme_blocks_that_call_tools_run(tmp_path: Path) -> None:
     with run_host("unix", models=(str(tmp_path / "caller"),)) as host:
         said = run_block(free, host.url)
         noted = run_block(enforced, host.url)
+        ran = run_block(whole, host.url)
+    assert ran == "It rains in Tokyo. 1\n"
     assert noted in ("good\n", "bad\n")
     assert said == 'I look it up. -> get_weather({"city": "Tokyo"})\nIt rains in Tokyo.\n'
 

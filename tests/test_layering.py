@@ -232,10 +232,10 @@ def test_msgpack_is_imported_by_the_codec_alone() -> None:
     "module", sorted(name for name in FILES if not within(name, HOST, "bench", PROTOCOL))
 )
 def test_guest_side_needs_nothing_that_is_not_there(module: str) -> None:
-    """numpy and uvloop are used where they happen to be installed, from inside a function."""
+    """numpy, pydantic and uvloop are used where they happen to be installed, from inside a function."""
     if within(module, f"{GUEST}.gateway"):
         return
-    optional = {"numpy", "uvloop"}
+    optional = {"numpy", "pydantic", "uvloop"}
     assert third_party(module) - optional == set()
     tree = ast.parse(FILES[module].read_text())
     at_import = {

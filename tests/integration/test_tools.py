@@ -13,6 +13,7 @@ import pytest
 from mlxbridge import AsyncClient, Chunk, Client, Message, ToolCall
 from mlxbridge.errors import InvalidArgument, Unsupported
 from mlxbridge.types import ToolChoice
+from tests.guest.shapes import Mood, Pick, Size
 from tests.host.engine.scripted import END, save_scripted_model
 from tests.integration.hosts import TRANSPORTS, HostProcess, run_host
 from tests.integration.test_answers import wait_until_idle
@@ -98,6 +99,48 @@ def test_conversation_with_a_tool(client: Client) -> None:
     answer = client.chat(messages, tools=[WEATHER], reasoning=False)
     assert (answer.text, answer.finish_reason, answer.tool_calls) == ("It rains.", "stop", ())
     assert answer.message == {"role": "assistant", "content": "It rains."}
+
+
+def get_weather(city: str) -> str:
+    """The weather.
+
+    Args:
+        city: where.
+    """
+    return f"rain in {city}"
+
+
+def test_tools_are_run_until_there_is_an_answer(client: Client) -> None:
+    done = client.run_tools("Weather?", [get_weather])
+    assert (str(done), done.num_rounds) == ("It rains.", 1)
+    assert [message.get("content") for message in done.messages] == [
+        *["Weather?", "Let me see. ", "rain in 東京", "It rains."]
+    ]
+
+
+async def test_async_tools_are_run_too(host: HostProcess) -> None:
+    async def get_weather(city: str) -> dict[str, Any]:
+        await asyncio.sleep(0)
+        return {"city": city, "rain": True}
+
+    async with AsyncClient(host.url, token=host.token, timeout=60) as client:
+        done = await client.run_tools("Weather?", [get_weather], max_reasoning_tokens=2)
+    assert json.loads(str(done.messages[2]["content"])) == {"city": "東京", "rain": True}
+    assert str(done) == "It rains."
+
+
+def test_call_that_has_to_be_keeps_to_a_functions_types(client: Client) -> None:
+    picked: list[Pick] = []
+
+    def choose(pick: Pick, others: bool) -> str:
+        picked.append(pick)
+        return "done"
+
+    options: dict[str, Any] = {"tool_choice": "required", "parallel_tool_calls": False}
+    done = client.run_tools("Go", [choose], **options, temperature=1.0, seed=3)
+    assert str(done) == "It rains."
+    (pick,) = picked
+    assert pick.mood in Mood and (pick.size is None or pick.size in Size)
 
 
 def test_several_answers_each_have_their_own_parts(client: Client) -> None:

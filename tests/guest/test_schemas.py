@@ -1,0 +1,171 @@
+"""Types to JSON schemas, and JSON to objects of the types again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from enum import Enum
+from typing import Annotated, Any, Literal, Optional, TypedDict
+
+import jsonschema
+import pytest
+
+from mlxbridge.errors import UsageError
+from mlxbridge.guest.schemas import schema_of
+from mlxbridge.guest.values import read_value
+from mlxbridge.host.engine.grammar.json_schema import check_schema
+from tests.guest.shapes import City, Even, Mood, Person, Place, Report, Size, Weather
+
+PARIS = {"name": "Paris", "population": None, "place": {"country": "France"}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "schema"),
+    [
+        (str, {"type": "string"}),
+        (int, {"type": "integer"}),
+        (float, {"type": "number"}),
+        (bool, {"type": "boolean"}),
+        (None, {"type": "null"}),
+        (Any, {}),
+        (list, {"type": "array"}),
+        (list[int], {"type": "array", "items": {"type": "integer"}}),
+        (Sequence[int], {"type": "array", "items": {"type": "integer"}}),
+        (dict[str, int], {"type": "object", "additionalProperties": {"type": "integer"}}),
+        (dict, {"type": "object"}),
+        (Literal["a", 3], {"enum": ["a", 3]}),
+        (Mood, {"enum": ["good", "bad"]}),
+        (Size, {"enum": [1, 2]}),
+        (int | None, {"anyOf": [{"type": "integer"}, {"type": "null"}]}),
+        (Optional[int], {"anyOf": [{"type": "integer"}, {"type": "null"}]}),  # noqa: UP045
+        (Annotated[int, "A number."], {"type": "integer", "description": "A number."}),
+        (
+            Place,
+            {
+                "type": "object",
+                "properties": {"country": {"type": "string"}, "region": {"type": "string"}},
+                "required": ["country"],
+                "additionalProperties": False,
+            },
+        ),
+    ],
+)
+def test_type_has_its_schema(kind: Any, schema: dict[str, Any]) -> None:
+    assert schema_of(kind, "x") == schema
+
+
+def test_class_that_refers_to_itself_is_defined_once() -> None:
+    schema = schema_of(Person, "x")
+    assert schema["$ref"] == "#/$defs/Person"
+    friends = schema["$defs"]["Person"]["properties"]["friends"]
+    assert friends == {"type": "array", "items": {"$ref": "#/$defs/Person"}}
+    assert schema["$defs"]["Person"]["required"] == ["name"]
+
+
+def test_two_classes_of_one_name_are_told_apart() -> None:
+    class Place(TypedDict):
+        street: str
+
+    both = schema_of(tuple[City, Place], "x")
+    assert {"Place", "Place2"} <= both["$defs"].keys()
+    assert both["prefixItems"][1] == {"$ref": "#/$defs/Place2"}
+
+
+class Dated(TypedDict):
+    when: datetime
+
+
+class Odd(Enum):
+    WHEN = datetime(2026, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "field"),
+    [
+        (datetime, "x"),
+        (bytes, "x"),
+        (set[int], "x"),
+        (dict[int, str], "x"),
+        (list[dict[str, bytes]], r"x\[\]\.\*"),
+        (Odd, "x"),
+        (Literal[b"a"], "x"),
+        (Annotated[int, 3], "x"),
+        (Dated, r"x\.when"),
+        (int | complex, "x"),
+        (3, "x"),
+    ],
+)
+def test_what_json_has_not_is_refused_by_its_place(kind: Any, field: str) -> None:
+    with pytest.raises(UsageError, match=f"^{field}: cannot be said as a JSON schema: "):
+        schema_of(kind, "x")
+
+
+def test_hint_that_names_nothing_is_refused() -> None:
+    class Broken(TypedDict):
+        inner: Nobody  # type: ignore[name-defined]  # noqa: F821
+
+    with pytest.raises(UsageError, match="x: the type hints of Broken cannot be read"):
+        schema_of(Broken, "x")
+
+
+@pytest.mark.parametrize("kind", [City, Person, Place, Weather, Report, list[City], tuple[int, str], Mood])
+def test_host_takes_the_schema(kind: Any) -> None:
+    check_schema("x", schema_of(kind, "x"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "made"),
+    [
+        (float, 3, 3.0),
+        (int, 3.0, 3),
+        (Mood, "bad", Mood.BAD),
+        (Literal["a", 1], 1, 1),
+        (int | float, 2.5, 2.5),
+        (float | str, 2, 2.0),
+        (str | None, None, None),
+        (list[Mood], ["good"], [Mood.GOOD]),
+        (tuple[int, str], [1, "a"], (1, "a")),
+        (tuple[int, ...], [1, 2], (1, 2)),
+        (dict[str, Size], {"a": 2}, {"a": Size.LARGE}),
+        (Place, {"country": "x"}, {"country": "x"}),
+        (Person, {"name": "A"}, Person("A")),
+        (Person, {"name": "A", "friends": [{"name": "B", "age": 3}]}, Person("A", 0, [Person("B", 3)])),
+        (City, PARIS, City("Paris", None, {"country": "France"})),
+        (City | Person, {"name": "A"}, Person("A")),
+        (Weather, {"city": "Rome", "degrees": 20}, Weather(city="Rome", degrees=20.0)),
+        (Report, {"weather": {"city": "Rome", "degrees": 2}}, Report(Weather(city="Rome", degrees=2.0))),
+        (Any, {"a": [1]}, {"a": [1]}),
+    ],
+)
+def test_json_becomes_the_object(kind: Any, value: Any, made: Any) -> None:
+    jsonschema.validate(value, schema_of(kind, "x"))
+    read = read_value(kind, json.loads(json.dumps(value)), "x")
+    assert read == made and type(read) is type(made)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "said"),
+    [
+        (int, True, "x: must be a whole number, not True"),
+        (bool, 1, "x: must be true or false, not 1"),
+        (int, 2.5, "x: must be a whole number"),
+        (str, None, "x: must be a text"),
+        (Literal["a", 1], True, "x: must be one of 'a', 1, not True"),
+        (Mood, ["good"], "x: must be one of 'good', 'bad'"),
+        (int | None, "a", "x: must be a whole number, not 'a'; or x: must be null"),
+        (list[int], [1, "a"], r"x\[1\]: must be a whole number"),
+        (dict[str, int], {"a": "b"}, r"x\.a: must be a whole number"),
+        (tuple[int, str], [1], "x: must have 2 members, not 1"),
+        (Place, {}, "x: lacks country"),
+        (City, {**PARIS, "name": 3}, r"x\.name: must be a text"),
+        (City, {**PARIS, "mood": "odd"}, r"x\.mood: must be one of"),
+        (City, {**PARIS, "colour": "red"}, "x: there is no 'colour'; there are name, "),
+        (City, [], "x: must be an object"),
+        (Even, {"number": 3}, "x: it is odd"),
+        (Weather, {"city": "Rome", "degrees": 100}, r"x: [\s\S]*less than or equal to 60"),
+    ],
+)
+def test_value_of_another_type_is_refused_by_its_place(kind: Any, value: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=f"^{said}"):
+        read_value(kind, value, "x")
