@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from typing import Any
 
 from mlxbridge.errors import RemoteProtocolError, UsageError
 from mlxbridge.guest.async_link import AsyncLink
 from mlxbridge.guest.async_reader import AsyncReader, expire
 from mlxbridge.guest.call import TAKE_BATCH, Call, Collector
+from mlxbridge.guest.formats import typed
 from mlxbridge.types import Chunk, Generation
 
 
-async def read_all(link: AsyncLink, calls: list[Call], timeout: float | None) -> list[Generation]:
+async def read_all(
+    link: AsyncLink, calls: list[Call], timeout: float | None, response_format: Any = None
+) -> list[Generation]:
     """The answers of several calls, in their order; raises as ``streams.read_all`` does."""
-    streams = [AsyncTokenStream(link, call, timeout) for call in calls]
+    streams = [AsyncTokenStream(link, call, timeout, response_format) for call in calls]
     try:
         return await asyncio.gather(*(stream.read() for stream in streams))
     finally:
@@ -31,11 +35,14 @@ class AsyncTokenStream(AsyncReader[Chunk]):
 
     _last_words = "the stream was closed"
 
-    def __init__(self, link: AsyncLink, call: Call, timeout: float | None) -> None:
+    def __init__(
+        self, link: AsyncLink, call: Call, timeout: float | None, response_format: Any = None
+    ) -> None:
         super().__init__(link)
         self._call = call
         call.news = self._waiter.wake
         self._collector = Collector(call)
+        self._response_format = response_format
         self._generation: Generation | None = None
         if timeout is not None:
             self._timer = link.loop.call_later(timeout, expire, link, call)
@@ -82,7 +89,7 @@ class AsyncTokenStream(AsyncReader[Chunk]):
         if call.error is not None:
             raise call.error
         assert call.result is not None
-        self._generation = self._collector.finish(call.result)
+        self._generation = typed(self._collector.finish(call.result), self._response_format)
         raise StopAsyncIteration
 
     @property

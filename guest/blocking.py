@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from time import monotonic, perf_counter
 from types import TracebackType
-from typing import Any, Literal, Unpack, overload
+from typing import Any, Literal, TypeVar, Unpack, overload
 
 from mlxbridge.errors import Cancelled, ConnectionLost, DeadlineExceeded, TransportError, UsageError
 from mlxbridge.events import EventKind
@@ -15,6 +15,7 @@ from mlxbridge.guest.blocking_link import BlockingLink, connect
 from mlxbridge.guest.call import Call
 from mlxbridge.guest.calls import NO_PAYLOADS
 from mlxbridge.guest.discovery import find_addresses, find_token, nothing_answered
+from mlxbridge.guest.formats import TypedGeneration
 from mlxbridge.guest.many import Many
 from mlxbridge.guest.outcomes import Outcomes
 from mlxbridge.guest.requests import (
@@ -64,6 +65,8 @@ from mlxbridge.types import (
     ToolRun,
 )
 
+T = TypeVar("T")
+
 
 class Client:
     """A connection to a host, for any number of threads.
@@ -102,6 +105,30 @@ class Client:
         *,
         stream: Literal[False] = False,
         n: None = None,
+        messages: Sequence[Message] | None = None,
+        response_format: type[T],
+        **options: Unpack[CallOptions],
+    ) -> TypedGeneration[T]: ...
+
+    @overload
+    def generate(
+        self,
+        prompt: Prompt | None = None,
+        *,
+        stream: Literal[False] = False,
+        n: int,
+        messages: Sequence[Message] | None = None,
+        response_format: type[T],
+        **options: Unpack[CallOptions],
+    ) -> list[TypedGeneration[T]]: ...
+
+    @overload
+    def generate(
+        self,
+        prompt: Prompt | None = None,
+        *,
+        stream: Literal[False] = False,
+        n: None = None,
         **options: Unpack[GenerateOptions],
     ) -> Generation: ...
 
@@ -127,7 +154,7 @@ class Client:
         stream: bool = False,
         n: int | None = None,
         **options: Unpack[GenerateOptions],
-    ) -> Generation | list[Generation] | TokenStream:
+    ) -> Any:
         """Answer a prompt or a chat.
 
         Args:
@@ -147,6 +174,28 @@ class Client:
     def stream(self, prompt: Prompt | None = None, **options: Unpack[GenerateOptions]) -> TokenStream:
         """``generate(…, stream=True)``."""
         return self.generate(prompt, stream=True, **options)
+
+    @overload
+    def chat(
+        self,
+        messages: str | Sequence[Message],
+        *,
+        stream: Literal[False] = False,
+        n: None = None,
+        response_format: type[T],
+        **options: Unpack[CallOptions],
+    ) -> TypedGeneration[T]: ...
+
+    @overload
+    def chat(
+        self,
+        messages: str | Sequence[Message],
+        *,
+        stream: Literal[False] = False,
+        n: int,
+        response_format: type[T],
+        **options: Unpack[CallOptions],
+    ) -> list[TypedGeneration[T]]: ...
 
     @overload
     def chat(
@@ -180,7 +229,7 @@ class Client:
         stream: bool = False,
         n: int | None = None,
         **options: Unpack[Options],
-    ) -> Generation | list[Generation] | TokenStream:
+    ) -> Any:
         """``generate(messages=…)``; a string is one user message."""
         return self.answer(None, chat_options(messages, options), stream=stream, n=n)
 
@@ -189,11 +238,12 @@ class Client:
     ) -> Generation | list[Generation] | TokenStream:
         """``generate`` for callers that learn only at run time what they ask for."""
         params, timeout = generate_params(prompt, options), self._limit(options.get("timeout"))
+        form = options.get("response_format")
         if n is not None:
             refuse_stream(n, stream)
-            return read_all(*self._open("generate", choices(params, n), timeout))
+            return read_all(*self._open("generate", choices(params, n), timeout), form)
         link, (call,), deadline = self._open("generate", [params], timeout)
-        answer = TokenStream(link, call, deadline)
+        answer = TokenStream(link, call, deadline, form)
         return answer if stream else answer.read()
 
     def generate_many(self, prompts: Iterable[ManyPrompt], **options: Unpack[Options]) -> Outcomes:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from time import perf_counter
 from types import TracebackType
-from typing import Any, Literal, Unpack, overload
+from typing import Any, Literal, TypeVar, Unpack, overload
 
 from mlxbridge.errors import BridgeError, Cancelled, DeadlineExceeded, TransportError, UsageError
 from mlxbridge.events import EventKind
@@ -18,6 +18,7 @@ from mlxbridge.guest.async_subscriptions import AsyncEvents
 from mlxbridge.guest.call import Call
 from mlxbridge.guest.calls import NO_PAYLOADS
 from mlxbridge.guest.discovery import find_addresses, find_token, nothing_answered
+from mlxbridge.guest.formats import TypedGeneration
 from mlxbridge.guest.many import Many
 from mlxbridge.guest.requests import (
     chat_options,
@@ -65,6 +66,8 @@ from mlxbridge.types import (
     ToolRun,
 )
 
+T = TypeVar("T")
+
 
 class AsyncClient:
     """As ``Client`` (whose docstrings hold here too), for the tasks of one event loop.
@@ -89,6 +92,30 @@ class AsyncClient:
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connecting = asyncio.Lock()
+
+    @overload
+    async def generate(
+        self,
+        prompt: Prompt | None = None,
+        *,
+        stream: Literal[False] = False,
+        n: None = None,
+        messages: Sequence[Message] | None = None,
+        response_format: type[T],
+        **options: Unpack[CallOptions],
+    ) -> TypedGeneration[T]: ...
+
+    @overload
+    async def generate(
+        self,
+        prompt: Prompt | None = None,
+        *,
+        stream: Literal[False] = False,
+        n: int,
+        messages: Sequence[Message] | None = None,
+        response_format: type[T],
+        **options: Unpack[CallOptions],
+    ) -> list[TypedGeneration[T]]: ...
 
     @overload
     async def generate(
@@ -122,7 +149,7 @@ class AsyncClient:
         stream: bool = False,
         n: int | None = None,
         **options: Unpack[GenerateOptions],
-    ) -> Generation | list[Generation] | AsyncTokenStream:
+    ) -> Any:
         """Answer a prompt or a chat; arguments and errors as for ``Client.generate``."""
         return await self.answer(prompt, options, stream=stream, n=n)
 
@@ -131,6 +158,28 @@ class AsyncClient:
     ) -> AsyncTokenStream:
         """``generate(…, stream=True)``."""
         return await self.generate(prompt, stream=True, **options)
+
+    @overload
+    async def chat(
+        self,
+        messages: str | Sequence[Message],
+        *,
+        stream: Literal[False] = False,
+        n: None = None,
+        response_format: type[T],
+        **options: Unpack[CallOptions],
+    ) -> TypedGeneration[T]: ...
+
+    @overload
+    async def chat(
+        self,
+        messages: str | Sequence[Message],
+        *,
+        stream: Literal[False] = False,
+        n: int,
+        response_format: type[T],
+        **options: Unpack[CallOptions],
+    ) -> list[TypedGeneration[T]]: ...
 
     @overload
     async def chat(
@@ -164,7 +213,7 @@ class AsyncClient:
         stream: bool = False,
         n: int | None = None,
         **options: Unpack[Options],
-    ) -> Generation | list[Generation] | AsyncTokenStream:
+    ) -> Any:
         """``generate(messages=…)``; a string is one user message."""
         return await self.answer(None, chat_options(messages, options), stream=stream, n=n)
 
@@ -173,11 +222,12 @@ class AsyncClient:
     ) -> Generation | list[Generation] | AsyncTokenStream:
         """``generate`` for callers that learn only at run time what they ask for."""
         params, timeout = generate_params(prompt, options), self._limit(options.get("timeout"))
+        form = options.get("response_format")
         if n is not None:
             refuse_stream(n, stream)
-            return await read_all(*await self._open("generate", choices(params, n), timeout))
+            return await read_all(*await self._open("generate", choices(params, n), timeout), form)
         link, (call,), left = await self._open("generate", [params], timeout)
-        answer = AsyncTokenStream(link, call, left)
+        answer = AsyncTokenStream(link, call, left, form)
         return answer if stream else await answer.read()
 
     async def generate_many(self, prompts: Iterable[ManyPrompt], **options: Unpack[Options]) -> AsyncOutcomes:

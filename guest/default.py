@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
-from typing import Literal, Unpack, overload
+from typing import Any, Literal, TypeVar, Unpack, overload
 
 from mlxbridge.events import EventKind
 from mlxbridge.guest.blocking import Client
+from mlxbridge.guest.formats import TypedGeneration
 from mlxbridge.guest.outcomes import Outcomes
 from mlxbridge.guest.requests import chat_options
 from mlxbridge.guest.streams import TokenStream
@@ -35,6 +36,8 @@ from mlxbridge.types import (
     ToolRun,
 )
 
+T = TypeVar("T")
+
 _lock = threading.Lock()
 _client: Client | None = None
 
@@ -47,6 +50,30 @@ def default_client() -> Client:
             if _client is None:
                 _client = Client()
     return _client
+
+
+@overload
+def generate(
+    prompt: Prompt | None = None,
+    *,
+    stream: Literal[False] = False,
+    n: None = None,
+    messages: Sequence[Message] | None = None,
+    response_format: type[T],
+    **options: Unpack[CallOptions],
+) -> TypedGeneration[T]: ...
+
+
+@overload
+def generate(
+    prompt: Prompt | None = None,
+    *,
+    stream: Literal[False] = False,
+    n: int,
+    messages: Sequence[Message] | None = None,
+    response_format: type[T],
+    **options: Unpack[CallOptions],
+) -> list[TypedGeneration[T]]: ...
 
 
 @overload
@@ -81,7 +108,7 @@ def generate(
     stream: bool = False,
     n: int | None = None,
     **options: Unpack[GenerateOptions],
-) -> Generation | list[Generation] | TokenStream:
+) -> Any:
     """``Client.generate`` on the default client."""
     return default_client().answer(prompt, options, stream=stream, n=n)
 
@@ -89,6 +116,28 @@ def generate(
 def stream(prompt: Prompt | None = None, **options: Unpack[GenerateOptions]) -> TokenStream:
     """``Client.stream`` on the default client."""
     return default_client().stream(prompt, **options)
+
+
+@overload
+def chat(
+    messages: str | Sequence[Message],
+    *,
+    stream: Literal[False] = False,
+    n: None = None,
+    response_format: type[T],
+    **options: Unpack[CallOptions],
+) -> TypedGeneration[T]: ...
+
+
+@overload
+def chat(
+    messages: str | Sequence[Message],
+    *,
+    stream: Literal[False] = False,
+    n: int,
+    response_format: type[T],
+    **options: Unpack[CallOptions],
+) -> list[TypedGeneration[T]]: ...
 
 
 @overload
@@ -123,7 +172,7 @@ def chat(
     stream: bool = False,
     n: int | None = None,
     **options: Unpack[Options],
-) -> Generation | list[Generation] | TokenStream:
+) -> Any:
     """``Client.chat`` on the default client."""
     return default_client().answer(None, chat_options(messages, options), stream=stream, n=n)
 

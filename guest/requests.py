@@ -206,6 +206,14 @@ def _encode_tools(tools: Any) -> list[dict[str, Any]]:
     return _encode_maps("tools", tools, "type and function, or functions")
 
 
+def _encode_format(given: Any) -> Mapping[str, Any]:
+    if isinstance(given, Mapping):
+        return given
+    from mlxbridge.guest.formats import encode_format  # as there
+
+    return encode_format(given)
+
+
 def _encode_stops(stop: Any) -> list[str]:
     if isinstance(stop, str):
         return [stop]
@@ -240,6 +248,7 @@ def encode_token_ids(field: str, token_ids: Iterable[int]) -> bytes:
 
 _ENCODERS: dict[str, Callable[[Any], Any]] = {
     "messages": _encode_messages,
+    "response_format": _encode_format,
     "tools": _encode_tools,
     "stop": _encode_stops,
     "stop_token_ids": _encode_stop_token_ids,

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from time import monotonic
+from typing import Any
 
 from mlxbridge.errors import Cancelled, UsageError
 from mlxbridge.guest.blocking_link import BlockingLink
 from mlxbridge.guest.call import TAKE_BATCH, Call, Collector
+from mlxbridge.guest.formats import typed
 from mlxbridge.guest.reader import Reader
 from mlxbridge.types import Chunk, Generation
 
 
-def read_all(link: BlockingLink, calls: list[Call], deadline: float | None) -> list[Generation]:
+def read_all(
+    link: BlockingLink, calls: list[Call], deadline: float | None, response_format: Any = None
+) -> list[Generation]:
     """The answers of several calls, in their order.
 
     Raises:
@@ -29,7 +33,7 @@ def read_all(link: BlockingLink, calls: list[Call], deadline: float | None) -> l
         for call in calls:
             link.give_up(call, Cancelled("another answer to the same prompt failed"))
         raise
-    return [collectors[call].finish(call.result or {}) for call in calls]
+    return [typed(collectors[call].finish(call.result or {}), response_format) for call in calls]
 
 
 def _drain(link: BlockingLink, call: Call, collector: Collector) -> bool:
@@ -52,10 +56,13 @@ class TokenStream(Reader[Chunk]):
 
     _last_words = "the stream was closed"
 
-    def __init__(self, link: BlockingLink, call: Call, deadline: float | None) -> None:
+    def __init__(
+        self, link: BlockingLink, call: Call, deadline: float | None, response_format: Any = None
+    ) -> None:
         super().__init__(link, deadline)
         self._call = call
         self._collector = Collector(call)
+        self._response_format = response_format
         self._generation: Generation | None = None
 
     @property
@@ -85,7 +92,7 @@ class TokenStream(Reader[Chunk]):
         if call.error is not None:
             raise call.error
         assert call.result is not None
-        self._generation = self._collector.finish(call.result)
+        self._generation = typed(self._collector.finish(call.result), self._response_format)
         raise StopIteration
 
     def _take(self) -> Chunk:

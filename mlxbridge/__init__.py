@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         TransportError,
         Unavailable,
         UnknownMethod,
+        UnreadableAnswer,
         Unsupported,
         UsageError,
         VersionMismatch,
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
         tokenize,
         unload_model,
     )
+    from mlxbridge.guest.formats import TypedGeneration
     from mlxbridge.guest.outcomes import Outcomes
     from mlxbridge.guest.streams import TokenStream
     from mlxbridge.guest.subscriptions import Events
@@ -154,8 +156,10 @@ _HOME = {
     "ToolCall": "mlxbridge.types",
     "ToolRun": "mlxbridge.types",
     "TransportError": "mlxbridge.errors",
+    "TypedGeneration": "mlxbridge.guest.formats",
     "Unavailable": "mlxbridge.errors",
     "UnknownMethod": "mlxbridge.errors",
+    "UnreadableAnswer": "mlxbridge.errors",
     "Unsupported": "mlxbridge.errors",
     "Usage": "mlxbridge.types",
     "UsageError": "mlxbridge.errors",
@@ -238,8 +242,10 @@ __all__ = [
     "ToolCall",
     "ToolRun",
     "TransportError",
+    "TypedGeneration",
     "Unavailable",
     "UnknownMethod",
+    "UnreadableAnswer",
     "Unsupported",
     "Usage",
     "UsageError",

@@ -73,8 +73,10 @@ def plain(generation: Generation) -> dict[str, Any]:
     the one that was chosen has ``top`` besides.
     """
     logprobs = generation.logprobs
+    values = asdict(generation)
+    values.pop("response_format", None)  # of a ``TypedGeneration``: what was asked, not what was answered
     return {
-        **asdict(generation),
+        **values,
         "logprobs": None if logprobs is None else [_plain_choice(token) for token in logprobs],
     }
 

@@ -4,6 +4,7 @@
 
     BridgeError
     ├── UsageError (ValueError)            the caller's own mistake, found before anything was sent
+    ├── UnreadableAnswer (ValueError)      an answer is not what response_format asks for, most often since it was cut off
     ├── TransportError (ConnectionError)   no link, or the link broke
     │   ├── HostNotFound                   no address answered
     │   ├── HandshakeTimeout               an address answered, but not with a HELLO
@@ -61,6 +62,14 @@ class BridgeError(Exception):
 
 class UsageError(BridgeError, ValueError):
     """The caller asked for something impossible; nothing was sent."""
+
+
+class UnreadableAnswer(BridgeError, ValueError):
+    """An answer is no object of the type that was asked for, most often since it was cut off; ``text`` has what there is."""
+
+    def __init__(self, message: str = "", *, text: str = "") -> None:
+        super().__init__(message)
+        self.text = text
 
 
 class TransportError(BridgeError, ConnectionError):

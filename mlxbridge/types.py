@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from struct import Struct
 from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
-from mlxbridge.errors import BridgeError
+from mlxbridge.errors import BridgeError, UsageError
 
 FinishReason = Literal["stop", "length", "tool_calls", "cancelled"]
 Priority = Literal["high", "normal", "low"]
@@ -140,8 +140,9 @@ class CallOptions(TypedDict, total=False):
 class Options(CallOptions, total=False):
     """What ``chat`` takes by name."""
 
-    response_format: Mapping[str, Any] | None
-    """What the answer has to keep to: ``{"type": "json_schema", "schema": {…}}``, ``{"type": "json_object"}``,
+    response_format: Any
+    """What the answer has to keep to: a Python type, of which ``Generation.parsed`` then gives the object (``str``, ``int``,
+    ``float``, ``bool``, ``Literal``, enums, lists, dicts, unions, dataclasses, TypedDicts, pydantic's models); or ``{"type": "json_schema", "schema": {…}}``, ``{"type": "json_object"}``,
     ``{"type": "regex", "pattern": "…"}``, ``{"type": "grammar", "grammar": "…"}`` (Lark) or
     ``{"type": "choice", "choices": ["…"]}``."""
     tools: Sequence[AnyTool] | None
@@ -281,6 +282,17 @@ class Generation:
 
     def __str__(self) -> str:
         return self.text
+
+    @property
+    def parsed(self) -> Any:
+        """The object that the answer is, see ``TypedGeneration``.
+
+        Raises:
+            UsageError: it was not asked for with ``response_format``.
+        """
+        raise UsageError(
+            "parsed: there is nothing to parse; ask with response_format, a type or a JSON schema"
+        )
 
     @property
     def message(self) -> Message:

@@ -20,7 +20,10 @@ from mlxbridge import (
     Ranking,
     Request,
     TokenStream,
+    ToolRun,
+    TypedGeneration,
 )
+from tests.guest.shapes import Mood, Place
 
 
 def blocking(client: Client) -> None:
@@ -31,6 +34,15 @@ def blocking(client: Client) -> None:
     assert_type(client.chat("x", stop=["a"], seed=None), Generation)
     assert_type(client.chat("x", n=3, min_tokens=1), list[Generation])
     assert_type(client.chat("x", stream=True, ignore_eos=True), TokenStream)
+    city = client.chat("x", response_format=Place, max_tokens=3)
+    assert_type(city, TypedGeneration[Place])
+    assert_type(city.parsed, Place)
+    assert_type(client.generate("x", response_format=list[Place]).parsed, list[Place])
+    assert_type(client.generate(messages=[], response_format=Mood).parsed, Mood)
+    assert_type([each.parsed for each in client.chat("x", response_format=Mood, n=2)], list[Mood])
+    assert_type(client.chat("x", response_format={"type": "json_object"}), Generation)
+    assert_type(client.chat("x", response_format=Place, stream=True), TokenStream)
+    assert_type(client.run_tools("x", [client.ping], max_tokens=3), ToolRun)
     request: Request = {"prompt": [1, 2], "max_tokens": 3}
     messages: list[Message] = [{"role": "user", "content": "x"}]
     many = client.generate_many(["x", [1, 2], messages, request], seed=1)
@@ -60,6 +72,7 @@ def blocking(client: Client) -> None:
 async def on_a_loop(client: AsyncClient) -> None:
     assert_type(await client.generate("x", min_p=0.1), Generation)
     assert_type(await client.generate("x", n=2), list[Generation])
+    assert_type((await client.chat("x", response_format=Place)).parsed, Place)
     assert_type(await client.chat("x", stream=True), AsyncTokenStream)
     await client.chat("x", temprature=1)  # type: ignore[call-overload]
     async for outcome in await client.generate_many(["x"], timeout=3):
@@ -69,5 +82,6 @@ async def on_a_loop(client: AsyncClient) -> None:
 def shared() -> None:
     assert_type(mlxbridge.generate("x", xtc_probability=0.5), Generation)
     assert_type(mlxbridge.chat("x", n=2), list[Generation])
+    assert_type(mlxbridge.chat("x", response_format=Place).parsed, Place)
     assert_type(mlxbridge.chat("x", stream=True), TokenStream)
     mlxbridge.chat("x", temprature=1)  # type: ignore[call-overload]
