@@ -19,11 +19,12 @@ from mlx.utils import tree_flatten, tree_unflatten
 from mlx_lm.tuner.utils import load_adapters
 
 from mlxbridge.errors import InvalidArgument, ModelLoadFailed
-from mlxbridge.host.engine.checkpoint import ADAPTER_WEIGHTS
+from mlxbridge.host.engine.checkpoint import ADAPTER_WEIGHTS, is_whole
 
 CONFIG = "adapter_config.json"
 # What a layer of an adapter has of its own.
 _TRAINED = ("lora_a", "lora_b", "m")
+_Stamp = tuple[tuple[int, int, int] | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class Adapters:
         self._model = model
         self._folders = dict(folders)
         self._loaded: dict[str, _Adapter] = {}
+        self._refused: dict[str, tuple[_Stamp, str]] = {}  # why, while its files are the same
         self._active: str | None = None
 
     @property
@@ -69,7 +71,7 @@ class Adapters:
         return list(self._folders)
 
     def load(self, adapter: str) -> None:
-        """Read an adapter, unless that has been done.
+        """Read an adapter, unless that has been done, or has failed with the same files.
 
         Raises:
             InvalidArgument: there is none of that name.
@@ -82,6 +84,10 @@ class Adapters:
                 f"model: {self._name} has no adapter {adapter[:100]!r}; it has {', '.join(self._folders) or 'none'}",
                 details={"field": "model"},
             )
+        stamp = _stamp(Path(folder))
+        known, why = self._refused.get(adapter, (None, ""))
+        if known == stamp:
+            raise ModelLoadFailed(why)
         self.activate(None)
         own = _leaves(self._model)
         try:
@@ -96,9 +102,9 @@ class Adapters:
             mx.eval([layer.parameters() for layer in layers.values()])
         except Exception as exc:
             self._model.update_modules(_tree(own))
-            raise ModelLoadFailed(
-                f"cannot load the adapter {adapter} of {self._name} from {folder}: {_reason(exc)}"
-            ) from exc
+            why = f"cannot load the adapter {adapter} of {self._name} from {folder}: {_reason(exc)}"
+            self._refused[adapter] = stamp, why
+            raise ModelLoadFailed(why) from exc
         self._model.update_modules(_tree(replaced))
         self._loaded[adapter] = _Adapter(_tree(layers), _tree(replaced), _digest(Path(folder)))
 
@@ -127,11 +133,26 @@ def _check(folder: Path) -> None:
         is_peft = (folder / "adapter_model.safetensors").is_file()
         hint = "; it is PEFT's, and has to be converted" if is_peft else ", which mlx_lm.lora writes"
         raise ValueError(f"it lacks {' and '.join(missing)}{hint}")
+    if not is_whole(folder / ADAPTER_WEIGHTS):  # MLX reads late, and does not say what
+        raise ValueError(f"{ADAPTER_WEIGHTS} is damaged or cut off")
     kind = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("fine_tune_type", "lora")
     if kind not in ("lora", "dora"):
         raise ValueError(
             f"its fine_tune_type is {kind!r}, but only lora and dora leave the model's own weights alone"
         )
+
+
+def _stamp(folder: Path) -> _Stamp:
+    """What changes when the files do; None for one that is not there."""
+    stamp: list[tuple[int, int, int] | None] = []
+    for name in (CONFIG, ADAPTER_WEIGHTS):
+        try:
+            status = (folder / name).stat()
+        except OSError:
+            stamp.append(None)
+        else:
+            stamp.append((status.st_ino, status.st_size, status.st_mtime_ns))
+    return tuple(stamp)
 
 
 def _check_weights(file: Path, layers: Mapping[str, Any]) -> None:

@@ -44,7 +44,17 @@ def read_header(path: Path) -> dict[str, Any]:
 
 def damaged_weights(folder: Path) -> list[str]:
     """Names of the weight files that have no header, or fewer bytes than it tells of."""
-    return sorted(path.name for path in folder.glob(WEIGHTS) if not _is_whole(path))
+    return sorted(path.name for path in folder.glob(WEIGHTS) if not is_whole(path))
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a safetensors file has a header, and all the bytes that it tells of."""
+    try:
+        header, data_at = _read_header(path)
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        return bool(path.stat().st_size >= data_at + max(ends, default=0))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error):
+        return False
 
 
 def _read_header(path: Path) -> tuple[dict[str, Any], int]:
@@ -54,15 +64,6 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
         if size > _MOST_HEADER_BYTES:
             raise ValueError(f"its header has {size} bytes")
         return json.loads(file.read(size)), _HEADER_SIZE.size + size
-
-
-def _is_whole(path: Path) -> bool:
-    try:
-        header, data_at = _read_header(path)
-        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-        return bool(path.stat().st_size >= data_at + max(ends, default=0))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error):
-        return False
 
 
 def describe_misfit(error: ValueError) -> str:

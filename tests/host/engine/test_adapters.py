@@ -6,6 +6,7 @@ import json
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import mlx.core as mx
 import mlx_lm
@@ -15,6 +16,7 @@ from mlx_lm.generate import generate_step
 from mlx_lm.tuner.utils import linear_to_lora_layers
 
 from mlxbridge.errors import InvalidArgument, ModelLoadFailed
+from mlxbridge.host.engine import adapters as adapters_module
 from mlxbridge.host.engine.batch import BatchEngine
 from mlxbridge.host.engine.interface import NOBODY, EngineLimits, Origin
 from mlxbridge.host.engine.loader import load
@@ -130,6 +132,11 @@ def break_weights(folder: Path) -> None:
     (folder / "adapters.safetensors").write_bytes(b"\0" * 64)
 
 
+def cut_weights(folder: Path) -> None:
+    weights = folder / "adapters.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+
+
 def lack_weights(folder: Path) -> None:
     (folder / "adapters.safetensors").unlink()
 
@@ -164,7 +171,8 @@ def be_of_another_model(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (break_weights, "safetensors"),
+        (break_weights, "adapters.safetensors is damaged or cut off$"),
+        (cut_weights, "adapters.safetensors is damaged or cut off$"),
         (lack_weights, "lacks adapters.safetensors, which mlx_lm.lora writes"),
         (be_peft, "it is PEFT's"),
         (be_full, "fine_tune_type is 'full'"),
@@ -188,6 +196,31 @@ def test_adapter_that_cannot_be_loaded_fails_its_call_alone(
     answers.finish()
     assert answers.tokens[1] == expected(folder, None, PROMPT, 20)
     assert answers.tokens[2] == expected(folder, good, PROMPT, 20)
+
+
+def test_damaged_adapter_is_read_once_and_again_when_its_files_change(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[str] = []
+    monkeypatch.setattr(adapters_module, "load_adapters", lambda model, path: reads.append(path))
+    path = save_adapter(folder, tmp_path / "a", num_layers=2)
+    config = tmp_path / "a/adapter_config.json"
+    adapters = BatchEngine(load(folder, "base"), adapters={"a": path})._adapters
+    monkeypatch.setattr(adapters_module, "_check_weights", Mock(side_effect=ValueError("it does not fit")))
+    for _ in range(3):
+        with pytest.raises(
+            ModelLoadFailed, match="cannot load the adapter a of base from .*: it does not fit"
+        ):
+            adapters.load("a")
+    assert len(reads) == 1
+    config.write_text(config.read_text() + " ")
+    with pytest.raises(ModelLoadFailed):
+        adapters.load("a")
+    assert len(reads) == 2
+    monkeypatch.undo()
+    config.write_text(config.read_text() + " ")
+    adapters.load("a")
+    assert adapters.scope("a", "guest") != "guest"
 
 
 def test_adapter_that_is_not_there_is_refused_by_name(answers: Answers) -> None:
