@@ -383,8 +383,7 @@ class Model:
     async def _keep_running(self, sources: list[ModelSource], share: int | None) -> None:
         while True:
             reason = await self._run_worker(sources, share)
-            now = asyncio.get_running_loop().time()
-            ready_for_s = None if self._ready_at is None else now - self._ready_at
+            ready_for_s = None if self._ready_at is None else self._now() - self._ready_at
             delay_s = self._crashes.note(reason, ready_for_s=ready_for_s)
             log.warning(
                 "worker of %s %s; starting it again in %.1f s",
@@ -424,7 +423,7 @@ class Model:
     def _become_ready(self, worker: Worker) -> None:
         self._failures.forget()
         self.state = "ready"
-        self._ready_at = asyncio.get_running_loop().time()
+        self._ready_at = self._now()
         if self._attempt is not None:
             self._attempt.succeed()
         log.info(
