@@ -19,6 +19,7 @@ class Ready:
     """Answers each ``embed`` at once; a ``Service``."""
 
     wait_s = None
+    tokens_total = 0
 
     def __init__(self, vectors: dict[int, Floats], connection: HostConnection, model: str) -> None:
         self._vectors = vectors

@@ -168,6 +168,11 @@ class VectorEngine:
         """The model's facts."""
         return self.model.describe()
 
+    @property
+    def tokens_total(self) -> int:
+        """Tokens that were computed since the start, without padding."""
+        return self._totals["tokens_total"]
+
     def stats(self) -> dict[str, int]:
         """Counters. Now: ``running`` calls, of which something was computed or is, and ``waiting`` ones. Since the start:
         ``calls_total`` (answered), ``inputs_total``, ``tokens_total`` (computed, without padding), ``batches_total``,

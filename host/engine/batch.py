@@ -252,6 +252,11 @@ class BatchEngine:
             "adapters": self._adapters.names,
         }
 
+    @property
+    def tokens_total(self) -> int:
+        """Tokens that were made since the start."""
+        return self._num_tokens
+
     def stats(self) -> dict[str, int]:
         """Counters.
 

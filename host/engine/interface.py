@@ -265,6 +265,10 @@ class Engine(Protocol):
     def has_work(self) -> bool:
         """Whether ``step`` would do anything."""
 
+    @property
+    def tokens_total(self) -> int:
+        """Tokens that were made since the start."""
+
     def close(self) -> None:
         """No more steps; what is to outlive the process is written now, in no more than a second or so."""
 

@@ -43,6 +43,11 @@ class Generation:
         is_busy = self._backlog or self.engine.has_work or self.feeder.is_ready
         return 0.0 if is_busy else self._tokenizing.wait_s
 
+    @property
+    def tokens_total(self) -> int:
+        """That the engine has made."""
+        return self.engine.tokens_total
+
     def open(self, event: CallOpened) -> None:
         """Let a call wait for its turn to be read; errors as of ``Backlog.add`` and ``Feeder.add``."""
         if event.method == "generate":

@@ -67,7 +67,7 @@ class WorkerLoop:
             self._handle_events()
             if service is not None:
                 if (now := time.monotonic()) >= self._rate.next_at:
-                    self._rate.note(now, service.stats()["tokens_total"])
+                    self._rate.note(now, service.tokens_total)
                 service.turn()
             self._write()
         except (BrokenPipeError, ConnectionResetError):

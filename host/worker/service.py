@@ -44,8 +44,12 @@ class Service(Protocol):
     def describe(self) -> dict[str, Any]:
         """Facts about the model."""
 
+    @property
+    def tokens_total(self) -> int:
+        """Tokens that were made since the start, or read by a model that makes none."""
+
     def stats(self) -> dict[str, int]:
-        """Counters; ``tokens_total`` among them, of those that were made, or read by a model that makes none."""
+        """Counters, ``tokens_total`` among them."""
 
     def close(self) -> None:
         """No more turns."""

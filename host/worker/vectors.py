@@ -35,6 +35,11 @@ class Vectors:
             return wait_s
         return self.engine.wait_s if self.engine.has_work else None
 
+    @property
+    def tokens_total(self) -> int:
+        """That the engine has read."""
+        return self.engine.tokens_total
+
     def open(self, event: CallOpened) -> None:
         """Hand a call to the engine; errors as of ``VectorEngine.submit``."""
         if event.method in METHODS:

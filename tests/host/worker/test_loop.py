@@ -27,6 +27,7 @@ from mlxbridge.host.engine.text.tokens import Codec
 from mlxbridge.host.worker import backlog as backlog_module
 from mlxbridge.host.worker.generation import Generation
 from mlxbridge.host.worker.loop import Tell, WorkerLoop
+from mlxbridge.host.worker.rate import Rate
 from mlxbridge.host.worker.service import Serve
 from mlxbridge.protocol import Windows
 from mlxbridge.protocol import host as host_module
@@ -347,6 +348,25 @@ def test_stats_count_calls_that_are_not_begun(ready: FrontEnd) -> None:
     end = ready.end(call)
     assert isinstance(end, ResultReceived)
     assert end.result["waiting"] == 12
+
+
+def test_tokens_are_counted_without_a_look_at_everything_else(
+    ready: FrontEnd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: BatchEngine) -> dict[str, int]:
+        raise AssertionError("it is asked only where somebody wants to know")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BatchEngine, "stats", refuse)
+        ready.loop._rate = Rate()  # whose first sample is due
+        call = generate(ready, max_tokens=5, ignore_eos=True)
+        while ready.end(call) is None:
+            ready.turn()
+    stats = ready.connection.open_call("stats", {})
+    ready.turn()
+    told = ready.end(stats)
+    assert isinstance(told, ResultReceived)
+    assert (told.result["tokens_total"], told.result["tokens_per_s"]) == (5, 0.5)
 
 
 def test_process_logs_as_the_front_says(ready: FrontEnd, monkeypatch: pytest.MonkeyPatch) -> None:
