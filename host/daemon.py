@@ -52,7 +52,7 @@ class Daemon:
         self._telemetry.listen(log_request)
         self._configured = config.model_names  # at any time since the start
         memory = Memory(config.memory_bytes) if memory is None else memory
-        self._catalogue = Catalogue(config.models, memory, self._on_state)
+        self._catalogue = Catalogue(config.models, memory, self._on_state, config.default_model)
         self._notifier = Notifier()
         self._library = Library(self._catalogue, config.make_settings, self._on_store)
         self._listener = Listener(config.tokens, self._telemetry)

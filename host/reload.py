@@ -49,6 +49,7 @@ def reload(
     changes = catalogue.serve(
         [*after.models, *_pulled(after, catalogue, library)], drain_s=after.drain_timeout_s
     )
+    catalogue.default = after.default_model
     for change in fields(changes):
         if names := getattr(changes, change.name):
             log.info("models %s: %s", change.name, ", ".join(names))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +16,13 @@ from mlxbridge.host.config.models import choose_tables, keep_alive_s, make_model
 from mlxbridge.host.config.overrides import Overrides
 from mlxbridge.host.config.places import socket_file
 from mlxbridge.host.config.problems import Problems
-from mlxbridge.host.config.schema import ForModels, HostTable
+from mlxbridge.host.config.schema import ForModels, HostTable, ModelTable
 from mlxbridge.host.config.tokens import read_tokens
 from mlxbridge.host.engine.interface import EngineLimits
 from mlxbridge.host.logs import LogFormat
 from mlxbridge.host.models.settings import ModelSettings
 from mlxbridge.host.models.store import ModelSource
+from mlxbridge.host.params import nearest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +35,7 @@ class Config:
         limits: of models that are not configured, but were pulled.
         keep_alive_s: of these, too.
         tokens: secret by guest name; None lets everyone in who reaches the socket.
+        default_model: for calls that name none; None: they are refused.
         memory_bytes: that all loaded models may take together; None: what the device recommends.
         allow_pull: guests may have models fetched from the hub.
         metrics: where they may be asked for; None: nowhere.
@@ -52,6 +54,7 @@ class Config:
     allow_pull: bool
     drain_timeout_s: float
     log_level: int
+    default_model: str | None = None
     metrics: Listen | None = None
     log_format: LogFormat = "human"
     log_prompts: bool = False
@@ -88,8 +91,10 @@ def read_config(path: Path | None, overrides: Overrides) -> Config:
     if table.token_file is None:
         _check_listens(listens, problems)
     folder = None if path is None else path.absolute().parent
-    models = make_models(choose_tables(table, overrides, problems), table.defaults, problems, folder)
+    tables = choose_tables(table, overrides, problems)
+    models = make_models(tables, table.defaults, problems, folder)
     limits = _make_limits(table.defaults, problems)
+    default_model = _choose_default(table.default_model, tables, problems)
     problems.raise_if_any()
     return Config(
         listens=listens,
@@ -97,6 +102,7 @@ def read_config(path: Path | None, overrides: Overrides) -> Config:
         limits=limits,
         keep_alive_s=keep_alive_s(table.defaults),
         tokens=tokens,
+        default_model=default_model,
         memory_bytes=table.memory,
         allow_pull=table.allow_pull,
         metrics=table.metrics,
@@ -124,6 +130,19 @@ def _check_listens(listens: tuple[Listen | Activation, ...], problems: Problems)
                 check_tokens(listen, None)
             except UsageError as error:
                 problems.add(("listen",), error.message)
+
+
+def _choose_default(
+    wanted: str | None, tables: Mapping[str, ModelTable], problems: Problems
+) -> str | None:
+    if wanted is None:
+        return next(iter(tables)) if len(tables) == 1 else None
+    owners = {name: model for model, own in tables.items() for name in (model, *own.aliases)}
+    if wanted not in owners:
+        near = nearest(wanted, owners)
+        hint = f"did you mean {near}?" if near else f"there are {', '.join(sorted(owners))}"
+        problems.add(("default_model",), f"no model that is served is named {wanted}; {hint}")
+    return owners.get(wanted)
 
 
 def _make_limits(defaults: ForModels, problems: Problems) -> EngineLimits:

@@ -207,6 +207,13 @@ class HostTable(Table):
         unset="what the device recommends",
         metavar="SIZE",
     )
+    default_model: Name | None = _key(
+        None,
+        "The model, or an alias of it, for calls that name none.",
+        example="demo",
+        unset="the only one; of several a call has to name one",
+        metavar="MODEL",
+    )
     allow_pull: bool = _key(False, "Guests may have models fetched from the Hugging Face hub, and use them.")
     drain_timeout: float = _key(
         DRAIN_TIMEOUT_S,

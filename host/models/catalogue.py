@@ -30,9 +30,11 @@ class Catalogue:
         models: what was configured.
         memory: what they share; None: what the machine has.
         on_state: called with a model whenever its state has changed.
+        default: see below.
 
     Attributes:
         memory: the same.
+        default: name of the model for calls that name none; None: the only one there is.
 
     Raises:
         UsageError: two models would have the same name.
@@ -43,8 +45,10 @@ class Catalogue:
         models: Iterable[ModelSettings],
         memory: Memory | None = None,
         on_state: Callable[[Model], object] = lambda model: None,
+        default: str | None = None,
     ) -> None:
         self._on_state = on_state
+        self.default = default
         self.memory = Memory() if memory is None else memory
         self._models: dict[str, Model] = {}
         self._by_name: dict[str, Model] = {}  # and by alias
@@ -56,16 +60,21 @@ class Catalogue:
         return iter(self._models.values())
 
     def find(self, name: str | None) -> Model:
-        """The model of that name; the only one, if none is named.
+        """The model of that name; the default one, if none is named.
 
         Raises:
             ModelNotFound: there is none; the message lists those there are.
-            InvalidArgument: none is named and there are several.
+            InvalidArgument: none is named, there are several, and none of them is the default.
         """
         if name is None:
+            if (default := self._models.get(self.default or "")) is not None:
+                return default
             if len(self._models) == 1:
                 return next(iter(self._models.values()))
-            raise InvalidArgument(f"model: name one of {', '.join(self._models)}", details={"field": "model"})
+            raise InvalidArgument(
+                f"model: name one of {', '.join(self._models)}; this host has no default_model",
+                details={"field": "model"},
+            )
         model = self._by_name.get(name)
         if model is None:
             near = nearest(name, self._by_name)

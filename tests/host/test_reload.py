@@ -44,6 +44,7 @@ async def test_pulled_model_follows_the_defaults_until_pulling_is_forbidden(
     reload(config, after, **parts)
     assert catalogue.find("org/name") is model
     assert (model.settings.keep_alive_s, model.settings.limits.max_batch) == (7.0, 3)
+    assert catalogue.default == "demo"
 
     reload(after, read("allow_pull = false"), **parts)
     assert [each.name for each in catalogue] == ["demo"]

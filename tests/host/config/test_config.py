@@ -99,6 +99,24 @@ def test_every_key_of_a_model_arrives(read: Read, tmp_path: Path) -> None:
     assert (hub.name, hub.source.kind, hub.preload, hub.pin) == ("org/name", "hub", False, False)
 
 
+TWO = '[models.a]\nsource = "demo"\naliases = ["x"]\n[models.b]\nsource = "demo"\n'
+
+
+def test_default_model_is_the_one_that_is_named_or_the_only_one(read: Read) -> None:
+    assert read().default_model == "demo"
+    assert read(TWO).default_model is None
+    assert read(f'default_model = "x"\n{TWO}').default_model == "a"
+    assert read(TWO, default_model="b").default_model == "b"
+    assert read(TWO, model=["b"]).default_model == "b"
+
+
+def test_default_model_that_is_not_served_is_refused(problems: Problems) -> None:
+    said = problems(f'default_model = "bb"\n{TWO}')
+    assert said == ["config.toml:1: default_model: no model that is served is named bb; did you mean b?"]
+    said = problems(f'default_model = "a"\n{TWO}', model=["b"])
+    assert said == ["config.toml:1: default_model: no model that is served is named a; there are b"]
+
+
 def test_model_s_own_table_wins_over_the_defaults(read: Read) -> None:
     text = """
         [defaults]

@@ -33,6 +33,16 @@ def test_one_of_several_must_be_named(folder: Path) -> None:
         catalogue.find(None)
 
 
+def test_default_model_needs_no_name_whatever_else_comes(folder: Path) -> None:
+    catalogue = Catalogue([ModelSettings.of("demo")], default="demo")
+    catalogue.add(ModelSettings.of(str(folder)))  # as a guest's pull does
+    assert catalogue.find(None).name == "demo"
+    assert catalogue.choose(None) == (catalogue.find("demo"), None)
+    catalogue.default = None
+    with pytest.raises(InvalidArgument, match="name one of demo, tiny; this host has no default_model"):
+        catalogue.find(None)
+
+
 def test_unknown_model_gets_the_nearest_name(folder: Path) -> None:
     with pytest.raises(ModelNotFound, match="did you mean 'tiny'"):
         catalogue_of(folder).find("tinny")
