@@ -135,6 +135,7 @@ ALLOWED = {
         f"{ENGINE}.text.template",
         f"{HOST}.keep_alive",
         f"{HOST}.logs",
+        f"{HOST}.models.kind",
         f"{HOST}.models.settings",
         f"{HOST}.models.store",
         f"{HOST}.params",

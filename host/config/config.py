@@ -132,9 +132,7 @@ def _check_listens(listens: tuple[Listen | Activation, ...], problems: Problems)
                 problems.add(("listen",), error.message)
 
 
-def _choose_default(
-    wanted: str | None, tables: Mapping[str, ModelTable], problems: Problems
-) -> str | None:
+def _choose_default(wanted: str | None, tables: Mapping[str, ModelTable], problems: Problems) -> str | None:
     if wanted is None:
         return next(iter(tables)) if len(tables) == 1 else None
     owners = {name: model for model, own in tables.items() for name in (model, *own.aliases)}

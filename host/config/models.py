@@ -11,9 +11,10 @@ from mlxbridge.errors import BridgeError, UsageError
 from mlxbridge.host.config.limits import make_limits
 from mlxbridge.host.config.overrides import DRAFT_MODELS, MODELS, Overrides, pair_drafts
 from mlxbridge.host.config.problems import Problems
-from mlxbridge.host.config.schema import ForModels, HostTable, ModelTable
+from mlxbridge.host.config.schema import TEXT_LIMITS, ForModels, HostTable, ModelTable
 from mlxbridge.host.engine.checkpoint import ADAPTER_WEIGHTS
 from mlxbridge.host.engine.interface import EngineLimits
+from mlxbridge.host.models.kind import kind_of
 from mlxbridge.host.models.settings import ModelSettings
 from mlxbridge.host.models.store import DEMO, classify
 from mlxbridge.host.params import nearest
@@ -92,6 +93,8 @@ def _make_model(
         except BridgeError as error:
             problems.add(key, f"it has no source, and its name is none: {error.message}")
     template = _read_template(own, name, problems)
+    if own.pin and "keep_alive" in own.model_fields_set:
+        problems.add((*key, "keep_alive"), "a pinned model is never unloaded; leave out this or pin")
     merged = defaults.under(own)
     try:
         limits = make_limits(merged)
@@ -106,7 +109,7 @@ def _make_model(
             problems.add((*key, "adapters", adapter), f"{folder} has no {ADAPTER_WEIGHTS}")
     if source is None:
         return None
-    return ModelSettings(
+    settings = ModelSettings(
         name=name,
         source=source,
         aliases=tuple(own.aliases),
@@ -119,7 +122,13 @@ def _make_model(
         chat_template=template,
         sampling=own.sampling,
         limits=limits,
+        own_limits=tuple(name for name in TEXT_LIMITS if name in own.model_fields_set),
     )
+    if source.folder is not None and (kind := kind_of(source.folder)) != "generate":
+        what = "an embedding model" if kind == "embed" else "a reranker"
+        for name in settings.text_keys:
+            problems.add((*key, name), f"{source.folder} is {what}, which has no use for it")
+    return settings
 
 
 def _configured(wrong: str, names: Sequence[str]) -> str:

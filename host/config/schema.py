@@ -138,6 +138,10 @@ class ForModels(Table):
     )
 
 
+TEXT_LIMITS = tuple(name for name in ForModels.model_fields if name.startswith(("kv_", "prefix_")))
+"""Keys that only a model which generates text has a use for."""
+
+
 class ModelTable(ForModels):
     """``[models.NAME]``."""
 

@@ -30,6 +30,7 @@ class ModelSettings:
         chat_template: Jinja source in place of the model's own.
         sampling: params of ``generate`` for calls that leave them out.
         limits: how much it takes on.
+        own_limits: keys of ``limits`` that were configured for it alone, and have to do with text that it generates.
     """
 
     name: str
@@ -44,11 +45,24 @@ class ModelSettings:
     chat_template: str | None = None
     sampling: Mapping[str, Any] = field(default_factory=dict)
     limits: EngineLimits = _LIMITS
+    own_limits: tuple[str, ...] = ()
 
     @property
     def sources(self) -> tuple[ModelSource, ...]:
         """The model's own, then that of the model which drafts for it."""
         return (self.source,) if self.draft is None else (self.source, self.draft)
+
+    @property
+    def text_keys(self) -> list[str]:
+        """What is configured for it alone, and of no use to a model that generates no text."""
+        own = {
+            "draft_model": self.draft,
+            "adapters": self.adapters,
+            "max_context": self.max_context,
+            "chat_template": self.chat_template,
+            "sampling": self.sampling,
+        }
+        return [*(name for name, value in own.items() if value), *self.own_limits]
 
     def load_params(self, sources: Sequence[ModelSource], memory_bytes: int | None) -> dict[str, Any]:
         """Params of a worker's ``load``.
@@ -66,6 +80,7 @@ class ModelSettings:
             "max_context": self.max_context,
             "chat_template": self.chat_template,
             "sampling": dict(self.sampling),
+            "text_keys": self.text_keys,
             "limits": asdict(replace(self.limits, memory_bytes=memory_bytes)),
         }
 

@@ -36,12 +36,9 @@ def load_model(params: Mapping[str, Any], tell: Tell) -> Serve:
     kind = kind_of(folders[0])
     if kind == "generate":
         serve = _load_generation(params, folders, limits)
-    elif unused := [
-        name for name in ("draft", "adapters", "max_context", "chat_template", "sampling") if params[name]
-    ]:
-        raise ModelLoadFailed(
-            f"{params['name']} generates no text, and so has no use for {', '.join(unused)}"
-        )
+    elif params["text_keys"]:
+        unused = ", ".join(params["text_keys"])
+        raise ModelLoadFailed(f"{params['name']} generates no text, and so has no use for {unused}")
     else:
         serve = _load_vectors(kind, folders[0], params["name"], limits)
     gc.collect()

@@ -78,7 +78,6 @@ def test_every_key_of_a_model_arrives(read: Read, tmp_path: Path) -> None:
         draft_model = "org/small"
         adapters = { pirate = "pirate" }
         preload = true
-        pin = true
         keep_alive = "10m"
         max_context = 4096
         chat_template = "chat.jinja"
@@ -86,17 +85,18 @@ def test_every_key_of_a_model_arrives(read: Read, tmp_path: Path) -> None:
         kv_window = 4096
         kv_sinks = 8
         [models."org/name"]
+        pin = true
         """
     ).models
     assert (chat.name, chat.source.kind, chat.aliases) == ("chat", "demo", ("gpt-4o-mini", "default"))
     assert chat.draft is not None
     assert chat.draft.name == "org/small"
     assert chat.adapters == {"pirate": str(tmp_path / "pirate")}
-    assert (chat.preload, chat.pin, chat.keep_alive_s, chat.max_context) == (True, True, 600.0, 4096)
+    assert (chat.preload, chat.pin, chat.keep_alive_s, chat.max_context) == (True, False, 600.0, 4096)
     assert chat.chat_template == "{{ messages }}"
     assert chat.sampling == {"temperature": 0.7, "stop": ["###"]}
     assert chat.limits == EngineLimits(kv_window=4096, kv_sinks=8)
-    assert (hub.name, hub.source.kind, hub.preload, hub.pin) == ("org/name", "hub", False, False)
+    assert (hub.name, hub.source.kind, hub.preload, hub.pin) == ("org/name", "hub", False, True)
 
 
 TWO = '[models.a]\nsource = "demo"\naliases = ["x"]\n[models.b]\nsource = "demo"\n'

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from mlxbridge.errors import UsageError
-from mlxbridge.host.config.config import read_config
+from mlxbridge.host.config.config import Config, read_config
 from mlxbridge.host.config.overrides import Overrides
 
 Problems = Callable[..., list[str]]
+Read = Callable[..., Config]
 
 
 @pytest.mark.parametrize(
@@ -124,6 +125,32 @@ def test_wrong_key_or_value_is_named_with_its_line_and_what_would_be_right(
 ) -> None:
     (said,) = problems(text)
     assert said.startswith(f"config.toml{line}")
+
+
+def test_keys_that_a_model_of_vectors_has_no_use_for_are_refused(
+    problems: Problems, read: Read, tmp_path: Path
+) -> None:
+    (tmp_path / "mini").mkdir()
+    (tmp_path / "mini/config.json").write_text('{"model_type": "bert"}')
+    for name in ("tokenizer.json", "model.safetensors"):
+        (tmp_path / "mini" / name).touch()
+    mini = '[models.mini]\nsource = "./mini"\n'
+    for text in ("kv_bits = 8", "prefix_cache = 0", "max_context = 9", "sampling = {top_k = 1}"):
+        name = text.partition(" ")[0]
+        assert problems(mini + text) == [
+            f"config.toml:3: models.mini.{name}: mini is an embedding model, which has no use for it"
+        ]
+    config = read(
+        f"[defaults]\nkv_bits = 8\n{mini}max_waiting = 3"
+    )  # what holds for all is for those that can
+    assert config.models[0].limits.max_waiting == 3
+
+
+def test_time_to_keep_a_model_that_is_pinned_is_refused(problems: Problems, read: Read) -> None:
+    assert problems("[models.demo]\npin = true\nkeep_alive = 0") == [
+        "config.toml:3: models.demo.keep_alive: a pinned model is never unloaded; leave out this or pin"
+    ]
+    assert read("[defaults]\nkeep_alive = 0\n[models.demo]\npin = true").models[0].pin
 
 
 def test_all_that_is_wrong_is_told_at_once(problems: Problems) -> None:
