@@ -11,7 +11,7 @@ from mlx.utils import tree_map
 
 COMMON: dict[str, Any] = {
     "hidden_size": 32,
-    "num_hidden_layers": 4,
+    "num_hidden_layers": 2,
     "intermediate_size": 64,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
@@ -22,6 +22,8 @@ COMMON: dict[str, Any] = {
     "rope_theta": 10000.0,
     "tie_word_embeddings": False,
 }
+# Of keys and values of one token in a model with nothing but these.
+TOKEN_BYTES = 2 * 2 * 2 * 8 * 4
 MAMBA: dict[str, Any] = {
     "intermediate_size": 64,
     "state_size": 8,
@@ -35,7 +37,7 @@ MAMBA: dict[str, Any] = {
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "llama": {},
     "qwen3": {},
-    "gemma3_text": {"sliding_window": 12, "sliding_window_pattern": 3, "query_pre_attn_scalar": 8},
+    "gemma3_text": {"sliding_window": 12, "sliding_window_pattern": 2, "query_pre_attn_scalar": 8},
     "mamba": MAMBA,
     "mamba2": {
         **MAMBA,
@@ -57,7 +59,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
         "block_multiple_of": 16,
         "block_ffn_dim_multiplier": 1.0,
         "block_auto_adjust_ff_dim": False,
-        "full_attn_idxs": [1, 3],
+        "full_attn_idxs": [1],
     },
     "qwen3_moe": {
         "num_experts": 4,
@@ -68,7 +70,8 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
         "norm_topk_prob": True,
     },
 }
-
+# Of each kind of cache one: of all tokens, of a window beside these, of states, of states beside all tokens.
+ONE_OF_A_KIND = ("llama", "gemma3_text", "mamba", "lfm2")
 
 # Heads large enough to have their keys and values quantized; lfm2 has no size of its own for them.
 LARGE_HEADS: dict[str, Any] = {"head_dim": 32}

@@ -1,8 +1,8 @@
-"""What the engine's tests share: one tiny model, loaded once."""
+"""What the engine's tests share: one tiny model, loaded once, and what engines find out about each model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ import pytest
 from mlxbridge.host.engine.batch import BatchEngine
 from mlxbridge.host.engine.interface import EngineLimits
 from mlxbridge.host.engine.loader import LoadedModel, load
+from tests.host.engine.probes import probe_once
 from tests.host.engine.tiny import Answers, byte_level_tokenizer, save_model, save_tokenizer
 
 
@@ -24,6 +25,13 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def loaded(model_folder: Path) -> LoadedModel:
     return load(model_folder, "tiny")
+
+
+@pytest.fixture(autouse=True)
+def models_are_probed_once() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as monkeypatch:  # not the test's own, which may be undone in its middle
+        probe_once(monkeypatch)
+        yield
 
 
 @pytest.fixture

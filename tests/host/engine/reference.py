@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import mlx.core as mx
@@ -11,6 +12,7 @@ from mlx_lm.sample_utils import make_logits_processors
 
 from mlxbridge.host.engine.loader import LoadedModel
 from mlxbridge.host.engine.settings import Settings
+from tests.host.engine.tiny import Answers
 
 PENALTY_FIELDS = (
     "repetition_penalty",
@@ -20,15 +22,61 @@ PENALTY_FIELDS = (
     "frequency_penalty",
     "frequency_context_size",
 )
+# Of logits whose difference is no larger rounding decides which is the largest.
+_ROUNDING = 1e-4
+
+
+def greedy(model: Any, prompt: list[int], told: list[int], caches: list[Any] | None = None) -> list[int]:
+    """What mlx_lm's model says is likeliest at each place of an answer, in one pass over all of it.
+
+    An answer equals it if each of its tokens follows from what lies before, as when one token is generated after the other.
+
+    Args:
+        model: one of mlx_lm's.
+        prompt: what the answer is to.
+        told: the answer, without EOS.
+        caches: empty ones of mlx_lm's, if they change what the model says.
+    """
+    if not told:
+        return []
+    logits = model(mx.array([prompt + told]), cache=caches)[0, len(prompt) - 1 : -1].astype(mx.float32)
+    chosen = mx.array(told)
+    is_likeliest = (
+        mx.take_along_axis(logits, chosen[:, None], axis=-1)[:, 0] >= mx.max(logits, axis=-1) - _ROUNDING
+    )
+    drawn: Any = mx.where(is_likeliest, chosen, mx.argmax(logits, axis=-1)).tolist()
+    return list(drawn)
+
+
+def assert_greedy(answers: Answers, model: Any, calls: Iterable[int] | None = None) -> None:
+    """Each of these answers, or all, is what the model says alone, and as long as was asked for unless it was cancelled."""
+    for call in answers.asked if calls is None else calls:
+        asked, told, last = answers.asked[call], answers.tokens.get(call, []), answers.last[call]
+        assert told == greedy(model, asked["prompt"], told), call
+        assert last.usage is not None, last.error
+        assert len(told) == asked["max_tokens"] or last.usage.finish_reason == "cancelled", call
 
 
 def mlx_lm_steps(
     loaded: LoadedModel, prompt: list[int], max_tokens: int, **settings: Any
 ) -> list[tuple[int, mx.array]]:
-    """The greedy tokens, EOS among them, and before each the log-probabilities of all."""
+    """The greedy tokens, EOS among them, and before each the log-probabilities of all; found once for equal requests."""
+    key = f"{id(loaded.model)} {prompt} {max_tokens} {settings}"
+    if key not in _known:
+        _known[key] = loaded.model, _steps(loaded.model, prompt, max_tokens, settings)
+    return _known[key][1]
+
+
+# By request, with the model whose number is in it, lest another gets that number.
+_known: dict[str, tuple[Any, list[tuple[int, mx.array]]]] = {}
+
+
+def _steps(
+    model: Any, prompt: list[int], max_tokens: int, settings: dict[str, Any]
+) -> list[tuple[int, mx.array]]:
     chosen = {name: settings[name] for name in PENALTY_FIELDS if name in settings}
     processors = make_logits_processors(logit_bias=settings.get("logit_bias"), **chosen)
-    steps = generate_step(mx.array(prompt), loaded.model, max_tokens=max_tokens, logits_processors=processors)
+    steps = generate_step(mx.array(prompt), model, max_tokens=max_tokens, logits_processors=processors)
     return [(int(token), logprobs) for token, logprobs in steps]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from functools import cache
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "some": {"num_layers": 1, "keys": ["self_attn.q_proj", "mlp.down_proj", "lm_head"]},
     "dora": {"num_layers": 2, "use_dora": True},
 }
-PROMPT = [5, 9, 33, 70, 120, 64, 8, 300, 21, 17]
+PROMPT = (5, 9, 33, 70, 120, 64, 8, 300, 21, 17)
 
 
 def save_adapter(model_folder: Path, folder: Path, *, seed: int = 1, **kind: Any) -> str:
@@ -81,10 +83,15 @@ def with_adapter(adapter: str | None) -> Origin:
     return Origin(adapter=adapter)
 
 
-def expected(folder: Path, adapter: str | None, prompt: list[int], max_tokens: int) -> list[int]:
+@cache
+def load_with_mlx_lm(folder: Path, adapter: str | None) -> Any:
+    return mlx_lm.load(str(folder), adapter_path=adapter)
+
+
+@cache
+def expected(folder: Path, adapter: str | None, prompt: tuple[int, ...], max_tokens: int) -> list[int]:
     """What mlx_lm makes of it, with the adapter loaded as mlx_lm does it."""
-    loaded: Any = mlx_lm.load(str(folder), adapter_path=adapter)
-    model, tokenizer = loaded
+    model, tokenizer = load_with_mlx_lm(folder, adapter)
     tokens = [int(token) for token, _ in generate_step(mx.array(prompt), model, max_tokens=max_tokens)]
     return list(takewhile(lambda token: token not in tokenizer.eos_token_ids, tokens))
 
@@ -168,6 +175,7 @@ def be_of_another_model(folder: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("folder", [None], ids=["float32"], indirect=True)
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -182,10 +190,10 @@ def be_of_another_model(folder: Path) -> None:
     ],
 )
 def test_adapter_that_cannot_be_loaded_fails_its_call_alone(
-    folder: Path, tmp_path: Path, spoil: Any, message: str
+    folder: Path, adapters: dict[str, str], tmp_path: Path, spoil: Any, message: str
 ) -> None:
-    good = save_adapter(folder, tmp_path / "good", num_layers=2)
-    bad = save_adapter(folder, tmp_path / "bad", num_layers=2)
+    good, bad = adapters["lora"], str(tmp_path / "bad")
+    shutil.copytree(good, bad)
     spoil(Path(bad))
     answers = Answers(BatchEngine(load(folder, "base"), adapters={"good": good, "bad": bad}))
     answers.submit_for(NOBODY, 1, prompt=PROMPT, max_tokens=20)

@@ -64,21 +64,27 @@ def test_greedy_alone_equals_mlx_lm(answers: Answers, loaded: LoadedModel) -> No
     assert answers.texts[1] == decode(loaded, answers.tokens[1])
 
 
+PROMPTS = [(text * (1 + 2 * (i % 3)))[: 150 - i] for i, text in enumerate(TEXTS * 2)]
+
+
+@pytest.fixture(scope="module")
+def told(loaded: LoadedModel) -> list[list[int]]:
+    return [mlx_lm_tokens(loaded, prompt, 20 + 3 * i) for i, prompt in enumerate(PROMPTS)]
+
+
 @pytest.mark.parametrize("options", [{}, {"prefill_chunk": 7}, {"max_batch": 3}, {"max_batch": 1}])
 def test_greedy_in_a_changing_batch_equals_mlx_lm(
-    make_engine: MakeEngine, loaded: LoadedModel, options: dict[str, int]
+    make_engine: MakeEngine, told: list[list[int]], options: dict[str, int]
 ) -> None:
     answers = Answers(make_engine(**options))
-    prompts = {i: (text * (1 + 2 * (i % 3)))[: 150 - i] for i, text in enumerate(TEXTS * 2)}
-    for i, prompt in prompts.items():
+    for i, prompt in enumerate(PROMPTS):
         answers.submit(i, prompt=prompt, max_tokens=20 + 3 * i)
         answers.submit(100 + i, prompt=prompt[::-1], max_tokens=50, temperature=1.0)
         answers.step(i % 4)
         if i % 3 == 0:
             answers.cancel(100 + i)
     answers.finish()
-    for i, prompt in prompts.items():
-        assert answers.tokens[i] == mlx_lm_tokens(loaded, prompt, 20 + 3 * i)
+    assert [answers.tokens[i] for i in range(len(PROMPTS))] == told
 
 
 def test_while_a_long_prompt_is_read_rows_join_in_steps_that_read_nothing(

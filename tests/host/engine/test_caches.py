@@ -249,7 +249,7 @@ def play(data: st.DataObject, rows: Rows, groups: Callable[[], st.SearchStrategy
         rows.step()
 
 
-SLOW = settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.too_slow])
+SLOW = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
 
 @SLOW

@@ -20,10 +20,8 @@ from mlxbridge.host.engine.caches.footprint import Footprint
 from mlxbridge.host.engine.caches.row_caches import Ready, RowCaches
 from mlxbridge.host.engine.lanes import MAX_LANES, Lanes, padding_bytes
 from mlxbridge.host.engine.rows import Job
-from tests.host.engine.architectures import make_model
+from tests.host.engine.architectures import TOKEN_BYTES, make_model
 
-# Keys and values of the tiny Llama: 4 layers, 2 heads of 8 float32.
-TOKEN_BYTES = 4 * 2 * 2 * 8 * 4
 FOOTPRINT = Footprint(token_bytes=TOKEN_BYTES)
 
 

@@ -1,4 +1,4 @@
-"""Steps that raise at random: every answer is what it would have been alone, or its beginning."""
+"""Steps that raise at random: every answer is what it would have been without, or its beginning."""
 
 from __future__ import annotations
 
@@ -107,10 +107,10 @@ def test_whatever_fails_and_when_no_answer_loses_or_repeats_a_token(
 ) -> None:
     """What was drawn but not read when a lane failed is drawn once more, and is the same."""
     requests = mixed_requests(seed, 25)
-    alone = Answers(make_engine(endless))
+    undisturbed = Answers(make_engine(endless))
     for call, request in enumerate(requests):
-        alone.submit(call, **request)
-        alone.finish()
+        undisturbed.submit(call, **request)
+    undisturbed.finish()
     gremlin = Gremlin(seed, share=0.01)
     gremlin.infest(monkeypatch, [*SPOTS, *DRAFT_SPOTS] if has_drafts else SPOTS)
     limits = EngineLimits(max_batch=12, prefill_chunk=32)
@@ -129,12 +129,12 @@ def test_whatever_fails_and_when_no_answer_loses_or_repeats_a_token(
         tokens, num_tokens = answers.tokens[call], len(answers.tokens[call])
         logprobs = answers.logprobs[call]
         assert logprobs is None or [token.chosen.token_id for token in logprobs] == tokens
-        assert tokens == alone.tokens[call][:num_tokens]
+        assert tokens == undisturbed.tokens[call][:num_tokens]
         if answers.last[call].error is None:
             num_whole += 1
-            assert num_tokens == len(alone.tokens[call])
-            assert answers.texts[call] == alone.texts[call]
-            usage, expected = answers.last[call].usage, alone.last[call].usage
+            assert num_tokens == len(undisturbed.tokens[call])
+            assert answers.texts[call] == undisturbed.texts[call]
+            usage, expected = answers.last[call].usage, undisturbed.last[call].usage
             assert usage is not None and expected is not None
             assert (usage.completion_tokens, usage.finish_reason, usage.stop_string) == (
                 expected.completion_tokens,
@@ -142,5 +142,5 @@ def test_whatever_fails_and_when_no_answer_loses_or_repeats_a_token(
                 expected.stop_string,
             )
         else:
-            assert alone.texts[call].startswith(answers.texts[call])
+            assert undisturbed.texts[call].startswith(answers.texts[call])
     assert gremlin.num_raised >= 5 and num_whole >= 10

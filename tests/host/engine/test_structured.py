@@ -97,7 +97,7 @@ def test_64_rows_keep_each_to_its_own_format_beside_free_rows(
         assert finish_reason(crowd, call) == "stop"
         assert keeps_to(crowd.texts[call], response_format), (response_format, crowd.texts[call])
     alone = Answers(make_engine(demo))
-    for call in (*range(0, 64, 9), *range(100, 164, 8)):
+    for call in (*range(0, 64, 18), *range(100, 164, 16)):
         alone.submit(call, **crowd.asked[call])
         alone.finish()
         assert alone.tokens[call] == crowd.tokens[call], call
