@@ -14,6 +14,7 @@ from mlxbridge.events import EventKind
 from mlxbridge.guest.blocking_link import BlockingLink, connect
 from mlxbridge.guest.call import Call
 from mlxbridge.guest.calls import NO_PAYLOADS
+from mlxbridge.guest.conversation import Conversation
 from mlxbridge.guest.discovery import find_addresses, find_token, nothing_answered
 from mlxbridge.guest.formats import TypedGeneration
 from mlxbridge.guest.many import Many
@@ -40,6 +41,7 @@ from mlxbridge.guest.tokens import (
     tokenize_params,
 )
 from mlxbridge.guest.tool_loop import MAX_ROUNDS, ToolLoop
+from mlxbridge.guest.turns import WhenFull
 from mlxbridge.guest.vectors import WINDOWS, embed_params, read_embeddings, read_ranking, rerank_params
 from mlxbridge.protocol.events import DataReceived
 from mlxbridge.protocol.limits import Windows
@@ -344,13 +346,42 @@ class Client:
             calls = loop.take(answer)
             if calls is None:
                 return loop.finish(answer)
-            for call in calls:
-                try:
-                    result = loop.begin(call)
-                except Exception as error:
-                    loop.fail(call, error)
-                else:
-                    loop.add(call, result)
+            loop.run(calls)
+
+    def conversation(
+        self,
+        *,
+        system: str | None = None,
+        messages: Sequence[Message] = (),
+        tools: Sequence[AnyTool] | None = None,
+        when_full: WhenFull = "refuse",
+        max_rounds: int = MAX_ROUNDS,
+        **options: Unpack[CallOptions],
+    ) -> Conversation:
+        """A chat that remembers what was said; asks nothing yet.
+
+        Args:
+            system: what the model is told before all.
+            messages: what was said before.
+            tools: what the model may call in every turn. If all are Python functions they are run as by ``run_tools``; else the
+                calls are handed out, for ``Conversation.answer_tool``.
+            when_full: "refuse": a turn that the context does not hold is ``ContextTooLong``; "drop_oldest": the oldest turns
+                are forgotten then, as many as it takes, but never the system message.
+            max_rounds: see ``run_tools``.
+            options: for all turns.
+
+        Raises:
+            UsageError: a tool cannot be run, or an argument is wrong.
+        """
+        return Conversation(
+            self,
+            system=system,
+            messages=messages,
+            tools=tools,
+            when_full=when_full,
+            max_rounds=max_rounds,
+            options=options,
+        )
 
     def tokenize(self, prompt: str | Sequence[Message], **options: Unpack[TokenizeOptions]) -> list[int]:
         """The tokens that a model reads of a text or a chat; the model's tokenizer answers, not the model.

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar, Unpack, overload
 
 from mlxbridge.errors import BridgeError, Cancelled, DeadlineExceeded, TransportError, UsageError
 from mlxbridge.events import EventKind
+from mlxbridge.guest.async_conversation import AsyncConversation
 from mlxbridge.guest.async_link import AsyncLink
 from mlxbridge.guest.async_outcomes import AsyncOutcomes
 from mlxbridge.guest.async_reader import Waiter, expire
@@ -40,7 +41,8 @@ from mlxbridge.guest.tokens import (
     read_token_ids,
     tokenize_params,
 )
-from mlxbridge.guest.tool_loop import MAX_ROUNDS, ToolLoop, run_tool
+from mlxbridge.guest.tool_loop import MAX_ROUNDS, ToolLoop
+from mlxbridge.guest.turns import WhenFull
 from mlxbridge.guest.vectors import WINDOWS, embed_params, read_embeddings, read_ranking, rerank_params
 from mlxbridge.protocol.events import DataReceived
 from mlxbridge.protocol.limits import Windows
@@ -276,14 +278,28 @@ class AsyncClient:
             calls = loop.take(answer)
             if calls is None:
                 return loop.finish(answer)
-            results = await asyncio.gather(*(run_tool(loop, call) for call in calls), return_exceptions=True)
-            for call, result in zip(calls, results, strict=True):
-                if isinstance(result, Exception):
-                    loop.fail(call, result)
-                elif isinstance(result, BaseException):
-                    raise result
-                else:
-                    loop.add(call, result)
+            await loop.run_side_by_side(calls)
+
+    def conversation(
+        self,
+        *,
+        system: str | None = None,
+        messages: Sequence[Message] = (),
+        tools: Sequence[AnyTool] | None = None,
+        when_full: WhenFull = "refuse",
+        max_rounds: int = MAX_ROUNDS,
+        **options: Unpack[CallOptions],
+    ) -> AsyncConversation:
+        """A chat that remembers what was said; arguments and errors as for ``Client.conversation``."""
+        return AsyncConversation(
+            self,
+            system=system,
+            messages=messages,
+            tools=tools,
+            when_full=when_full,
+            max_rounds=max_rounds,
+            options=options,
+        )
 
     async def tokenize(
         self, prompt: str | Sequence[Message], **options: Unpack[TokenizeOptions]

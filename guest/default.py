@@ -8,12 +8,14 @@ from typing import Any, Literal, TypeVar, Unpack, overload
 
 from mlxbridge.events import EventKind
 from mlxbridge.guest.blocking import Client
+from mlxbridge.guest.conversation import Conversation
 from mlxbridge.guest.formats import TypedGeneration
 from mlxbridge.guest.outcomes import Outcomes
 from mlxbridge.guest.requests import chat_options
 from mlxbridge.guest.streams import TokenStream
 from mlxbridge.guest.subscriptions import Events
 from mlxbridge.guest.tool_loop import MAX_ROUNDS
+from mlxbridge.guest.turns import WhenFull
 from mlxbridge.types import (
     AnyTool,
     CallOptions,
@@ -203,6 +205,26 @@ def run_tools(
     """``Client.run_tools`` on the default client."""
     return default_client().run_tools(
         messages, tools, max_rounds=max_rounds, raise_errors=raise_errors, **options
+    )
+
+
+def conversation(
+    *,
+    system: str | None = None,
+    messages: Sequence[Message] = (),
+    tools: Sequence[AnyTool] | None = None,
+    when_full: WhenFull = "refuse",
+    max_rounds: int = MAX_ROUNDS,
+    **options: Unpack[CallOptions],
+) -> Conversation:
+    """``Client.conversation`` on the default client."""
+    return default_client().conversation(
+        system=system,
+        messages=messages,
+        tools=tools,
+        when_full=when_full,
+        max_rounds=max_rounds,
+        **options,
     )
 
 

@@ -1,6 +1,6 @@
 """``run_tools``: the chat that goes on as long as a model calls tools; does no I/O.
 
-A client asks with ``options``, hands each answer to ``take``, and runs the calls that this gives, until there are none.
+A client asks with ``options``, hands each answer to ``take``, and has the calls run that this gives, until there are none.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class ToolLoop:
         """Add an answer to the chat.
 
         Returns:
-            Calls to run, of each of which ``add`` or ``fail`` is told; None if that was the last answer.
+            Calls to run, with ``run`` or ``run_side_by_side``; None if that was the last answer.
         """
         malformed = [call for call in generation.tool_calls if call.malformed]
         calls = [call for call in generation.tool_calls if not call.malformed]
@@ -102,7 +102,42 @@ class ToolLoop:
             )
         return calls
 
-    def begin(self, call: ToolCall) -> Any:
+    def run(self, calls: Sequence[ToolCall]) -> None:
+        """Run tools one after the other, and tell the model what came of them.
+
+        Raises:
+            Exception: what a tool raised, where errors are to be raised.
+        """
+        for call in calls:
+            try:
+                result = self._begin(call)
+            except Exception as error:
+                self._fail(call, error)
+            else:
+                self._add(call, result)
+
+    async def run_side_by_side(self, calls: Sequence[ToolCall]) -> None:
+        """As ``run``, for tools that may be async."""
+        from asyncio import gather  # which the blocking client does without
+
+        results = await gather(*map(self._await, calls), return_exceptions=True)
+        for call, result in zip(calls, results, strict=True):
+            if isinstance(result, Exception):
+                self._fail(call, result)
+            elif isinstance(result, BaseException):
+                raise result
+            else:
+                self._add(call, result)
+
+    def finish(self, generation: Generation) -> ToolRun:
+        """What it came to."""
+        return ToolRun(generation=generation, messages=self.messages, num_rounds=self._num_rounds)
+
+    async def _await(self, call: ToolCall) -> Any:
+        result = self._begin(call)
+        return await result if isawaitable(result) else result
+
+    def _begin(self, call: ToolCall) -> Any:
         """Run a tool; what it returned, to be awaited if it is async.
 
         Raises:
@@ -114,13 +149,13 @@ class ToolLoop:
             raise ValueError(f"there is no tool {shown(call.name)}; there are {', '.join(self._tools)}")
         return tool.run(call)
 
-    def add(self, call: ToolCall, result: Any) -> None:
+    def _add(self, call: ToolCall, result: Any) -> None:
         """What a tool returned."""
         self.messages.append(
             {"role": "tool", "tool_call_id": call.id, "name": call.name, "content": encode_answer(result)}
         )
 
-    def fail(self, call: ToolCall, error: Exception) -> None:
+    def _fail(self, call: ToolCall, error: Exception) -> None:
         """Tell the model what a tool raised.
 
         Raises:
@@ -131,14 +166,4 @@ class ToolLoop:
         said = (
             str(error) if isinstance(error, ValueError) and str(error) else f"{type(error).__name__}: {error}"
         )
-        self.add(call, f"Error: {said}")
-
-    def finish(self, generation: Generation) -> ToolRun:
-        """What it came to."""
-        return ToolRun(generation=generation, messages=self.messages, num_rounds=self._num_rounds)
-
-
-async def run_tool(loop: ToolLoop, call: ToolCall) -> Any:
-    """What a tool returns, which may be async."""
-    result = loop.begin(call)
-    return await result if isawaitable(result) else result
+        self._add(call, f"Error: {said}")

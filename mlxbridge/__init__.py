@@ -44,13 +44,16 @@ if TYPE_CHECKING:
         WorkerLost,
     )
     from mlxbridge.events import GuestEvent, LostEvent, ModelEvent, ReloadEvent, RequestEvent, StoreEvent
+    from mlxbridge.guest.async_conversation import AsyncConversation, AsyncConversationStream
     from mlxbridge.guest.async_outcomes import AsyncOutcomes
     from mlxbridge.guest.async_streams import AsyncTokenStream
     from mlxbridge.guest.async_subscriptions import AsyncEvents
     from mlxbridge.guest.blocking import Client
     from mlxbridge.guest.client import AsyncClient
+    from mlxbridge.guest.conversation import Conversation, ConversationStream
     from mlxbridge.guest.default import (
         chat,
+        conversation,
         count_tokens,
         delete_model,
         detokenize,
@@ -102,6 +105,8 @@ if TYPE_CHECKING:
 
 _HOME = {
     "AsyncClient": "mlxbridge.guest.client",
+    "AsyncConversation": "mlxbridge.guest.async_conversation",
+    "AsyncConversationStream": "mlxbridge.guest.async_conversation",
     "AsyncEvents": "mlxbridge.guest.async_subscriptions",
     "AsyncOutcomes": "mlxbridge.guest.async_outcomes",
     "AsyncTokenStream": "mlxbridge.guest.async_streams",
@@ -113,6 +118,8 @@ _HOME = {
     "Client": "mlxbridge.guest.blocking",
     "ConnectionLost": "mlxbridge.errors",
     "ContextTooLong": "mlxbridge.errors",
+    "Conversation": "mlxbridge.guest.conversation",
+    "ConversationStream": "mlxbridge.guest.conversation",
     "DeadlineExceeded": "mlxbridge.errors",
     "EmbedOptions": "mlxbridge.types",
     "Embeddings": "mlxbridge.types",
@@ -166,6 +173,7 @@ _HOME = {
     "VersionMismatch": "mlxbridge.errors",
     "WorkerLost": "mlxbridge.errors",
     "chat": "mlxbridge.guest.default",
+    "conversation": "mlxbridge.guest.default",
     "count_tokens": "mlxbridge.guest.default",
     "delete_model": "mlxbridge.guest.default",
     "detokenize": "mlxbridge.guest.default",
@@ -188,6 +196,8 @@ _HOME = {
 
 __all__ = [
     "AsyncClient",
+    "AsyncConversation",
+    "AsyncConversationStream",
     "AsyncEvents",
     "AsyncOutcomes",
     "AsyncTokenStream",
@@ -199,6 +209,8 @@ __all__ = [
     "Client",
     "ConnectionLost",
     "ContextTooLong",
+    "Conversation",
+    "ConversationStream",
     "DeadlineExceeded",
     "EmbedOptions",
     "Embeddings",
@@ -253,6 +265,7 @@ __all__ = [
     "WorkerLost",
     "__version__",
     "chat",
+    "conversation",
     "count_tokens",
     "delete_model",
     "detokenize",

@@ -66,8 +66,9 @@ def test_guest_readme_blocks_run() -> None:
     assert said[1] == "Paris\n27 + 15 = 42\n"
     assert said[2].startswith("b'27' ") or "b'2' " in said[2]
     assert said[3].count("length") + said[3].count("stop") == 3
-    assert "40 of 40: " in said[4] and ": 7 27 + 15 = 42.\n" in said[4]
-    assert said[5] == "27 + 15 True\nTrue\n"
+    assert said[4] == "27 + 15 = 42.\nThe capital of France is Paris. 5\n27 + 15 = 42.\n"
+    assert "40 of 40: " in said[5] and ": 7 27 + 15 = 42.\n" in said[5]
+    assert said[6] == "27 + 15 True\nTrue\n"
 
 
 def test_guest_readme_blocks_that_call_tools_run(tmp_path: Path) -> None:
