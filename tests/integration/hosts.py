@@ -16,12 +16,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from mlxbridge import Client
 from mlxbridge.errors import TransportError
 
 START_TIMEOUT_S = 60.0
 _vsock_ports = itertools.count(2048)
 TRANSPORTS = os.environ.get("MLXBRIDGE_TEST_TRANSPORTS", "unix,tcp").split(",")
+# For tests that use the shared host, but of what no transport has a part in.
+on_one_transport = pytest.mark.parametrize("host", TRANSPORTS[:1], indirect=True)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from mlxbridge.errors import (
     Unavailable,
     WorkerLost,
 )
-from tests.integration.hosts import TRANSPORTS, HostProcess, run_host
+from tests.integration.hosts import TRANSPORTS, HostProcess, on_one_transport, run_host
 
 LONG = "Count from 1 to 90."
 
@@ -54,12 +54,8 @@ def test_killed_worker_fails_its_calls_and_comes_back(own_host: HostProcess) -> 
         assert "42" in client.chat("What is 27 + 15?").text
         assert own_host.worker_pid(client) != first_pid
         assert client.list_models()[0].details["restarts"] == 1
-    assert "killed by SIGKILL" in own_host.log.read_text()
-
-
-def test_calls_wait_for_a_worker_that_restarts(own_host: HostProcess) -> None:
-    with own_host.client(timeout=60) as client:
-        client.load_model("demo")
+        assert "killed by SIGKILL" in own_host.log.read_text()
+        # Once more: calls wait for a worker that starts again.
         os.kill(own_host.worker_pid(client), signal.SIGKILL)
         try:
             answer = client.chat("What is 27 + 15?")
@@ -68,21 +64,7 @@ def test_calls_wait_for_a_worker_that_restarts(own_host: HostProcess) -> None:
         assert "42" in answer.text
 
 
-def test_sigterm_lets_running_calls_finish(own_host: HostProcess) -> None:
-    with own_host.client(timeout=60) as client:
-        client.load_model("demo")
-        with client.chat(LONG, stream=True) as stream:
-            next(stream)
-            own_host.process.send_signal(signal.SIGTERM)
-            answer = stream.read()
-        assert answer.finish_reason == "stop"
-        assert "90" in answer.text
-        assert own_host.process.wait(30) == 0
-        with pytest.raises(Unavailable, match="shutting down"):
-            client.chat("Hello")
-
-
-def test_draining_host_refuses_new_guests(own_host: HostProcess) -> None:
+def test_sigterm_lets_running_calls_finish_and_no_new_guest_in(own_host: HostProcess) -> None:
     with own_host.client(timeout=60) as client:
         client.load_model("demo")
         with client.chat(LONG, stream=True) as stream:
@@ -98,7 +80,12 @@ def test_draining_host_refuses_new_guests(own_host: HostProcess) -> None:
                     other.close()
                 else:
                     raise AssertionError("a new guest still gets in")
-            assert "90" in stream.read().text
+            answer = stream.read()
+        assert answer.finish_reason == "stop"
+        assert "90" in answer.text
+        assert own_host.process.wait(30) == 0
+        with pytest.raises(Unavailable, match="shutting down"):
+            client.chat("Hello")
 
 
 def test_drain_timeout_fails_what_still_runs() -> None:
@@ -191,22 +178,21 @@ def test_nobody_there_says_what_was_tried(tmp_path: Path) -> None:
     assert "tcp://127.0.0.1:1" in str(caught.value)
 
 
-def test_closing_the_client_wakes_threads_that_wait() -> None:
-    with run_host(TRANSPORTS[0]) as host:
-        client = host.client()
-        client.load_model("demo")
-        stream = client.chat(LONG, stream=True)
-        next(stream)
-        failed = threading.Event()
+@on_one_transport
+def test_closing_the_client_wakes_threads_that_wait(host: HostProcess) -> None:
+    client = host.client()
+    stream = client.chat(LONG, stream=True)
+    next(stream)
+    failed = threading.Event()
 
-        def read() -> None:
-            try:
-                stream.read()
-            except ConnectionLost:
-                failed.set()
+    def read() -> None:
+        try:
+            stream.read()
+        except ConnectionLost:
+            failed.set()
 
-        thread = threading.Thread(target=read)
-        thread.start()
-        client.close()
-        thread.join(10)
-        assert failed.is_set()
+    thread = threading.Thread(target=read)
+    thread.start()
+    client.close()
+    thread.join(10)
+    assert failed.is_set()

@@ -13,8 +13,9 @@ from pydantic import BaseModel, Field
 from mlxbridge import AsyncClient, Client, TypedGeneration
 from mlxbridge.errors import UnreadableAnswer, UsageError
 from tests.guest.shapes import Mood, Pick, Size
-from tests.integration.hosts import HostProcess
+from tests.integration.hosts import HostProcess, on_one_transport
 
+pytestmark = on_one_transport
 Digits = Annotated[str, Field(max_length=3)]
 
 
