@@ -8,6 +8,7 @@ import os
 import pwd
 import shlex
 import sys
+import textwrap
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
@@ -49,16 +50,22 @@ def service() -> None:
 @click.option(
     "--user", metavar="NAME", help="Whom a service of the system runs as. [default: who called sudo]"
 )
+@click.option("--dry-run", is_flag=True, help="Show what would be written, and do nothing.")
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
-def install(system: bool, user: str | None, options: tuple[str, ...]) -> None:
+def install(system: bool, user: str | None, dry_run: bool, options: tuple[str, ...]) -> None:
     """Describe the service, and start it.
 
     OPTIONS are those of serve, after --; they win over the configuration, as ever. The service manager makes the sockets
     that either names.
     """
     with _reported():
-        _check_root(system)
+        if not dry_run:
+            _check_root(system)
         definition = _define(options, _runs_as(system, user))
+        if dry_run:
+            for path, content in _manager(system).files(definition).items():
+                click.echo(f"{path}:\n{textwrap.indent(content.decode(), '    ')}")
+            return
         click.echo(f"it runs as `{shlex.join(definition.command)}`")
         _manager(system).install(definition)
         click.echo("see `mlxbridge-host service status` and `mlxbridge-host service logs -f`")
@@ -94,7 +101,10 @@ def restart(system: bool) -> None:
 @service.command()
 @_system_option
 def status(system: bool) -> None:
-    """Show how the service is; the exit status is 0 if it runs, 3 if not, 4 if it is not installed."""
+    """Show how the service is.
+
+    The exit status is 0 if it runs, 3 if not, 4 if it is not installed, and 1 if the service manager does not say.
+    """
     with _reported():
         found = _manager(system).status()
     for line in _describe(found):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import plistlib
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -66,10 +66,14 @@ class Launchd:
         self._runner = runner
         self._say = say
 
+    def files(self, definition: Definition) -> Mapping[Path, bytes]:
+        """See ``Manager.files``."""
+        return {self._places.file: render_plist(definition, self._places.log)}
+
     def install(self, definition: Definition) -> None:
         """See ``Manager.install``."""
         places = self._places
-        content = render_plist(definition, places.log)
+        content = self.files(definition)[places.file]
         check_ours(places.file)
         self._check_domain()
         is_loaded = self._is_loaded()
@@ -121,13 +125,14 @@ class Launchd:
 
     def status(self) -> Status:
         """See ``Manager.status``."""
-        installed = is_ours(self._places.file)
+        if not is_ours(self._places.file):
+            return Status(file=self._places.file, installed=False)
         fields = self._fields()
         pid = fields.get("pid")
         return Status(
             file=self._places.file,
-            installed=installed,
-            listening=read_listening(self._table()) if installed and fields else (),
+            installed=True,
+            listening=read_listening(self._table()) if fields else (),
             pid=int(pid) if pid is not None else None,
             last_exit=_last_exit(fields),
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, Protocol
@@ -45,6 +45,9 @@ class Manager(Protocol):
     Every method raises ``CommandFailed`` if a program of the service manager refuses, and ``UsageError`` if something is
     not as it has to be, such as a service that is not installed.
     """
+
+    def files(self, definition: Definition) -> Mapping[Path, bytes]:
+        """What ``install`` would write, and where; nothing is looked at."""
 
     def install(self, definition: Definition) -> None:
         """Describe the service and start it; again, with what has changed."""

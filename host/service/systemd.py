@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -60,18 +61,22 @@ class Systemd:
         self._runner = runner
         self._say = say
 
+    def files(self, definition: Definition) -> Mapping[Path, bytes]:
+        """See ``Manager.files``."""
+        return {
+            self._socket_file: render_socket_unit(definition).encode(),
+            self._service_file: render_service_unit(definition).encode(),
+        }
+
     def install(self, definition: Definition) -> None:
         """See ``Manager.install``."""
-        contents = {
-            self._socket_file: render_socket_unit(definition),
-            self._service_file: render_service_unit(definition),
-        }
+        contents = self.files(definition)
         for file in contents:
             check_ours(file)
         was_listening = self._is_active(SOCKET_UNIT)
         if not was_listening:
             check_free(definition)
-        changed = [file for file, text in contents.items() if write_file(file, text.encode())]
+        changed = [file for file, text in contents.items() if write_file(file, text)]
         for file in contents:
             self._say(f"{file} is {'written' if file in changed else 'as it should be'}")
         self._systemctl("daemon-reload").check()
@@ -100,11 +105,13 @@ class Systemd:
 
     def status(self) -> Status:
         """See ``Manager.status``."""
+        if not (is_ours(self._service_file) and is_ours(self._socket_file)):
+            return Status(file=self._service_file, installed=False)
         shown = self._show(SERVICE_UNIT, *_STATUS)
         pid = int(shown.get("MainPID", "0"))
         return Status(
             file=self._service_file,
-            installed=is_ours(self._service_file) and is_ours(self._socket_file),
+            installed=True,
             listening=self._listening(),
             pid=pid or None,
             is_starting=shown.get("ActiveState") == "activating",

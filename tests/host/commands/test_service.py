@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib
 import os
 import pwd
+import shlex
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from click.testing import CliRunner, Result
 from mlxbridge.host.commands import cli
 from mlxbridge.host.service.definition import Definition
 from mlxbridge.host.service.manager import Status
+from mlxbridge.host.service.runner import CommandFailed
 
 ME = pwd.getpwuid(os.getuid()).pw_name
 
@@ -21,12 +23,17 @@ class NotedManager:
 
     def __init__(self) -> None:
         self.definitions: list[Definition] = []
-        self.answer = Status(file=Path("/units/mlxbridge.service"), installed=False)
+        self.answer: Status | Exception = Status(file=Path("/units/mlxbridge.service"), installed=False)
 
     def install(self, definition: Definition) -> None:
         self.definitions.append(definition)
 
+    def files(self, definition: Definition) -> dict[Path, bytes]:
+        return {Path("/units/a"): b"one\ntwo\n", Path("/units/b"): shlex.join(definition.command).encode()}
+
     def status(self) -> Status:
+        if isinstance(self.answer, Exception):
+            raise self.answer
         return self.answer
 
 
@@ -138,6 +145,24 @@ def test_who_called_sudo_is_whom_the_service_runs_as(
     monkeypatch.setenv("SUDO_USER", ME)
     assert run("install", "--system").exit_code == 0
     assert manager.definitions[0].user == ME
+
+
+def test_dry_run_shows_the_files_and_needs_no_root(
+    manager: NotedManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    for words in ((), ("--system", "--user", ME)):
+        done = run("install", *words, "--dry-run", "--", "--max-batch", "8")
+        assert done.exit_code == 0
+        assert done.output.startswith("/units/a:\n    one\n    two\n\n/units/b:\n    ")
+        assert "serve --max-batch 8" in done.output
+    assert manager.definitions == []
+
+
+def test_service_manager_that_does_not_say_is_neither_yes_nor_no(manager: NotedManager) -> None:
+    manager.answer = CommandFailed("`systemctl show` failed with 1: Failed to connect to bus")
+    done = run("status")
+    assert (done.exit_code, done.output) == (1, f"Error: {manager.answer}\n")
 
 
 def test_status_shows_what_is_known_and_says_so_by_its_exit_status(manager: NotedManager) -> None:

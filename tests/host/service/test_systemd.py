@@ -92,18 +92,30 @@ def test_nothing_is_written_beside_other_people_s_units(tmp_path: Path) -> None:
 
 def test_status_tells_how_the_last_process_ended(tmp_path: Path) -> None:
     service, _ = make(Scope(tmp_path, None), ScriptedRunner())
+    service.install(define("unix:/nowhere/m.sock"))
     status = service.status()
-    assert (status.installed, status.pid, status.text) == (False, None, None)
+    assert (status.installed, status.pid, status.text) == (True, None, None)
     assert status.last_exit == "killed by signal 9"
     assert status.listening == ("unix:/run/a b", "tcp:[::1]:2048", "vsock:2048")
 
 
 def test_process_that_is_not_ready_is_starting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     service, _ = make(Scope(tmp_path, None), ScriptedRunner())
+    service.install(define("unix:/nowhere/m.sock"))
     monkeypatch.setitem(SHOWN, "mlxbridge.service", "MainPID=7\nExecMainCode=0\nActiveState=activating\n")
     assert (service.status().pid, service.status().is_starting) == (7, True)
     monkeypatch.setitem(SHOWN, "mlxbridge.service", "MainPID=7\nExecMainCode=0\nActiveState=active\n")
     assert (service.status().pid, service.status().is_starting) == (7, False)
+
+
+def test_nobody_is_asked_about_what_is_not_installed(tmp_path: Path) -> None:
+    runner = ScriptedRunner(failing="show")  # as where systemd does not run
+    service, _ = make(Scope(tmp_path, None), runner)
+    assert not service.status().installed
+    assert runner.commands == []
+    make(Scope(tmp_path, None), ScriptedRunner())[0].install(define("unix:/nowhere/m.sock"))
+    with pytest.raises(CommandFailed):
+        service.status()
 
 
 def test_refusal_is_told_in_systemd_s_own_words(tmp_path: Path) -> None:
