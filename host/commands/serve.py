@@ -42,5 +42,15 @@ def serve(context: click.Context, /, config: Path | None, **_: Any) -> None:
         raise click.ClickException(error.message) from error
 
 
+def configuration(file: Path | None) -> Config:
+    """What ``serve`` without options would be told, by the file (None: in the usual place) and by variables.
+
+    Raises:
+        UsageError: it is wrong.
+    """
+    with serve.make_context("mlxbridge-host serve", []) as context:
+        return read_config(chosen_file(file), read_overrides(context))
+
+
 async def _serve(config: Config, read_again: Callable[[], Config]) -> None:
     await Daemon(config, read_again=read_again).run()

@@ -13,10 +13,10 @@ import click
 from mlxbridge.errors import BridgeError, ModelNotFound, UsageError
 from mlxbridge.facts import describe_facts, describe_size
 from mlxbridge.guest.blocking import Client
-from mlxbridge.host.commands.options import chosen_file, config_option
+from mlxbridge.host.commands.options import config_option
 from mlxbridge.host.commands.running import RunningHosts, running_hosts, url_option
-from mlxbridge.host.config.config import Config, read_config
-from mlxbridge.host.config.overrides import Overrides
+from mlxbridge.host.commands.serve import configuration
+from mlxbridge.host.config.config import Config
 from mlxbridge.host.models.settings import ModelSettings
 from mlxbridge.host.models.store import (
     ModelSource,
@@ -54,7 +54,7 @@ def _told(command: Callable[..., None]) -> Callable[..., None]:
 @_told
 def list_models(config: Path | None, url: str | None, as_json: bool) -> None:
     """List the models that are configured, and those in the hub's cache; with a host that runs, as it has them."""
-    made = read_config(chosen_file(config), Overrides())
+    made = configuration(config)
     with running_hosts(made, url) as hosts:
         states = _states(hosts)
     entries = _entries(made, states)
@@ -69,21 +69,17 @@ def list_models(config: Path | None, url: str | None, as_json: bool) -> None:
 
 @click.command()
 @config_option
+@url_option
 @click.argument("model")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @_told
-def show(config: Path | None, model: str, as_json: bool) -> None:
-    """Show what the files of MODEL say: a configured name, demo, a folder, or a Hugging Face id."""
-    settings = _find(read_config(chosen_file(config), Overrides()), model)
-    source = settings.source
-    folder = source.folder or cached(source.name)
-    if folder is None:
-        raise ModelNotFound(_missing(source.name))
-    facts: dict[str, Any] = {"name": settings.name, "source": _where(source), **read_facts(folder)}
-    facts["aliases"] = list(settings.aliases)
-    facts["adapters"] = sorted(settings.adapters)
-    if settings.draft is not None:
-        facts["draft_model"] = settings.draft.name
+def show(config: Path | None, url: str | None, model: str, as_json: bool) -> None:
+    """Show what the files of MODEL say: a configured name, demo, a folder, or a Hugging Face id.
+
+    With --url the host there says it, of a model that it serves.
+    """
+    made = configuration(config)
+    facts = _local_facts(made, model) if url is None else _facts_of_host(made, url, model)
     if as_json:
         click.echo(json.dumps(facts, ensure_ascii=False))
     else:
@@ -111,7 +107,7 @@ def pull(model: str) -> None:
 @_told
 def delete(config: Path | None, url: str | None, model: str, force: bool) -> None:
     """Delete the files of MODEL from the hub's cache."""
-    made = read_config(chosen_file(config), Overrides())
+    made = configuration(config)
     source = _find(made, model).source
     if source.kind == "demo":
         raise UsageError("demo comes with mlxbridge and is not deleted")
@@ -131,6 +127,31 @@ def delete(config: Path | None, url: str | None, model: str, force: bool) -> Non
     except OSError as error:
         raise UsageError(f"cannot delete {error.filename}: {error.strerror}") from error
     click.echo(f"{source.name} is deleted; {describe_size(freed)} are free")
+
+
+def _local_facts(config: Config, model: str) -> dict[str, Any]:
+    """What the files on this machine say, and what is configured.
+
+    Raises:
+        ModelNotFound: there are none.
+    """
+    settings = _find(config, model)
+    source = settings.source
+    folder = source.folder or cached(source.name)
+    if folder is None:
+        raise ModelNotFound(_missing(source.name))
+    facts: dict[str, Any] = {"name": settings.name, "source": _where(source), **read_facts(folder)}
+    facts["aliases"] = list(settings.aliases)
+    facts["adapters"] = sorted(settings.adapters)
+    if settings.draft is not None:
+        facts["draft_model"] = settings.draft.name
+    return facts
+
+
+def _facts_of_host(config: Config, url: str, model: str) -> dict[str, Any]:
+    with running_hosts(config, url) as hosts:
+        found = hosts.clients[0].show_model(model)
+    return {"name": found.name, "state": found.state, "source": found.source, **found.details}
 
 
 def _missing(hub_id: str) -> str:

@@ -109,7 +109,7 @@ def test_model_that_a_running_host_has_loaded_is_deleted_only_by_force(run: Run,
         assert run("show", "chat", guest=host.url).stdout.startswith("name            chat\n")
 
 
-@pytest.mark.parametrize("how", ["--url", "MLXBRIDGE_URL", "usual"])
+@pytest.mark.parametrize("how", ["--url", "MLXBRIDGE_URL", "MLXBRIDGE_HOST_LISTEN", "usual"])
 def test_host_of_another_configuration_is_found_before_files_are_deleted(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
@@ -123,11 +123,17 @@ def test_host_of_another_configuration_is_found_before_files_are_deleted(
         client.load_model("chat")
         if how == "MLXBRIDGE_URL":
             monkeypatch.setenv(how, host.url)
+        if how == "MLXBRIDGE_HOST_LISTEN":
+            monkeypatch.setenv(how, f"unix:{host.url.removeprefix('unix://')}")
         named = ("--url", host.url) if how == "--url" else ()
         assert "org/demo     3.6 MB  ready " in run("list", *named).stdout
         refused = run("delete", "org/demo", *named)
         assert "chat is ready and needs these files" in refused.stderr
         assert run("show", "org/demo").returncode == 0
+        shown = json.loads(run("show", "chat", "--json", "--url", host.url).stdout)
+        assert (shown["name"], shown["state"], shown["hub_id"]) == ("chat", "ready", "org/demo")
+        assert run("show", "chat").returncode == 1  # which is of the other configuration
+    monkeypatch.delenv("MLXBRIDGE_HOST_LISTEN", raising=False)
     monkeypatch.delenv("MLXBRIDGE_URL", raising=False)
     assert "nobody" in run("delete", "org/demo", "--url", f"unix://{tmp_path}/nobody").stderr
     assert run("show", "org/demo").returncode == 0
