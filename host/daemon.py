@@ -72,6 +72,7 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         listener = self._listener
         methods = GuestMethods(self._catalogue, listener, self._library, self._telemetry)
+        await self._library.recall()
         addresses = await listener.listen(self._config.listens, methods)
         scrape = None
         try:

@@ -7,7 +7,8 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mlxbridge.errors import InternalError, from_wire
@@ -27,6 +28,16 @@ async def fetch_files(source: ModelSource, progress: Progress) -> ModelSource:
     if source.folder is not None:
         return source
     return ModelSource.from_wire(await run_errand("fetch", source.to_wire(), progress))
+
+
+async def locate_files(hub_ids: Sequence[str]) -> dict[str, Path]:
+    """Folders of the hub's models that are on this machine, and complete.
+
+    Raises:
+        BridgeError, OSError: it cannot be told.
+    """
+    found = await run_errand("find", {"names": list(hub_ids)})
+    return {name: Path(folder) for name, folder in found["folders"].items()}
 
 
 async def run_errand(

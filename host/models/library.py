@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any
 
-from mlxbridge.errors import InvalidArgument, PermissionDenied, Unavailable
+from mlxbridge.errors import BridgeError, InvalidArgument, PermissionDenied, Unavailable
 from mlxbridge.host.models.attempt import Progress
 from mlxbridge.host.models.catalogue import Catalogue
 from mlxbridge.host.models.errand import run_errand
@@ -18,6 +19,9 @@ from mlxbridge.host.models.store import ModelSource, hub_source
 MakeSettings = Callable[[ModelSource], ModelSettings]
 """Says how a model is run that is not configured."""
 
+log = logging.getLogger(__name__)
+
+RECALL_TIMEOUT_S = 30.0
 SHOWS_AT_ONCE = 4
 """Each is a process; who asks while there are so many waits."""
 
@@ -46,7 +50,7 @@ class Library:
         self._tell = tell
         self._pulls = Pulls(lambda name: tell("pulled", name))
         self.pulled: set[str] = set()
-        self._brought: set[str] = set()  # those whose files were not here before
+        self._brought: set[str] = set()  # those whose files were not here before guests pulled them
         self._deletions: dict[str, asyncio.Task[dict[str, Any]]] = {}
         self._may_show = asyncio.Semaphore(SHOWS_AT_ONCE)
 
@@ -67,6 +71,22 @@ class Library:
             facts["adapters"] = sorted(settings.adapters)
         return {**facts, **model.describe()}
 
+    async def recall(self) -> None:
+        """Serve what guests had pulled while the host ran before, as far as it is here still, and if guests may pull."""
+        if self.make_settings is None:
+            return
+        try:
+            async with asyncio.timeout(RECALL_TIMEOUT_S):
+                found = await run_errand("pulled", {})
+        except (BridgeError, OSError, TimeoutError) as error:  # they can be pulled again
+            log.warning("what guests had pulled is not known: %s", error or "it took too long")
+            return
+        for name, is_brought in found["models"].items():
+            if is_brought:
+                self._brought.add(name)
+            if self._catalogue.get(name) is None:
+                self._serve(hub_source(name), self.make_settings)
+
     async def pull(self, name: str, progress: Progress) -> Model:
         """Download the newest version of a hub's model, and serve it.
 
@@ -78,13 +98,11 @@ class Library:
         source = hub_source(name)
         if (deletion := self._deletions.get(source.name)) is not None:
             await asyncio.wait({deletion})
-        if not await self._pulls.pull(source.name, progress):
+        if await self._pulls.pull(source.name, progress):
             self._brought.add(source.name)
         model = self._catalogue.get(source.name)
         if model is None:
-            make_settings = self._check_may_pull()  # a new configuration may have come meanwhile
-            self.pulled.add(source.name)
-            model = self._catalogue.add(make_settings(source))
+            model = self._serve(source, self._check_may_pull())  # a new configuration may have come meanwhile
         return model
 
     async def delete(self, model: Model, *, force: bool) -> dict[str, Any]:
@@ -129,6 +147,10 @@ class Library:
         for task in self._deletions.values():
             task.cancel()
         await asyncio.gather(*self._deletions.values(), return_exceptions=True)
+
+    def _serve(self, source: ModelSource, make_settings: MakeSettings) -> Model:
+        self.pulled.add(source.name)
+        return self._catalogue.add(make_settings(source))
 
     def _check_may_pull(self) -> MakeSettings:
         if self.make_settings is None:

@@ -8,15 +8,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from math import inf
 from pathlib import Path
 from typing import Any, Protocol
 
+from mlxbridge.errors import BridgeError
+from mlxbridge.host.models.errand import locate_files
 from mlxbridge.host.models.machine import Machine, survey_machine
 from mlxbridge.host.models.need import Need, estimate_need, share_of, shown, too_large
 from mlxbridge.host.models.residency import GRACE_S, TENURE_S, Residency
 from mlxbridge.host.models.settings import ModelSettings
+from mlxbridge.host.models.store import ModelSource
+
+LOCATE_TIMEOUT_S = 30.0
+
+Locate = Callable[[Sequence[str]], Awaitable[Mapping[str, Path]]]
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +56,7 @@ class Memory:
         budget_bytes: what all models may take together; None: what the machine has.
         tenure_s, grace_s: see ``Residency``.
         survey: says what the machine has.
+        locate: says where the files of hub models are, by name, of those that are on this machine.
         clock: tells the time; None: the running event loop.
     """
 
@@ -59,6 +67,7 @@ class Memory:
         tenure_s: float = TENURE_S,
         grace_s: float = GRACE_S,
         survey: Callable[[], Awaitable[Machine]] = survey_machine,
+        locate: Locate = locate_files,
         clock: Clock | None = None,
     ) -> None:
         self.machine: Machine | None = None
@@ -68,9 +77,11 @@ class Memory:
             inf if budget_bytes is None else budget_bytes, tenure_s=tenure_s, grace_s=grace_s
         )
         self._survey = survey
+        self._locate = locate
         self._clock = clock
         self._leases: dict[str, Lease] = {}
         self._prepared: asyncio.Task[None] | None = None
+        self._looking: set[asyncio.Task[None]] = set()
         self._timer: Timer | None = None
 
     def lease(self, settings: ModelSettings, make_way: Callable[[str], object]) -> Lease:
@@ -82,6 +93,7 @@ class Memory:
                 none its process ends and the lease is released.
         """
         lease = self._leases[settings.name] = Lease(self, settings, make_way)
+        self.look_again(lease)
         return lease
 
     def describe(self) -> dict[str, Any]:
@@ -104,11 +116,31 @@ class Memory:
         if self._timer is not None:
             self._timer.cancel()
         if self._prepared is not None:
-            self._prepared.cancel()
-            await asyncio.wait({self._prepared})
+            tasks = {self._prepared, *self._looking}
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+    def look_again(self, lease: Lease) -> None:
+        """A model has come, or is another one, after all others were looked at."""
+        if self._prepared is not None:
+            task = asyncio.get_running_loop().create_task(self._estimate([lease]))
+            self._looking.add(task)
+            task.add_done_callback(self._looking.discard)
 
     async def _prepare(self) -> None:
-        await asyncio.gather(self._find_budget(), *(lease.estimate() for lease in self._leases.values()))
+        await asyncio.gather(self._find_budget(), self._estimate(list(self._leases.values())))
+
+    async def _estimate(self, leases: Sequence[Lease]) -> None:
+        """Look at models' files, as far as they are here; what cannot be looked at is for a load to say."""
+        sources = {source for lease in leases for source in lease.sources}
+        folders = {source: source.folder for source in sources if source.folder is not None}
+        if missing := {source.name: source for source in sources if source.folder is None}:
+            with contextlib.suppress(BridgeError, OSError):
+                async with asyncio.timeout(LOCATE_TIMEOUT_S):
+                    found = await self._locate(list(missing))
+                folders |= {missing[name]: folder for name, folder in found.items()}
+        await asyncio.gather(*(lease.estimate(folders) for lease in leases))
 
     async def _find_budget(self) -> None:
         try:
@@ -208,13 +240,20 @@ class Lease:
             entry["expires_in_s"] = max(0.0, expires_at - self._memory.now())
         return entry
 
-    async def estimate(self) -> None:
-        """Look at the model's files, if they are here; what cannot be looked at is for its load to say."""
-        sources = self._settings.sources
-        folders = [source.folder for source in sources if source.folder is not None]
-        if len(folders) == len(sources):
+    @property
+    def sources(self) -> Sequence[ModelSource]:
+        """Of the model, and of what is loaded with it."""
+        return self._settings.sources
+
+    async def estimate(self, places: Mapping[ModelSource, Path]) -> None:
+        """Look at the model's files, unless that has been done, or some are not in these places."""
+        settings = self._settings
+        folders = [places[source] for source in settings.sources if source in places]
+        if self.need is None and len(folders) == len(settings.sources):
             with contextlib.suppress(Exception):  # however odd its files are, other models are to load
-                self.need = await asyncio.to_thread(self._estimate, folders)
+                need = await asyncio.to_thread(self._estimate, folders)
+                if self._settings is settings:  # still
+                    self.need = need
 
     async def take(
         self, folders: Sequence[Path], *, is_wanted: Callable[[], bool], on_wait: Callable[[], object]
@@ -296,8 +335,11 @@ class Lease:
         self._memory.settle()
 
     def reconfigure(self, settings: ModelSettings) -> None:
-        """Other terms: whether the model is pinned, and how long it is kept after its last call."""
-        self._settings = settings
+        """Other terms: whether the model is pinned, and how long it is kept after its last call; or another model."""
+        before, self._settings = self._settings, settings
+        if not settings.with_same_worker(before):
+            self.need = None
+            self._memory.look_again(self)
         self._memory.residency.pin(self.name, settings.pin)
         self.keep_alive(settings.keep_alive_s)
 

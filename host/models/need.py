@@ -1,8 +1,8 @@
 """How much memory a model needs, told from its files before it is loaded, and how much it gets.
 
 If all configured models fit into the budget together, each has what it needs and, for its caches, an equal share of what is
-left: none ever makes way. If they do not, or the files of some have not been looked at yet, as those of the hub's models are when
-they are first loaded, each has an eighth of the budget for its caches, more if one call of some thousand tokens takes more, and
+left: none ever makes way. If they do not, or the files of some have not been looked at yet, as those of the hub's models that have not been
+downloaded, each has an eighth of the budget for its caches, more if one call of some thousand tokens takes more, and
 less if weights leave less. So a host with a single model gives it all there is. Where ``kv_bytes`` is configured, caches have that
 and no more. Models of vectors have no caches, but what their largest batch takes.
 """

@@ -36,7 +36,7 @@ class Pulls:
         """Have the newest version of a model on this machine. Cancelling it ends the download, unless somebody else waits.
 
         Returns:
-            Whether some version of it was here before.
+            Whether guests have brought it, now or before; else some version of it was here without them.
 
         Raises:
             ModelNotFound, ModelLoadFailed: see ``store.pull``.
@@ -67,7 +67,7 @@ class Pulls:
                 pulled = await run_errand("pull", {"name": hub_id}, attempt.tell)
             attempt.succeed()
             self._on_pulled(hub_id)
-            return bool(pulled["was_here"])
+            return bool(pulled["brought"])
         except BridgeError as error:
             attempt.fail(error)
         except Exception as error:

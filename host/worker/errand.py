@@ -20,7 +20,16 @@ from typing import Any
 from mlxbridge.errors import BridgeError, InternalError, to_wire
 from mlxbridge.host.engine.environment import prepare_environment
 from mlxbridge.host.logs import add_log_options, adopt_library, start_logging
-from mlxbridge.host.models.store import ModelSource, cached, delete_cached, fetch, pull, read_facts
+from mlxbridge.host.models.store import (
+    ModelSource,
+    cached,
+    delete_cached,
+    fetch,
+    list_pulled,
+    mark_pulled,
+    pull,
+    read_facts,
+)
 from mlxbridge.host.worker.front import die_at_end_of, die_with
 
 Tell = Callable[[Mapping[str, Any]], object]
@@ -44,10 +53,24 @@ def fetch_model(params: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
 
 
 def pull_model(params: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
-    """The newest version of the hub's model ``name``, downloaded: its ``folder``, and whether one ``was_here`` before."""
+    """The newest version of the hub's model ``name``, downloaded for guests: its ``folder``, and whether they have
+    ``brought`` it, now or before.
+    """
     adopt_library("huggingface_hub.utils.logging")
     was_here = cached(params["name"]) is not None
-    return {"folder": str(pull(params["name"], _telling(params["name"], tell))), "was_here": was_here}
+    folder = pull(params["name"], _telling(params["name"], tell))
+    return {"folder": str(folder), "brought": mark_pulled(params["name"], was_here=was_here)}
+
+
+def find_models(params: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
+    """``folders`` of the hub's models ``names``, by name; of those that are here and complete."""
+    found = {name: cached(name) for name in params["names"]}
+    return {"folders": {name: str(folder) for name, folder in found.items() if folder is not None}}
+
+
+def list_models_of_guests(params: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
+    """``models``, see ``store.list_pulled``."""
+    return {"models": list_pulled()}
 
 
 def show_model(params: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
@@ -81,8 +104,10 @@ def _telling(name: str, tell: Tell) -> Callable[[int, int], None]:
 
 ERRANDS: Mapping[str, Callable[[Mapping[str, Any], Tell], Mapping[str, Any]]] = {
     "machine": survey_machine,
+    "find": find_models,
     "fetch": fetch_model,
     "pull": pull_model,
+    "pulled": list_models_of_guests,
     "show": show_model,
     "delete": delete_model,
 }

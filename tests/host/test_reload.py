@@ -23,7 +23,7 @@ from tests.host.models.plenty import plenty
 
 
 async def pull(name: str, params: Mapping[str, Any], progress: Any) -> Mapping[str, Any]:
-    return {"was_here": False}
+    return {"brought": True}
 
 
 async def test_pulled_model_follows_the_defaults_until_pulling_is_forbidden(

@@ -104,6 +104,19 @@ def test_metrics_have_no_names_that_guests_chose(hub: Hub, tmp_path: Path) -> No
     assert "org/demo" not in told
 
 
+def test_what_guests_have_pulled_is_there_after_a_restart(hub: Hub, tmp_path: Path) -> None:
+    with run_host("unix", "--allow-pull") as host, host.client() as client:
+        client.pull_model("org/demo")
+    with run_host("unix") as host, host.client() as client:
+        assert [model.name for model in client.list_models()] == ["demo"]
+    with run_host("unix", "--allow-pull") as host, host.client() as client:
+        assert [model.name for model in client.list_models()] == ["demo", "org/demo"]
+        assert client.generate("x", max_tokens=1).model == "demo"
+        assert client.generate("x", model="org/demo", max_tokens=1).model == "org/demo"
+        assert client.delete_model("org/demo", force=True) > 0  # guests have brought it
+    assert list(tmp_path.glob("hub/models--*")) == []
+
+
 def test_what_cannot_be_pulled_or_deleted_is_refused_with_the_reason(host: HostProcess) -> None:
     with host.client() as client:
         for name in ("demo", "/etc", "./org/demo", "org/a b"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mlxbridge.host.models.machine import Machine
@@ -15,6 +17,10 @@ async def survey() -> Machine:
     return MACHINE
 
 
+async def locate(hub_ids: Sequence[str]) -> Mapping[str, Path]:
+    return {}
+
+
 def plenty(budget_bytes: int | None = None, **others: Any) -> Memory:
     """Memory that asks no process what there is."""
-    return Memory(budget_bytes, survey=survey, **others)
+    return Memory(budget_bytes, **{"survey": survey, "locate": locate, **others})

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mlxbridge.errors import ModelNotFound, PermissionDenied, Unavailable
+from mlxbridge.errors import InternalError, ModelNotFound, PermissionDenied, Unavailable
 from mlxbridge.host.models import library as library_module
 from mlxbridge.host.models import model as model_module
 from mlxbridge.host.models import pulls as pulls_module
@@ -33,7 +33,7 @@ def errands(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 
     async def run_errand(name: str, params: Mapping[str, Any], progress: Any = None) -> Mapping[str, Any]:
         asked.append((name, params["name"]))
-        return {"freed_bytes": 7} if name == "delete" else {"was_here": params["name"] == "org/here"}
+        return {"freed_bytes": 7} if name == "delete" else {"brought": params["name"] != "org/here"}
 
     monkeypatch.setattr(library_module, "run_errand", run_errand)
     monkeypatch.setattr(pulls_module, "run_errand", run_errand)
@@ -81,6 +81,36 @@ async def test_files_that_a_configured_model_needs_are_not_deleted(errands: list
     with pytest.raises(PermissionDenied, match="^chat of this host's configuration needs the same files"):
         await library.delete(model, force=True)
     assert ("delete", "org/name") not in errands
+
+
+async def test_what_guests_had_pulled_is_served_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run_errand(name: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
+        assert name == "pulled"
+        return {"models": {"org/theirs": True, "org/found": False, "org/chat": True}}
+
+    monkeypatch.setattr(library_module, "run_errand", run_errand)
+    chat = ModelSettings(name="org/chat", source=hub_source("org/chat"))
+    catalogue = catalogue_of(chat)
+    library = Library(catalogue)
+    await library.recall()  # guests may not pull here
+    assert [model.name for model in catalogue] == ["org/chat"]
+    library.make_settings = run_by_default
+    await library.recall()
+    assert [model.name for model in catalogue] == ["org/chat", "org/theirs", "org/found"]
+    assert library.pulled == {"org/theirs", "org/found"}
+    assert catalogue.find("org/chat").settings is chat
+    with pytest.raises(PermissionDenied, match="on this machine before"):
+        await library.delete(catalogue.find("org/found"), force=True)
+
+
+async def test_host_starts_though_nobody_says_what_guests_had_pulled(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run_errand(name: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
+        raise InternalError("no cache")
+
+    monkeypatch.setattr(library_module, "run_errand", run_errand)
+    catalogue = catalogue_of(ModelSettings(name="demo", source=DEMO))
+    await Library(catalogue, run_by_default).recall()
+    assert [model.name for model in catalogue] == ["demo"]
 
 
 async def test_host_that_does_not_allow_it_does_nothing(errands: list[tuple[str, str]]) -> None:

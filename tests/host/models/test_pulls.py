@@ -42,8 +42,8 @@ def errands(monkeypatch: pytest.MonkeyPatch) -> Errands:
     return errands
 
 
-def ended(*, was_here: bool = False) -> Mapping[str, Any]:
-    return {"folder": "/models/name", "was_here": was_here}
+def ended(*, brought: bool = True) -> Mapping[str, Any]:
+    return {"folder": "/models/name", "brought": brought}
 
 
 async def settle() -> None:
@@ -117,12 +117,12 @@ async def test_close_ends_what_runs(errands: Errands) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-@pytest.mark.parametrize("was_here", [False, True])
-async def test_pull_tells_whether_the_model_was_here_before(errands: Errands, was_here: bool) -> None:
+@pytest.mark.parametrize("brought", [False, True])
+async def test_pull_tells_whether_guests_have_brought_the_model(errands: Errands, brought: bool) -> None:
     pulling = asyncio.ensure_future(Pulls().pull("org/name", lambda item: None))
     await settle()
-    errands.ends[0].set_result(ended(was_here=was_here))
-    assert await pulling is was_here
+    errands.ends[0].set_result(ended(brought=brought))
+    assert await pulling is brought
 
 
 async def test_few_downloads_run_at_once_and_the_others_follow_in_order(errands: Errands) -> None:

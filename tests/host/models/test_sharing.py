@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mlxbridge.errors import BridgeError, ModelLoadFailed, ModelTooLarge, Unavailable, WorkerLost
+from mlxbridge.host.engine.interface import EngineLimits
 from mlxbridge.host.models import crashes, errand
 from mlxbridge.host.models import model as model_module
 from mlxbridge.host.models.catalogue import Catalogue
@@ -565,3 +567,39 @@ async def test_budget_beyond_the_machine_is_warned_about(caplog: pytest.LogCaptu
     memory = plenty(100 << 30)
     await memory.begin()
     assert "models may take 100.00 GB by --memory, but Test Chip can well use 48.00 GB" in caplog.text
+
+
+async def test_hub_models_that_are_here_count_before_they_are_loaded(make_host: MakeHost) -> None:
+    make_host(1, "unused")
+    asked: list[list[str]] = []
+
+    async def locate(hub_ids: Sequence[str]) -> dict[str, Path]:
+        asked.append(sorted(hub_ids))
+        assert DEMO.folder is not None
+        return {name: DEMO.folder for name in hub_ids if name != "org/absent"}
+
+    def hub(name: str) -> ModelSource:
+        return ModelSource(name=name, kind="hub", folder=None)
+
+    async def told(name: str) -> int:
+        async with asyncio.timeout(10):
+            while (found := catalogue.find(name).describe().get("estimated_bytes")) is None:
+                await asyncio.sleep(0.001)
+        assert isinstance(found, int)
+        return found
+
+    catalogue = Catalogue(
+        [settings("a"), settings("b", source=hub("org/b")), settings("c", source=hub("org/absent"))],
+        plenty(locate=locate),
+    )
+    await catalogue.memory.begin()
+    need = catalogue.find("a").describe()["estimated_bytes"]
+    assert catalogue.find("b").describe()["estimated_bytes"] == need
+    assert "estimated_bytes" not in catalogue.find("c").describe()
+    catalogue.add(settings("d", source=hub("org/d")))  # as a guest's pull does
+    assert await told("d") == need
+    changed = settings("b", source=hub("org/b"), limits=EngineLimits(kv_bytes=1 << 30, prefix_cache_bytes=0))
+    catalogue.serve([settings("a"), changed], drain_s=0.0)
+    assert await told("b") > 1 << 30 > need
+    assert asked == [["org/absent", "org/b"], ["org/d"], ["org/b"]]
+    await catalogue.close()
