@@ -81,6 +81,11 @@ class Client:
         token: ``NAME:SECRET`` or ``SECRET``; else ``MLXBRIDGE_TOKEN`` or ``MLXBRIDGE_TOKEN_FILE``.
         connect_timeout: seconds for each address.
         timeout: seconds for each call, where the call names none; None for no limit.
+
+    Example:
+        >>> with Client(timeout=60) as client:
+        ...     print(client.chat("What is 27 + 15?"))
+        27 + 15 = 42.
     """
 
     def __init__(
@@ -170,11 +175,27 @@ class Client:
             UsageError: prompt or messages are missing or malformed, or an option has a wrong name.
             InvalidArgument, Unsupported: the host refuses a parameter; ``details["field"]`` names it.
             ModelNotFound, ContextTooLong, Overloaded, WorkerLost, DeadlineExceeded, TransportError
+
+        Example:
+            >>> answer = client.generate("The capital of France is", max_tokens=3)
+            >>> answer.text, answer.finish_reason, answer.usage.completion_tokens
+            (' Paris', 'length', 3)
+            >>> len(client.generate("The ", temperature=1.0, seed=7, n=4, max_tokens=5))
+            4
         """
         return self.answer(prompt, options, stream=stream, n=n)
 
     def stream(self, prompt: Prompt | None = None, **options: Unpack[GenerateOptions]) -> TokenStream:
-        """``generate(…, stream=True)``."""
+        """``generate(…, stream=True)``.
+
+        Example:
+            >>> with client.stream(messages=[{"role": "user", "content": "What is 27 + 15?"}]) as stream:
+            ...     for chunk in stream:
+            ...         print(chunk, end="")
+            27 + 15 = 42.
+            >>> stream.generation.finish_reason
+            'stop'
+        """
         return self.generate(prompt, stream=True, **options)
 
     @overload
@@ -232,7 +253,15 @@ class Client:
         n: int | None = None,
         **options: Unpack[Options],
     ) -> Any:
-        """``generate(messages=…)``; a string is one user message."""
+        """``generate(messages=…)``; a string is one user message.
+
+        Example:
+            >>> print(client.chat("What is the capital of France?"))
+            The capital of France is Paris.
+            >>> from typing import Literal
+            >>> client.chat("What is the capital of France?", response_format=Literal["Berlin", "Paris"]).parsed
+            'Paris'
+        """
         return self.answer(None, chat_options(messages, options), stream=stream, n=n)
 
     def answer(
@@ -264,6 +293,13 @@ class Client:
         Raises:
             UsageError: an option has a wrong name, or the prompts are none.
             DeadlineExceeded, TransportError
+
+        Example:
+            >>> chats = [[{"role": "user", "content": f"What is {number} + 15?"}] for number in (20, 27, 30)]
+            >>> with client.generate_many(chats, max_tokens=20) as outcomes:
+            ...     answers = {outcome.index: outcome.text for outcome in outcomes}
+            >>> answers[1]
+            '27 + 15 = 42.'
         """
         many, timeout = Many(prompts, options), self._limit(options.get("timeout"))
         deadline_ms(timeout)  # refuses what is no timeout
@@ -287,6 +323,12 @@ class Client:
                 names it.
             ContextTooLong: an input is over the model's limit; ``details`` has ``field``, ``num_tokens`` and ``max_tokens``.
             ModelNotFound, Overloaded, WorkerLost, DeadlineExceeded, TransportError
+
+        Example:
+            >>> found = client.embed(["A cat sleeps.", "Rates rose."], model="all-MiniLM-L6-v2")
+            >>> found.shape[0], found.dtype
+            (2, 'float32')
+            >>> first, second = found.tolist()
         """
         params = embed_params(inputs, options)
         return read_embeddings(*self._fetch("embed", params, options.get("timeout"), WINDOWS))
@@ -308,6 +350,12 @@ class Client:
                 names it.
             ContextTooLong: a pair is over the model's limit; ``details`` has ``field``, ``num_tokens`` and ``max_tokens``.
             ModelNotFound, Overloaded, WorkerLost, DeadlineExceeded, TransportError
+
+        Example:
+            >>> texts = ["A cat sleeps.", "Rates rose.", "It rains."]
+            >>> ranking = client.rerank("Who sleeps?", texts, model="ms-marco-MiniLM-L6-v2", top_n=2)
+            >>> len(ranking), ranking[0].score >= ranking[1].score
+            (2, True)
         """
         params = rerank_params(query, documents, options)
         return read_ranking(self._ask("rerank", params, options.get("timeout")), params["documents"])
@@ -337,6 +385,14 @@ class Client:
         Raises:
             UsageError: a tool is no function, or a type of its parameters is nothing that JSON has.
             InvalidArgument, Unsupported: see ``generate``; the model may know no tools.
+
+        Example:
+            >>> def get_weather(city: str) -> str:
+            ...     '''The weather of today.'''
+            ...     return f"rain in {city}"
+            >>> done = client.run_tools("What is the weather in Tokyo?", [get_weather], model="caller")
+            >>> print(done, done.num_rounds)
+            It rains in Tokyo. 1
         """
         loop = ToolLoop(
             messages, tools, options, max_rounds=max_rounds, raise_errors=raise_errors, may_wait=False
@@ -372,6 +428,11 @@ class Client:
 
         Raises:
             UsageError: a tool cannot be run, or an argument is wrong.
+
+        Example:
+            >>> talk = client.conversation(system="You answer briefly.", max_tokens=40)
+            >>> print(talk.say("What is 27 + 15?"))
+            27 + 15 = 42.
         """
         return Conversation(
             self,
@@ -398,6 +459,11 @@ class Client:
             InvalidArgument, Unsupported: the host refuses a parameter; ``details["field"]`` names it. A call takes
                 1,048,576 characters.
             ModelNotFound, Overloaded, WorkerLost, DeadlineExceeded, TransportError
+
+        Example:
+            >>> ids = client.tokenize("27 + 15", add_special_tokens=False)
+            >>> client.detokenize(ids)
+            '27 + 15'
         """
         params = tokenize_params(prompt, options)
         return read_token_ids(self._ask("tokenize", params, options.get("timeout")))
@@ -406,6 +472,11 @@ class Client:
         """How many tokens ``tokenize`` would give; of a chat what ``chat`` then has as ``usage.prompt_tokens``.
 
         Arguments and errors are those of ``tokenize``.
+
+        Example:
+            >>> messages = [{"role": "user", "content": "What is 27 + 15?"}]
+            >>> client.count_tokens(messages) == client.chat(messages).usage.prompt_tokens
+            True
         """
         params = tokenize_params(prompt, options, count_only=True)
         return read_count(self._ask("tokenize", params, options.get("timeout")))
@@ -432,12 +503,21 @@ class Client:
             UsageError: they are no token ids.
             InvalidArgument: the model has no such token, or they are too many; ``details["field"]`` names it.
             ModelNotFound, Overloaded, WorkerLost, DeadlineExceeded, TransportError
+
+        Example:
+            >>> client.detokenize(client.tokenize("Hello"), skip_special_tokens=True)
+            'Hello'
         """
         params = detokenize_params(token_ids, model, skip_special_tokens, keep_alive)
         return read_text(self._ask("detokenize", params, timeout))
 
     def list_models(self, *, timeout: float | None = None) -> list[ModelInfo]:
-        """The models this host serves."""
+        """The models this host serves, loaded or not.
+
+        Example:
+            >>> [model.name for model in client.list_models()]
+            ['demo', 'caller', 'all-MiniLM-L6-v2', 'ms-marco-MiniLM-L6-v2']
+        """
         return read_models(self._ask("models", {}, timeout))
 
     def load_model(
@@ -456,11 +536,24 @@ class Client:
 
         Raises:
             ModelNotFound, ModelLoadFailed, ModelTooLarge
+
+        Example:
+            >>> client.load_model("demo", keep_alive="30m").state
+            'ready'
         """
         return read_model(self._ask("load", load_params(model, keep_alive), timeout, progress))
 
     def unload_model(self, model: str, *, timeout: float | None = None) -> ModelInfo:
-        """Give a model's memory back; it is loaded again when it is next asked for."""
+        """Give a model's memory back, which ends its calls; it is loaded again when it is next asked for.
+
+        Raises:
+            PermissionDenied: the host's configuration keeps it.
+            ModelNotFound
+
+        Example:
+            >>> client.unload_model("caller").state
+            'unloaded'
+        """
         return read_model(self._ask("unload", {"model": model}, timeout))
 
     def show_model(self, model: str, *, timeout: float | None = None) -> ModelInfo:
@@ -468,6 +561,10 @@ class Client:
 
         ``details`` then has ``architecture``, ``parameters``, ``quantization``, ``context_length``, ``disk_bytes``,
         ``capabilities``, ``licence`` and more; ``disk_bytes`` 0 and nothing else if the files are not on the host.
+
+        Example:
+            >>> client.show_model("demo").details["capabilities"]
+            ['generate', 'chat']
         """
         return read_model(self._ask("show", {"model": model}, timeout))
 
@@ -483,6 +580,10 @@ class Client:
         Raises:
             PermissionDenied: guests may not do that on this host.
             ModelNotFound, ModelLoadFailed: it cannot be had, or is no model.
+
+        Example:
+            >>> client.pull_model("org/demo").state
+            'unloaded'
         """
         return read_model(self._ask("pull", {"model": model}, timeout, progress))
 
@@ -495,11 +596,23 @@ class Client:
         Raises:
             PermissionDenied: the host's configuration has it, or guests may not do that.
             InvalidArgument: it is loaded.
+
+        Example:
+            >>> client.pull_model("org/demo").name
+            'org/demo'
+            >>> client.delete_model("org/demo") > 1_000_000
+            True
         """
         return read_freed(self._ask("delete", {"model": model, "force": force}, timeout))
 
     def status(self, *, timeout: float | None = None) -> Status:
-        """What the host is doing."""
+        """What the host is doing: its models, calls, and memory in bytes.
+
+        Example:
+            >>> status = client.status()
+            >>> status.connections >= 1, status.memory.total > 0, status.uptime_seconds > 0
+            (True, True, True)
+        """
         return read_status(self._ask("status", {}, timeout))
 
     def subscribe(self, events: Iterable[EventKind] | None = None, *, timeout: float | None = None) -> Events:
@@ -519,12 +632,26 @@ class Client:
         Raises:
             UsageError: there is no such kind.
             Overloaded, TransportError
+
+        Example:
+            >>> with client.subscribe(["model"]) as events:
+            ...     event = next(events)
+            >>> event.kind, event.model
+            ('model', 'demo')
         """
         link, (call,), deadline = self._open("subscribe", [subscribe_params(events)], timeout)
         return Events(link, call, deadline)
 
     def ping(self, *, timeout: float | None = 5.0) -> float:
-        """Seconds to the host's connection and back."""
+        """Seconds to the host's connection and back.
+
+        Raises:
+            DeadlineExceeded, TransportError
+
+        Example:
+            >>> 0 < client.ping() < 5
+            True
+        """
         deadline_ms(timeout)  # refuses what is no timeout
         deadline = deadline_after(timeout)
         link = self._connected(deadline)
@@ -538,7 +665,12 @@ class Client:
         return None if self._link is None else self._link.address
 
     def close(self) -> None:
-        """Cancel what runs and close the connection. The client cannot be used again."""
+        """Cancel what runs and close the connection. The client cannot be used again.
+
+        Example:
+            >>> client = Client()
+            >>> client.close()
+        """
         self._closed = True
         link, self._link = self._link, None
         if link is not None and link.pid == os.getpid():

@@ -76,6 +76,19 @@ class AsyncClient:
 
     It connects at the first call, and again at the first call after the link was lost. Cancelling a task that waits for
     an answer cancels the call at the host.
+
+    Example:
+        >>> import asyncio
+        >>> async def main():
+        ...     async with AsyncClient(timeout=60) as client:
+        ...         answers = await asyncio.gather(client.chat("What is 27 + 15?"), client.chat("What is 27 + 16?"))
+        ...         print(*answers)
+        ...         async with await client.chat("What is 27 + 17?", stream=True) as stream:
+        ...             async for chunk in stream:
+        ...                 print(chunk, end="")
+        >>> asyncio.run(main())
+        27 + 15 = 42. 27 + 16 = 43.
+        27 + 17 = 44.
     """
 
     def __init__(

@@ -67,17 +67,35 @@ class Conversation(History):
         Raises:
             ContextTooLong: the conversation does not fit any more.
             UsageError, InvalidArgument, Unsupported, and the rest: see ``Client.generate``.
+
+        Example:
+            >>> talk = client.conversation()
+            >>> talk.say("What is the capital of France?", response_format=list[str], max_tokens=1).finish_reason
+            'length'
         """
         return self.stream(text, response_format=response_format, **options).read()
 
     def stream(
         self, text: Said | None = None, *, response_format: Any = None, **options: Unpack[CallOptions]
     ) -> ConversationStream:
-        """As ``say``, with the answer as it comes."""
+        """As ``say``, with the answer as it comes.
+
+        Example:
+            >>> talk = client.conversation()
+            >>> with talk.stream("What is 27 + 15?") as stream:
+            ...     print("".join(map(str, stream)))
+            27 + 15 = 42.
+        """
         return ConversationStream(self._client, self._begin(text, options, response_format))
 
     def count_tokens(self, **options: Unpack[TokenizeOptions]) -> int:
-        """Tokens of all that was said, with what begins an answer."""
+        """Tokens of all that was said, with what begins an answer; see ``Client.count_tokens``.
+
+        Example:
+            >>> talk = client.conversation()
+            >>> talk.say("What is 27 + 15?").usage.prompt_tokens < talk.count_tokens()
+            True
+        """
         return self._client.count_tokens(self.messages, **self._counted(options))
 
 

@@ -24,6 +24,15 @@ class TypedGeneration(Generation, Generic[T]):
 
     Attributes:
         response_format: what that was.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> from typing import Literal
+        >>> @dataclass
+        ... class Answer:
+        ...     capital: Literal["Berlin", "Paris", "Rome"]
+        >>> client.chat("What is the capital of France?", response_format=Answer).parsed
+        Answer(capital='Paris')
     """
 
     response_format: Any = field(repr=False)

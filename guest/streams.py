@@ -52,6 +52,14 @@ class TokenStream(Reader[Chunk]):
     """Chunks of one answer as they are generated. For one thread at a time.
 
     Leaving the ``with`` block, ``close()``, or losing the last reference cancels the call at the host.
+
+    Example:
+        >>> with client.chat("Count from 1 to 20.", stream=True) as stream:
+        ...     first = next(stream)
+        >>> stream.text == first.text  # what had come when it was left
+        True
+        >>> client.chat("What is 27 + 15?", stream=True).read().text
+        '27 + 15 = 42.'
     """
 
     _last_words = "the stream was closed"

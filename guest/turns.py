@@ -81,6 +81,15 @@ class History:
 
         Raises:
             UsageError: nobody waits for that.
+
+        Example:
+            >>> schema = {"type": "object", "properties": {"city": {"type": "string"}}}
+            >>> tool = {"type": "function", "function": {"name": "get_weather", "parameters": schema}}
+            >>> talk = client.conversation(model="caller", tools=[tool])
+            >>> for call in talk.say("What is the weather in Tokyo?").tool_calls:
+            ...     talk.answer_tool(call, f"rain in {call.arguments['city']}")
+            >>> print(talk.say())
+            It rains in Tokyo.
         """
         self._check_idle()
         if call.id not in _unanswered(self.messages):
@@ -94,6 +103,13 @@ class History:
 
         Raises:
             UsageError: there is none, or one is under way.
+
+        Example:
+            >>> talk = client.conversation()
+            >>> answer = talk.say("What is 27 + 15?")
+            >>> talk.undo()
+            >>> talk.messages
+            []
         """
         self._check_idle()
         starts = [place for place, message in enumerate(self.messages) if message["role"] == "user"]
@@ -106,12 +122,27 @@ class History:
 
         Raises:
             UsageError: a turn is under way.
+
+        Example:
+            >>> talk = client.conversation(system="You answer briefly.")
+            >>> answer = talk.say("What is 27 + 15?")
+            >>> talk.reset()
+            >>> len(talk.messages)
+            1
         """
         self._check_idle()
         del self.messages[self._num_first :]
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the messages to a file, as JSON: ``{"messages": […]}``."""
+        """Write the messages to a file, as JSON: ``{"messages": […]}``.
+
+        Raises:
+            OSError: it cannot be written.
+
+        Example:
+            >>> talk = client.conversation(system="You answer briefly.")
+            >>> talk.save(folder / "talk.json")
+        """
         text = json.dumps({"messages": self.messages}, ensure_ascii=False, indent=1)
         with open(path, "w", encoding="utf-8") as file:
             file.write(text + "\n")
@@ -122,6 +153,13 @@ class History:
         Raises:
             UsageError: it is none, or a turn is under way.
             OSError: it cannot be read.
+
+        Example:
+            >>> client.conversation(system="You answer briefly.").save(folder / "talk.json")
+            >>> talk = client.conversation()
+            >>> talk.load(folder / "talk.json")
+            >>> talk.messages[0]["content"]
+            'You answer briefly.'
         """
         self._check_idle()
         with open(path, encoding="utf-8") as file:

@@ -1,8 +1,9 @@
 """mlxbridge: the GPU of a Mac (or any host) for Linux containers and VMs, over one socket.
 
     >>> import mlxbridge
-    >>> for chunk in mlxbridge.stream(messages=[{"role": "user", "content": "Hello"}]):  # doctest: +SKIP
+    >>> for chunk in mlxbridge.stream(messages=[{"role": "user", "content": "What is 27 + 15?"}]):
     ...     print(chunk, end="", flush=True)
+    27 + 15 = 42.
 
 Names are loaded when they are first used, so that ``import mlxbridge`` costs next to nothing.
 """

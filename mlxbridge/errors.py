@@ -34,6 +34,13 @@ class BridgeError(Exception):
         retry_after: seconds to wait before trying again, where the host said so.
         details: extra facts, by name (``{"field": "top_p"}``); always plain msgpack values.
         request_id: what the host calls the request that it ended, in its log for one; None where no host answered.
+
+    Example:
+        >>> try:
+        ...     client.chat("What is 27 + 15?", top_p=9)
+        ... except BridgeError as error:
+        ...     print(type(error).__name__, error.code, error.retryable, error.details)
+        InvalidArgument 18 False {'field': 'top_p'}
     """
 
     code: ClassVar[int] = 0
