@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bench.native.beside import JOBS
 from bench.native.sample import Sample, take
 from mlxbridge import Client
 from mlxbridge.errors import TransportError
@@ -33,14 +34,21 @@ def measure(client: Client, job: dict[str, Any]) -> list[Sample]:
 
 
 @contextmanager
-def open_host(folder: str) -> Iterator[Client]:
-    """A host that has the model loaded; it sleeps while it is not asked."""
+def open_host(folder: str, jobs: Path | None = None) -> Iterator[Client]:
+    """A host that has the model loaded; it sleeps while it is not asked.
+
+    Args:
+        folder: the model's.
+        jobs: a socket that listens, from which mlx_lm in the worker's process takes prompts; None: there is none.
+    """
     with tempfile.TemporaryDirectory(prefix="mb-", dir="/tmp") as run:
         url = f"unix://{Path(run) / 's'}"
-        command = [sys.executable, "-m", "mlxbridge.host", "serve", "--config", os.devnull]
+        module = "mlxbridge.host" if jobs is None else "bench.native.host"
+        command = [sys.executable, "-m", module, "serve", "--config", os.devnull]
         command += ["--listen", f"unix:{Path(run) / 's'}"]
         host = subprocess.Popen(
-            [*command, "--model", folder, "--prefix-cache", "0", "--log-level", "warning"]
+            [*command, "--model", folder, "--prefix-cache", "0", "--log-level", "warning"],
+            env=os.environ if jobs is None else {**os.environ, JOBS: str(jobs)},
         )
         try:
             with Client(url) as client:

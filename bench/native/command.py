@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from bench.native.prompts import Prompts, chat_prompts, random_prompts
 from bench.native.sample import Sample
 from bench.shapes import SHAPES
 from bench.stats import align, median, median_ratio, show
+from mlxbridge import Client
 from mlxbridge.host.models.store import DEMO, classify
 
 TITLES = {
@@ -28,6 +30,9 @@ TITLES = {
     "bare": "mlx_lm generate_step, no text",
 }
 KEYS = ("tokens_per_s", "ttft_ms")
+
+Ask = Callable[[dict[str, Any]], list[Sample]]
+"""Has mlx_lm answer a job."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tokens", type=int, default=128, help="most tokens an answer (default: 128)")
     parser.add_argument("--prompt-tokens", type=int, default=64, help="with --shape (default: 64)")
     parser.add_argument(
+        "--apart",
+        action="store_true",
+        help="mlx_lm in a process of its own (default: in the worker's)",
+    )
+    parser.add_argument(
         "--output", type=Path, metavar="FILE", help="default: bench/results/native-DATE-TIME.json"
     )
 
@@ -47,10 +57,11 @@ def run(arguments: argparse.Namespace) -> None:
     """Measure, print the table, write the file."""
     about = machine.describe()
     with _model(arguments) as (name, folder, prompts):
-        runs = run_all(folder, prompts, arguments.rounds, arguments.tokens)
+        runs = run_all(folder, prompts, arguments.rounds, arguments.tokens, is_apart=arguments.apart)
     summary = summarise(runs)
     print(machine.summary(about))
-    print(f"{name}, medians of {arguments.rounds} rounds of {arguments.answers} answers\n")
+    place = "a process of its own" if arguments.apart else "the worker's process"
+    print(f"{name}, medians of {arguments.rounds} rounds of {arguments.answers} answers, mlx_lm in {place}\n")
     for line in render(summary):
         print(line)
     path = machine.results_path("native", arguments.output)
@@ -59,6 +70,7 @@ def run(arguments: argparse.Namespace) -> None:
             "bench": "native",
             **about,
             "model": name,
+            "apart": arguments.apart,
             "summary": summary,
             "rounds": [asdict(run) for run in runs],
         },
@@ -93,11 +105,11 @@ class Run:
     samples: list[Sample]
 
 
-def run_all(folder: Path, prompts: Prompts, num_rounds: int, max_tokens: int) -> list[Run]:
-    """In turn, never two at once: they would fight for the cores. Both processes keep the model loaded meanwhile."""
+def run_all(folder: Path, prompts: Prompts, num_rounds: int, max_tokens: int, *, is_apart: bool) -> list[Run]:
+    """In turn, never two at once: they would fight for the cores. All keep the model loaded meanwhile."""
     job = {"warm_up": prompts[:1], "prompts": prompts[1:], "max_tokens": max_tokens}
     runs = []
-    with bridge.open_host(str(folder)) as client, _open_inprocess(folder) as ask:
+    with _open_sides(folder, is_apart=is_apart) as (client, ask):
         for number in range(num_rounds):
             for side in TITLES if number % 2 == 0 else reversed(TITLES):
                 print(f"round {number + 1} of {num_rounds}: {TITLES[side]}", file=sys.stderr, flush=True)
@@ -108,26 +120,31 @@ def run_all(folder: Path, prompts: Prompts, num_rounds: int, max_tokens: int) ->
 
 
 @contextmanager
-def _open_inprocess(folder: Path) -> Iterator[Callable[[dict[str, Any]], list[Sample]]]:
-    """A process that has the model loaded with mlx_lm, and waits."""
-    command = [sys.executable, "-m", "bench.native.inprocess", str(folder)]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
-        assert process.stdin is not None and process.stdout is not None
-        tell, hear = process.stdin, process.stdout
+def _open_sides(folder: Path, *, is_apart: bool) -> Iterator[tuple[Client, Ask]]:
+    """A host's client, and what has mlx_lm answer."""
+    with (
+        tempfile.TemporaryDirectory(prefix="mb-", dir="/tmp") as run,
+        socket.socket(socket.AF_UNIX) as listener,
+    ):
+        path = Path(run) / "jobs"
+        listener.bind(str(path))
+        listener.listen()
+        listener.settimeout(bridge.LOAD_S)
+        with ExitStack() as sides:
+            if is_apart:
+                command = [sys.executable, "-m", "bench.native.inprocess", str(folder), str(path)]
+                sides.enter_context(subprocess.Popen(command))
+            client = sides.enter_context(bridge.open_host(str(folder), None if is_apart else path))
+            accepted, _ = listener.accept()
+            jobs = sides.enter_context(accepted.makefile("rw"))
+            accepted.close()
 
-        def ask(job: dict[str, Any]) -> list[Sample]:
-            tell.write(json.dumps(job) + "\n")
-            tell.flush()
-            samples: list[Sample] = json.loads(hear.readline() or sys.exit("mlx_lm's process has ended"))
-            return samples
+            def ask(job: dict[str, Any]) -> list[Sample]:
+                print(json.dumps(job), file=jobs, flush=True)
+                samples: list[Sample] = json.loads(jobs.readline() or sys.exit("mlx_lm's process has ended"))
+                return samples
 
-        if not hear.readline():
-            sys.exit("mlx_lm's process has ended")
-        try:
-            yield ask
-        finally:
-            tell.close()
+            yield client, ask
 
 
 def summarise(runs: list[Run]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""``python -m bench.native.inprocess FOLDER``: answers the prompts of each job, a line of stdin, with mlx_lm; prints samples.
+"""``python -m bench.native.inprocess FOLDER SOCKET``: answers the prompts of each job, a line of the socket, with mlx_lm.
 
 ``stream_generate`` makes text of the tokens, as the bridge does; ``generate_step`` beneath it gives tokens alone.
 """
@@ -6,26 +6,48 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TextIO
 
 from bench.native.sample import take
 
+Answer = Callable[[str, TextIO], None]
+"""Takes a job, and writes its samples."""
+
 
 def main() -> None:
+    folder, path = sys.argv[1:]
+    answer = make_answer(folder)
+    jobs = connect(path).makefile("rw")
+    for line in jobs:
+        answer(line, jobs)
+
+
+def connect(path: str) -> socket.socket:
+    """Where jobs come from; that it connects says that the model is loaded."""
+    sock = socket.socket(socket.AF_UNIX)
+    sock.connect(path)
+    return sock
+
+
+def make_answer(folder: str) -> Answer:
+    """Load the model with mlx_lm."""
     import mlx_lm
 
-    loaded: Any = mlx_lm.load(sys.argv[1])
+    loaded: Any = mlx_lm.load(folder)
     model, tokenizer = loaded[0], loaded[1]
-    print("loaded", flush=True)
-    for line in sys.stdin:
+
+    def answer(line: str, out: TextIO) -> None:
         job = json.loads(line)
-        answer = _tokens if job["is_bare"] else _texts
+        generate = _tokens if job["is_bare"] else _texts
         for warm_up in job["warm_up"]:
-            take(answer(model, tokenizer, warm_up, job["max_tokens"]))
-        samples = [take(answer(model, tokenizer, prompt, job["max_tokens"])) for prompt in job["prompts"]]
-        print(json.dumps(samples), flush=True)
+            take(generate(model, tokenizer, warm_up, job["max_tokens"]))
+        samples = [take(generate(model, tokenizer, prompt, job["max_tokens"])) for prompt in job["prompts"]]
+        print(json.dumps(samples), file=out, flush=True)
+
+    return answer
 
 
 # The end mark is no part of an answer.
