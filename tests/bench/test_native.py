@@ -1,4 +1,8 @@
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -44,3 +48,12 @@ def test_prompts_are_the_same_each_time_and_all_different() -> None:
     assert prompts == random_prompts(384, 16, 5)
     assert len({tuple(prompt) for prompt in prompts}) == 5
     assert all(2 <= token < 384 for prompt in prompts for token in prompt)
+
+
+def test_mlx_lm_answers_in_the_workers_process(tmp_path: Path) -> None:
+    file = tmp_path / "native.json"
+    words = ["native", "--rounds", "2", "--answers", "1", "--tokens", "4", "--output", str(file)]
+    subprocess.run([sys.executable, "-m", "bench", *words], check=True, capture_output=True)
+    found = json.loads(file.read_text())
+    assert found["summary"]["same_answers"] and found["summary"]["tokens"] == 8
+    assert {run["side"] for run in found["rounds"]} == {"bridge", "inprocess", "bare"}
