@@ -49,6 +49,7 @@ class Daemon:
         self._read_again = read_again
         self._telemetry = Telemetry()
         self._telemetry.keeps_prompts = config.log_prompts
+        self._telemetry.events.observers = config.observers
         self._telemetry.listen(log_request)
         self._configured = config.model_names  # at any time since the start
         memory = Memory(config.memory_bytes) if memory is None else memory
@@ -112,6 +113,7 @@ class Daemon:
             config = keep_fixed(self._config, config)
             before, self._config = self._config, config
             self._telemetry.keeps_prompts = config.log_prompts
+            self._telemetry.events.observers = config.observers
             self._configured |= config.model_names
             changes = reload(
                 before, config, catalogue=self._catalogue, library=self._library, listener=self._listener

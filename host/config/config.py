@@ -36,6 +36,7 @@ class Config:
         keep_alive_s: of these, too.
         tokens: secret by guest name; None lets everyone in who reaches the socket.
         default_model: for calls that name none; None: they are refused.
+        observers: guests, by name, that are told of all others' calls and connections.
         memory_bytes: that all loaded models may take together; None: what the device recommends.
         allow_pull: guests may have models fetched from the hub.
         metrics: where they may be asked for; None: nowhere.
@@ -55,6 +56,7 @@ class Config:
     drain_timeout_s: float
     log_level: int
     default_model: str | None = None
+    observers: frozenset[str] = frozenset()
     metrics: Listen | None = None
     log_format: LogFormat = "human"
     log_prompts: bool = False
@@ -90,6 +92,7 @@ def read_config(path: Path | None, overrides: Overrides) -> Config:
     tokens = _read_tokens(table, problems)
     if table.token_file is None:
         _check_listens(listens, problems)
+    _check_observers(table, tokens, problems)
     folder = None if path is None else path.absolute().parent
     tables = choose_tables(table, overrides, problems)
     models = make_models(tables, table.defaults, problems, folder)
@@ -103,6 +106,7 @@ def read_config(path: Path | None, overrides: Overrides) -> Config:
         keep_alive_s=keep_alive_s(table.defaults),
         tokens=tokens,
         default_model=default_model,
+        observers=frozenset(table.observers),
         memory_bytes=table.memory,
         allow_pull=table.allow_pull,
         metrics=table.metrics,
@@ -130,6 +134,16 @@ def _check_listens(listens: tuple[Listen | Activation, ...], problems: Problems)
                 check_tokens(listen, None)
             except UsageError as error:
                 problems.add(("listen",), error.message)
+
+
+def _check_observers(table: HostTable, tokens: Mapping[str, bytes] | None, problems: Problems) -> None:
+    if table.observers and table.token_file is None:
+        problems.add(("observers",), "without token_file everybody is told of all")
+    for name in table.observers:
+        if tokens is not None and name not in tokens:
+            near = nearest(name, tokens)
+            hint = f"; did you mean {near}?" if near else ""
+            problems.add(("observers",), f"{table.token_file} has no token named {name}{hint}")
 
 
 def _choose_default(wanted: str | None, tables: Mapping[str, ModelTable], problems: Problems) -> str | None:

@@ -204,6 +204,13 @@ class HostTable(Table):
         unset="whoever reaches a socket may use it",
         metavar="FILE",
     )
+    observers: list[str] = _key(
+        [],
+        "Names of tokens whose guests are told in events of all others' calls and connections, not of their own alone.",
+        example=["monitor"],
+        unset="none",
+        metavar="NAME",
+    )
     memory: Memory | None = _key(
         None,
         "Memory that all loaded models may take together, such as 48GB.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from mlxbridge.errors import InvalidArgument, PermissionDenied, UnknownMethod
@@ -203,8 +204,9 @@ class GuestMethods:
         kinds = parse_kinds(event.params)
         outlet = _Outlet(session, event.call)
         later = asyncio.get_running_loop().call_soon
-        subscription = Subscription(kinds, session.identity, session.guest, outlet, later)
         events = self._telemetry.events
+        sees = partial(events.sees, session.identity)
+        subscription = Subscription(kinds, sees, session.guest, outlet, later)
         events.add(subscription)
         for model in self._catalogue:
             subscription.take(make_event("model", model.describe_state()))

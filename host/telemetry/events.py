@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -42,9 +42,14 @@ class Subscriber(Protocol):
 
 
 class Events:
-    """Owns who has subscribed."""
+    """Owns who has subscribed.
+
+    Attributes:
+        observers: names of tokens whose guests may know of all.
+    """
 
     def __init__(self) -> None:
+        self.observers: Collection[str] = ()
         self._subscribers: list[Subscriber] = []
         self._is_closed = False
 
@@ -70,6 +75,12 @@ class Events:
         """Whether anybody has subscribed."""
         return bool(self._subscribers)
 
+    def sees(self, identity: str | None, event: Event) -> bool:
+        """Whether a guest with that token, None without any, may know of an event: of its own token's, or of all."""
+        return (
+            identity is None or event.owner is None or event.owner == identity or identity in self.observers
+        )
+
     def remove(self, subscriber: Subscriber) -> None:
         """Tell somebody no more; twice is fine."""
         if subscriber in self._subscribers:
@@ -93,8 +104,3 @@ class Events:
 def make_event(kind: str, fields: Mapping[str, Any], *, owner: str | None = None) -> Event:
     """An event of this moment."""
     return Event(kind, owner, {"event": kind, "at": time.time(), **fields})
-
-
-def sees(identity: str | None, event: Event) -> bool:
-    """Whether a guest may know of an event: with tokens, of other tokens' calls and connections nobody does."""
-    return identity is None or event.owner is None or event.owner == identity

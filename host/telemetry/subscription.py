@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
-from mlxbridge.host.telemetry.events import Event, sees
+from mlxbridge.host.telemetry.events import Event
 
 MAX_WAITING = 1024
 _MAX_HELD = 64
@@ -30,7 +30,7 @@ class Subscription:
 
     Args:
         kinds: of events that it asked for.
-        identity: the name of its token; None: this host has none.
+        sees: whether the guest may know of an event.
         guest: for whom it counts.
         outlet: where events go.
         later: has something done once what is being done now is over.
@@ -39,14 +39,14 @@ class Subscription:
     def __init__(
         self,
         kinds: Collection[str],
-        identity: str | None,
+        sees: Callable[[Event], bool],
         guest: str,
         outlet: Outlet,
         later: Callable[[Callable[[], object]], object],
     ) -> None:
         self.guest = guest
         self._kinds = frozenset(kinds)
-        self._identity = identity
+        self._sees = sees
         self._outlet = outlet
         self._later = later
         self._waiting: deque[Event] = deque()
@@ -58,7 +58,7 @@ class Subscription:
 
     def take(self, event: Event) -> None:
         """Let an event wait for its turn; the oldest is lost if there are too many."""
-        if event.kind not in self._kinds or not sees(self._identity, event):
+        if event.kind not in self._kinds or not self._sees(event):
             return
         if len(self._waiting) == MAX_WAITING:
             self._waiting.popleft()

@@ -268,14 +268,17 @@ def test_who_does_not_read_loses_events_and_holds_nobody_up(host: HostProcess, c
             last = next(told)
 
 
-def test_with_tokens_each_sees_its_own_calls_alone(tmp_path: Path) -> None:
+def test_with_tokens_each_sees_its_own_calls_alone_but_for_observers(tmp_path: Path) -> None:
     tokens = tmp_path / "tokens"
     tokens.touch(0o600)
-    tokens.write_text("alice:secret-of-alice\nbob:secret-of-bob\n")
+    tokens.write_text("alice:secret-of-alice\nbob:secret-of-bob\nmonitor:secret-of-monitor\n")
+    options = ("--token-file", str(tokens), "--observers", "monitor")
     with (
-        run_host("unix", "--token-file", str(tokens), token="alice:secret-of-alice") as host,
+        run_host("unix", *options, token="alice:secret-of-alice") as host,
         host.client() as alice,
         alice.subscribe(timeout=60) as told,
+        Client(host.url, token="monitor:secret-of-monitor") as monitor,
+        monitor.subscribe(["request"], timeout=60) as told_of_all,
         Client(host.url, token="bob:secret-of-bob") as bob,
     ):
         bob.list_models()
@@ -284,5 +287,6 @@ def test_with_tokens_each_sees_its_own_calls_alone(tmp_path: Path) -> None:
         seen: list[Event] = []
         while not (seen and isinstance(seen[-1], RequestEvent)):
             seen.append(next(told))
+        assert [event.guest for event in requests(told_of_all, 3)] == ["bob", "bob", "alice"]
     assert {event.guest for event in seen if isinstance(event, RequestEvent | GuestEvent)} == {"alice"}
     assert [event.state for event in seen if isinstance(event, ModelEvent)][-1] == "ready"

@@ -117,6 +117,16 @@ def test_default_model_that_is_not_served_is_refused(problems: Problems) -> None
     assert said == ["config.toml:1: default_model: no model that is served is named a; there are b"]
 
 
+def test_observers_are_tokens(read: Read, problems: Problems, tmp_path: Path) -> None:
+    (tmp_path / "tokens").write_text("alice:secret-of-alice\nmonitor:secret-of-monitor\n")
+    (tmp_path / "tokens").chmod(0o600)
+    assert read('token_file = "tokens"\nobservers = ["monitor"]').observers == {"monitor"}
+    assert problems('token_file = "tokens"\nobservers = ["monitr"]') == [
+        "config.toml:2: observers: tokens has no token named monitr; did you mean monitor?"
+    ]
+    assert problems(observers=["monitor"]) == ["--observers: without --token-file everybody is told of all"]
+
+
 def test_model_s_own_table_wins_over_the_defaults(read: Read) -> None:
     text = """
         [defaults]

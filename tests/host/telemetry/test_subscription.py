@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
 from mlxbridge.errors import Overloaded, Unavailable
-from mlxbridge.host.telemetry.events import KINDS, MAX_OF_ONE_GUEST, MAX_SUBSCRIBERS, Events
+from mlxbridge.host.telemetry.events import KINDS, MAX_OF_ONE_GUEST, MAX_SUBSCRIBERS, Event, Events
 from mlxbridge.host.telemetry.subscription import MAX_WAITING, Subscription
 
 
@@ -22,7 +23,11 @@ class Call:
         self.held = 0
         self.is_finished = False
         self.todo: list[Callable[[], object]] = []
-        self.subscription = Subscription(kinds or KINDS, identity, guest, self, self.todo.append)
+        self.identity = identity
+        self.sees: Callable[[Event], bool] = lambda event: True
+        self.subscription = Subscription(
+            kinds or KINDS, lambda event: self.sees(event), guest, self, self.todo.append
+        )
         self.subscription.grant(credit)
 
     def send(self, item: Any) -> None:
@@ -51,6 +56,7 @@ def publish(events: Events, count: int, *, kind: str = "request", owner: str | N
 def rig(*calls: Call) -> Events:
     events = Events()
     for call in calls:
+        call.sees = partial(events.sees, call.identity)
         events.add(call.subscription)
     return events
 
@@ -101,6 +107,19 @@ def test_other_tokens_calls_are_nobodys_to_see() -> None:
     assert (alice.turn(), bob.turn(), anyone.turn()) == ([0], [], [0])
     publish(events, 1, kind="model")
     assert (alice.turn(), bob.turn(), anyone.turn()) == ([0], [0], [0])
+
+
+def test_observers_see_what_others_do_for_as_long_as_they_are() -> None:
+    alice, bob = Call(identity="alice"), Call(identity="bob")
+    events = rig(alice, bob)
+    events.observers = {"bob"}
+    publish(events, 1, owner="alice")
+    assert (alice.turn(), bob.turn()) == ([0], [0])
+    publish(events, 1, owner="bob")
+    assert (alice.turn(), bob.turn()) == ([], [0])
+    events.observers = ()
+    publish(events, 1, owner="alice")
+    assert bob.turn() == []
 
 
 def test_end_sends_what_there_is_credit_for_and_finishes() -> None:
