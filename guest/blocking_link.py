@@ -303,9 +303,9 @@ class BlockingLink:
         try:
             count = self._wire.read()
             self._read_at = monotonic()
-            if count:
-                self._connection.received(count)
-            elif count == 0:
+            if count and not self._connection.received(count) and not self._wire.unsent:
+                return
+            if count == 0:
                 self._connection.receive_eof()
             if self._calls.dispatch() and self._followers:
                 self._wake()

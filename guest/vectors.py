@@ -8,6 +8,7 @@ from typing import Any
 
 from mlxbridge.errors import RemoteProtocolError
 from mlxbridge.guest.call import read_number, read_request_id
+from mlxbridge.guest.calls import LIMITS
 from mlxbridge.guest.requests import check_names, encode_token_ids, shown, wrong
 from mlxbridge.protocol.events import DataReceived
 from mlxbridge.protocol.limits import MAX_ARRAY_ITEMS, Windows
@@ -21,8 +22,8 @@ from mlxbridge.types import (
     RerankOptions,
 )
 
-WINDOWS = Windows(items=0)
-"""For calls that are answered with a payload."""
+WINDOWS = Windows(items=0, bytes=LIMITS.max_payload_bytes)
+"""For calls that are answered with one payload: it takes all its memory when it begins, so less credit would spare none."""
 
 EMBED_OPTIONS = frozenset(EmbedOptions.__annotations__)
 RERANK_OPTIONS = frozenset(RerankOptions.__annotations__)

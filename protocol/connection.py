@@ -157,14 +157,20 @@ class Connection:
         """Where to read the next bytes into; never empty, valid until ``received``."""
         return self._in.writable()
 
-    def received(self, count: int) -> None:
-        """``count`` bytes were read into ``receive_buffer()``."""
+    def received(self, count: int) -> bool:
+        """``count`` bytes were read into ``receive_buffer()``; false where they are more of a piece that is not yet whole.
+
+        Nothing comes of those: there are no new events, and nothing new to send.
+        """
         self._in.wrote(count)
         self._heard = True
+        if self._in.filling:
+            return False
         if self._state is _CLOSED:
             self._in.clear()
         else:
             self._parse()
+        return True
 
     def receive_data(self, data: Buffer) -> None:
         """As ``received``, for bytes that lie elsewhere; they are copied."""

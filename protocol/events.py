@@ -71,6 +71,14 @@ class DataReceived(NamedTuple):
     data: memoryview
 
 
+class PieceReceived(NamedTuple):
+    """A piece of a payload, for one who passes payloads on. ``meta``, None but for the first, tells ``nbytes`` of all."""
+
+    call: int
+    meta: Mapping[str, Any] | None
+    data: memoryview
+
+
 class ResultReceived(NamedTuple):
     """Guest side: the call ended well."""
 
@@ -111,6 +119,7 @@ Event = (
     | TokensReceived
     | ItemReceived
     | DataReceived
+    | PieceReceived
     | ResultReceived
     | ErrorReceived
     | PongReceived

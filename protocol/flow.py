@@ -8,6 +8,7 @@ of it leaves in order when credit comes.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import NamedTuple
 
 from mlxbridge.protocol.limits import MAX_ARRAY_ITEMS, Windows
@@ -37,14 +38,54 @@ class HeldRow(NamedTuple):
 
 
 class Payload:
-    """A buffer on its way out; ``sent`` bytes of it have left."""
+    """A buffer on its way out, of which the owner may have had only a part yet.
 
-    __slots__ = ("data", "head", "sent")
+    Attributes:
+        num_bytes: of all of it.
+        held: bytes that are there and have not left.
+        sent: bytes that have left.
+        on_sent: is told of each number of bytes that leaves.
+    """
 
-    def __init__(self, head: bytes, data: memoryview) -> None:
+    __slots__ = ("_parts", "head", "held", "num_bytes", "on_sent", "sent")
+
+    def __init__(self, head: bytes, num_bytes: int, on_sent: Callable[[int], object] | None = None) -> None:
         self.head = head
-        self.data = data
+        self.num_bytes = num_bytes
+        self.held = 0
         self.sent = 0
+        self.on_sent = on_sent
+        self._parts: deque[memoryview] = deque()
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that have not left, whether they are there or not."""
+        return self.num_bytes - self.sent
+
+    @property
+    def missing(self) -> int:
+        """Bytes that the owner has still to give."""
+        return self.num_bytes - self.sent - self.held
+
+    def extend(self, data: memoryview) -> None:
+        """The bytes behind those that are there."""
+        if data:
+            self._parts.append(data)
+            self.held += len(data)
+
+    def take(self, count: int) -> list[memoryview]:
+        """The next ``count`` bytes of those that are there; they have left now."""
+        self.held -= count
+        self.sent += count
+        taken = []
+        while count:
+            part = self._parts.popleft()
+            if len(part) > count:
+                self._parts.appendleft(part[count:])
+                part = part[:count]
+            taken.append(part)
+            count -= len(part)
+        return taken
 
 
 class Delta:
@@ -96,6 +137,7 @@ class Outflow:
         "bytes_total",
         "cancelled",
         "final",
+        "incoming",
         "items_sent",
         "items_total",
         "logprob_bytes",
@@ -113,6 +155,7 @@ class Outflow:
         self.queue: deque[bytes | Delta | Payload] = (
             deque()
         )  # encoded ITEM frames, tokens, payloads, in order
+        self.incoming: Payload | None = None  # in the queue, and not all of it is there
         self.logprob_bytes = 0  # of all deltas in the queue
         self.final: bytes | None = None  # the encoded RESULT or ERROR, once there is one
         self.request_id: str | None = None  # what the end is to tell besides
@@ -190,7 +233,14 @@ class Outflow:
     def clear(self) -> None:
         """Forget everything held back."""
         self.queue.clear()
+        self.incoming = None
         self.logprob_bytes = 0
+
+    def break_off(self) -> None:
+        """Forget a payload that will not be whole, and all that waits behind it."""
+        while self.incoming is not None:
+            if self.queue.pop() is self.incoming:
+                self.incoming = None
 
     def drop(self) -> None:
         """Forget everything held back: the guest has cancelled."""
@@ -203,13 +253,18 @@ class Outflow:
             return self.final is not None
         first = self.queue[0]
         if isinstance(first, Payload):
-            rest = len(first.data) - first.sent
-            return self.bytes_total - self.bytes_sent >= min(rest, self.sliver)
+            there = first.held > 0 or not first.unsent
+            return there and self.bytes_total - self.bytes_sent >= min(first.unsent, self.sliver)
         return self.items_sent < self.items_total
 
 
 class Inflow:
-    """Guest side of a call: what was granted, what came, and the payload that is being read."""
+    """Guest side of a call: what was granted, what came, and the payload that is being read.
+
+    Args:
+        windows: the credit it starts with, and what more is given as that is used.
+        piecewise: the application takes payloads piece by piece, and counts each as consumed when it is done with it.
+    """
 
     __slots__ = (
         "bytes_consumed",
@@ -221,20 +276,24 @@ class Inflow:
         "items_received",
         "meta",
         "payload",
+        "payload_bytes",
         "payload_filled",
+        "piecewise",
         "windows",
     )
 
-    def __init__(self, windows: Windows) -> None:
+    def __init__(self, windows: Windows, *, piecewise: bool = False) -> None:
         self.windows = windows
+        self.piecewise = piecewise
         self.items_granted = windows.items
         self.items_received = 0
         self.items_consumed = 0
         self.bytes_granted = windows.bytes
         self.bytes_received = 0
         self.bytes_consumed = 0
-        self.payload: memoryview | None = None
+        self.payload_bytes: int | None = None  # all of the one that is being read; None between payloads
         self.payload_filled = 0
+        self.payload = memoryview(b"")  # where it is read into; if piecewise, the piece
         self.meta: dict[str, object] = {}
         self.cancelled = False
 
@@ -255,7 +314,8 @@ class Inflow:
         What has come of the payload in progress counts as consumed, or one larger than the window would never end. It
         stops to count once the payload is whole, so the next one waits for the application.
         """
-        total = self.bytes_consumed + self.payload_filled + self.windows.bytes
+        in_progress = 0 if self.piecewise else self.payload_filled
+        total = self.bytes_consumed + in_progress + self.windows.bytes
         if total - self.bytes_granted < (self.windows.bytes + 1) // 2 or total == self.bytes_granted:
             return False
         self.bytes_granted = total

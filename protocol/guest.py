@@ -20,12 +20,13 @@ from mlxbridge.protocol.events import (
     ErrorReceived,
     ItemReceived,
     PeerInfo,
+    PieceReceived,
     Ready,
     ResultReceived,
     TokensReceived,
 )
 from mlxbridge.protocol.flow import Inflow
-from mlxbridge.protocol.frames import Flag, FrameType, encode_frame
+from mlxbridge.protocol.frames import HEADER_BYTES, Flag, FrameType, encode_frame
 from mlxbridge.protocol.handshake import (
     Token,
     check_proof,
@@ -55,7 +56,8 @@ class GuestConnection(Connection):
         token: proves this guest to the host, and demands the same of it; None for a host that wants none.
         passive: this end reads only while a call is open (a blocking client).
         windows: the credit each call starts with.
-        allocate: gives writable memory of so many bytes for a payload.
+        allocate: gives writable memory of so many bytes for a payload, or for a piece.
+        piecewise: payloads come as ``PieceReceived``, for one who passes them on; ``consume`` each piece when it has left.
     """
 
     role = Role.GUEST
@@ -71,11 +73,13 @@ class GuestConnection(Connection):
         passive: bool = False,
         windows: Windows | None = None,
         allocate: Callable[[int], Any] = bytearray,
+        piecewise: bool = False,
     ) -> None:
         super().__init__(software=software, nonce=nonce, limits=limits, features=features)
         self._token = token
         self._windows = windows or Windows()
         self._allocate = allocate
+        self._piecewise = piecewise
         self._calls: dict[int, Inflow] = {}
         self._last_call = 0
         self._unsent: dict[int, bytes] = {}  # CALL frames that wait for the host to keep up
@@ -129,7 +133,7 @@ class GuestConnection(Connection):
         """
         if not self.can_open or self.peer is None:
             raise LocalProtocolError(f"cannot open a call: {self._why_not_open()}")
-        flow = Inflow(windows or self._windows)
+        flow = Inflow(windows or self._windows, piecewise=self._piecewise)
         head: dict[str, Any] = {
             "method": method,
             "params": dict(params),
@@ -276,7 +280,7 @@ class GuestConnection(Connection):
         flow = self._calls.get(call)
         if flow is None or call in self._unsent:
             raise RemoteProtocolError(f"{name}: call {call} is not open")
-        if flow.payload is not None and name in _OUTSIDE_PAYLOAD and not flow.cancelled:
+        if flow.payload_bytes is not None and name in _OUTSIDE_PAYLOAD and not flow.cancelled:
             raise RemoteProtocolError(f"{name}: call {call} is inside a payload")
         return flow
 
@@ -348,44 +352,58 @@ class GuestConnection(Connection):
         flow.bytes_received += size
         if flow.bytes_received > flow.bytes_granted or not flow.bytes_granted:
             raise RemoteProtocolError(f"DATA: call {call} has no credit left")
-        if flow.payload is None:
-            flow.payload, flow.payload_filled = self._begin_payload(head), 0
+        if flow.payload_bytes is None:
+            flow.payload_bytes, flow.payload_filled = self._begin_payload(head), 0
             flow.meta = head
+            if not self._piecewise:
+                flow.payload = self._memory(flow.payload_bytes)
         elif head is not None:
             raise RemoteProtocolError("DATA: only a payload's first piece has a head")
-        rest = len(flow.payload) - flow.payload_filled
+        rest = flow.payload_bytes - flow.payload_filled
         more = bool(flags & _MORE)
         if size > rest or more is not (size < rest) or more and not size:
             raise RemoteProtocolError(
                 f"DATA: a piece of {size} bytes with{'' if more else 'out'} MORE, where {rest} are missing"
             )
         self._piece_call, self._piece_size = call, size
+        if self._piecewise:
+            flow.payload = self._memory(size, beside=HEADER_BYTES)
+            return flow.payload
         return flow.payload[flow.payload_filled :]
 
-    def _begin_payload(self, head: Any) -> memoryview:
+    def _begin_payload(self, head: Any) -> int:
         size = head.get("nbytes") if isinstance(head, dict) else None
         if type(size) is not int or size < 0:
             raise RemoteProtocolError("DATA: a payload's first piece needs nbytes in its head")
         if size > self.limits.max_payload_bytes:
             raise LimitExceeded(f"DATA: payload of {size} bytes, at most {self.limits.max_payload_bytes}")
+        return size
+
+    def _memory(self, size: int, beside: int = 0) -> memoryview:
+        """Room for a payload or a piece, and beside it for the header that follows."""
         if not size:
             return memoryview(b"")  # an empty array has no view of bytes
         try:
-            return memoryview(self._allocate(size)).cast("B")
+            return memoryview(self._allocate(size + beside)).cast("B")
         except MemoryError as error:
             raise LimitExceeded(f"DATA: no memory for a payload of {size} bytes") from error
 
     def _end_piece(self) -> None:
-        call = self._piece_call
+        call, size = self._piece_call, self._piece_size
         flow = self._calls[call]
-        assert flow.payload is not None
-        flow.payload_filled += self._piece_size
-        if flow.payload_filled < len(flow.payload):
-            if flow.grant_bytes() and not flow.cancelled:
-                self._credit_due[call] = None
-            return
-        self._events.append(DataReceived(call, flow.meta, flow.payload))
-        flow.payload, flow.payload_filled, flow.meta = None, 0, {}
+        flow.payload_filled += size
+        whole = flow.payload_filled == flow.payload_bytes
+        if self._piecewise:
+            first = flow.payload_filled == size
+            self._events.append(PieceReceived(call, flow.meta if first else None, flow.payload[:size]))
+        elif whole:
+            self._events.append(DataReceived(call, flow.meta, flow.payload))
+        elif flow.grant_bytes() and not flow.cancelled:
+            self._credit_due[call] = None
+        if whole:
+            flow.payload_bytes, flow.payload_filled, flow.meta = None, 0, {}
+        if whole or self._piecewise:
+            flow.payload = memoryview(b"")
 
 
 def _check_logprobs(column: Any, token_ids: list[list[int]]) -> None:

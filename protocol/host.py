@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mlxbridge.errors import (
@@ -113,12 +113,9 @@ class HostConnection(Connection):
 
     @property
     def held_payload_bytes(self) -> int:
-        """What has not left of the payloads of all calls."""
+        """What has not left of the payloads of all calls, whether it has come or not."""
         return sum(
-            len(part.data) - part.sent
-            for flow in self._calls.values()
-            for part in flow.queue
-            if isinstance(part, Payload)
+            part.unsent for flow in self._calls.values() for part in flow.queue if isinstance(part, Payload)
         )
 
     def send_tokens(
@@ -187,31 +184,67 @@ class HostConnection(Connection):
 
     def send_data(self, call: int, meta: Mapping[str, Any], data: Buffer) -> None:
         """A payload, in pieces, behind what the call already holds back; ``data`` must stay unchanged until sent."""
-        flow = self._calls.get(call)
-        if flow is None or flow.cancelled or flow.final is not None:
-            return
         view = memoryview(data)
         if not view.c_contiguous:
             raise LocalProtocolError("DATA: the buffer is not contiguous")
         view = view.cast("B") if view.nbytes else memoryview(b"")  # an empty array has no view of bytes
-        head = self._encode_head("DATA", {**meta, "nbytes": view.nbytes})
-        if self.peer is not None and view.nbytes > self.peer.limits.max_payload_bytes:
-            self.fail(
-                call,
-                LimitExceeded(
-                    f"the payload has {view.nbytes} bytes, the guest accepts {self.peer.limits.max_payload_bytes}"
-                ),
+        self.begin_data(call, meta, view.nbytes)
+        if view:
+            self.continue_data(call, view)
+
+    def begin_data(
+        self,
+        call: int,
+        meta: Mapping[str, Any],
+        num_bytes: int,
+        on_sent: Callable[[int], object] | None = None,
+    ) -> None:
+        """A payload that comes bit by bit, by ``continue_data``; until it is whole, its call ends only with ``fail``.
+
+        Args:
+            on_sent: is told of each number of its bytes that leaves, but not of what is dropped when the call ends.
+        """
+        flow = self._calls.get(call)
+        if flow is None or flow.cancelled or flow.final is not None:
+            return
+        if flow.incoming is not None:
+            raise LocalProtocolError(f"DATA: {flow.incoming.missing} bytes of the payload before are missing")
+        head = self._encode_head("DATA", {**meta, "nbytes": num_bytes})
+        if self.peer is not None and num_bytes > self.peer.limits.max_payload_bytes:
+            reason = (
+                f"the payload has {num_bytes} bytes, the guest accepts {self.peer.limits.max_payload_bytes}"
             )
+            self.fail(call, LimitExceeded(reason))
             return
         if len(flow.queue) >= MAX_QUEUED_ITEMS:
             self.fail(call, LimitExceeded(f"{MAX_QUEUED_ITEMS} payloads wait unread"))
             return
-        flow.queue.append(Payload(head, view))
+        payload = Payload(head, num_bytes, on_sent)
+        flow.queue.append(payload)
+        if num_bytes:
+            flow.incoming = payload
+        else:
+            self._hold(call, flow)
+
+    def continue_data(self, call: int, data: memoryview) -> None:
+        """The next bytes of the payload that was begun, which must stay unchanged until sent."""
+        flow = self._calls.get(call)
+        if flow is None or flow.cancelled or flow.final is not None:
+            return
+        payload = flow.incoming
+        if payload is None or len(data) > payload.missing:
+            missing = 0 if payload is None else payload.missing
+            raise LocalProtocolError(f"DATA: {len(data)} bytes of a payload of which {missing} are missing")
+        payload.extend(data)
+        if not payload.missing:
+            flow.incoming = None
         self._hold(call, flow)
 
     def finish(self, call: int, result: Mapping[str, Any]) -> None:
         """End the call well, once what it holds back has left. Harmless on a call that has ended."""
         if self.is_open(call):
+            if (payload := self._calls[call].incoming) is not None:
+                raise LocalProtocolError(f"RESULT: {payload.missing} bytes of a payload are missing")
             try:
                 head = self._encode_head("RESULT", {**result, **self._named(call)})
             except LocalProtocolError as error:
@@ -220,8 +253,12 @@ class HostConnection(Connection):
             self._end(call, encode_frame(_RESULT, call, head))
 
     def fail(self, call: int, error: BridgeError) -> None:
-        """End the call badly, once what it holds back has left. Harmless on a call that has ended."""
+        """End the call badly, once what it holds back has left; a payload that is not all there breaks off.
+
+        Harmless on a call that has ended.
+        """
         if self.is_open(call):
+            self._calls[call].break_off()
             self._end(call, self._error_frame(call, error))
 
     def go_away(self, reason: str, drain_ms: int) -> None:
@@ -404,22 +441,21 @@ class HostConnection(Connection):
         return InternalError("the tokens cannot be encoded")
 
     def _release_piece(self, call: int, flow: Outflow, payload: Payload) -> None:
-        rest = len(payload.data) - payload.sent
         most = (
             self._max_peer_piece if len(self._calls) == 1 else min(self._max_peer_piece, SHARED_PIECE_BYTES)
         )
-        size = min(rest, most, flow.bytes_total - flow.bytes_sent)
+        size = min(payload.held, most, flow.bytes_total - flow.bytes_sent)
         head = b"" if payload.sent else payload.head
-        flags = _MORE if size < rest else 0
+        flags = _MORE if size < payload.unsent else 0
         self._emit(pack_header(len(head) + size, len(head), call, _DATA, flags, 0) + head)
-        if size:
-            self._out.append(payload.data[payload.sent : payload.sent + size])
-        payload.sent += size
+        self._out += payload.take(size)
         flow.bytes_sent += size
         if not flags:
             flow.queue.popleft()
         del self._sendable[call]  # to the end of the line, so that payloads of several calls take turns
         self._hold(call, flow)
+        if payload.on_sent is not None:
+            payload.on_sent(size)
 
     @property
     def has_unsent(self) -> bool:

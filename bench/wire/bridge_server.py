@@ -44,7 +44,7 @@ class Model:
             send_arrays(session, call, params["nbytes"], params["count"])
             return None
         if event.method == "embed":
-            send_ready(session, call, params, self._vectors)
+            send_ready(session._connection, call, params, self._vectors)
             return None
         if event.method == "generate":
             return self._engine(session, params["prompt"]).add(call)

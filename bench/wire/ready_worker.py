@@ -44,13 +44,16 @@ class Ready:
         """Nothing to end."""
 
 
-def send_ready(sink: Any, call: int, params: Mapping[str, Any], vectors: dict[int, Floats]) -> None:
+def send_ready(
+    connection: HostConnection, call: int, params: Mapping[str, Any], vectors: dict[int, Floats]
+) -> None:
     """As many as the first input says."""
     count = int(params["inputs"][0])
     if count not in vectors:
         vectors[count] = ready_vectors(count)
-    sink.send_data(call, {"dtype": "float32", "shape": list(vectors[count].shape)}, vectors[count].data)
-    sink.finish(call, {})
+    shape = list(vectors[count].shape)
+    connection.send_data(call, {"dtype": "float32", "shape": shape}, vectors[count].data)
+    connection.finish(call, {})
 
 
 def load_model(params: Mapping[str, Any], tell: Tell) -> Serve:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from mlxbridge.errors import BridgeError
@@ -26,8 +26,13 @@ class Sink(Protocol):
     ) -> None:
         """Tokens of one step for this guest's calls (``HostConnection.send_tokens``)."""
 
-    def send_data(self, call: int, meta: Mapping[str, Any], data: memoryview) -> None:
-        """A payload of the call, which must not be changed any more."""
+    def begin_data(
+        self, call: int, meta: Mapping[str, Any], num_bytes: int, on_sent: Callable[[int], object]
+    ) -> None:
+        """A payload of the call, whose bytes come by ``continue_data``; ``on_sent`` is told how many have left, each time."""
+
+    def continue_data(self, call: int, data: memoryview) -> None:
+        """More of the call's payload, which must not be changed any more."""
 
     def finish(self, call: int, result: Mapping[str, Any]) -> None:
         """The call ended well."""
@@ -91,6 +96,16 @@ class Job:
     def take_item(self, item: Mapping[str, Any]) -> None:
         """Pass an item on."""
         self.sink.send_item(self.call, item)
+
+    def take_piece(
+        self, meta: Mapping[str, Any] | None, data: memoryview, on_sent: Callable[[int], object]
+    ) -> None:
+        """Pass a piece of a payload on; the first has a ``meta``, and of all their bytes ``on_sent`` is told."""
+        if meta is not None:
+            self.sink.begin_data(self.call, meta, meta["nbytes"], on_sent)
+        if data:
+            self.sink.continue_data(self.call, data)
+        self.sink.flush()
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Tell the guest, once."""

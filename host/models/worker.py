@@ -10,6 +10,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from mlxbridge import __version__
@@ -24,23 +25,32 @@ from mlxbridge.errors import (
 from mlxbridge.host.engine.interface import Origin
 from mlxbridge.host.logs import current_format, current_level, log_words
 from mlxbridge.host.models.job import Job, Sink
+from mlxbridge.host.models.pieces import PieceMemory
 from mlxbridge.protocol.events import (
     Closed,
-    DataReceived,
     ErrorReceived,
     ItemReceived,
+    PieceReceived,
     Ready,
     ResultReceived,
     TokensReceived,
 )
+from mlxbridge.protocol.frames import HEADER_BYTES
 from mlxbridge.protocol.guest import GuestConnection
 from mlxbridge.protocol.handshake import NONCE_BYTES
-from mlxbridge.protocol.limits import LARGE_PIECE_BYTES, MAX_TOTAL, Limits, Windows
+from mlxbridge.protocol.limits import LARGE_PIECE_BYTES, MAX_TOTAL, MIB, Limits, Windows
 from mlxbridge.protocol.parts import Part
 from mlxbridge.transport.driver import Driver
 
-# The front passes everything on at once and holds back, if need be, towards the guest: no credit is needed here.
-_WINDOWS = Windows(items=1 << 48, bytes=1 << 48)
+PAYLOAD_WINDOW_BYTES = 16 * MIB
+"""What the front holds at most of a call's payload that the guest has not taken; the rest waits in the worker.
+
+So a payload up to this size leaves the worker at once, and does not wait for the model's steps between which the worker looks for
+credit.
+"""
+
+# Items the front passes on at once and holds back, if need be, towards the guest: they need no credit here.
+_WINDOWS = Windows(items=1 << 48, bytes=PAYLOAD_WINDOW_BYTES)
 _LIMITS = Limits(max_unacked_frames=1024, max_piece_bytes=LARGE_PIECE_BYTES)
 _OVERLOADED_RETRY_S = 1.0
 MAX_UNSENT_BYTES = 64 * 1024 * 1024
@@ -69,6 +79,8 @@ class Worker:
             nonce=os.urandom(NONCE_BYTES),
             limits=_LIMITS,
             windows=_WINDOWS,
+            piecewise=True,
+            allocate=PieceMemory(LARGE_PIECE_BYTES + HEADER_BYTES).allocate,
         )
         self._driver = Driver(self._connection, self._on_events, self._on_lost)
         loop = asyncio.get_running_loop()
@@ -235,8 +247,8 @@ class Worker:
                     self._route_all(event)
             elif isinstance(event, ResultReceived | ErrorReceived):
                 self._end(event)
-            elif isinstance(event, DataReceived):
-                self._on_data(event)
+            elif isinstance(event, PieceReceived):
+                self._on_piece(event)
             elif isinstance(event, Ready):
                 self._ready.set_result(None)
                 self.set_log()
@@ -295,11 +307,15 @@ class Worker:
         if listener is not None:
             listener(event.value)
 
-    def _on_data(self, event: DataReceived) -> None:
+    def _on_piece(self, event: PieceReceived) -> None:
         job = self._jobs.get(event.call)
         if job is not None:
-            # What a guest must know is in it; how many bytes they are is said anew.
-            job.sink.send_data(job.call, event.meta, event.data)
+            job.take_piece(event.meta, event.data, partial(self._return_bytes, event.call))
+
+    def _return_bytes(self, number: int, num_bytes: int) -> None:
+        """So much of a call's payload is on its way to the guest: the worker may send as much."""
+        self._connection.consume(number, num_bytes=num_bytes)
+        self._driver.flush_soon()
 
     def _end(self, event: ResultReceived | ErrorReceived) -> None:
         job = self._jobs.pop(event.call, None)

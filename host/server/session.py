@@ -200,14 +200,20 @@ class Session:
         self._cancel_if_refused(call)
         self.flush()
 
-    def send_data(self, call: int, meta: Mapping[str, Any], data: memoryview) -> None:
+    def begin_data(
+        self, call: int, meta: Mapping[str, Any], num_bytes: int, on_sent: Callable[[int], object]
+    ) -> None:
         """A payload of the call, as the guest's credit allows; a call whose payloads the guest does not take fails."""
-        held = self._connection.held_payload_bytes + len(data)
+        held = self._connection.held_payload_bytes + num_bytes
         if held > MAX_HELD_PAYLOAD_BYTES:
             reason = f"{held} bytes of payloads would wait unread on this connection, at most {MAX_HELD_PAYLOAD_BYTES}"
             self._connection.fail(call, LimitExceeded(reason))
-        self._connection.send_data(call, meta, data)
+        self._connection.begin_data(call, meta, num_bytes, on_sent)
         self._cancel_if_refused(call)
+
+    def continue_data(self, call: int, data: memoryview) -> None:
+        """More of the payload that was begun."""
+        self._connection.continue_data(call, data)
 
     def finish(self, call: int, result: Mapping[str, Any]) -> None:
         """The call ended well."""

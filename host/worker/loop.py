@@ -18,6 +18,7 @@ from mlxbridge.errors import BridgeError, InternalError, ModelLoadFailed
 from mlxbridge.host.logs import set_format, set_level
 from mlxbridge.host.worker.rate import Rate
 from mlxbridge.host.worker.service import Serve, Service
+from mlxbridge.protocol.codec import Buffer
 from mlxbridge.protocol.events import CallCancelled, CallOpened
 from mlxbridge.protocol.handshake import NONCE_BYTES
 from mlxbridge.protocol.host import HostConnection
@@ -25,6 +26,7 @@ from mlxbridge.protocol.limits import Limits
 
 MAX_CALLS = 8_192
 _JOIN_BYTES = 64 * 1024
+_MAX_VECTOR = 16
 # What the front adds to a guest's params, at most.
 _ORIGIN_BYTES = 4096
 
@@ -98,8 +100,15 @@ class WorkerLoop:
             if sum(map(len, data)) <= _JOIN_BYTES:
                 self._socket.sendall(b"".join(data))
             else:
-                for buffer in data:
-                    self._socket.sendall(buffer)
+                self._send_large(data)
+
+    def _send_large(self, data: list[Buffer]) -> None:
+        """Header and piece in one system call, or the front would wake for the header alone."""
+        sent = self._socket.sendmsg(data[:_MAX_VECTOR])
+        for buffer in data:
+            if sent < len(buffer):
+                self._socket.sendall(memoryview(buffer)[sent:])
+            sent = max(0, sent - len(buffer))
 
     def _handle_events(self) -> None:
         for event in self._connection.events():

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
 
+from mlxbridge.transport.buffers import SendBuffer, send_buffer_of
+
 HIGH_WATER_BYTES = 64 * 1024
 LOW_WATER_BYTES = 16 * 1024
 LINGER_S = 1.0
@@ -25,8 +27,8 @@ class Machine(Protocol):
     def receive_buffer(self) -> memoryview:
         """Where the next bytes go."""
 
-    def received(self, count: int) -> None:
-        """So many bytes went there."""
+    def received(self, count: int) -> bool:
+        """So many bytes went there; whether anything may have come of them."""
 
     def receive_eof(self) -> None:
         """No more will come."""
@@ -65,6 +67,7 @@ class Driver(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._paused = False
         self._vectored = False
+        self._send_buffer: SendBuffer | None = None
         self._flush_scheduled = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._linger: asyncio.TimerHandle | None = None
@@ -118,9 +121,12 @@ class Driver(asyncio.BufferedProtocol):
         self.flush()
 
     def _write(self, transport: asyncio.Transport, data: Sequence[Buffer]) -> None:
+        num_bytes = sum(map(len, data))
+        if self._send_buffer is not None:
+            self._send_buffer.fit(num_bytes)
         if len(data) == 1:
             transport.write(data[0])
-        elif sum(map(len, data)) <= _JOIN_BYTES:
+        elif num_bytes <= _JOIN_BYTES:
             transport.write(b"".join(data))
         elif self._vectored:
             transport.writelines(data)
@@ -137,6 +143,7 @@ class Driver(asyncio.BufferedProtocol):
         stream.set_write_buffer_limits(high=HIGH_WATER_BYTES, low=LOW_WATER_BYTES)
         self._loop = asyncio.get_running_loop()
         self._vectored = _has_vectored_writes(self._loop)
+        self._send_buffer = send_buffer_of(stream.get_extra_info("socket"))
         self._transport = stream
         self.flush()
 
@@ -146,9 +153,9 @@ class Driver(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Parse, tell the owner, answer."""
-        self._machine.received(nbytes)
-        self._on_events()
-        self.flush()
+        if self._machine.received(nbytes):
+            self._on_events()
+            self.flush()
 
     def eof_received(self) -> bool:
         """The peer has closed: no relay is relied on for half-closed links, so this end closes too."""

@@ -24,7 +24,7 @@ from mlxbridge.protocol.events import CallOpened, Event
 from tests.guest.script_host import ScriptHost, script_host
 
 RESULT = {"model": "script", "prompt_tokens": 7, "truncated": 1, "queue_ms": 250.0, "compute_ms": 500}
-LARGE = np.arange(3_000_000, dtype=np.float32).reshape(-1, 300)  # three windows of credit
+LARGE = np.arange(3_000_000, dtype=np.float32).reshape(-1, 300)  # many pieces
 HALF = np.array([[1.5, -2.0], [0.25, 65504.0]], np.float16)
 ANSWERS: dict[str, tuple[dict[str, Any], bytes]] = {
     "three numbers": ({"dtype": "float32", "shape": [1, 2]}, b"\0" * 12),
@@ -91,11 +91,11 @@ def check_large(found: Embeddings) -> None:
     assert array.dtype == np.float32
 
 
-def test_vectors_larger_than_the_window_arrive_in_one_buffer(client: Client) -> None:
+def test_many_vectors_arrive_in_one_buffer(client: Client) -> None:
     check_large(client.embed("large"))
 
 
-async def test_async_vectors_larger_than_the_window_arrive_in_one_buffer(host: ScriptHost) -> None:
+async def test_many_async_vectors_arrive_in_one_buffer(host: ScriptHost) -> None:
     async with AsyncClient(host.url, timeout=10) as client:
         check_large(await client.embed("large"))
 

@@ -213,8 +213,13 @@ def test_payload_waits_for_credit_that_is_worth_a_piece(
 ) -> None:
     flow = Outflow(0, window)
     flow.bytes_total, flow.bytes_sent = window, window - credit
-    flow.queue.append(Payload(b"", memoryview(bytes(size))))
+    flow.queue.append(whole(size))
     assert flow.can_send() is can
+    if size > 1:
+        flow.queue[0] = part = Payload(b"", size)
+        assert not flow.can_send()
+        part.extend(memoryview(b"x"))
+        assert flow.can_send() is can
 
 
 def test_final_can_leave_only_when_nothing_is_before_it() -> None:
@@ -226,6 +231,29 @@ def test_final_can_leave_only_when_nothing_is_before_it() -> None:
     assert not flow.can_send()
     flow.drop()
     assert flow.can_send() and flow.cancelled and flow.logprob_bytes == 0
+
+
+def whole(size: int) -> Payload:
+    payload = Payload(b"", size)
+    payload.extend(memoryview(bytes(size)))
+    return payload
+
+
+def test_payload_gives_its_bytes_in_order_whatever_the_parts_it_came_in() -> None:
+    payload = Payload(b"", 10)
+    for part in (b"abc", b"", b"defg"):
+        payload.extend(memoryview(part))
+    assert [bytes(part) for part in payload.take(5)] == [b"abc", b"de"]
+    assert (payload.held, payload.sent, payload.unsent, payload.missing) == (2, 5, 5, 3)
+    payload.extend(memoryview(b"hij"))
+    assert b"".join(payload.take(5)) == b"fghij" and not payload.unsent
+
+
+def test_piecewise_payloads_are_granted_as_they_are_consumed_alone() -> None:
+    flow = Inflow(Windows(items=1, bytes=100), piecewise=True)
+    flow.payload_filled = 60
+    assert not flow.grant_bytes()
+    assert flow.consume(0, 60) and flow.bytes_granted == 160
 
 
 def test_credit_for_items_comes_by_half_windows() -> None:
@@ -269,8 +297,8 @@ def test_payloads_never_stall_if_they_are_taken(window: int, sizes: list[int], p
     outflow, inflow = Outflow(0, window), Inflow(Windows(items=1, bytes=window))
     untaken: list[int] = []
     for size in sizes:
-        sent = 0
-        outflow.queue.append(Payload(b"", memoryview(bytes(size))))
+        payload = whole(size)
+        outflow.queue.append(payload)
         while True:
             if not outflow.can_send():
                 outflow.bytes_total = inflow.bytes_granted
@@ -278,15 +306,12 @@ def test_payloads_never_stall_if_they_are_taken(window: int, sizes: list[int], p
                 assert untaken, "stalled, and the application has taken everything"
                 inflow.consume(0, untaken.pop(0))
                 continue
-            count = min(size - sent, piece, outflow.bytes_total - outflow.bytes_sent)
+            count = min(payload.unsent, piece, outflow.bytes_total - outflow.bytes_sent)
             outflow.bytes_sent += count
-            sent += count
-            if sent == size:
+            payload.take(count)
+            if not payload.unsent:
                 break
-            payload = outflow.queue[0]
-            assert isinstance(payload, Payload)
-            payload.sent = sent
-            inflow.payload_filled = sent
+            inflow.payload_filled = payload.sent
             inflow.grant_bytes()
         outflow.queue.clear()
         inflow.payload_filled = 0

@@ -17,6 +17,7 @@ from mlxbridge.protocol.events import (
     DataReceived,
     ErrorReceived,
     ItemReceived,
+    PieceReceived,
     ResultReceived,
 )
 from mlxbridge.protocol.frames import MAGIC, FrameType
@@ -365,6 +366,42 @@ def test_payload_lands_in_memory_of_the_applications_choice(
     (event,) = guest.events()
     assert isinstance(event, DataReceived)
     assert np.array_equal(np.frombuffer(event.data, np.float32), array)
+
+
+@pytest.mark.parametrize("read_bytes", [1, 7, 1 << 20])
+def test_pieces_come_one_by_one_and_their_credit_when_they_are_consumed(read_bytes: int) -> None:
+    limits = Limits(max_piece_bytes=4096)
+    guest, host = make_pair(guest={"limits": limits, "windows": Windows(bytes=8192), "piecewise": True})
+    (call,) = open_calls(guest, host)
+    body = bytes(range(250)) * 80
+    host.send_data(call, {"dtype": "uint8"}, body)
+    host.send_data(call, {}, b"")
+    host.finish(call, {})
+
+    def read() -> list[Any]:
+        said = unsent(host)
+        for start in range(0, len(said), read_bytes):
+            into = guest.receive_buffer()  # as a driver reads, which takes a header with the piece before it
+            data = said[start : start + read_bytes]
+            while data:
+                count = min(len(data), len(into))
+                into[:count] = data[:count]
+                guest.received(count)
+                data, into = data[count:], guest.receive_buffer()
+        return guest.events()
+
+    pieces = read()
+    assert [len(piece.data) for piece in pieces] == [4096, 4096]
+    assert pieces[0].meta == {"dtype": "uint8", "nbytes": 20_000} and pieces[1].meta is None
+    assert unsent(guest) == b""  # nothing has been consumed
+    for piece in pieces:
+        if isinstance(piece, PieceReceived):
+            guest.consume(call, num_bytes=len(piece.data))
+            host.receive_data(unsent(guest))
+            pieces += read()
+    *pieces, empty, end = pieces
+    assert b"".join(piece.data for piece in pieces) == body
+    assert empty == PieceReceived(call, {"nbytes": 0}, memoryview(b"")) and end == ResultReceived(call, {})
 
 
 def test_payload_for_which_there_is_no_memory_ends_the_connection() -> None:

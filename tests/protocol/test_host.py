@@ -621,6 +621,70 @@ def test_payload_is_not_copied() -> None:
     assert any(isinstance(part, memoryview) and part.obj is body for part in parts)
 
 
+def test_payload_leaves_as_it_comes() -> None:
+    guest, host, call = open_one()
+    left: list[int] = []
+    host.begin_data(call, {"shape": [3]}, 300, left.append)
+    assert unsent(host) == b""
+    said = b""
+    for letter in (b"a", b"b", b"c"):
+        host.continue_data(call, memoryview(letter * 100))
+        said += deliver(host, guest)
+        assert left == [100] * (len(said) // 100)
+    host.finish(call, {})
+    deliver(host, guest)
+    assert kinds_in(said) == ["DATA"] * 3
+    data, end = guest.events()
+    assert isinstance(data, DataReceived) and data.meta == {"shape": [3], "nbytes": 300}
+    assert bytes(data.data) == b"a" * 100 + b"b" * 100 + b"c" * 100 and isinstance(end, ResultReceived)
+
+
+def test_payload_of_which_a_part_is_missing_must_be_given_first() -> None:
+    _, host, call = open_one()
+    with pytest.raises(LocalProtocolError, match="of which 0 are missing"):
+        host.continue_data(call, memoryview(b"x"))
+    host.begin_data(call, {}, 10)
+    with pytest.raises(LocalProtocolError, match="of which 10 are missing"):
+        host.continue_data(call, memoryview(bytes(11)))
+    with pytest.raises(LocalProtocolError, match="10 bytes of the payload before"):
+        host.send_data(call, {}, b"x")
+    with pytest.raises(LocalProtocolError, match="10 bytes of a payload"):
+        host.finish(call, {})
+    assert host.is_open(call)
+
+
+@pytest.mark.parametrize("num_bytes", [0, 400, 1000])
+def test_payload_of_a_call_that_fails_breaks_off(num_bytes: int) -> None:
+    guest, host, call = open_one()
+    host.send_item(call, "before")
+    host.begin_data(call, {}, 1000)
+    host.continue_data(call, memoryview(bytes(num_bytes)))
+    deliver(host, guest)
+    host.send_item(call, "behind")
+    assert host.held_payload_bytes == 1000 - num_bytes
+    host.fail(call, Overloaded("busy"))
+    host.continue_data(call, memoryview(bytes(1000)))  # whose end has come: nobody wants it
+    deliver(host, guest)
+    events = [type(event) for event in guest.events()]
+    whole = [DataReceived, ItemReceived] if num_bytes == 1000 else []
+    assert events == [ItemReceived, *whole, ErrorReceived]
+    assert host.num_calls == 0 and guest.ready
+
+
+def test_payload_of_a_call_that_is_cancelled_breaks_off() -> None:
+    guest, host, call = open_one()
+    host.begin_data(call, {}, 1000)
+    host.continue_data(call, memoryview(bytes(100)))
+    pump(guest, host)
+    guest.cancel(call)
+    pump(guest, host)
+    assert host.events() == [CallCancelled(call)] and host.held_payload_bytes == 0
+    host.continue_data(call, memoryview(bytes(900)))
+    host.finish(call, {})
+    pump(guest, host)
+    assert guest.events() == [ResultReceived(call, {})]
+
+
 BAD_VALUES: list[Any] = [object(), "\ud800", {1: 2}, "x" * 70_000]
 
 

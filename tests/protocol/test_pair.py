@@ -168,14 +168,23 @@ class PairMachine(RuleBasedStateMachine):
         self.host.send_item(call, f"item {self.next_token}")
 
     @precondition(lambda self: self.at_host)
-    @rule(pick=picks, size=st.sampled_from([0, 1, 4095, 4096, 4097, 10_000, MAX_PAYLOAD]))
-    def data(self, pick: int, size: int) -> None:
+    @rule(
+        pick=picks,
+        size=st.sampled_from([0, 1, 4095, 4096, 4097, 10_000, MAX_PAYLOAD]),
+        in_parts=st.booleans(),
+    )
+    def data(self, pick: int, size: int, in_parts: bool) -> None:
         call = list(self.at_host)[pick % len(self.at_host)]
         self.next_token += 1
         data = self.next_token.to_bytes(4, "little") * (size // 4 + 1)
         if not self.at_host[call]:
             self.sent[call].append(data[:size])
-        self.host.send_data(call, {"n": self.next_token}, data[:size])
+        if in_parts and size:
+            self.host.begin_data(call, {"n": self.next_token}, size)
+            for part in (data[: size // 3], data[size // 3 : size]):
+                self.host.continue_data(call, memoryview(part))
+        else:
+            self.host.send_data(call, {"n": self.next_token}, data[:size])
 
     @precondition(lambda self: self.at_host)
     @rule(pick=picks, well=st.booleans())

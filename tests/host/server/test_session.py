@@ -438,9 +438,13 @@ async def test_payloads_reach_the_guest_as_it_gives_credit_and_only_so_many_wait
         await ask(guest, "finish")
         session = made.methods.session
         assert session is not None
-        session.send_data(first, {"shape": [900]}, memoryview(bytes(range(90)) * 10))
-        session.send_data(second, {"shape": [200]}, memoryview(bytes(200)))
+        left: list[int] = []
+        session.begin_data(first, {"shape": [900]}, 900, left.append)
+        session.begin_data(second, {"shape": [200]}, 200, left.append)
         assert made.methods.cancelled == [second]
+        session.continue_data(second, memoryview(bytes(200)))  # too late, and no harm
+        for _ in range(10):
+            session.continue_data(first, memoryview(bytes(range(90))))
         session.finish(first, {})
         session.flush()
         end = await guest.until(ErrorReceived)
@@ -448,6 +452,7 @@ async def test_payloads_reach_the_guest_as_it_gives_credit_and_only_so_many_wait
         data = await guest.until(DataReceived)
         assert isinstance(data, DataReceived)
         assert (data.meta["shape"], bytes(data.data)) == ([900], bytes(range(90)) * 10)
+        assert sum(left) == 900
         await guest.until(ResultReceived)
 
 
