@@ -109,32 +109,33 @@ def test_model_that_a_running_host_has_loaded_is_deleted_only_by_force(run: Run,
         assert run("show", "chat", guest=host.url).stdout.startswith("name            chat\n")
 
 
-@pytest.mark.parametrize("how", ["--url", "MLXBRIDGE_URL", "MLXBRIDGE_HOST_LISTEN", "usual"])
 def test_host_of_another_configuration_is_found_before_files_are_deleted(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = tmp_path / "other.toml"
+    other, usual, elsewhere = tmp_path / "other.toml", tmp_path / "usual", tmp_path / "elsewhere"
     other.write_text('[models.chat]\nsource = "org/demo"\n')
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    for folder in (usual, elsewhere):
+        folder.mkdir(0o700)
     assert run("pull", "org/demo").returncode == 0
-    options = ("--listen", f"unix:{tmp_path}/mlxbridge.sock") if how == "usual" else ()
     write(tmp_path, f'listen = ["unix:{tmp_path}/nobody.sock"]\n')
-    with run_host("unix", "--config", str(other), *options, models=()) as host, host.client() as client:
+    options = ("--config", str(other), "--listen", f"unix:{usual}/mlxbridge.sock")
+    with run_host("unix", *options, models=()) as host, host.client() as client:
         client.load_model("chat")
-        if how == "MLXBRIDGE_URL":
-            monkeypatch.setenv(how, host.url)
-        if how == "MLXBRIDGE_HOST_LISTEN":
-            monkeypatch.setenv(how, f"unix:{host.url.removeprefix('unix://')}")
-        named = ("--url", host.url) if how == "--url" else ()
-        assert "org/demo     3.6 MB  ready " in run("list", *named).stdout
-        refused = run("delete", "org/demo", *named)
-        assert "chat is ready and needs these files" in refused.stderr
-        assert run("show", "org/demo").returncode == 0
-        shown = json.loads(run("show", "chat", "--json", "--url", host.url).stdout)
-        assert (shown["name"], shown["state"], shown["hub_id"]) == ("chat", "ready", "org/demo")
-        assert run("show", "chat").returncode == 1  # which is of the other configuration
-    monkeypatch.delenv("MLXBRIDGE_HOST_LISTEN", raising=False)
-    monkeypatch.delenv("MLXBRIDGE_URL", raising=False)
+
+        def check_that_it_is_found(*named: str) -> None:
+            assert "org/demo     3.6 MB  ready " in run("list", *named).stdout
+            refused = run("delete", "org/demo", *named)
+            assert "chat is ready and needs these files" in refused.stderr
+            assert run("show", "org/demo").returncode == 0
+
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(elsewhere))
+        check_that_it_is_found("--url", host.url)
+        with monkeypatch.context() as patch:
+            patch.setenv("MLXBRIDGE_URL", host.url)
+            check_that_it_is_found()
+        assert "ready" not in run("list").stdout
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(usual))
+        check_that_it_is_found()
     assert "nobody" in run("delete", "org/demo", "--url", f"unix://{tmp_path}/nobody").stderr
     assert run("show", "org/demo").returncode == 0
     deleted = run("delete", "org/demo")

@@ -4,7 +4,7 @@ import os
 
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("protocol", max_examples=150, deadline=None, derandomize=True)
+settings.register_profile("protocol", max_examples=100, deadline=None, derandomize=True)
 settings.register_profile(
     "long", max_examples=5000, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

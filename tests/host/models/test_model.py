@@ -101,15 +101,19 @@ def job(sink: Sink, call: int, **params: Any) -> Job:
     return Job(sink, call, "generate", {"prompt": "hello", "max_tokens": 4, **params})
 
 
-async def test_calls_made_while_loading_are_answered(model: Model) -> None:
-    sink = Sink()
+async def test_calls_made_while_loading_are_answered_unless_they_are_cancelled(model: Model) -> None:
+    sink, unwanted = Sink(), Sink()
     for call in range(3):
         model.submit(job(sink, call))
+    cancelled = job(unwanted, 3)
+    model.submit(cancelled)
     assert model.state == "loading"
+    model.cancel(cancelled)
     await sink.until(0, 1, 2)
     assert sink.ends[0] == {**sink.ends[0], "model": "tiny"}  # type: ignore[dict-item]
     assert model.state == "ready"
     assert model.describe()["architecture"] == "LlamaForCausalLM"
+    assert not unwanted.ends and not unwanted.tokens
 
 
 async def test_limits_and_deadlines_reach_the_engine(folder: Path) -> None:
@@ -168,24 +172,6 @@ async def test_deadlines_that_the_front_or_the_guest_sees_first_are_counted(mode
     while model.state == "ready":
         await asyncio.sleep(0.001)
     assert (await model.report())["expired_total"] == 2
-
-
-async def test_cancelled_while_loading_never_runs(model: Model) -> None:
-    sink = Sink()
-    unwanted, wanted = job(sink, 1), job(sink, 2)
-    model.submit(unwanted)
-    model.submit(wanted)
-    model.cancel(unwanted)
-    await sink.until(2)
-    assert 1 not in sink.ends
-    assert 1 not in sink.tokens
-
-
-async def test_load_shares_one_worker_among_callers(model: Model) -> None:
-    await asyncio.gather(model.load(), model.load(), model.load())
-    pid = (await model.report())["pid"]
-    await model.load()
-    assert (await model.report())["pid"] == pid
 
 
 async def test_model_that_cannot_be_loaded_fails_until_asked_again(folder: Path, tmp_path: Path) -> None:
@@ -259,9 +245,11 @@ def resident_bytes(pid: int) -> int:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="what a process holds is read from /proc")
-async def test_unload_gives_the_memory_back_to_the_system(model: Model) -> None:
-    await model.load()
+async def test_loads_share_one_worker_and_unload_gives_its_memory_back_to_the_system(model: Model) -> None:
+    await asyncio.gather(model.load(), model.load(), model.load())
     entry = await model.report()
+    await model.load()
+    assert (await model.report())["pid"] == entry["pid"]
     assert resident_bytes(entry["pid"]) > entry["used_bytes"] > entry["bytes"] > 0
     assert entry["reserved_bytes"] == 48 << 30 > entry["estimated_bytes"]
     await model.unload()

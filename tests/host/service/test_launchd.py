@@ -61,7 +61,7 @@ def mac(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mac]:
         programs = Path(folder, "bin")
         programs.mkdir()
         fake = Path(__file__).with_name("fake_launchctl.py")
-        (programs / "launchctl").write_text(f'#!/bin/sh\nexec "{sys.executable}" "{fake}" "$@"\n')
+        (programs / "launchctl").write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "{fake}" "$@"\n')
         (programs / "launchctl").chmod(0o755)
         monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
         monkeypatch.setenv("FAKE_LAUNCHD", f"{folder}/state.json")

@@ -80,6 +80,10 @@ class Machine:
         with Client(self.url, timeout=60, connect_timeout=60) as client:
             return client.chat("What is 27 + 15?").text
 
+    def ping(self) -> bool:
+        with Client(self.url, timeout=60, connect_timeout=60) as client:
+            return client.ping(timeout=60) > 0
+
 
 @pytest.fixture
 def machine() -> Iterator[Machine]:
@@ -142,7 +146,7 @@ def test_service_is_installed_restarted_and_removed_and_no_guest_is_refused(
     assert machine.pid() == first
 
     machine.systemctl("reload", "mlxbridge.service")
-    assert "42" in machine.answer()
+    assert machine.ping()
     assert machine.pid() == first
 
     with ThreadPoolExecutor() as pool:
@@ -153,7 +157,7 @@ def test_service_is_installed_restarted_and_removed_and_no_guest_is_refused(
     second = machine.pid()
     assert second != first
     os.kill(second, signal.SIGKILL)
-    assert "42" in machine.answer()
+    assert machine.ping()
     assert machine.pid() != second
 
     machine.service("install", "--", "--model", "demo", "--max-batch", "8")
@@ -164,7 +168,7 @@ def test_service_is_installed_restarted_and_removed_and_no_guest_is_refused(
     assert machine.service("status", code=3).startswith("not running")
     assert not Path(machine.url.removeprefix("unix://")).exists()
     machine.service("start")
-    assert "42" in machine.answer()
+    assert machine.ping()
 
     assert machine.service("uninstall").count(" is removed\n") == 2
     assert machine.service("uninstall") == "not installed\n"
