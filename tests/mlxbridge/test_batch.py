@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from mlxbridge.batch import describe_unanswered
+from mlxbridge.commands.batch import describe_unanswered
 from tests.integration.hosts import HostProcess, run_host
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import os
 import subprocess
@@ -10,15 +11,29 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from mlxbridge.answers import describe
 from mlxbridge.errors import TransportError, UsageError
-from mlxbridge.guest.blocking import Client
+
+if TYPE_CHECKING:
+    from mlxbridge.guest.blocking import Client
 
 QUESTIONS = ("What is 27 + 15?", "What is the capital of France?", "Count from 1 to 20.")
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 20.0
 _NEEDED = ("mlx_lm", "uvloop", "click")
+
+
+def add_command(commands: Any) -> None:
+    """The command, for what ``add_subparsers`` gave."""
+    demo = commands.add_parser("demo", help="start a host with the demo model, ask it something, stop it")
+    demo.add_argument("question", nargs="*", help="your own questions")
+    demo.set_defaults(command=_demo)
+
+
+def _demo(options: argparse.Namespace) -> None:
+    run(options.question)
 
 
 def run(questions: Sequence[str]) -> None:
@@ -28,6 +43,8 @@ def run(questions: Sequence[str]) -> None:
         UsageError: the host's libraries are not installed.
         TransportError: the host did not start.
     """
+    from mlxbridge.guest.blocking import Client
+
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(

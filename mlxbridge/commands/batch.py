@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from mlxbridge.answers import plain_error, plain_outcome
+from mlxbridge.commands.options import connect, host_options, sampling_of, sampling_options
 from mlxbridge.errors import BridgeError, UsageError
 
 if TYPE_CHECKING:
@@ -16,6 +18,36 @@ if TYPE_CHECKING:
     from mlxbridge.types import Options, Request
 
 SHOW_EVERY_S = 0.2
+
+
+def add_command(commands: Any) -> None:
+    """The command, for what ``add_subparsers`` gave."""
+    batch = commands.add_parser(
+        "batch",
+        parents=[host_options(timeout="for the whole file"), sampling_options()],
+        help="answer the prompts of a file, when the host has time",
+    )
+    batch.add_argument(
+        "file",
+        help='one JSON object a line: {"prompt": "…"} or {"messages": […]}, options, "custom_id"; - reads stdin',
+    )
+    batch.add_argument(
+        "--logprobs", type=int, metavar="COUNT", help="give each token's logprob, and so many likeliest ones"
+    )
+    batch.set_defaults(command=_batch)
+
+
+def _batch(options: argparse.Namespace) -> None:
+    is_stdin = options.file == "-"
+    path = sys.stdin.fileno() if is_stdin else options.file
+    # What is no UTF-8 is the fault of its line alone.
+    with (
+        open(path, encoding="utf-8", errors="surrogateescape", closefd=not is_stdin) as file,
+        connect(options) as client,
+    ):
+        is_answered = run(client, file, sampling_of(options))
+    if not is_answered:
+        sys.exit(1)
 
 
 def run(client: Client, file: TextIO, options: Options) -> bool:

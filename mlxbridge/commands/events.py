@@ -8,20 +8,18 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from mlxbridge.commands.options import host_options
 from mlxbridge.events import EVENT_KINDS, Event, ReloadEvent, RequestEvent
 
 if TYPE_CHECKING:
     from mlxbridge.guest.blocking import Client
 
 
-def add_command(commands: Any, host: argparse.ArgumentParser) -> None:
-    """The command, for the guest's command line.
-
-    Args:
-        commands: what ``add_subparsers`` gave.
-        host: options that say where the host is.
-    """
-    watch = commands.add_parser("events", parents=[host], help="watch what happens on the host")
+def add_command(commands: Any) -> None:
+    """The command, for what ``add_subparsers`` gave."""
+    watch = commands.add_parser(
+        "events", parents=[host_options(timeout="for all of it")], help="watch what happens on the host"
+    )
     watch.add_argument(
         "kind", nargs="*", metavar="KIND", help=f"only these: {', '.join(EVENT_KINDS)}; all if none is named"
     )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
+from mlxbridge.commands.events import describe_event
 from mlxbridge.events import Event, GuestEvent, ModelEvent, RequestEvent
-from mlxbridge.watch import describe_event
 
 AT = time.mktime((2026, 1, 2, 12, 30, 5, 0, 0, -1))
 

@@ -5,22 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
+from mlxbridge.commands.options import connect, host_options
 from mlxbridge.errors import UsageError
 from mlxbridge.types import EmbedOptions, RerankOptions
 
-if TYPE_CHECKING:
-    from mlxbridge.guest.blocking import Client
 
-
-def add_commands(commands: Any, host: argparse.ArgumentParser) -> None:
-    """Both, as commands of the guest's command line.
-
-    Args:
-        commands: what ``add_subparsers`` gave.
-        host: options that say where the host is.
-    """
+def add_commands(commands: Any) -> None:
+    """Both, for what ``add_subparsers`` gave."""
+    host = host_options()
     embed = commands.add_parser("embed", parents=[host], help="turn texts into vectors")
     embed.add_argument(
         "text", nargs="+", help="each becomes a line, a JSON list; - reads a text a line from stdin"
@@ -65,7 +59,7 @@ def _add_common(command: argparse.ArgumentParser) -> None:
 
 def _embed(options: argparse.Namespace) -> None:
     texts = _read(options.text)
-    with _client(options) as client:
+    with connect(options) as client:
         found = client.embed(texts, **cast(EmbedOptions, _given(options, EmbedOptions)))
     for vector in found.tolist():
         print(json.dumps(vector))
@@ -73,7 +67,7 @@ def _embed(options: argparse.Namespace) -> None:
 
 def _rerank(options: argparse.Namespace) -> None:
     documents = _read(options.document)
-    with _client(options) as client:
+    with connect(options) as client:
         found = client.rerank(options.query, documents, **cast(RerankOptions, _given(options, RerankOptions)))
     for one in found:
         print(f"{one.score:.4f}\t{one.index}\t{one.document}")
@@ -91,9 +85,3 @@ def _given(options: argparse.Namespace, known: type) -> dict[str, Any]:
     """What was given of a method's options; one that was not keeps the library's default."""
     given = {name: getattr(options, name, None) for name in known.__annotations__ if name != "timeout"}
     return {name: value for name, value in given.items() if value is not None}
-
-
-def _client(options: argparse.Namespace) -> Client:
-    from mlxbridge.guest.blocking import Client
-
-    return Client(options.url, timeout=options.timeout)
