@@ -62,17 +62,17 @@ def run(client: Client, file: TextIO, options: Options) -> bool:
     progress = Progress(count_lines(file))
 
     def refuse(number: int, error: BridgeError) -> None:
-        print_line({"line": number, "error": plain_error(error)})
         progress.add(is_failed=True)
+        print_line({"line": number, "error": plain_error(error)})
 
     lines = Lines(file, refuse)
     try:
         with client.generate_many(lines, **options) as outcomes:
             try:
                 for outcome in outcomes:
-                    print_line({**lines.origin_of(outcome.index), **plain_outcome(outcome)})
                     num_tokens = outcome.usage.completion_tokens if outcome.usage is not None else 0
                     progress.add(is_failed=outcome.error is not None, num_tokens=num_tokens)
+                    print_line({**lines.origin_of(outcome.index), **plain_outcome(outcome)})
             except BridgeError as error:
                 if numbers := lines.read_unanswered():
                     rest = "" if lines.is_at_end else ", nor has what follows"
