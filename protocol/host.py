@@ -240,17 +240,23 @@ class HostConnection(Connection):
             flow.incoming = None
         self._hold(call, flow)
 
-    def finish(self, call: int, result: Mapping[str, Any]) -> None:
-        """End the call well, once what it holds back has left. Harmless on a call that has ended."""
+    def finish(self, call: int, result: Mapping[str, Any]) -> BridgeError | None:
+        """End the call well, once what it holds back has left. Harmless on a call that has ended.
+
+        Returns:
+            What it ended with instead, since the result cannot be sent.
+        """
         if self.is_open(call):
             if (payload := self._calls[call].incoming) is not None:
                 raise LocalProtocolError(f"RESULT: {payload.missing} bytes of a payload are missing")
             try:
                 head = self._encode_head("RESULT", {**result, **self._named(call)})
             except LocalProtocolError as error:
-                self.fail(call, InternalError(error.message))
-                return
+                unsent = InternalError(error.message)
+                self.fail(call, unsent)
+                return unsent
             self._end(call, encode_frame(_RESULT, call, head))
+        return None
 
     def fail(self, call: int, error: BridgeError) -> None:
         """End the call badly, once what it holds back has left; a payload that is not all there breaks off.

@@ -218,8 +218,8 @@ class Session:
     def finish(self, call: int, result: Mapping[str, Any]) -> None:
         """The call ended well."""
         self._forget(call)
-        self._tell_end(call, result)
-        self._connection.finish(call, result)
+        unsent = self._connection.finish(call, result)
+        self._tell_end(call, None if unsent else result, unsent)
 
     def fail(self, call: int, error: BridgeError) -> None:
         """The call ended badly."""

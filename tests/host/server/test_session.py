@@ -63,6 +63,9 @@ class FakeMethods:
         if event.method == "finish":
             session.finish(event.call, {"ok": True})
             return None
+        if event.method == "boast":
+            session.finish(event.call, {"text": "x" * (1 << 16)})
+            return None
         if event.method == "work":
             return session.run(event.call, lambda: self._work(event))
         return lambda: self.cancelled.append(event.call)
@@ -553,6 +556,19 @@ async def test_cancel_at_the_deadline_is_told_of_as_that(deadline_ms: int | None
         end = await guest.until(ResultReceived)
     assert isinstance(end, ResultReceived) and end.result["finish_reason"] == "cancelled"
     assert [ended.outcome for ended in heard] == [outcome]
+
+
+async def test_result_that_the_guest_does_not_take_is_told_of_as_the_error_it_becomes() -> None:
+    telemetry = Telemetry()
+    heard: list[EndedRequest] = []
+    telemetry.listen(heard.append)
+    async with rig(telemetry=telemetry) as made:
+        guest = await made.guest(limits=Limits(max_head_bytes=1 << 16))
+        await guest.handshake()
+        end = await ask(guest, "boast")
+    assert isinstance(end, ErrorReceived) and isinstance(end.error, InternalError)
+    assert [ended.outcome for ended in heard] == ["InternalError"]
+    assert heard[0].request.request_id == end.error.request_id
 
 
 async def test_every_end_of_a_call_bears_the_name_that_telemetry_hears() -> None:
