@@ -124,7 +124,7 @@ class Model:
             if self.state in ("ready", "draining"):
                 try:
                     async with asyncio.timeout(STATS_TIMEOUT_S):
-                        entry.update(await worker.ask("stats", {}))
+                        entry.update(await worker.count())
                 except (TimeoutError, BridgeError):
                     entry["stats"] = "not answered"
         # The engine's own number lacks those whose end the front, or the guest, told it first.

@@ -89,6 +89,7 @@ class Worker:
         self._jobs: dict[int, Job] = {}
         self.num_expired = 0  # jobs that ended because their deadline had passed
         self._asked: dict[int, asyncio.Future[Mapping[str, Any]]] = {}
+        self._counting: asyncio.Future[Mapping[str, Any]] | None = None
         self._listeners: dict[int, Item] = {}
         self._fault = ""  # what ended the link, if it was not the process's end
 
@@ -152,6 +153,17 @@ class Worker:
             self._listeners[call] = on_item
         self._driver.flush_soon()
         return await answer
+
+    async def count(self) -> Mapping[str, Any]:
+        """Its counters; who asks while it has not answered shares that answer, lest looks take the place of calls.
+
+        Raises:
+            WorkerLost, RemoteError: as ``ask``.
+        """
+        if self._counting is None or self._counting.done():
+            self._counting = asyncio.ensure_future(self.ask("stats", {}))
+            self._counting.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return await asyncio.shield(self._counting)
 
     def submit(self, job: Job) -> None:
         """Pass a guest's call on. A call that cannot be passed on fails."""

@@ -91,13 +91,14 @@ class FakeWorker:
 
     # -- what a model uses -------------------------------------------------------------------------------------
 
+    async def count(self) -> Mapping[str, Any]:
+        if self.is_stuck:
+            raise TimeoutError
+        return self.stats
+
     async def ask(
         self, method: str, params: Mapping[str, Any], on_item: Callable[[Any], object] = lambda item: None
     ) -> Mapping[str, Any]:
-        if method == "stats":
-            if self.is_stuck:
-                raise TimeoutError
-            return self.stats
         assert method == "load"
         self.params = params
         self.tell = on_item

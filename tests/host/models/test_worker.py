@@ -137,6 +137,27 @@ async def test_process_is_told_how_to_log_at_its_start_and_whenever_that_changes
     assert told == [10, 20]
 
 
+async def test_looks_at_a_busy_worker_share_one_answer_and_leave_room_for_calls() -> None:
+    worker = await Worker.start()
+    try:
+        await shaken_hands(worker)
+        worker.process.send_signal(signal.SIGSTOP)
+        first = asyncio.gather(*(worker.count() for _ in range(50)), return_exceptions=True)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert len(worker._asked) == 1
+        first.cancel()  # nobody waits any more
+        again = asyncio.gather(*(worker.count() for _ in range(50)), return_exceptions=True)
+        await asyncio.sleep(0)
+        assert len(worker._asked) == 1
+        worker.process.send_signal(signal.SIGCONT)
+        assert {type(error) for error in await again} == {InternalError}  # it has no model to count for
+        with pytest.raises(InternalError):
+            await worker.count()  # which is asked anew
+    finally:
+        await worker.stop()
+
+
 async def test_killed_worker_says_by_what(worker: Worker) -> None:
     await shaken_hands(worker)
     worker.process.kill()
