@@ -11,11 +11,11 @@ from typing import Any, Literal, TypeVar, Unpack, overload
 
 from mlxbridge.errors import Cancelled, ConnectionLost, DeadlineExceeded, TransportError, UsageError
 from mlxbridge.events import EventKind
-from mlxbridge.guest.blocking_link import BlockingLink, connect
+from mlxbridge.guest.blocking_link import BlockingLink
 from mlxbridge.guest.call import Call
 from mlxbridge.guest.calls import NO_PAYLOADS
 from mlxbridge.guest.conversation import Conversation
-from mlxbridge.guest.discovery import find_addresses, find_token, nothing_answered
+from mlxbridge.guest.discovery import Search, find_token
 from mlxbridge.guest.formats import TypedGeneration
 from mlxbridge.guest.many import Many
 from mlxbridge.guest.outcomes import Outcomes
@@ -31,6 +31,7 @@ from mlxbridge.guest.requests import (
     read_status,
     refuse_stream,
 )
+from mlxbridge.guest.search import try_places
 from mlxbridge.guest.streams import TokenStream, deadline_after, read_all
 from mlxbridge.guest.subscriptions import Events, subscribe_params
 from mlxbridge.guest.tokens import (
@@ -77,9 +78,10 @@ class Client:
     ends with ``ConnectionLost``. Once closed it stays closed.
 
     Args:
-        url: one address or a comma list, tried in order; else ``MLXBRIDGE_URL``, else the usual sockets.
+        url: one address or a comma list, tried in order; else ``MLXBRIDGE_URL``, else where hosts usually are: sockets, vsock,
+            and the names that containers and VMs have for the machine around them, 3 s for all.
         token: ``NAME:SECRET`` or ``SECRET``; else ``MLXBRIDGE_TOKEN`` or ``MLXBRIDGE_TOKEN_FILE``.
-        connect_timeout: seconds for each address.
+        connect_timeout: seconds for each address, and the most for each of the usual places.
         timeout: seconds for each call, where the call names none; None for no limit.
 
     Example:
@@ -96,7 +98,7 @@ class Client:
         connect_timeout: float = 5.0,
         timeout: float | None = None,
     ) -> None:
-        self._addresses = find_addresses(url)
+        self._search = Search(url)
         self._token = find_token(token)
         self._connect_timeout = connect_timeout
         self._timeout = timeout
@@ -722,15 +724,12 @@ class Client:
 
     def _connect(self, deadline: float | None) -> BlockingLink:
         failures = []
-        for address in self._addresses:
-            left = self._connect_timeout if deadline is None else deadline - monotonic()
-            if left <= 0:
-                raise DeadlineExceeded("no connection to the host within the timeout")
-            try:
-                return connect(address, self._token, min(left, self._connect_timeout))
-            except TransportError as error:
-                failures.append((address, error))
-        raise nothing_answered(failures)
+        for trial in try_places(self._search, self._token, timeout=self._connect_timeout, deadline=deadline):
+            if trial.link is not None:
+                return trial.link
+            if trial.failure is not None:
+                failures.append((trial.place, trial.failure))
+        raise self._search.nothing_answered(failures)
 
     def _limit(self, timeout: float | None) -> float | None:
         """Seconds for a call: the client's own where the call names none."""

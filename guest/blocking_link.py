@@ -67,6 +67,12 @@ class BlockingLink:
         return self._calls.address
 
     @property
+    def software(self) -> str:
+        """What the host says that it is, once hands have been shaken."""
+        ready = self._calls.ready
+        return "" if ready is None else ready.peer.software
+
+    @property
     def max_head_bytes(self) -> int:
         """How large the arguments of a call may be, with what goes beside them."""
         return self._calls.max_head_bytes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from math import inf
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Literal, TypeVar, Unpack, overload
@@ -18,7 +19,7 @@ from mlxbridge.guest.async_streams import AsyncTokenStream, read_all
 from mlxbridge.guest.async_subscriptions import AsyncEvents
 from mlxbridge.guest.call import Call
 from mlxbridge.guest.calls import NO_PAYLOADS
-from mlxbridge.guest.discovery import find_addresses, find_token, nothing_answered
+from mlxbridge.guest.discovery import Lookups, Search, find_token
 from mlxbridge.guest.formats import TypedGeneration
 from mlxbridge.guest.many import Many
 from mlxbridge.guest.requests import (
@@ -99,7 +100,7 @@ class AsyncClient:
         connect_timeout: float = 5.0,
         timeout: float | None = None,
     ) -> None:
-        self._addresses = find_addresses(url)
+        self._search = Search(url)
         self._token = find_token(token)
         self._connect_timeout = connect_timeout
         self._timeout = timeout
@@ -442,15 +443,20 @@ class AsyncClient:
 
     async def _connect(self) -> AsyncLink:
         failures = []
-        for address in self._addresses:
-            link = AsyncLink(address, self._token)
-            try:
-                await link.connect(address, self._connect_timeout)
-            except TransportError as error:
-                failures.append((address, error))
-            else:
-                return link
-        raise nothing_answered(failures)
+        for place in self._search.places():
+            if isinstance(place, Lookups):
+                await _wait(place)
+                continue
+            failure = place.failure
+            if failure is None:
+                link = AsyncLink(place.address, self._token)
+                try:
+                    await link.connect(place.address, min(self._connect_timeout, place.within_s or inf))
+                    return link
+                except TransportError as error:
+                    failure = error
+            failures.append((place, failure))
+        raise self._search.nothing_answered(failures)
 
     def _limit(self, timeout: float | None) -> float | None:
         """Seconds for a call: the client's own where the call names none."""
@@ -514,3 +520,11 @@ class AsyncClient:
             raise call.error
         assert call.result is not None
         return call.result, payloads
+
+
+async def _wait(lookups: Lookups) -> None:
+    futures = [asyncio.wrap_future(found) for found in lookups.found.values()]
+    await asyncio.wait(futures, timeout=lookups.within_s)
+    for future in futures:
+        if not future.cancel():
+            future.exception()  # whoever asks for the place tells it; asyncio would complain that nobody did

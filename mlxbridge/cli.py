@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from mlxbridge import __version__
-from mlxbridge.commands import batch, chat, demo, events, generate, models, status, vectors
+from mlxbridge.commands import batch, chat, demo, events, generate, models, ping, status, vectors
 from mlxbridge.errors import BridgeError
 
 EXIT_ERROR = 1
@@ -53,7 +53,8 @@ def _parser() -> argparse.ArgumentParser:
     chat.add_command(commands)
     vectors.add_commands(commands)
     models.add_commands(commands)
-    status.add_commands(commands)
+    status.add_command(commands)
+    ping.add_command(commands)
     events.add_command(commands)
     demo.add_command(commands)
     return parser

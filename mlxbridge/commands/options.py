@@ -17,7 +17,7 @@ def host_options(*, timeout: str = "for each call") -> argparse.ArgumentParser:
     host = argparse.ArgumentParser(add_help=False)
     host.add_argument(
         "--url",
-        help="unix:///path, vsock://CID:PORT or tcp://host:port; else MLXBRIDGE_URL, else the usual sockets",
+        help="unix:///path, vsock://CID:PORT or tcp://host:port; else MLXBRIDGE_URL, else the usual places (ping -v names them)",
     )
     host.add_argument("--timeout", type=float, metavar="SECONDS", help=timeout)
     return host

@@ -183,6 +183,19 @@ def test_ping_counts_round_trips(host: HostProcess) -> None:
     assert "3 round trips: median" in done.stdout
 
 
+def test_ping_tells_each_place_that_it_tried(host: HostProcess) -> None:
+    nowhere = "unix:///nowhere/a.sock"
+    done = run(host, "ping", "-v", "-c", "1", "--url", f"{nowhere},{host.url}")
+    assert f"{nowhere}: there is no such file" in done.stdout
+    assert f"{host.url}: mlxbridge-host/" in done.stdout
+    done = run(host, "ping", "-v", "-c", "1", "--json", "--url", f"{nowhere},{host.url}")
+    told = json.loads(done.stdout)
+    assert told["address"] == host.url and told["count"] == 1
+    assert [place["place"] for place in told["tried"]] == [nowhere, host.url]
+    done = run(host, "ping", "-v", "--url", nowhere)
+    assert done.returncode == 1 and "none of these places has a host" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
