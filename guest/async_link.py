@@ -9,9 +9,10 @@ from typing import Any
 
 from mlxbridge import __version__
 from mlxbridge.addresses import Address
-from mlxbridge.errors import BridgeError, ConnectionLost, HandshakeTimeout
+from mlxbridge.errors import BridgeError, ConnectionLost, Gone, HandshakeTimeout, TransportError
 from mlxbridge.guest.call import TAKE_BATCH, Call
-from mlxbridge.guest.calls import LIMITS, Calls
+from mlxbridge.guest.calls import LEAVING, LIMITS, Calls, features_for
+from mlxbridge.guest.comeback import Comeback, as_lost
 from mlxbridge.guest.memory import allocate
 from mlxbridge.protocol.guest import GuestConnection
 from mlxbridge.protocol.handshake import NONCE_BYTES, Token
@@ -29,17 +30,28 @@ class AsyncLink:
     def __init__(self, address: Address, token: Token | None) -> None:
         self.loop = asyncio.get_running_loop()
         self._connection = GuestConnection(
-            software=SOFTWARE, limits=LIMITS, nonce=os.urandom(NONCE_BYTES), token=token, allocate=allocate
+            software=SOFTWARE,
+            limits=LIMITS,
+            nonce=os.urandom(NONCE_BYTES),
+            features=features_for(address),
+            token=token,
+            allocate=allocate,
         )
+        self._address = address
+        self._connect_timeout = HANDSHAKE_TIMEOUT_S
         self._calls = Calls(self._connection, str(address))
-        self._driver = Driver(self._connection, self._on_events, self._on_lost)
-        self._handshake: asyncio.Future[None] = self.loop.create_future()
+        self._begin_transport()
+        self._comeback: asyncio.Task[None] | None = None  # while the link is cut
         self._waiters: dict[
             asyncio.Future[None], int
         ] = {}  # callers that wait until the host allows so many more calls
         self._pings: dict[bytes, asyncio.Future[None]] = {}  # the futures of ``Calls.pings``
-        self._lost: asyncio.Future[None] = self.loop.create_future()
         self._keepalive: asyncio.TimerHandle | None = None
+
+    def _begin_transport(self) -> None:
+        self._driver = Driver(self._connection, self._on_events, self._on_lost)
+        self._handshake: asyncio.Future[None] = self.loop.create_future()
+        self._lost: asyncio.Future[None] = self.loop.create_future()
 
     @property
     def usable(self) -> bool:
@@ -68,9 +80,16 @@ class AsyncLink:
             TransportError: nobody there, or not an mlxbridge host.
             AuthenticationError, VersionMismatch: the host and this guest do not go together.
         """
+        self._connect_timeout = timeout
+        await self._shake_hands(address, timeout)
+        self._tick_keepalive()
+
+    async def _shake_hands(self, address: Address, timeout: float) -> None:
         start = self.loop.time()
         sock = await dial(address, timeout)
         try:
+            if self._connection.cut:
+                self._calls.come_back(os.urandom(NONCE_BYTES))
             await self.loop.create_connection(lambda: self._driver, sock=sock)
         except BaseException:
             sock.close()
@@ -89,7 +108,6 @@ class AsyncLink:
         except BaseException:
             self._driver.abort()
             raise
-        self._tick_keepalive()
 
     async def open(
         self, method: str, params: Sequence[Mapping[str, Any]], windows: Windows, deadline_ms: int | None
@@ -161,20 +179,23 @@ class AsyncLink:
             raise self._calls.closed
         body = os.urandom(8)
         answer = self._pings[body] = self.loop.create_future()
-        self._calls.pings[body] = False
         try:
-            self._connection.ping(body)
+            self._calls.ping(body)
             self._driver.flush()
             await answer
         finally:
-            del self._pings[body], self._calls.pings[body]
+            del self._pings[body]
+            self._calls.pings.pop(body, None)
 
     async def close(self) -> None:
         """Cancel what is open, close the transport and wait until it is gone."""
         if self._calls.closed is None:
-            self._connection.close()
+            self._connection.leave(LEAVING)
             self._calls.fail(ConnectionLost("the client was closed"))
             self._after_dispatch()
+        if self._comeback is not None:
+            self._comeback.cancel()
+            await asyncio.wait([self._comeback])
         if self._driver.transport is not None:
             self._driver.flush()
             await asyncio.wait([self._lost], timeout=_CLOSE_TIMEOUT_S)
@@ -188,12 +209,14 @@ class AsyncLink:
 
     def _after_dispatch(self) -> None:
         calls = self._calls
-        if not self._handshake.done() and (calls.ready is not None or calls.closed is not None):
-            if calls.closed is not None:
-                self._handshake.set_exception(calls.closed)
+        if not self._handshake.done() and (self._connection.ready or self._connection.closed):
+            if self._connection.closed:
+                self._handshake.set_exception(calls.closed or ConnectionLost("the handshake was cut off"))
                 self._handshake.exception()  # whoever waits sees it; nobody must be warned if nobody does
             else:
                 self._handshake.set_result(None)
+        if self._connection.cut and self._comeback is None:
+            self._comeback = self.loop.create_task(self._come_back())
         if self._waiters:
             self._free_slots()
         for body, answer in self._pings.items():
@@ -201,6 +224,35 @@ class AsyncLink:
                 answer.set_result(None)
         if calls.closed is not None:
             self._fail_pings(calls.closed)
+
+    async def _come_back(self) -> None:
+        """Reach the host again, and go on with the calls, as long as it keeps them and anybody wants them."""
+        calls, connection = self._calls, self._connection
+        comeback = Comeback(self.loop.time(), (connection.grace_ms or 0) / 1000)
+        reason: BridgeError = ConnectionLost("the link was cut")
+        try:
+            while connection.cut and (delay := comeback.next_delay(self.loop.time())) is not None:
+                await asyncio.sleep(delay)
+                if not connection.cut:
+                    return
+                self._driver.release()
+                self._begin_transport()
+                left = max(0.001, comeback.until - self.loop.time())
+                try:
+                    await self._shake_hands(self._address, min(left, self._connect_timeout))
+                except TransportError as error:
+                    if isinstance(reason := as_lost(self._address, error), Gone):
+                        break
+                except BridgeError as error:
+                    reason = error
+        finally:
+            self._comeback = None
+        if connection.cut:
+            connection.close()
+            calls.fail(reason)
+            self._after_dispatch()
+        elif connection.ready:
+            self._tick_keepalive()
 
     def _free_slots(self) -> None:
         """Let the task that waits longest go on if there is room, or all if there will be none; each lets the next go."""
@@ -222,6 +274,7 @@ class AsyncLink:
     def _on_lost(self) -> None:
         if self._keepalive is not None:
             self._keepalive.cancel()
+            self._keepalive = None
         if not self._lost.done():
             self._lost.set_result(None)
 

@@ -4,6 +4,9 @@ Whoever waits for something reads the socket, for everybody (leader and follower
 becomes the leader and hands out what comes in; the others sleep on their own condition until their call has news or the
 leader leaves, and whoever leaves, for whatever reason, sees to it that somebody reads on.
 
+A link that was cut is mended by whoever waits, in the same way: the leader dials again, and the others see no difference. If
+nobody waits, nobody does.
+
 One mutex guards everything. It is released only to wait, and nothing blocks under it. A KeyboardInterrupt while waiting
 harms nothing; one that comes while bytes are on their way between socket, connection and calls may have lost some of
 them, so the link is given up and the next call opens a new one.
@@ -11,9 +14,11 @@ them, so the link is given up and the next call opens a new one.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from time import monotonic
@@ -21,14 +26,23 @@ from typing import Any
 
 from mlxbridge import __version__
 from mlxbridge.addresses import Address
-from mlxbridge.errors import BridgeError, ConnectionLost, DeadlineExceeded, HandshakeTimeout, UsageError
+from mlxbridge.errors import (
+    BridgeError,
+    ConnectionLost,
+    DeadlineExceeded,
+    Gone,
+    HandshakeTimeout,
+    TransportError,
+    UsageError,
+)
 from mlxbridge.guest.call import TAKE_BATCH, Call
-from mlxbridge.guest.calls import LIMITS, Calls
+from mlxbridge.guest.calls import LEAVING, LIMITS, Calls, features_for
+from mlxbridge.guest.comeback import Comeback, as_lost
 from mlxbridge.guest.memory import allocate
 from mlxbridge.guest.wire import Wire
 from mlxbridge.protocol.guest import GuestConnection
 from mlxbridge.protocol.handshake import NONCE_BYTES, Token
-from mlxbridge.protocol.limits import HANDSHAKE_TIMEOUT_S, Windows
+from mlxbridge.protocol.limits import HANDSHAKE_TIMEOUT_S, KEEPALIVE_INTERVAL_S, Windows
 from mlxbridge.transport.dial import dial_blocking
 
 SOFTWARE = f"mlxbridge/{__version__}"
@@ -38,21 +52,33 @@ _STALE_AFTER_S = 0.1  # a link that nobody has read from for longer is looked at
 class BlockingLink:
     """Safe for use from many threads."""
 
-    def __init__(self, sock: socket.socket, address: Address, token: Token | None) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        address: Address,
+        token: Token | None,
+        connect_timeout: float = HANDSHAKE_TIMEOUT_S,
+    ) -> None:
         self.pid = os.getpid()
         self._connection = GuestConnection(
             software=SOFTWARE,
             limits=LIMITS,
             nonce=os.urandom(NONCE_BYTES),
+            features=features_for(address),
             token=token,
             passive=True,
             allocate=allocate,
         )
+        self._address = address
+        self._connect_timeout = connect_timeout
         self._wire = Wire(sock, self._connection)
         self._calls = Calls(self._connection, str(address))
         self._mutex = threading.Lock()
         self._reading = False  # whether a thread is waiting for news, and so will read what comes
         self._read_at = 0.0
+        self._tick_at = 0.0  # when it is time for the next keepalive, or to give a handshake up
+        self._comeback: Comeback | None = None  # while the link is cut
+        self._reason: BridgeError = ConnectionLost("the link was cut")  # why it could not be mended yet
         self._followers: dict[threading.Condition, Callable[[], bool]] = {}
         self._dropped: deque[Call] = deque()  # calls that garbage collection gave up, perhaps under the mutex
 
@@ -101,7 +127,7 @@ class BlockingLink:
         """Read what came while nobody looked, a GOAWAY perhaps; whether the link is still usable."""
         if self.usable and monotonic() - self._read_at > _STALE_AFTER_S:
             with self._mutex:
-                if not self._reading and self._calls.closed is None:
+                if not (self._reading or self._connection.closed):
                     self._take_in()
         return self.usable
 
@@ -221,21 +247,18 @@ class BlockingLink:
         with self._mutex:
             if calls.closed is not None:
                 raise calls.closed
-            calls.pings[body] = False
             try:
-                self._connection.ping(body)
+                calls.ping(body)
                 self._flush()
                 if not self._wait(lambda: calls.pings[body], deadline):
                     raise calls.closed or DeadlineExceeded("ping: no answer within the timeout")
             finally:
-                del calls.pings[body]
+                calls.pings.pop(body, None)
 
     def close(self) -> None:
         """Cancel what is open and close the socket; threads that wait get ConnectionLost."""
         with self._mutex:
-            if self._calls.closed is None:
-                self._connection.close()
-                self._calls.fail(ConnectionLost("the client was closed"))
+            self._leave()
             self._hang_up()
 
     def abandon(self) -> None:
@@ -243,7 +266,17 @@ class BlockingLink:
         self._wire.close()
 
     def __del__(self) -> None:
+        if self.pid == os.getpid():
+            self._leave()
         self._wire.close()
+
+    def _leave(self) -> None:
+        """Have the host end the calls, and not wait for this guest to come back."""
+        if self._calls.closed is None:
+            self._connection.leave(LEAVING)
+            with contextlib.suppress(OSError):
+                self._wire.write()
+            self._calls.fail(ConnectionLost("the client was closed"))
 
     def _check_process(self) -> None:
         if self.pid != os.getpid():
@@ -287,15 +320,67 @@ class BlockingLink:
             self._followers.pop(condition, None)
 
     def _lead(self, timeout: float | None) -> None:
+        now = monotonic()
+        if now >= self._tick_at:
+            self._tick_at = now + KEEPALIVE_INTERVAL_S
+        until_tick = self._tick_at - now
+        news = False
         self._reading = True
         try:
-            news = self._without_mutex(self._wire.await_news, timeout)
+            if self._connection.cut:
+                self._mend(timeout)
+            else:
+                wait_s = until_tick if timeout is None else min(timeout, until_tick)
+                news = self._without_mutex(self._wire.await_news, wait_s)
         finally:
             self._reading = False
         if self._calls.closed is not None:
             self._hang_up()  # another thread closed the link, and left the socket to the one that waited on it
         elif news:
             self._take_in()
+        elif monotonic() >= self._tick_at:
+            self._tick()
+
+    def _tick(self) -> None:
+        """Nothing has come for a while."""
+        if self._connection.handshaking and self._comeback is not None:
+            self._connection.receive_eof()
+        else:
+            self._connection.keepalive()
+        self._calls.dispatch()
+        self._flush()
+
+    def _mend(self, timeout: float | None) -> None:
+        """Dial again, once; or give the link up."""
+        now = monotonic()
+        if self._comeback is None:
+            self._comeback = Comeback(now, (self._connection.grace_ms or 0) / 1000)
+        comeback, delay = self._comeback, self._comeback.next_delay(now)
+        if delay is None or isinstance(self._reason, Gone):
+            self._connection.close()
+            self._calls.fail(self._reason)
+            return
+        if timeout is not None and timeout < delay:
+            self._without_mutex(_sleep, timeout)
+            return
+        dialled: list[socket.socket] = []
+
+        def dial(left: float | None) -> bool:
+            time.sleep(delay)
+            limit = comeback.until - monotonic() if left is None else left - delay
+            try:
+                dialled.append(dial_blocking(self._address, max(0.001, min(limit, self._connect_timeout))))
+            except TransportError as error:
+                self._reason = as_lost(self._address, error)
+            return bool(dialled)
+
+        if self._without_mutex(dial, timeout):
+            self._wire.close()
+            self._wire = Wire(dialled[0], self._connection)
+            if self._connection.cut:  # nobody has closed it meanwhile
+                self._calls.come_back(os.urandom(NONCE_BYTES))
+                self._tick_at = monotonic() + HANDSHAKE_TIMEOUT_S
+                self._flush()
 
     def _without_mutex(self, wait: Callable[[float | None], bool], timeout: float | None) -> bool:
         try:
@@ -315,6 +400,8 @@ class BlockingLink:
                 self._connection.receive_eof()
             if self._calls.dispatch() and self._followers:
                 self._wake()
+            if self._comeback is not None and self._connection.ready:
+                self._comeback = None
         except BaseException:
             self._break("interrupted while receiving")
             raise
@@ -328,7 +415,10 @@ class BlockingLink:
                 self._calls.dispatch()
         except OSError as error:
             self._read_last_words()
-            self._break(f"sending failed: {error}")
+            self._connection.receive_eof()
+            if not self._connection.cut:
+                self._break(f"sending failed: {error}")
+            self._calls.dispatch()
         except BaseException:
             self._break("interrupted while sending")
             raise
@@ -337,7 +427,7 @@ class BlockingLink:
 
     def _push(self, method: str, deadline: float | None) -> None:
         """Wait until what the socket did not take at once has left; the host's patience is not the caller's."""
-        while self._wire.unsent and self._calls.closed is None:
+        while self._wire.unsent and not self._connection.closed:
             left = None if deadline is None else deadline - monotonic()
             if left is not None and left <= 0:
                 raise DeadlineExceeded(f"{method}: the host did not take the arguments within the timeout")
@@ -346,13 +436,13 @@ class BlockingLink:
 
     def _read_last_words(self) -> None:
         """The host closed while this end was sending: what it said before may still lie there."""
-        while not self._reading and self._calls.closed is None and (count := self._wire.read()):
+        while not (self._reading or self._connection.closed) and (count := self._wire.read()):
             self._connection.received(count)
             self._calls.dispatch()
 
     def _break(self, reason: str) -> None:
         """Give the link up: every call fails, every thread learns of it."""
-        self._connection.receive_eof()
+        self._connection.close()
         self._calls.fail(ConnectionLost(reason))
         self._hang_up()
 
@@ -388,6 +478,11 @@ class BlockingLink:
         self._flush()
 
 
+def _sleep(seconds: float | None) -> bool:
+    time.sleep(seconds or 0)
+    return False
+
+
 def connect(address: Address, token: Token | None, timeout: float) -> BlockingLink:
     """Dial and shake hands.
 
@@ -396,7 +491,7 @@ def connect(address: Address, token: Token | None, timeout: float) -> BlockingLi
         AuthenticationError, VersionMismatch: the host and this guest do not go together.
     """
     deadline = monotonic() + timeout
-    link = BlockingLink(dial_blocking(address, timeout), address, token)
+    link = BlockingLink(dial_blocking(address, timeout), address, token, timeout)
     try:
         link.shake_hands(max(0.001, deadline - monotonic()))
     except BaseException:

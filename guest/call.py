@@ -31,6 +31,7 @@ class Call:
     """
 
     __slots__ = (
+        "deadline_at",
         "error",
         "first_at",
         "items",
@@ -78,6 +79,8 @@ class Call:
         self.error: BridgeError | None = None
         self.news: Callable[[], None] | None = None
         self.started_at = perf_counter()
+        # When the host ends it; ``timeout_s`` may be of more than this call.
+        self.deadline_at = None if timeout_s is None else self.started_at + timeout_s
         self.first_at = 0.0
         self.last_at = 0.0
         self.taken = 0  # chunks and items taken since the connection was last told
@@ -93,6 +96,13 @@ class Call:
         return bool(
             self.texts or self.items or self.payloads or self.result is not None or self.error is not None
         )
+
+    @property
+    def time_left_ms(self) -> int | None:
+        """For a host that hears of it only now; None for no limit."""
+        if self.deadline_at is None:
+            return None
+        return max(0, round((self.deadline_at - perf_counter()) * 1000))
 
     def late(self) -> DeadlineExceeded:
         """The error for a call that has a timeout, and has not ended within it."""

@@ -7,10 +7,12 @@ from itertools import repeat
 from time import perf_counter
 from typing import Any
 
-from mlxbridge.errors import BridgeError, ConnectionLost, LimitExceeded, TransportError
+from mlxbridge.addresses import Address, TcpAddress
+from mlxbridge.errors import BridgeError, Cancelled, ConnectionLost, Gone, LimitExceeded, TransportError
 from mlxbridge.guest.call import Call
 from mlxbridge.protocol.events import (
     Closed,
+    Cut,
     DataReceived,
     ErrorReceived,
     GoawayReceived,
@@ -18,13 +20,16 @@ from mlxbridge.protocol.events import (
     PongReceived,
     Ready,
     ResultReceived,
+    Resumed,
     TokensReceived,
 )
 from mlxbridge.protocol.guest import GuestConnection
+from mlxbridge.protocol.handshake import CHECKSUM, RESUME
 from mlxbridge.protocol.limits import LARGE_PIECE_BYTES, Limits, Windows
 from mlxbridge.protocol.parts import Part
 
 LIMITS = Limits(max_piece_bytes=LARGE_PIECE_BYTES)
+LEAVING = Cancelled("the guest has left")
 
 NO_PAYLOADS = Windows(bytes=0)
 """For calls whose answer has none: a payload that comes all the same ends the connection before it takes memory."""
@@ -34,6 +39,11 @@ _TELL_APART = frozenset({"tools", "reasoning", "max_reasoning_tokens"})
 
 _ENDS = (ResultReceived, ErrorReceived)
 _PARTS = (ItemReceived, DataReceived)
+
+
+def features_for(address: Address) -> frozenset[str]:
+    """What to ask of a host there: over TCP bytes may be changed under way, by relays for one."""
+    return frozenset({RESUME, CHECKSUM} if isinstance(address, TcpAddress) else {RESUME})
 
 
 class Calls:
@@ -89,6 +99,17 @@ class Calls:
         if self._remove(call.number) is not None:
             self.connection.cancel(call.number)
         call.fail(error)
+        self._end_if_abandoned(error)
+
+    def come_back(self, nonce: bytes) -> None:
+        """Go on over a new transport, where the old one was cut (``GuestConnection.come_back``)."""
+        self.connection.come_back(nonce, self._time_left_ms)
+
+    def ping(self, body: bytes) -> None:
+        """Send a PING, now or once the host can be reached again."""
+        self.pings[body] = False
+        if self.connection.ready:
+            self.connection.ping(body)
 
     def return_credit(self, call: Call) -> None:
         """Tell the connection what was taken; worth it once ``call.taken`` is ``TAKE_BATCH``."""
@@ -166,11 +187,28 @@ class Calls:
         elif isinstance(event, PongReceived):
             if event.body in self.pings:  # what nobody asked for is not kept
                 self.pings[event.body] = True
+        elif isinstance(event, Cut):
+            self._end_if_abandoned(event.error)
+        elif isinstance(event, Resumed):
+            for body, has_come_back in self.pings.items():
+                if not has_come_back:
+                    self.connection.ping(body)
         elif isinstance(event, Closed):
             self.fail(event.error or ConnectionLost(f"the connection to {self.address} was closed"))
         else:
             assert isinstance(event, GoawayReceived)  # ``usable`` is false from now on
             self.goaway = event.error
+
+    def _time_left_ms(self, number: int) -> int | None:
+        call = self._open.get(number)
+        return None if call is None else call.time_left_ms
+
+    def _end_if_abandoned(self, error: BridgeError) -> None:
+        """There is nothing to come back for, if no call waits."""
+        if self.connection.cut and not self._open and not self.pings:
+            self.connection.close()
+            self.connection.events()
+            self.fail(error)
 
     def fail(self, error: BridgeError) -> None:
         """The connection is gone: so are its calls."""
@@ -180,6 +218,7 @@ class Calls:
         for call in calls.values():
             lost = error
             if isinstance(error, TransportError):
-                lost = ConnectionLost(f"{self.address}: {error.message}, while {call.method} was running")
+                kind = Gone if isinstance(error, Gone) else ConnectionLost
+                lost = kind(f"{self.address}: {error.message}, while {call.method} was running")
                 lost.__cause__ = error
             call.fail(lost)

@@ -56,7 +56,7 @@ class Daemon:
         self._catalogue = Catalogue(config.models, memory, self._on_state, config.default_model)
         self._notifier = Notifier()
         self._library = Library(self._catalogue, config.make_settings, self._on_store)
-        self._listener = Listener(config.tokens, self._telemetry)
+        self._listener = Listener(config.tokens, self._telemetry, resume_grace_s=config.resume_grace_s)
         self._signals = 0
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()

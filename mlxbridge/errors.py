@@ -9,6 +9,7 @@
     │   ├── HostNotFound                   no address answered
     │   ├── HandshakeTimeout               an address answered, but not with a HELLO
     │   └── ConnectionLost                 the link ended under a call
+    │       └── Gone                       and the host has nothing left of the call to go on with
     ├── ProtocolError
     │   ├── LocalProtocolError             this side asked for something the protocol forbids
     │   └── RemoteProtocolError            the peer sent something the protocol forbids
@@ -99,6 +100,12 @@ class ConnectionLost(TransportError):
     """The link ended while a call was open."""
 
     code = 6
+
+
+class Gone(ConnectionLost):
+    """The link ended under a call, and the host, which can be reached again, has nothing left to go on with."""
+
+    code = 7
 
 
 class ProtocolError(BridgeError):

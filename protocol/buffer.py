@@ -7,7 +7,7 @@ header is then taken back out, so a large payload costs neither a copy nor a rea
 
 from __future__ import annotations
 
-from mlxbridge.protocol.frames import HEADER_BYTES
+from mlxbridge.protocol.frames import CHECKED_HEADER_BYTES
 
 INITIAL_BYTES = 64 * 1024
 
@@ -33,7 +33,7 @@ class ReceiveBuffer:
     def writable(self) -> memoryview:
         """Where the next bytes from the peer belong; never empty."""
         if self._sink_left and self._sink is not None:
-            return self._sink[: self._sink_left + HEADER_BYTES]
+            return self._sink[: self._sink_left + CHECKED_HEADER_BYTES]
         if self.end == self._capacity:
             self._make_room()
         return self.view[self.end :]

@@ -12,11 +12,14 @@ their call's ``Outflow`` otherwise; control frames are kept as state (one PONG, 
 when they leave.
 
 An owner that is told to pause (its transport is full) calls ``pause()``; ``data_to_send`` then gives nothing.
+
+Where both sides agreed to it, the end of the transport is not the end of the connection: it is *cut*, holds all back that
+the peer may have missed, and goes on over another transport (``GuestConnection.come_back``, ``HostConnection.welcome_back``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from mlxbridge.errors import (
@@ -31,6 +34,7 @@ from mlxbridge.errors import (
     to_wire,
 )
 from mlxbridge.protocol.buffer import ReceiveBuffer
+from mlxbridge.protocol.checksum import Checksum, Damaged, FrameSum
 from mlxbridge.protocol.codec import (
     Buffer,
     DecodeError,
@@ -39,8 +43,9 @@ from mlxbridge.protocol.codec import (
     encode_plain,
     make_encoder,
 )
-from mlxbridge.protocol.events import Closed, Event, GoawayReceived, PeerInfo, PongReceived
+from mlxbridge.protocol.events import Closed, Cut, Event, GoawayReceived, PeerInfo, PongReceived
 from mlxbridge.protocol.frames import (
+    CHECKED_HEADER_BYTES,
     COUNTED,
     HEADER,
     HEADER_BYTES,
@@ -52,7 +57,8 @@ from mlxbridge.protocol.frames import (
     FrameType,
     encode_frame,
 )
-from mlxbridge.protocol.handshake import NONCE_BYTES
+from mlxbridge.protocol.handshake import CHECKSUM, NONCE_BYTES
+from mlxbridge.protocol.kept import Kept, KeptFrame
 from mlxbridge.protocol.limits import (
     KEEPALIVE_MISSES,
     MAX_HANDSHAKE_HEAD_BYTES,
@@ -65,7 +71,7 @@ Handler = Callable[[int, int, Any, bytes], None]
 """Takes call, flags, decoded head, payload."""
 
 # A member of an enum is looked up through its metaclass in Python 3.11: 0.1 to 0.2 us each time.
-_OPEN, _CLOSED = State.OPEN, State.CLOSED
+_OPEN, _CUT, _CLOSED = State.OPEN, State.CUT, State.CLOSED
 _MORE = int(Flag.MORE)
 _IGNORABLE = int(Flag.IGNORABLE)
 _DATA = int(FrameType.DATA)
@@ -129,27 +135,36 @@ class Connection:
         self._features = features
         self._nonce = nonce
         self._encode = make_encoder()
-        self._in = ReceiveBuffer()
-        self._piece_open = False
-        self._peer_hello = b""
-        self._magic_seen = False
-        self._magic_sent = False
+        self._kept: Kept | None = None  # what the peer may have missed, if the connection can be resumed
         self._events: list[Event] = []
-        self._out: list[Buffer] = []
         self._handlers: dict[int, Handler] = {}
-        self._enter(State.HELLO)
-        self._paused = False
         self._draining = False
         self._lingering = False
-        self._frames_sent = 0  # message frames, as ACK counts them
+        self._frames_sent = 0  # message frames, as ACK counts them: over all transports, each once
         self._frames_acked = 0
         self._frames_received = 0
         self._frames_ack_sent = 0
-        self._send_window = 1 << 62  # the peer's max_unacked_frames, once known
         self._ack_every = max(1, self.limits.max_unacked_frames // 4)
+        self._begin_transport()
+
+    def _begin_transport(self) -> None:
+        """Be as at the first byte, but for the calls."""
+        self._in = ReceiveBuffer()
+        self._piece_open = False
+        self._piece_view = memoryview(b"")
+        self._piece_sum = FrameSum(0, 0)  # of what came before it in its frame
+        self._peer_hello = b""
+        self._checksum: Checksum | None = None  # of all frames behind the HELLOs, if that was agreed on
+        self._header_bytes = HEADER_BYTES  # of the frames that come
+        self._magic_seen = False
+        self._magic_sent = False
+        self._out: list[Buffer] = []
+        self._paused = False
+        self._send_window = 1 << 62  # the peer's max_unacked_frames, once known
         self._pong: bytes | None = None
         self._heard = False
         self._misses = 0
+        self._enter(State.HELLO)
 
     # -- receiving ---------------------------------------------------------------------------------------------
 
@@ -166,7 +181,7 @@ class Connection:
         self._heard = True
         if self._in.filling:
             return False
-        if self._state is _CLOSED:
+        if self.closed:
             self._in.clear()
         else:
             self._parse()
@@ -175,16 +190,14 @@ class Connection:
     def receive_data(self, data: Buffer) -> None:
         """As ``received``, for bytes that lie elsewhere; they are copied."""
         view = memoryview(data)
-        while view and self._state is not _CLOSED:
+        while view and not self.closed:
             view = view[self._in.write(view) :]
             self._heard = True
             self._parse()
 
     def receive_eof(self) -> None:
         """The peer will send nothing more."""
-        if self._state is not _CLOSED:
-            self._enter(_CLOSED)
-            self._events.append(Closed(ConnectionLost("the peer closed the connection")))
+        self._lose(ConnectionLost("the peer closed the connection"))
 
     def events(self) -> list[Event]:
         """What happened since the last call, in order."""
@@ -219,15 +232,15 @@ class Connection:
         if len(body) > MAX_SMALL_PAYLOAD_BYTES:
             raise LocalProtocolError(f"ping body is {len(body)} bytes, at most {MAX_SMALL_PAYLOAD_BYTES}")
         self._require_open()
-        self._out.append(encode_frame(FrameType.PING, 0, payload=body))
+        self._put(encode_frame(FrameType.PING, 0, payload=body))
 
     def close(self, error: BridgeError | None = None) -> None:
         """End the connection now: a GOAWAY with the reason if there is one, then a ``Closed`` event."""
         if self._state is _CLOSED:
             return
-        if error is not None:
+        if error is not None and self._state is not _CUT:
             self._say_magic()  # a guest of another version must be able to read why it is refused
-            self._out.append(self._goaway_frame(error, 0))
+            self._put(self._goaway_frame(error, 0))
             self._lingering = True
         self._enter(_CLOSED)
         self._events.append(Closed(error))
@@ -242,7 +255,11 @@ class Connection:
         if self._heard:
             self._heard, self._misses = False, 0
         elif self._misses >= KEEPALIVE_MISSES and not self.peer.passive:
-            self.close(ConnectionLost(f"nothing heard for {self._misses + 1} keepalive intervals"))
+            silent = ConnectionLost(f"nothing heard for {self._misses + 1} keepalive intervals")
+            if self._kept is None:
+                self.close(silent)
+            else:
+                self._lose(silent)
         elif self._misses < KEEPALIVE_MISSES:
             self._misses += 1
             if not self._paused:  # a PING that cannot leave is no question, and they must not pile up
@@ -251,7 +268,12 @@ class Connection:
     @property
     def closed(self) -> bool:
         """No more frames will be accepted; close the transport when the last words are written."""
-        return self._state is _CLOSED
+        return self._state is _CLOSED or self._state is _CUT
+
+    @property
+    def cut(self) -> bool:
+        """The transport is lost, and the calls are not: the guest may come back for them."""
+        return self._state is _CUT
 
     @property
     def lingering(self) -> bool:
@@ -278,6 +300,11 @@ class Connection:
         """Whether anything still waits for room or credit."""
         return bool(self._out) or self._pong is not None
 
+    @property
+    def num_kept_bytes(self) -> int:
+        """What is kept for a peer that may have missed it."""
+        return 0 if self._kept is None else self._kept.num_bytes
+
     # -- for the two roles -------------------------------------------------------------------------------------
 
     def _frame_handlers(self) -> dict[FrameType, Handler]:
@@ -296,11 +323,11 @@ class Connection:
 
     def _emit_control(self) -> None:
         if self._pong is not None:
-            self._out.append(encode_frame(FrameType.PONG, 0, payload=self._pong))
+            self._put(encode_frame(FrameType.PONG, 0, payload=self._pong))
             self._pong = None
         if self._frames_received - self._frames_ack_sent >= self._ack_every:
             self._frames_ack_sent = self._frames_received
-            self._out.append(encode_frame(FrameType.ACK, 0, self._encode(self._frames_received)))
+            self._put(encode_frame(FrameType.ACK, 0, self._encode(self._frames_received)))
 
     def _release(self) -> None:
         """Move what waits and may leave now into ``_out``."""
@@ -309,14 +336,56 @@ class Connection:
     def _blocked(self) -> bool:
         return self._paused or self._frames_sent - self._frames_acked >= self._send_window
 
-    def _emit(self, frame: Buffer) -> None:
+    def _emit(self, frame: Buffer, call: int = 0, payload: Sequence[Buffer] = ()) -> None:
+        """Send a message frame; a DATA frame's payload lies elsewhere, and is not kept for a peer that missed it."""
         self._frames_sent += 1
-        self._out.append(frame)
+        if self._kept is not None:
+            self._kept.add(call, None if payload else frame)
+        self._put(frame, payload)
+
+    def _put(self, frame: Buffer, payload: Sequence[Buffer] = ()) -> None:
+        self._out.append(frame if self._checksum is None else self._checksum.seal(frame, payload))
+        self._out += payload
+
+    def _agree(self, features: frozenset[str], hellos: bytes) -> None:
+        """Both HELLOs are known: from here on frames have checksums, if both sides want them."""
+        if CHECKSUM in features & self._features:
+            self._checksum = Checksum(hellos)
+            self._header_bytes = CHECKED_HEADER_BYTES
+
+    def _lose(self, error: ConnectionLost) -> None:
+        """The transport is of no use any more."""
+        if self.closed:
+            return
+        if self._kept is not None:
+            self._be_cut(error)
+        else:
+            self._enter(_CLOSED)
+            self._events.append(Closed(error))
+
+    def _be_cut(self, error: BridgeError) -> None:
+        if self._piece_open:  # it counts as received, but is not whole
+            self._piece_open = False
+            self._frames_received -= 1
+        self._out.clear()
+        self._send_window = 0  # so that everything waits
+        self._enter(_CUT)
+        self._events.append(Cut(error))
+
+    def _missed_after(self, received: int) -> list[KeptFrame] | None:
+        """The message frames behind so many, which the peer has got; None if they are not kept any more."""
+        kept, num_missed = self._kept, self._frames_sent - received
+        if kept is None or not 0 <= num_missed <= len(kept):
+            return None
+        kept.keep_last(num_missed)
+        self._frames_acked = received
+        self._frames_ack_sent = self._frames_received  # which the handshake has told
+        return kept.frames
 
     def _enter(self, state: State) -> None:
         self._state = state
         self._max_head = self.limits.max_head_bytes if state is _OPEN else MAX_HANDSHAKE_HEAD_BYTES
-        if state is _CLOSED:
+        if state is _CLOSED or state is _CUT:
             self._in.clear()
             self._pong = None
         allowed = MAY_SEND[peer_of(self.role)].get(state, frozenset())
@@ -359,10 +428,16 @@ class Connection:
         try:
             if not self._magic_seen and not self._check_magic():
                 return
-            while self._state is not _CLOSED and self._parse_frame():
+            while not self.closed and self._parse_frame():
                 pass
+        except Damaged as damage:
+            self._lose(ConnectionLost(f"bytes were changed under way: {damage}"))
         except BridgeError as error:
-            self.close(error)
+            self._refuse(error)
+
+    def _refuse(self, breach: BridgeError) -> None:
+        """The peer has sent what it must not."""
+        self.close(breach)
 
     def _check_magic(self) -> bool:
         buffer = self._in
@@ -383,12 +458,17 @@ class Connection:
         if self._piece_open:
             if buffer.filling:
                 return False
+            if self._checksum is not None:
+                self._piece_sum.check(self._piece_view)
             self._piece_open = False
             self._end_piece()
-        start, have = buffer.start, buffer.end - buffer.start
-        if have < HEADER_BYTES:
+        start, have, header_bytes = buffer.start, buffer.end - buffer.start, self._header_bytes
+        if have < header_bytes:
             return False
         length, head_length, call, kind, flags, reserved = _unpack_header(buffer.view, start)
+        if self._checksum is not None:
+            self._checksum.check_header(buffer.view[start : start + HEADER_BYTES], reserved)
+            reserved = 0
         handler = self._handlers.get(kind)
         if handler is None or flags or reserved:
             handler = self._check_rare(kind, flags, reserved, length, head_length)
@@ -398,9 +478,15 @@ class Connection:
         is_data = kind == _DATA
         if payload_length and not is_data:
             self._check_small_payload(kind, payload_length)
-        body = start + HEADER_BYTES
-        if have < HEADER_BYTES + (head_length if is_data else length):
+        body = start + header_bytes
+        if have < header_bytes + (head_length if is_data else length):
             return False
+        if self._checksum is not None:
+            found = self._checksum.read(buffer.view[start : body + (head_length if is_data else length)])
+            if is_data:
+                self._piece_sum = found  # what is missing is still to come
+            else:
+                found.check()
         head = None
         if head_length and handler is not _skip:
             head = self._decode_head(kind, buffer.view[body : body + head_length])
@@ -410,7 +496,7 @@ class Connection:
             self._take_piece(call, flags, head, head_length, payload_length)
         else:
             payload = bytes(buffer.view[body + head_length : body + length]) if payload_length else b""
-            buffer.skip(HEADER_BYTES + length)
+            buffer.skip(header_bytes + length)
             handler(call, flags, head, payload)
         return True
 
@@ -470,8 +556,9 @@ class Connection:
         if size > self.limits.max_piece_bytes:
             raise LimitExceeded(f"DATA: piece of {size} bytes, at most {self.limits.max_piece_bytes}")
         sink = self._begin_piece(call, flags, head, size)
-        self._in.skip(HEADER_BYTES + head_length)
+        self._in.skip(self._header_bytes + head_length)
         self._piece_open = True
+        self._piece_view = sink[:size]
         if size:
             self._in.fill(sink, size)
 
@@ -500,3 +587,5 @@ class Connection:
         if type(head) is not int or not 0 <= head <= self._frames_sent:
             raise RemoteProtocolError(f"ACK: the head must be a count of at most {self._frames_sent} frames")
         self._frames_acked = max(self._frames_acked, head)
+        if self._kept is not None:
+            self._kept.keep_last(self._frames_sent - self._frames_acked)

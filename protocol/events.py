@@ -106,6 +106,29 @@ class GoawayReceived(NamedTuple):
     drain_ms: int
 
 
+class Cut(NamedTuple):
+    """The transport is lost, and the calls are not. ``error`` says why."""
+
+    error: BridgeError
+
+
+class ResumeAsked(NamedTuple):
+    """Host side: a guest has come back, over this connection, for the calls of the one that it names.
+
+    Whoever knows that one and its secret calls its ``welcome_back``; or else this one is closed with ``Gone``. ``received`` are the
+    message frames that the guest has got; ``identity`` is its proven name, if it has one.
+    """
+
+    link: bytes
+    secret: bytes
+    received: int
+    identity: str | None
+
+
+class Resumed(NamedTuple):
+    """The connection goes on over another transport, and nothing is lost."""
+
+
 class Closed(NamedTuple):
     """Last event. ``error`` says why; None after an orderly end."""
 
@@ -124,5 +147,8 @@ Event = (
     | ErrorReceived
     | PongReceived
     | GoawayReceived
+    | Cut
+    | ResumeAsked
+    | Resumed
     | Closed
 )

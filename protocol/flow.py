@@ -161,6 +161,18 @@ class Outflow:
         self.request_id: str | None = None  # what the end is to tell besides
         self.cancelled = False
 
+    @property
+    def held_bytes(self) -> int:
+        """About what is held back takes."""
+        return len(self.final or b"") + sum(
+            part.max_bytes()
+            if isinstance(part, Delta)
+            else part.held
+            if isinstance(part, Payload)
+            else len(part)
+            for part in self.queue
+        )
+
     def merge(
         self,
         ids: list[int],

@@ -12,6 +12,9 @@ HEADER = Struct("<IIIBBH")
 """length, head length, call, type, flags, reserved: 16 bytes, little-endian."""
 
 HEADER_BYTES = HEADER.size
+CHECKED_HEADER_BYTES = HEADER_BYTES + 4
+"""Where frames have checksums: the frame's own is behind the header, the header's in place of the reserved bits."""
+
 pack_header = HEADER.pack
 
 

@@ -8,12 +8,15 @@ from typing import Any
 
 from mlxbridge.errors import (
     AuthenticationError,
+    BridgeError,
+    Gone,
     LimitExceeded,
     LocalProtocolError,
     RemoteProtocolError,
     UsageError,
+    VersionMismatch,
 )
-from mlxbridge.protocol.codec import EncodeError, encode_plain
+from mlxbridge.protocol.codec import Buffer, EncodeError, decode, encode_plain
 from mlxbridge.protocol.connection import Connection, Handler, read_error
 from mlxbridge.protocol.events import (
     DataReceived,
@@ -23,11 +26,15 @@ from mlxbridge.protocol.events import (
     PieceReceived,
     Ready,
     ResultReceived,
+    Resumed,
     TokensReceived,
 )
 from mlxbridge.protocol.flow import Inflow
-from mlxbridge.protocol.frames import HEADER_BYTES, Flag, FrameType, encode_frame
+from mlxbridge.protocol.frames import CHECKED_HEADER_BYTES, HEADER_BYTES, Flag, FrameType, encode_frame
 from mlxbridge.protocol.handshake import (
+    CHECKSUM,
+    RESUME,
+    Resumption,
     Token,
     check_proof,
     guest_auth,
@@ -36,7 +43,9 @@ from mlxbridge.protocol.handshake import (
     host_proof,
     host_version,
     peer_info,
+    read_fields,
 )
+from mlxbridge.protocol.kept import Kept
 from mlxbridge.protocol.limits import MAX_CALL_ID, MAX_TOTAL, Limits, Windows
 from mlxbridge.protocol.parts import check_parts
 from mlxbridge.protocol.state import Role, State
@@ -47,6 +56,12 @@ _OPEN = State.OPEN
 _INT, _LIST, _STR, _BYTES = {int}, {list}, {str}, {bytes}
 _OUTSIDE_PAYLOAD = ("ITEM", "RESULT")
 """An ERROR, or whatever ends a cancelled call, may break a payload off."""
+
+_FINAL = (Gone, AuthenticationError, VersionMismatch)
+"""What ends a connection that was cut, if the host answers with it; whatever else it says, it may say otherwise later."""
+
+TimeLeft = Callable[[int], int | None]
+"""The milliseconds that a call still has, by its number; None for no limit."""
 
 
 class GuestConnection(Connection):
@@ -87,17 +102,25 @@ class GuestConnection(Connection):
         self._credit_due: dict[int, None] = {}
         self._piece_call = 0
         self._piece_size = 0
+        self._passive = passive
+        self._resumption: Resumption | None = None
+        self._is_coming_back = False
+        self._time_left: TimeLeft = lambda call: None
+        self._say_hello()
+
+    def _say_hello(self, resume: Mapping[str, Any] | None = None) -> None:
         hello = guest_hello(
-            software=software,
+            software=self._software,
             limits=self.limits,
-            features=features,
-            nonce=nonce,
-            identity=token.identity if token else None,
-            passive=passive,
+            features=self._features,
+            nonce=self._nonce,
+            identity=self._token.identity if self._token else None,
+            passive=self._passive,
+            resume=resume,
         )
         self._own_hello = self._encode(hello)
         self._say_magic()
-        self._out.append(encode_frame(FrameType.HELLO, 0, self._own_hello))
+        self._put(encode_frame(FrameType.HELLO, 0, self._own_hello))
 
     @property
     def num_calls(self) -> int:
@@ -159,18 +182,24 @@ class GuestConnection(Connection):
             self._unsent[call] = frame
             self._unsent_bytes += len(frame)
         else:
-            self._emit(frame)
+            self._emit(frame, call)
         return call
 
     def cancel(self, call: int) -> None:
         """Give the call up; its end (a RESULT or an ERROR) still comes. Harmless on a call that has ended."""
         flow = self._calls.get(call)
-        if flow is None or flow.cancelled or self._state is not _OPEN:
+        if flow is None or flow.cancelled:
             return
         flow.cancelled = True
         self._credit_due.pop(call, None)
-        if call not in self._unsent:  # else _release sends it behind its CALL
-            self._out.append(encode_frame(FrameType.CANCEL, call))
+        if self._state is _OPEN and call not in self._unsent:  # else it is sent behind its CALL
+            self._put(encode_frame(FrameType.CANCEL, call))
+
+    def leave(self, error: BridgeError) -> None:
+        """End the connection, and tell the host that nobody will come back for its calls."""
+        if self._state is _OPEN and not self._paused:
+            self._put(self._goaway_frame(error, 0))
+        self.close()
 
     def consume(self, call: int, *, items: int = 0, num_bytes: int = 0) -> None:
         """The application took so many stream items and payload bytes of the call: give their credit back."""
@@ -203,6 +232,77 @@ class GuestConnection(Connection):
                 return UsageError(f"{name}: cannot be sent ({reason})", details={"field": name})
         return UsageError(f"{method}: the arguments cannot be sent ({error})")
 
+    # -- coming back -------------------------------------------------------------------------------------------
+
+    @property
+    def grace_ms(self) -> int | None:
+        """How long the host keeps the calls of a connection that was cut; None if it does not."""
+        return None if self._resumption is None else self._resumption.grace_ms
+
+    def come_back(self, nonce: bytes, time_left: TimeLeft) -> None:
+        """Go on over a new transport: ``data_to_send()`` has another HELLO, and ``Resumed`` tells that nothing is lost.
+
+        If the host has nothing left of the calls, the connection is closed with ``Gone``; if the handshake fails for
+        another reason, it is ``cut`` again.
+
+        Args:
+            nonce: 32 random bytes, fresh again.
+            time_left: for CALLs that have to be sent once more.
+
+        Raises:
+            LocalProtocolError: the connection is not ``cut``.
+        """
+        resumption = self._resumption
+        if self._state is not State.CUT or resumption is None:
+            raise LocalProtocolError(f"the connection is {self._state.value}, not cut")
+        self._is_coming_back = True
+        self._nonce, self._time_left = nonce, time_left
+        self._begin_transport()
+        received = self._frames_received
+        self._say_hello({"link": resumption.link, "secret": resumption.secret, "received": received})
+
+    def _resume(self, head: Any) -> None:
+        """The host goes on: send what it has missed, and what control frames have said before."""
+        (received,) = read_fields(head, "READY: resumed", received=int)
+        missed = self._missed_after(received)
+        if missed is None:
+            raise RemoteProtocolError(f"READY: the host has got {received} message frames, and cannot have")
+        self._is_coming_back = False
+        self._open(self._hello_peer)
+        for call, frame in missed:
+            assert frame is not None  # a guest sends no payloads
+            self._put(self._renew(call, frame))
+        for call, flow in self._calls.items():
+            if call in self._unsent:
+                continue
+            if flow.cancelled:
+                self._put(encode_frame(FrameType.CANCEL, call))
+            else:
+                self._credit_due[call] = None
+        self._events.append(Resumed())
+
+    def _renew(self, call: int, frame: Buffer) -> Buffer:
+        """A CALL that is sent again, with the time that it still has."""
+        left_ms = self._time_left(call)
+        if left_ms is None:
+            return frame
+        return encode_frame(
+            _CALL, call, self._encode({**decode(frame[HEADER_BYTES:]), "deadline_ms": left_ms})
+        )
+
+    def _refuse(self, breach: BridgeError) -> None:
+        if self._is_coming_back and not isinstance(breach, _FINAL):
+            self._be_cut(breach)
+        else:
+            super()._refuse(breach)
+
+    def _on_goaway(self, call: int, flags: int, head: Any, payload: bytes) -> None:
+        error = read_error(head if isinstance(head, dict) else {})
+        if self._is_coming_back and not isinstance(error, _FINAL):
+            self._be_cut(error)
+        else:
+            super()._on_goaway(call, flags, head, payload)
+
     # -- sending -----------------------------------------------------------------------------------------------
 
     def _release(self) -> None:
@@ -212,15 +312,15 @@ class GuestConnection(Connection):
             call = next(iter(self._unsent))
             frame = self._unsent.pop(call)
             self._unsent_bytes -= len(frame)
-            self._emit(frame)
+            self._emit(frame, call)
             if self._calls[call].cancelled:
-                self._out.append(encode_frame(FrameType.CANCEL, call))
+                self._put(encode_frame(FrameType.CANCEL, call))
 
     def _emit_credit(self) -> None:
         for call in self._credit_due:
             flow = self._calls[call]
             head = self._encode([flow.items_granted, flow.bytes_granted])
-            self._out.append(encode_frame(FrameType.CREDIT, call, head))
+            self._put(encode_frame(FrameType.CREDIT, call, head))
         self._credit_due.clear()
 
     @property
@@ -259,17 +359,27 @@ class GuestConnection(Connection):
         if not isinstance(head, dict):
             raise RemoteProtocolError("HELLO: the head must be a map")
         self._hello_peer: PeerInfo = peer_info(head, host_version(head))
+        if CHECKSUM in self._features - self._hello_peer.features:
+            raise RemoteProtocolError("HELLO: the host gives no checksums, though this guest needs them")
+        self._agree(self._hello_peer.features, self._own_hello + self._peer_hello)
         if guest_auth(head, self._token) and self._token is not None:
             secret, ours, theirs = self._token.secret, self._own_hello, self._peer_hello
             if not check_proof(host_proof(secret, ours, theirs), payload):
                 raise AuthenticationError(
                     f"host and guest hold different tokens for {self._token.identity!r}: the host could not prove that it knows this one"
                 )
-            self._out.append(encode_frame(FrameType.AUTH, 0, payload=guest_proof(secret, ours, theirs)))
+            self._put(encode_frame(FrameType.AUTH, 0, payload=guest_proof(secret, ours, theirs)))
         self._enter(State.READY)
 
     def _on_ready(self, call: int, flags: int, head: Any, payload: bytes) -> None:
-        identity = head.get("identity") if isinstance(head, dict) else None
+        head = head if isinstance(head, dict) else {}
+        if self._is_coming_back:
+            self._resume(head.get("resumed"))
+            return
+        identity = head.get("identity")
+        self._resumption = Resumption.from_wire(head.get("resume")) if RESUME in self._features else None
+        if self._resumption is not None:
+            self._kept = Kept()
         self._open(self._hello_peer)
         self._events.append(Ready(self._hello_peer, identity if isinstance(identity, str) else None))
 
@@ -341,6 +451,8 @@ class GuestConnection(Connection):
     def _end(self, call: int) -> None:
         del self._calls[call]
         self._credit_due.pop(call, None)
+        if self._kept is not None:
+            self._kept.drop_until(call)  # maybe megabytes, and the host has them
 
     # -- payloads ----------------------------------------------------------------------------------------------
 
@@ -367,7 +479,7 @@ class GuestConnection(Connection):
             )
         self._piece_call, self._piece_size = call, size
         if self._piecewise:
-            flow.payload = self._memory(size, beside=HEADER_BYTES)
+            flow.payload = self._memory(size, beside=CHECKED_HEADER_BYTES)
             return flow.payload
         return flow.payload[flow.payload_filled :]
 

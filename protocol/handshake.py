@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mlxbridge.errors import AuthenticationError, RemoteProtocolError, UsageError, VersionMismatch
@@ -27,6 +27,13 @@ DEFAULT_IDENTITY = "default"
 MIN_SECRET_BYTES = 8
 MAX_IDENTITY_CHARS = 64
 
+CHECKSUM = "checksum"
+RESUME = "resume"
+"""Features."""
+
+LINK_BYTES = 16
+LINK_SECRET_BYTES = 32
+
 _GUEST_LABEL = b"mlxbridge guest proof"
 _HOST_LABEL = b"mlxbridge host proof"
 
@@ -40,6 +47,44 @@ class Token:
 
     def __repr__(self) -> str:
         return f"Token({self.identity!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """With what a guest can come back to a connection that was cut, and for how long."""
+
+    link: bytes
+    secret: bytes = field(repr=False)
+    grace_ms: int
+
+    def to_wire(self) -> dict[str, Any]:
+        """The map under ``resume`` in READY."""
+        return {"link": self.link, "secret": self.secret, "grace_ms": self.grace_ms}
+
+    @classmethod
+    def from_wire(cls, value: Any) -> Resumption | None:
+        """What READY says, None if it says nothing.
+
+        Raises:
+            RemoteProtocolError: it is no such map.
+        """
+        if value is None:
+            return None
+        link, secret, grace_ms = read_fields(value, "READY: resume", link=bytes, secret=bytes, grace_ms=int)
+        return cls(link, secret, grace_ms)
+
+
+def read_fields(value: Any, what: str, **types: type) -> list[Any]:
+    """Members of a map, by name.
+
+    Raises:
+        RemoteProtocolError: it is no map, or one of them is missing or has another type, or is below 0.
+    """
+    fields = [value.get(name) for name in types] if isinstance(value, dict) else []
+    right = [*map(type, fields)] == [*types.values()]
+    if not right or any(isinstance(member, int) and member < 0 for member in fields):
+        raise RemoteProtocolError(f"{what} must be a map with {', '.join(types)}")
+    return fields
 
 
 def parse_token(text: str) -> Token:
@@ -93,6 +138,7 @@ def guest_hello(
     nonce: bytes,
     identity: str | None,
     passive: bool,
+    resume: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The head of the guest's HELLO."""
     head: dict[str, Any] = {
@@ -106,6 +152,8 @@ def guest_hello(
         head["identity"] = identity
     if passive:
         head["passive"] = True
+    if resume is not None:
+        head["resume"] = resume
     return head
 
 

@@ -8,15 +8,18 @@ from typing import Any
 from mlxbridge.errors import (
     AuthenticationError,
     BridgeError,
+    ConnectionLost,
+    Gone,
     InternalError,
     LimitExceeded,
     LocalProtocolError,
     RemoteProtocolError,
     Unavailable,
 )
-from mlxbridge.protocol.codec import Buffer, EncodeError, encode_plain
+from mlxbridge.protocol.buffer import ReceiveBuffer
+from mlxbridge.protocol.codec import Buffer, EncodeError, encode_plain, make_encoder
 from mlxbridge.protocol.connection import Connection, Handler
-from mlxbridge.protocol.events import CallCancelled, CallOpened, PeerInfo, Ready
+from mlxbridge.protocol.events import CallCancelled, CallOpened, PeerInfo, Ready, ResumeAsked, Resumed
 from mlxbridge.protocol.flow import Delta, HeldRow, Outflow, Payload
 from mlxbridge.protocol.frames import Flag, FrameType, encode_frame, pack_header
 from mlxbridge.protocol.handshake import (
@@ -24,6 +27,8 @@ from mlxbridge.protocol.handshake import (
     AUTH_NONE,
     DEFAULT_IDENTITY,
     MAX_IDENTITY_CHARS,
+    RESUME,
+    Resumption,
     check_proof,
     choose_version,
     decoy_secret,
@@ -31,7 +36,9 @@ from mlxbridge.protocol.handshake import (
     host_hello,
     host_proof,
     peer_info,
+    read_fields,
 )
+from mlxbridge.protocol.kept import Kept
 from mlxbridge.protocol.limits import (
     MAX_ARRAY_ITEMS,
     MAX_CALL_ID,
@@ -50,12 +57,16 @@ _DATA, _RESULT, _TOKENS = FrameType.DATA, FrameType.RESULT, FrameType.TOKENS
 _COLUMNS_BYTES = 32
 """The list headers of a TOKENS head, at most."""
 
+_NO_ROWS = encode_frame(FrameType.TOKENS, 0, make_encoder()([[], [], []]))
+"""A message frame that says nothing."""
+
 
 class HostConnection(Connection):
     """Receives calls and answers each exactly once, with ``finish`` or ``fail``.
 
     Args:
         tokens: secret by guest name; None lets everyone in.
+        resumption: with what a guest can come back, if the link breaks; None: it cannot.
     """
 
     role = Role.HOST
@@ -68,9 +79,15 @@ class HostConnection(Connection):
         limits: Limits | None = None,
         features: frozenset[str] = frozenset(),
         tokens: Mapping[str, bytes] | None = None,
+        resumption: Resumption | None = None,
     ) -> None:
+        features |= frozenset() if resumption is None else {RESUME}
         super().__init__(software=software, nonce=nonce, limits=limits, features=features)
         self._tokens = tokens
+        self._resumption = resumption
+        self._claim: tuple[bytes, bytes, int] | None = (
+            None  # on another connection, by a guest that comes back
+        )
         self._calls: dict[int, Outflow] = {}
         self._last_call = 0
         self._sendable: dict[int, None] = {}  # calls that hold something back and have the credit for it
@@ -117,6 +134,11 @@ class HostConnection(Connection):
         return sum(
             part.unsent for flow in self._calls.values() for part in flow.queue if isinstance(part, Payload)
         )
+
+    @property
+    def held_bytes(self) -> int:
+        """About what all that takes that the guest has not got, or may have missed."""
+        return self.num_kept_bytes + sum(flow.held_bytes for flow in self._calls.values())
 
     def send_tokens(
         self,
@@ -180,7 +202,7 @@ class HostConnection(Connection):
             self._hold(call, flow)
         else:
             flow.items_sent += 1
-            self._emit(frame)
+            self._emit(frame, call)
 
     def send_data(self, call: int, meta: Mapping[str, Any], data: Buffer) -> None:
         """A payload, in pieces, behind what the call already holds back; ``data`` must stay unchanged until sent."""
@@ -267,6 +289,44 @@ class HostConnection(Connection):
             self._calls[call].break_off()
             self._end(call, self._error_frame(call, error))
 
+    def break_off(self, call: int, error: BridgeError) -> None:
+        """End the call badly now, without what it holds back. Harmless on a call that has ended."""
+        if self.is_open(call):
+            self._calls[call].clear()
+            self.fail(call, error)
+
+    def welcome_back(self, fresh: HostConnection, received: int) -> bool:
+        """Go on where the guest has come back, which ``fresh`` has told by ``ResumeAsked``; its transport is this one's then.
+
+        A payload that the guest has not got whole ends its call with ``Gone``.
+
+        Args:
+            received: the message frames that the guest has got.
+
+        Returns:
+            False if what it has missed is not there any more.
+        """
+        self._lose(ConnectionLost("the guest has come back over another link"))
+        missed = self._missed_after(received)
+        if missed is None or self._kept is None:
+            return False
+        broken = {call for call, frame in missed if frame is None}
+        # What is left out is counted all the same, and so something is sent in its place.
+        missed = [(call, _NO_ROWS if call in broken else frame) for call, frame in missed]
+        self._kept.replace(missed)
+        self._take_over(fresh)
+        for _, frame in missed:
+            assert frame is not None
+            self._put(frame)
+        for call in broken:
+            flow = self._calls.setdefault(call, Outflow(0, 0))
+            flow.clear()
+            flow.final = self._error_frame(call, Gone("the link broke under a payload, which is not kept"))
+        for call, flow in self._calls.items():
+            self._hold(call, flow)
+        self._events.append(Resumed())
+        return True
+
     def go_away(self, reason: str, drain_ms: int) -> None:
         """Take no more calls; those that are open have ``drain_ms`` left. The owner closes when they are done.
 
@@ -276,7 +336,7 @@ class HostConnection(Connection):
             self.close(Unavailable(reason))
         elif not self._draining and self._state is State.OPEN:
             self._draining = True
-            self._out.append(self._goaway_frame(Unavailable(reason), drain_ms))
+            self._put(self._goaway_frame(Unavailable(reason), drain_ms))
 
     # -- sending -----------------------------------------------------------------------------------------------
 
@@ -370,7 +430,7 @@ class HostConnection(Connection):
     def _emit_final(self, call: int, final: bytes) -> None:
         del self._calls[call]
         self._sendable.pop(call, None)
-        self._emit(final)
+        self._emit(final, call)
 
     def _release(self) -> None:
         """What is held back and has credit: deltas first, in one frame; then, call by call, the rest, with at most one piece."""
@@ -390,7 +450,7 @@ class HostConnection(Connection):
                     break  # it may share a frame with others: the owner calls again
                 flow.queue.popleft()
                 flow.items_sent += 1
-                self._emit(first)
+                self._emit(first, call)
             if not flow.can_send():
                 del self._sendable[call]
             elif not flow.queue and flow.final is not None and not self._blocked:
@@ -453,8 +513,8 @@ class HostConnection(Connection):
         size = min(payload.held, most, flow.bytes_total - flow.bytes_sent)
         head = b"" if payload.sent else payload.head
         flags = _MORE if size < payload.unsent else 0
-        self._emit(pack_header(len(head) + size, len(head), call, _DATA, flags, 0) + head)
-        self._out += payload.take(size)
+        header = pack_header(len(head) + size, len(head), call, _DATA, flags, 0)
+        self._emit(header + head, call, payload.take(size))
         flow.bytes_sent += size
         if not flags:
             flow.queue.popleft()
@@ -493,6 +553,11 @@ class HostConnection(Connection):
             raise RemoteProtocolError("HELLO: the head must be a map")
         version = choose_version(head)
         self._hello_peer: PeerInfo = peer_info(head, version)
+        if self._resumption is not None and (claim := head.get("resume")) is not None:
+            link, secret, received = read_fields(
+                claim, "HELLO: resume", link=bytes, secret=bytes, received=int
+            )
+            self._claim = link, secret, received
         hello = self._encode(
             host_hello(
                 version=version,
@@ -505,8 +570,9 @@ class HostConnection(Connection):
         )
         self._say_magic()
         if self._tokens is None:
-            self._out.append(encode_frame(FrameType.HELLO, 0, hello))
-            self._welcome()
+            self._put(encode_frame(FrameType.HELLO, 0, hello))
+            self._agree(self._hello_peer.features, self._peer_hello + hello)
+            self._let_in()
             return
         identity = head.get("identity", DEFAULT_IDENTITY)
         if not isinstance(identity, str) or len(identity) > MAX_IDENTITY_CHARS:
@@ -521,21 +587,46 @@ class HostConnection(Connection):
             secret = decoy_secret(self._tokens, identity)
         self._identity = identity
         self._expected_proof = guest_proof(secret, self._peer_hello, hello)
-        self._out.append(encode_frame(FrameType.HELLO, 0, hello, host_proof(secret, self._peer_hello, hello)))
+        self._put(encode_frame(FrameType.HELLO, 0, hello, host_proof(secret, self._peer_hello, hello)))
+        self._agree(self._hello_peer.features, self._peer_hello + hello)
         self._enter(State.AUTH)
 
     def _on_auth(self, call: int, flags: int, head: Any, payload: bytes) -> None:
         if not (check_proof(self._expected_proof, payload) and self._known):
             raise AuthenticationError("the token is not the one this host knows for that name")
-        self._welcome()
+        self._let_in()
+
+    def _let_in(self) -> None:
+        if self._claim is None:
+            self._welcome()
+        else:
+            self._enter(State.READY)  # in which a guest sends nothing, until its claim has been looked at
+            self._events.append(ResumeAsked(*self._claim, self._identity))
 
     def _welcome(self) -> None:
+        agreed = None
+        if self._resumption is not None and RESUME in self._hello_peer.features:
+            self._kept, agreed = Kept(), {"resume": self._resumption.to_wire()}
+        self._begin(agreed or {})
+        self._events.append(Ready(self._hello_peer, self._identity))
+
+    def _begin(self, more: Mapping[str, Any]) -> None:
         head = {"identity": self._identity} if self._identity is not None else {}
-        self._out.append(encode_frame(FrameType.READY, 0, self._encode(head)))
+        self._put(encode_frame(FrameType.READY, 0, self._encode({**head, **more})))
         self._open(self._hello_peer)
         self._max_peer_head = self._hello_peer.limits.max_head_bytes
         self._max_peer_piece = self._hello_peer.limits.max_piece_bytes
-        self._events.append(Ready(self._hello_peer, self._identity))
+
+    def _take_over(self, fresh: HostConnection) -> None:
+        """Use the transport of another connection, whose handshake is over but for READY."""
+        self._begin_transport()
+        self._in, self._out, self._paused = fresh._in, fresh._out, fresh._paused
+        self._magic_seen = self._magic_sent = True
+        self._checksum, self._header_bytes = fresh._checksum, fresh._header_bytes
+        self._hello_peer = fresh._hello_peer
+        fresh._in, fresh._out = ReceiveBuffer(), []
+        fresh._enter(State.CLOSED)
+        self._begin({"resumed": {"received": self._frames_received}})
 
     # -- calls -------------------------------------------------------------------------------------------------
 

@@ -47,6 +47,10 @@ They are many times larger than the tokens they belong to."""
 MAX_CONNECTION_LOGPROB_BYTES = 64 * MIB
 """Logprobs that all calls of a connection may hold back; past it, each call fails that would hold back more."""
 
+MAX_KEPT_BYTES = 16 * MIB
+MAX_KEPT_FRAMES = 4_096
+"""Message frames that are kept until the peer has them, where a connection can be resumed; past it, it cannot."""
+
 KEEPALIVE_INTERVAL_S = 15.0
 KEEPALIVE_MISSES = 2
 HANDSHAKE_TIMEOUT_S = 5.0

@@ -1,8 +1,9 @@
 """Which frames each side may send, and when, as tables (SPEC.md §5).
 
-A connection goes through at most five states. Both sides open in HELLO. The host that wants a proof waits in AUTH for
-it; the guest waits in READY for the host's word. OPEN is the working state; CLOSED the last one. Draining is not a
-state of its own: it only refuses new calls.
+A connection goes through at most six states. Both sides open in HELLO. The host that wants a proof waits in AUTH for
+it; the guest waits in READY for the host's word. OPEN is the working state; CLOSED the last one. One that has lost its
+transport and may go on over another is CUT: nothing is sent or received, until it begins again in HELLO. Draining is not
+a state of its own: it only refuses new calls.
 
 Two rules: a frame that the table does not list for the receiver's state ends the connection; and a table lists what a
 peer may *send*, so the guest's table is read when the host receives.
@@ -29,6 +30,7 @@ class State(Enum):
     AUTH = "waiting for AUTH"
     READY = "waiting for READY"
     OPEN = "open"
+    CUT = "cut"
     CLOSED = "closed"
 
 

@@ -106,6 +106,7 @@ ALLOWED = {
         f"{HOST}.params",
         f"{HOST}.telemetry",
         f"{HOST}.token_params",
+        f"{HOST}.waiting",
         PROTOCOL,
         TRANSPORT,
         ADDRESSES,

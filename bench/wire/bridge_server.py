@@ -13,7 +13,7 @@ from bench.wire.workload import FLAT, TEXT, Floats, make_array, stamp
 from mlxbridge.addresses import Listen, UnixAddress
 from mlxbridge.errors import UnknownMethod
 from mlxbridge.host.server.listener import Listener
-from mlxbridge.host.server.session import Session
+from mlxbridge.host.server.session import Running, Session
 from mlxbridge.protocol.events import CallOpened
 
 
@@ -35,7 +35,7 @@ class Model:
         self._engines: dict[tuple[Session, str], Engine] = {}
         self._vectors: dict[int, Floats] = {}
 
-    def open(self, session: Session, event: CallOpened) -> Callable[[], object] | None:
+    def open(self, session: Session, event: CallOpened) -> Running | None:
         call, params = event.call, event.params
         if event.method == "echo":
             session.finish(call, params)
@@ -76,12 +76,12 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         self._calls: dict[int, None] = {}
 
-    def add(self, call: int) -> Callable[[], object]:
-        """A call joins the batch; how it leaves."""
+    def add(self, call: int) -> Running:
+        """A call joins the batch."""
         if not self._calls:
             self._loop.call_soon(self._start)
         self._calls[call] = None
-        return lambda: self._calls.pop(call, None)
+        return Running(lambda: self._calls.pop(call, None))
 
     def _start(self) -> None:
         raise NotImplementedError

@@ -13,7 +13,7 @@ from mlxbridge.host.models import worker as worker_module
 from mlxbridge.host.models.job import Job
 from mlxbridge.host.models.worker import Worker
 from mlxbridge.host.server.listener import Listener
-from mlxbridge.host.server.session import Session
+from mlxbridge.host.server.session import Running, Session
 from mlxbridge.protocol.events import CallOpened
 
 
@@ -38,12 +38,12 @@ class Methods:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
 
-    def open(self, session: Session, event: CallOpened) -> Callable[[], object]:
+    def open(self, session: Session, event: CallOpened) -> Running:
         job = Job(
             session, event.call, event.method, event.params, session.origin(event.call, event.deadline_ms)
         )
         self._worker.submit(job)
-        return lambda: self._worker.cancel(job)
+        return Running(lambda: self._worker.cancel(job))
 
 
 async def _spawn_ready(fd: int) -> asyncio.subprocess.Process:

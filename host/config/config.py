@@ -16,7 +16,7 @@ from mlxbridge.host.config.models import choose_tables, keep_alive_s, make_model
 from mlxbridge.host.config.overrides import Overrides
 from mlxbridge.host.config.places import socket_file
 from mlxbridge.host.config.problems import Problems
-from mlxbridge.host.config.schema import ForModels, HostTable, ModelTable
+from mlxbridge.host.config.schema import RESUME_GRACE_S, ForModels, HostTable, ModelTable
 from mlxbridge.host.config.tokens import read_tokens
 from mlxbridge.host.engine.interface import EngineLimits
 from mlxbridge.host.logs import LogFormat
@@ -41,6 +41,7 @@ class Config:
         allow_pull: guests may have models fetched from the hub.
         metrics: where they may be asked for; None: nowhere.
         drain_timeout_s: how long running calls may go on after SIGTERM.
+        resume_grace_s: how long calls wait for a guest whose link broke.
         log_level: of the least lines that are logged, as ``logging`` counts.
         log_format: of these.
         log_prompts: they say how what guests ask begins, too.
@@ -57,6 +58,7 @@ class Config:
     log_level: int
     default_model: str | None = None
     observers: frozenset[str] = frozenset()
+    resume_grace_s: float = RESUME_GRACE_S
     metrics: Listen | None = None
     log_format: LogFormat = "human"
     log_prompts: bool = False
@@ -111,6 +113,7 @@ def read_config(path: Path | None, overrides: Overrides) -> Config:
         allow_pull=table.allow_pull,
         metrics=table.metrics,
         drain_timeout_s=table.drain_timeout,
+        resume_grace_s=table.resume_grace,
         log_level=logging.getLevelNamesMapping()[table.log_level.upper()],
         log_format=table.log_format,
         log_prompts=table.log_prompts,

@@ -26,6 +26,8 @@ from mlxbridge.host.logs import LogFormat
 from mlxbridge.host.models.settings import DEFAULT_KEEP_ALIVE_S
 
 DRAIN_TIMEOUT_S = 30.0
+RESUME_GRACE_S = 30.0
+_MOST_GRACE_S = 3_600
 _MOST_DRAIN_S = 86_400
 _MOST_TOKENS = 1 << 30
 _LIMITS = EngineLimits()
@@ -232,6 +234,14 @@ class HostTable(Table):
         metavar="SECONDS",
         ge=0,
         le=_MOST_DRAIN_S,
+        allow_inf_nan=False,
+    )
+    resume_grace: float = _key(
+        RESUME_GRACE_S,
+        "Seconds for which the calls of a guest whose link broke wait for it to come back; 0: not at all.",
+        metavar="SECONDS",
+        ge=0,
+        le=_MOST_GRACE_S,
         allow_inf_nan=False,
     )
     metrics: MetricsAddress | None = _key(

@@ -202,6 +202,15 @@ class BatchEngine:
         self._close([row])
         return row
 
+    def hold(self, call: int) -> None:
+        """Spend nothing on a call from the next ``step`` on, neither time nor memory; harmless if no such call is open."""
+        self._roster.hold(call)
+        self._tidy()
+
+    def go_on(self, call: int) -> None:
+        """Let a call that is held go on: what it had read is read again, and its text is as if nothing had happened."""
+        self._roster.go_on(call)
+
     def step(self) -> list[Row]:
         """One decode step for all running calls, plus a bounded amount of prefill.
 
@@ -234,7 +243,7 @@ class BatchEngine:
     @property
     def has_work(self) -> bool:
         """Whether ``step`` would do anything."""
-        return len(self._roster) > 0 or self._prefixes.has_work
+        return self._roster.num_active > 0 or self._prefixes.has_work
 
     def describe(self) -> dict[str, Any]:
         """Facts about the model, see ``facts.facts``, and its caches, see ``CachePlan.facts``; ``max_batch``; ``batched``, false if calls take turns;
@@ -378,6 +387,10 @@ class BatchEngine:
             if is_last and (call := self._roster.close(row.call, now)) is not None:
                 self._suspicion.acquit(call)
                 self._compiling.discard(call)
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Give all memory back, if nothing runs."""
         if not self._roster.num_running:
             self._lanes.drop_idle()
             self._compiling.clear_rows()

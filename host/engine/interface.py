@@ -258,6 +258,12 @@ class Engine(Protocol):
     def cancel(self, call: int) -> Row | None:
         """Drop a call before the next step; its last row (finish_reason "cancelled"), None if it is not open."""
 
+    def hold(self, call: int) -> None:
+        """Spend nothing on a call from the next step on, until it is to go on; harmless if it is not open, or held."""
+
+    def go_on(self, call: int) -> None:
+        """Let a call that is held go on where it was; harmless if it is not open, or not held."""
+
     def step(self) -> list[Row]:
         """One decode step for all running calls, plus a bounded amount of prefill; rows in no special order."""
 

@@ -66,6 +66,7 @@ class Ticket(Generic[T]):
         num_tokens: of its prompt.
         rank: its class, 0 is served first.
         gives_way: it runs, and gives its place up to a waiting call of a higher class.
+        is_aside: it neither waits nor runs.
     """
 
     item: T
@@ -75,6 +76,7 @@ class Ticket(Generic[T]):
     num_tokens: int
     account: Account[T]
     gives_way: bool = False
+    is_aside: bool = False
 
     @property
     def seniority(self) -> tuple[int, int]:
@@ -93,6 +95,7 @@ class _Class(Generic[T]):
         self.accounts: dict[str, Account[T]] = {}
         self.num_waiting = 0
         self.num_open = 0
+        self.num_aside = 0
         # Places given to this class in a row while a lower one waited.
         self.num_in_a_row = 0
         # What the guest that was last given a place had been served by then; never falls.
@@ -100,7 +103,7 @@ class _Class(Generic[T]):
 
     @property
     def num_running(self) -> int:
-        return self.num_open - self.num_waiting
+        return self.num_open - self.num_waiting - self.num_aside
 
     def waiting_of(self, guest: str) -> int:
         account = self.accounts.get(guest)
@@ -272,23 +275,50 @@ class Queue(Generic[T]):
     def put_back(self, ticket: Ticket[T]) -> None:
         """A call that ran has to wait again, in its old place among its guest's; the bounds do not hold for it."""
         self._vacate(ticket)
+        ticket.account.num_served -= ticket.num_tokens  # or it would pay twice
+        self._insert(ticket)
+
+    def put_aside(self, ticket: Ticket[T]) -> None:
+        """A call that waits or runs does neither, until it is taken back."""
+        if ticket in ticket.account.waiting:
+            self._remove(ticket)
+        else:
+            self._vacate(ticket)
+            ticket.account.num_served -= ticket.num_tokens
+        ticket.is_aside = True
+        self._classes[ticket.rank].num_aside += 1
+
+    def take_back(self, ticket: Ticket[T]) -> None:
+        """A call that was put aside waits, as after ``put_back``."""
+        self._end_aside(ticket)
+        self._insert(ticket)
+
+    def close(self, ticket: Ticket[T], now: float) -> None:
+        """A call is over, whether it waited or ran."""
+        if ticket.is_aside:
+            self._end_aside(ticket)
+        elif ticket in ticket.account.waiting:
+            self._remove(ticket)
+        else:
+            self._vacate(ticket)
+            self._ends.append(now)
+        self._classes[ticket.rank].close(ticket)
+
+    def _insert(self, ticket: Ticket[T]) -> None:
         waiting = ticket.account.waiting
         place = next((i for i, other in enumerate(waiting) if other.number > ticket.number), len(waiting))
         waiting.insert(place, ticket)
         self._classes[ticket.rank].num_waiting += 1
         self._hold(ticket, 1)
-        ticket.account.num_served -= ticket.num_tokens  # or it would pay twice
 
-    def close(self, ticket: Ticket[T], now: float) -> None:
-        """A call is over, whether it waited or ran."""
-        if ticket in ticket.account.waiting:
-            ticket.account.waiting.remove(ticket)
-            self._classes[ticket.rank].num_waiting -= 1
-            self._hold(ticket, -1)
-        else:
-            self._vacate(ticket)
-            self._ends.append(now)
-        self._classes[ticket.rank].close(ticket)
+    def _remove(self, ticket: Ticket[T]) -> None:
+        ticket.account.waiting.remove(ticket)
+        self._classes[ticket.rank].num_waiting -= 1
+        self._hold(ticket, -1)
+
+    def _end_aside(self, ticket: Ticket[T]) -> None:
+        ticket.is_aside = False
+        self._classes[ticket.rank].num_aside -= 1
 
     def _owes(self, rank: int) -> bool:
         """Whether the next place is for those below a class."""

@@ -26,6 +26,7 @@ class Lanes(Protocol):
 
 class Roster:
     """Owns the calls from submit to end. Each waits, or runs as one job after another; a running job is read, then decoded.
+    One that is held does neither.
 
     How many may run is the caller's to say (``limit``), and so is what time it is (``now``, of ``time.monotonic``).
     """
@@ -48,6 +49,7 @@ class Roster:
         # No deadline of an open call is before this.
         self._first_deadline = inf
         self._num_preempted = 0
+        self._num_held = 0
 
     def __len__(self) -> int:
         """Open calls."""
@@ -61,6 +63,11 @@ class Roster:
         """The open call of that number."""
         ticket = self._open.get(number)
         return None if ticket is None else ticket.item
+
+    @property
+    def num_active(self) -> int:
+        """Open calls that are not held."""
+        return len(self._open) - self._num_held
 
     @property
     def num_running(self) -> int:
@@ -160,6 +167,24 @@ class Roster:
         call.job = call.job.again()
         self._queue.put_back(ticket)
 
+    def hold(self, number: int) -> None:
+        """Spend nothing on an open call, neither time nor memory, until it is to go on. Twice is fine."""
+        ticket = self._open.get(number)
+        if ticket is None or ticket.is_aside:
+            return
+        if self._running.pop(ticket.item.job, None) is not None:
+            self._reading.pop(ticket.item.job, None)
+            ticket.item.job = ticket.item.job.again()
+        self._queue.put_aside(ticket)
+        self._num_held += 1
+
+    def go_on(self, number: int) -> None:
+        """Let a call that is held wait for its turn, as after ``wait_again``."""
+        ticket = self._open.get(number)
+        if ticket is not None and ticket.is_aside:
+            self._num_held -= 1
+            self._queue.take_back(ticket)
+
     def begin_again(self, call: Call) -> None:
         """Let a running call go on at once as another job, whose caches are there."""
         ticket = self._running.pop(call.job)
@@ -173,6 +198,7 @@ class Roster:
             return None
         self._running.pop(ticket.item.job, None)
         self._reading.pop(ticket.item.job, None)
+        self._num_held -= ticket.is_aside
         self._queue.close(ticket, now)
         return ticket.item
 
@@ -181,10 +207,11 @@ class Roster:
         return self._projected_bytes(self._reading, lanes, num_more)
 
     def stats(self) -> dict[str, int]:
-        """``running`` and ``waiting`` calls, the latter also by priority; ``preemptions_total``, calls that had to wait
-        again for want of memory or of a place."""
+        """``running``, ``held`` and ``waiting`` calls, the latter also by priority; ``preemptions_total``, calls that had to
+        wait again for want of memory or of a place."""
         return {
             "running": len(self._running),
+            "held": self._num_held,
             "waiting": len(self._queue),
             **{f"waiting_{priority}": count for priority, count in self._queue.count().items()},
             "preemptions_total": self._num_preempted,

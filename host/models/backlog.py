@@ -27,6 +27,9 @@ class Backlog:
     def __len__(self) -> int:
         return len(self._sizes)
 
+    def __contains__(self, job: Job) -> bool:
+        return job in self._sizes
+
     def add(self, job: Job) -> None:
         """Let a job wait.
 

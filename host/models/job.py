@@ -44,15 +44,19 @@ class Sink(Protocol):
         """Write what the above has left."""
 
 
+_HELD = frozenset({"generate", "generate_many"})
+
+
 class Job:
     """A call that a guest made of a model.
 
     Attributes:
         items: the guest's credit for items, in all so far; None for a call that is answered with tokens.
         worker_call: its number at the worker, None while it waits for one.
+        is_held: nothing is to be spent on it, since its guest is away.
     """
 
-    __slots__ = ("call", "ended", "items", "method", "origin", "params", "sink", "worker_call")
+    __slots__ = ("call", "ended", "is_held", "items", "method", "origin", "params", "sink", "worker_call")
 
     def __init__(
         self,
@@ -71,6 +75,7 @@ class Job:
         self.origin = origin
         self.items = items
         self.worker_call: int | None = None
+        self.is_held = False
         self.ended = False
 
     @property
@@ -82,6 +87,11 @@ class Job:
     def can_be_curtailed(self) -> bool:
         """Whether it may end early at a worker, and go on at the next one."""
         return False
+
+    @property
+    def can_be_held(self) -> bool:
+        """Whether a worker can stop computing it, and go on later."""
+        return self.method in _HELD
 
     @property
     def is_unfinished(self) -> bool:

@@ -256,6 +256,21 @@ class Model:
         elif self._worker is not None:
             self._worker.cancel(job)
 
+    def hold(self, job: Job) -> bool:
+        """Spend nothing on a job whose guest is away; false if it cannot wait, and has to be cancelled."""
+        if not job.can_be_held or (self.state == "draining" and job not in self._backlog):
+            return False
+        job.is_held = True
+        if self._worker is not None:
+            self._worker.hold(job)
+        return True
+
+    def go_on(self, job: Job) -> None:
+        """The guest of a job that is held has come back."""
+        job.is_held = False
+        if self._worker is not None:
+            self._worker.go_on(job)
+
     # -- who waits for it --------------------------------------------------------------------------------------
 
     @property
@@ -303,6 +318,7 @@ class Model:
         self._lease.forget_keep_alive()
         self.state = "draining"
         if self._worker is not None and self._worker.alive:
+            self._worker.fail_held(Unavailable(f"{self.name} was unloaded while the guest was away"))
             self._worker.curtail()
         self._leave_if_drained()
 

@@ -182,6 +182,8 @@ class Worker:
             return
         job.worker_call = number
         self._jobs[number] = job
+        if job.is_held:
+            self._say("hold", job)
         self._driver.flush_soon()
 
     def grant(self, job: Job) -> None:
@@ -205,11 +207,24 @@ class Worker:
             self._connection.open_call("log", {"level": current_level(), "format": current_format()})
             self._driver.flush_soon()
 
+    def hold(self, job: Job) -> None:
+        """Spend nothing on a job until it is to go on."""
+        self._say("hold", job)
+
+    def go_on(self, job: Job) -> None:
+        """Let a job that was held go on."""
+        self._say("go_on", job)
+
+    def fail_held(self, error: BridgeError) -> None:
+        """End the calls whose guests are away."""
+        for job in [job for job in self._jobs.values() if job.is_held]:
+            self.cancel(job)
+            job.fail(error)
+
     def curtail(self) -> None:
         """Let calls of many requests end with those that have been begun; the others are for another worker."""
-        for number in [number for number, job in self._jobs.items() if job.can_be_curtailed]:
-            self._connection.open_call("curtail", {"call": number})
-        self._driver.flush_soon()
+        for job in [job for job in self._jobs.values() if job.can_be_curtailed]:
+            self._say("curtail", job)
 
     def fail_jobs(self, error: BridgeError) -> None:
         """End every guest's call with ``error``."""
@@ -249,6 +264,13 @@ class Worker:
         return True
 
     # ------------------------------------------------------------------------------------------------------------
+
+    def _say(self, method: str, job: Job) -> None:
+        """Tell the process about a job that it has; a call of its own, whose answer says nothing."""
+        number = job.worker_call
+        if number is not None and self._jobs.get(number) is job and self._connection.can_open:
+            self._connection.open_call(method, {"call": number})
+            self._driver.flush()
 
     def _on_events(self) -> None:
         for event in self._connection.events():

@@ -8,10 +8,12 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 
 from mlxbridge.addresses import Activation, Address, Listen
-from mlxbridge.errors import Unavailable
+from mlxbridge.errors import Gone, Unavailable
 from mlxbridge.host.access import check_tokens
+from mlxbridge.host.server.away import Away
 from mlxbridge.host.server.session import Methods, Session
 from mlxbridge.host.telemetry.telemetry import Telemetry
+from mlxbridge.protocol.events import ResumeAsked
 from mlxbridge.transport.driver import Driver
 from mlxbridge.transport.listen import BACKLOG, bound_address, close_listener, open_listeners
 from mlxbridge.transport.peers import peer_of
@@ -28,9 +30,22 @@ class Listener:
     Args:
         tokens: secret by guest name; None lets everyone in.
         telemetry: is told of guests and their calls.
+        resume_grace_s: how long calls wait for a guest whose link broke; 0: not at all.
+
+    Attributes:
+        resume_grace_s: for guests that are still to come.
     """
 
-    def __init__(self, tokens: Mapping[str, bytes] | None, telemetry: Telemetry | None = None) -> None:
+    def __init__(
+        self,
+        tokens: Mapping[str, bytes] | None,
+        telemetry: Telemetry | None = None,
+        *,
+        resume_grace_s: float = 0.0,
+    ) -> None:
+        self.resume_grace_s = resume_grace_s
+        self._away = Away()
+        self._by_link: dict[bytes, Session] = {}
         self._tokens = tokens
         self._telemetry = Telemetry() if telemetry is None else telemetry
         self._sessions: set[Session] = set()
@@ -41,8 +56,8 @@ class Listener:
         self._idle.set()
 
     def count(self) -> tuple[int, int]:
-        """Connections, and calls open on them."""
-        return len(self._sessions), sum(session.num_calls for session in self._sessions)
+        """Connections, and calls open on them, those among them that wait for their guest."""
+        return len(self._sessions) - len(self._away), sum(session.num_calls for session in self._sessions)
 
     async def listen(self, listens: Sequence[Listen | Activation], methods: Methods) -> list[Address]:
         """Open every socket, then serve them; where they really are.
@@ -127,17 +142,39 @@ class Listener:
             return str(peer_of(transport.get_extra_info("socket"), listen))
 
         def make() -> Driver:
-            session = Session(methods, self._tokens, self._telemetry, self._on_lost, describe)
+            session = Session(
+                methods,
+                self._tokens,
+                self._telemetry,
+                self._on_lost,
+                describe,
+                away=self._away,
+                on_return=self._on_return,
+                grace_s=self.resume_grace_s,
+            )
             self._sessions.add(session)
+            if session.resumption is not None:
+                self._by_link[session.resumption.link] = session
             self._idle.clear()
-            if len(self._sessions) > MAX_CONNECTIONS:
+            if len(self._sessions) - len(self._away) > MAX_CONNECTIONS:
                 session.close(Unavailable(f"{MAX_CONNECTIONS} connections are open"))
             return session.driver
 
         return make
 
+    def _on_return(self, fresh: Session, asked: ResumeAsked) -> None:
+        session = self._by_link.get(asked.link)
+        if session is None or not session.welcome_back(fresh, asked):
+            fresh.refuse_return(
+                Gone(
+                    "this host has nothing left of that connection: it has started anew, or too much time has passed"
+                )
+            )
+
     def _on_lost(self, session: Session) -> None:
         self._sessions.discard(session)
+        if session.resumption is not None:
+            self._by_link.pop(session.resumption.link, None)
         if not self._sessions:
             self._idle.set()
 

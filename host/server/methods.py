@@ -24,14 +24,13 @@ from mlxbridge.host.params import (
     parse_model,
     parse_rerank,
 )
-from mlxbridge.host.server.session import SOFTWARE, Session
+from mlxbridge.host.server.session import SOFTWARE, Running, Session
 from mlxbridge.host.telemetry.events import KINDS, make_event
 from mlxbridge.host.telemetry.subscription import Subscription
 from mlxbridge.host.telemetry.telemetry import Telemetry
 from mlxbridge.host.token_params import parse_detokenize, parse_tokenize
 from mlxbridge.protocol.events import CallOpened
 
-Cancel = Callable[[], object] | None
 _NOTHING: frozenset[str] = frozenset()
 _MODEL = frozenset({"model"})
 _LOAD = frozenset({"model", "keep_alive"})
@@ -61,7 +60,7 @@ class GuestMethods:
         self._census = census
         self._telemetry = Telemetry() if telemetry is None else telemetry
         self._started_at = time.monotonic()
-        self._table: dict[str, Callable[[Session, CallOpened], Cancel]] = {
+        self._table: dict[str, Callable[[Session, CallOpened], Running | None]] = {
             "generate": self._generate,
             "generate_many": self._generate_many,
             "embed": self._embed,
@@ -78,8 +77,8 @@ class GuestMethods:
             "subscribe": self._subscribe,
         }
 
-    def open(self, session: Session, event: CallOpened) -> Cancel:
-        """Start a call; how to cancel it.
+    def open(self, session: Session, event: CallOpened) -> Running | None:
+        """Start a call; what may be done to it.
 
         Raises:
             BridgeError: the call is refused.
@@ -104,14 +103,14 @@ class GuestMethods:
             "models": models,
         }
 
-    def _generate(self, session: Session, event: CallOpened) -> Cancel:
+    def _generate(self, session: Session, event: CallOpened) -> Running | None:
         # The worker reads it again; a bad one is refused without waiting for the worker.
         parse_generate(event.params)
         model, adapter = self._catalogue.choose(parse_model(event.params))
         params = _complete(model, event.params, parse_generate)
         return _submit(session, event, model, params, adapter)
 
-    def _generate_many(self, session: Session, event: CallOpened) -> Cancel:
+    def _generate_many(self, session: Session, event: CallOpened) -> Running | None:
         parse_many(event.params)  # but for the requests, each of which is answered with its own error
         model, adapter = self._catalogue.choose(parse_model(event.params))
         params = _complete(model, event.params, parse_many)
@@ -123,31 +122,30 @@ class GuestMethods:
             session.origin(event.call, event.deadline_ms, adapter),
             items=session.watch_credit(event.call, lambda items: model.grant(job, items)),
         )
-        model.submit(job)
-        return lambda: model.cancel(job)
+        return _run(model, job)
 
-    def _embed(self, session: Session, event: CallOpened) -> Cancel:
+    def _embed(self, session: Session, event: CallOpened) -> Running | None:
         parse_embed(event.params)
         return self._compute(session, event)
 
-    def _rerank(self, session: Session, event: CallOpened) -> Cancel:
+    def _rerank(self, session: Session, event: CallOpened) -> Running | None:
         parse_rerank(event.params)
         return self._compute(session, event)
 
-    def _tokenize(self, session: Session, event: CallOpened) -> Cancel:
+    def _tokenize(self, session: Session, event: CallOpened) -> Running | None:
         parse_tokenize(event.params)
         return self._submit(session, event)
 
-    def _detokenize(self, session: Session, event: CallOpened) -> Cancel:
+    def _detokenize(self, session: Session, event: CallOpened) -> Running | None:
         parse_detokenize(event.params)
         return self._submit(session, event)
 
-    def _models(self, session: Session, event: CallOpened) -> Cancel:
+    def _models(self, session: Session, event: CallOpened) -> Running | None:
         check_names("models", event.params, _NOTHING)
         session.finish(event.call, {"models": [model.describe() for model in self._catalogue]})
         return None
 
-    def _load(self, session: Session, event: CallOpened) -> Cancel:
+    def _load(self, session: Session, event: CallOpened) -> Running | None:
         model = self._named("load", session, event, _LOAD)
         check_keep_alive(event.params)
         keep_alive = event.params.get("keep_alive")
@@ -158,7 +156,7 @@ class GuestMethods:
 
         return session.run(event.call, load)
 
-    def _unload(self, session: Session, event: CallOpened) -> Cancel:
+    def _unload(self, session: Session, event: CallOpened) -> Running | None:
         model = self._named("unload", session, event, _MODEL)
         if model.settings.pin:
             raise PermissionDenied(f"{model.name} is pinned by this host's configuration: it stays loaded")
@@ -169,11 +167,11 @@ class GuestMethods:
 
         return session.run(event.call, unload)
 
-    def _show(self, session: Session, event: CallOpened) -> Cancel:
+    def _show(self, session: Session, event: CallOpened) -> Running | None:
         model = self._named("show", session, event, _MODEL)
         return session.run(event.call, lambda: self._library.show(model))
 
-    def _pull(self, session: Session, event: CallOpened) -> Cancel:
+    def _pull(self, session: Session, event: CallOpened) -> Running | None:
         name = self._name("pull", event.params, _MODEL)
 
         async def pull() -> Mapping[str, Any]:
@@ -183,14 +181,14 @@ class GuestMethods:
 
         return session.run(event.call, pull)
 
-    def _delete(self, session: Session, event: CallOpened) -> Cancel:
+    def _delete(self, session: Session, event: CallOpened) -> Running | None:
         model = self._named("delete", session, event, _DELETE)
         force = event.params.get("force", False)
         if not isinstance(force, bool):
             raise InvalidArgument("force: must be true or false", details={"field": "force"})
         return session.run(event.call, lambda: self._library.delete(model, force=force))
 
-    def _status(self, session: Session, event: CallOpened) -> Cancel:
+    def _status(self, session: Session, event: CallOpened) -> Running | None:
         check_names("status", event.params, _NOTHING)
 
         async def status() -> Mapping[str, Any]:
@@ -199,7 +197,7 @@ class GuestMethods:
 
         return session.run(event.call, status)
 
-    def _subscribe(self, session: Session, event: CallOpened) -> Cancel:
+    def _subscribe(self, session: Session, event: CallOpened) -> Running | None:
         check_names("subscribe", event.params, _SUBSCRIBE)
         kinds = parse_kinds(event.params)
         outlet = _Outlet(session, event.call)
@@ -211,7 +209,7 @@ class GuestMethods:
         for model in self._catalogue:
             subscription.take(make_event("model", model.describe_state()))
         subscription.grant(session.watch_credit(event.call, subscription.grant))
-        return lambda: events.remove(subscription)
+        return Running(lambda: events.remove(subscription))
 
     async def _report(self, model: Model) -> dict[str, Any]:
         return {**await model.report(), "recent": self._telemetry.describe(model.name)}
@@ -224,12 +222,12 @@ class GuestMethods:
         known = {} if memory.machine is None else {"chip": memory.machine.chip}
         return {**known, "memory": told}
 
-    def _submit(self, session: Session, event: CallOpened) -> Cancel:
+    def _submit(self, session: Session, event: CallOpened) -> Running | None:
         """Run a call on the model that it names, whatever that is for."""
         model, adapter = self._catalogue.choose(parse_model(event.params))
         return _submit(session, event, model, event.params, adapter)
 
-    def _compute(self, session: Session, event: CallOpened) -> Cancel:
+    def _compute(self, session: Session, event: CallOpened) -> Running | None:
         """Run a call on the model that it names, without an adapter."""
         return _submit(session, event, self._catalogue.find(parse_model(event.params)), event.params)
 
@@ -304,9 +302,15 @@ def _complete(
 
 def _submit(
     session: Session, event: CallOpened, model: Model, params: Mapping[str, Any], adapter: str | None = None
-) -> Cancel:
+) -> Running | None:
     session.name_model(event.call, model.name)
     origin = session.origin(event.call, event.deadline_ms, adapter)
     job = Job(session, event.call, event.method, params, origin)
+    return _run(model, job)
+
+
+def _run(model: Model, job: Job) -> Running:
     model.submit(job)
-    return lambda: model.cancel(job)
+    return Running(
+        cancel=lambda: model.cancel(job), hold=lambda: model.hold(job), go_on=lambda: model.go_on(job)
+    )

@@ -6,15 +6,17 @@ import asyncio
 import itertools
 import logging
 import os
+import secrets
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from mlxbridge import __version__
 from mlxbridge.errors import (
     BridgeError,
     ConnectionLost,
     DeadlineExceeded,
+    Gone,
     HandshakeTimeout,
     InternalError,
     LimitExceeded,
@@ -24,10 +26,19 @@ from mlxbridge.errors import (
 from mlxbridge.host.engine.interface import Origin
 from mlxbridge.host.logs import fields
 from mlxbridge.host.models.worker import GUEST_LEAD_S
+from mlxbridge.host.server.away import Away
 from mlxbridge.host.telemetry.request import Request
 from mlxbridge.host.telemetry.telemetry import Telemetry
-from mlxbridge.protocol.events import CallCancelled, CallOpened, Closed, Ready
-from mlxbridge.protocol.handshake import NONCE_BYTES
+from mlxbridge.protocol.events import (
+    CallCancelled,
+    CallOpened,
+    Closed,
+    Cut,
+    Ready,
+    ResumeAsked,
+    Resumed,
+)
+from mlxbridge.protocol.handshake import CHECKSUM, LINK_BYTES, LINK_SECRET_BYTES, NONCE_BYTES, Resumption
 from mlxbridge.protocol.host import HostConnection
 from mlxbridge.protocol.limits import HANDSHAKE_TIMEOUT_S, KEEPALIVE_INTERVAL_S
 from mlxbridge.protocol.parts import Part
@@ -44,17 +55,32 @@ MAX_HELD_PAYLOAD_BYTES = 1 << 30
 _numbers = itertools.count(1)
 
 SOFTWARE = f"mlxbridge-host/{__version__}"
+_FEATURES = frozenset({CHECKSUM})
 
 
 Work = Callable[[], Coroutine[Any, Any, Mapping[str, Any]]]
 """Makes the coroutine that works a call's result out."""
 
 
+class Running(NamedTuple):
+    """What a session may do to a call that runs.
+
+    Attributes:
+        cancel: nobody waits for it any more.
+        hold: its guest is away: spend nothing on it, and say whether it can wait; None: it goes on, since it takes little.
+        go_on: its guest is back.
+    """
+
+    cancel: Callable[[], object]
+    hold: Callable[[], bool] | None = None
+    go_on: Callable[[], object] = lambda: None
+
+
 class Methods(Protocol):
     """What a session asks to answer calls (``server.methods``)."""
 
-    def open(self, session: Session, event: CallOpened) -> Callable[[], object] | None:
-        """Start a call; how to cancel it, if that takes more than forgetting about it.
+    def open(self, session: Session, event: CallOpened) -> Running | None:
+        """Start a call; what may be done to it, if that is more than to forget about it.
 
         Raises:
             BridgeError: the call is refused.
@@ -70,6 +96,9 @@ class Session:
         peer: who it is, for the log.
         telemetry: is told of its calls.
         on_lost: called once, when it is over.
+        away: whether its calls may wait for a guest whose link broke.
+        on_return: called if it turns out to be a guest that comes back to another session.
+        grace_s: how long calls wait for their guest.
     """
 
     def __init__(
@@ -79,16 +108,30 @@ class Session:
         telemetry: Telemetry,
         on_lost: Callable[[Session], None],
         describe_peer: Callable[[asyncio.Transport], str],
+        away: Away,
+        on_return: Callable[[Session, ResumeAsked], None],
+        grace_s: float = 0.0,
     ) -> None:
         self._methods = methods
         self._telemetry = telemetry
         self._on_lost = on_lost
         self._describe_peer = describe_peer
-        self._connection = HostConnection(software=SOFTWARE, nonce=os.urandom(NONCE_BYTES), tokens=tokens)
+        self._away = away
+        self._on_return = on_return
+        self._grace_s = grace_s
+        self._away_bytes: int | None = None  # what its calls count with, while its guest is away
+        self.resumption = _new_resumption(grace_s) if grace_s else None
+        self._connection = HostConnection(
+            software=SOFTWARE,
+            nonce=os.urandom(NONCE_BYTES),
+            tokens=tokens,
+            features=_FEATURES,
+            resumption=self.resumption,
+        )
         self.driver = Driver(self._connection, self._on_events, self._on_connection_lost)
         self._loop = asyncio.get_running_loop()
         self._requests: dict[int, Request] = {}
-        self._cancels: dict[int, Callable[[], object]] = {}
+        self._running: dict[int, Running] = {}
         self._credit_listeners: dict[int, Callable[[int], object]] = {}
         self._deadlines: dict[int, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -114,8 +157,15 @@ class Session:
         """Calls that have not ended."""
         return self._connection.num_calls
 
+    @property
+    def is_away(self) -> bool:
+        """Whether its calls wait for a guest whose link broke."""
+        return self._connection.cut
+
     def go_away(self, reason: str, drain_s: float) -> None:
         """Take no more calls; close when the last one has ended, and a CALL under way has been refused."""
+        if self.is_away:  # nobody can come back to a host that does not listen
+            self.close(Unavailable(reason))
         if self._connection.handshaking:
             self._connection.close(Unavailable(reason))
         self._connection.go_away(reason, round(drain_s * 1000))
@@ -125,18 +175,46 @@ class Session:
 
     def close(self, error: BridgeError) -> None:
         """End every call with ``error``, and the connection."""
-        for call in list(self._cancels):
+        for call in list(self._running):
             self._cancel(call)
             self.fail(call, error)
+        was_away = self.is_away
         self._connection.close(error if self._connection.handshaking else None)
+        if was_away:
+            self._on_events()
+            self._on_connection_lost()
         self.flush()
 
-    def run(self, call: int, work: Work) -> Callable[[], object]:
-        """Answer a call with what a coroutine returns; how to cancel that, which may be before it is made."""
+    def welcome_back(self, fresh: Session, asked: ResumeAsked) -> bool:
+        """Go on with a guest that has come back over another session's link; false if it may not, or it is too late."""
+        own, driver = self.resumption, self.driver
+        if (
+            own is None
+            or not secrets.compare_digest(own.secret, asked.secret)
+            or asked.identity != self._identity
+            or self._connection.draining
+            or not self._connection.welcome_back(fresh._connection, asked.received)
+        ):
+            return False
+        driver.release()
+        self.driver = fresh.driver
+        self.driver.serve(self._connection, self._on_events, self._on_connection_lost)
+        fresh._timer.cancel()
+        fresh._on_lost(fresh)
+        self._on_events()
+        return True
+
+    def refuse_return(self, error: BridgeError) -> None:
+        """There is nothing to which this guest can come back."""
+        self._timer.cancel()
+        self._connection.close(error)
+
+    def run(self, call: int, work: Work) -> Running:
+        """Answer a call with what a coroutine returns; it may be cancelled before it is made."""
         task = self._loop.create_task(self._answer(call, work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return task.cancel
+        return Running(task.cancel)
 
     def name_model(self, call: int, model: str) -> None:
         """A call is about a model of this name."""
@@ -244,6 +322,12 @@ class Session:
                 self._on_cancelled(event.call)
             elif isinstance(event, Ready):
                 self._on_ready(event)
+            elif isinstance(event, Cut):
+                self._on_cut(event)
+            elif isinstance(event, Resumed):
+                self._on_resumed()
+            elif isinstance(event, ResumeAsked):
+                self._on_return(self, event)
             elif isinstance(event, Closed):
                 self._on_closed(event)
         for call, tell in self._credit_listeners.items():
@@ -259,7 +343,7 @@ class Session:
         self._requests[call] = request
         self._connection.name_call(call, request.request_id)
         try:
-            cancel = self._methods.open(self, event)
+            running = self._methods.open(self, event)
         except BridgeError as error:
             self.fail(call, error)
             return
@@ -271,8 +355,8 @@ class Session:
             return
         if not self._connection.is_open(call):
             return
-        if cancel is not None:
-            self._cancels[call] = cancel
+        if running is not None:
+            self._running[call] = running
         if event.deadline_ms is not None:
             self._deadlines[call] = self._loop.call_later(
                 event.deadline_ms / 1000, self._on_deadline, call, event.deadline_ms / 1000
@@ -289,10 +373,10 @@ class Session:
         self.finish(call, {"finish_reason": "cancelled"})
 
     def _cancel(self, call: int) -> None:
-        cancel = self._cancels.get(call)
+        running = self._running.get(call)
         self._forget(call)
-        if cancel is not None:
-            cancel()
+        if running is not None:
+            running.cancel()
 
     def _cancel_if_refused(self, call: int) -> None:
         """Stop a call that the connection has ended, since it holds back too much, or what the guest does not take."""
@@ -308,7 +392,7 @@ class Session:
             self._telemetry.end(request, result, error)
 
     def _forget(self, call: int) -> None:
-        self._cancels.pop(call, None)
+        self._running.pop(call, None)
         self._credit_listeners.pop(call, None)
         timer = self._deadlines.pop(call, None)
         if timer is not None:
@@ -364,13 +448,61 @@ class Session:
             self._on_events()
             self.flush()
 
+    def _on_cut(self, event: Cut) -> None:
+        """Let the calls wait for the guest, if it has left any and there is room; nothing is computed meanwhile."""
+        if not self.is_away:  # it is back already
+            return
+        self._timer.cancel()
+        for call, running in list(self._running.items()):
+            if running.hold is not None and not running.hold():
+                self._cancel(call)
+                self._break_off(call, Gone("the link broke under a call whose answer is not kept"))
+        connection = self._connection
+        if not connection.draining and (connection.num_calls or connection.num_kept_bytes):
+            self._away_bytes = self._away.enter(self._guest, connection.num_calls, connection.held_bytes)
+        if self._away_bytes is None:
+            connection.close()
+            connection.events()
+            self._on_closed(Closed(event.error))
+            return
+        self._timer = self._loop.call_later(self._grace_s, self._on_grace_over)
+        log.info(
+            "guest %s is away (%s): %d calls wait %g s for it",
+            self.peer,
+            event.error,
+            connection.num_calls,
+            self._grace_s,
+            extra=fields(guest=self._guest_name),
+        )
+
+    def _on_resumed(self) -> None:
+        self._end_absence()
+        self._timer.cancel()
+        self._timer = self._loop.call_later(KEEPALIVE_INTERVAL_S, self._tick_keepalive)
+        log.info("guest %s is back", self.peer, extra=fields(guest=self._guest_name))
+        for running in list(self._running.values()):
+            running.go_on()
+
+    def _on_grace_over(self) -> None:
+        self.close(ConnectionLost("the guest has left"))
+
+    def _end_absence(self) -> None:
+        if self._away_bytes is not None:
+            self._away.leave(self._guest, self._away_bytes)
+            self._away_bytes = None
+
+    def _break_off(self, call: int, error: BridgeError) -> None:
+        self._tell_end(call, error=error)
+        self._connection.break_off(call, error)
+
     def _on_closed(self, event: Closed) -> None:
         self._timer.cancel()
+        self._end_absence()
         if event.error is not None and self._connection.peer is None:
             transport = self.driver.transport
             where = self._describe_peer(transport) if transport is not None else "gone"
             log.warning("a guest (%s) was refused: %r", where, event.error.message)
-        for call in list(self._cancels):
+        for call in list(self._running):
             self._cancel(call)
         for call in list(self._requests):
             self._tell_end(call, error=ConnectionLost("the guest has left"))
@@ -379,6 +511,8 @@ class Session:
         self._deadlines.clear()
 
     def _on_connection_lost(self) -> None:
+        if self.is_away:
+            return
         self._timer.cancel()
         if self._drain is not None:
             self._drain.cancel()
@@ -386,3 +520,7 @@ class Session:
             log.info("guest %s left", self.peer, extra=fields(guest=self._guest_name))
             self._tell_guest("gone")
         self._on_lost(self)
+
+
+def _new_resumption(grace_s: float) -> Resumption:
+    return Resumption(os.urandom(LINK_BYTES), os.urandom(LINK_SECRET_BYTES), round(grace_s * 1000))

@@ -38,6 +38,9 @@ class Backlog:
     def __len__(self) -> int:
         return len(self._calls)
 
+    def __contains__(self, call: int) -> bool:
+        return call in self._calls
+
     def add(self, call: int, params: Mapping[str, Any], origin: Origin) -> None:
         """Let a call wait.
 

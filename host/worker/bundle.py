@@ -90,6 +90,7 @@ class Bundle:
         priority: of all of them.
         num_bytes: about what they take.
         answers: what is with the engine, by the engine's number.
+        is_held: nothing is to be spent on it.
     """
 
     def __init__(self, call: int, params: Mapping[str, Any], origin: Origin) -> None:
@@ -107,6 +108,7 @@ class Bundle:
         self.priority: Priority = self._common["priority"]
         self.num_bytes = estimate_bytes(params)
         self.answers: dict[int, Answer] = {}
+        self.is_held = False
 
     @property
     def num_waiting(self) -> int:

@@ -120,6 +120,24 @@ class Feeder:
             bundle.curtail()
             self._end_if_done(bundle)
 
+    def hold(self, call: int) -> bool:
+        """Spend nothing on a call until it is to go on; whether it was here."""
+        if (bundle := self._bundles.get(call)) is None:
+            return False
+        bundle.is_held = True
+        for number in bundle.answers:
+            self._engine.hold(number)
+        return True
+
+    def go_on(self, call: int) -> bool:
+        """Let a call that is held go on; whether it was here."""
+        if (bundle := self._bundles.get(call)) is None:
+            return False
+        bundle.is_held = False
+        for number in bundle.answers:
+            self._engine.go_on(number)
+        return True
+
     def cancel(self, call: int) -> bool:
         """End a call, and what runs of it before the next step; whether it was here."""
         if (bundle := self._bundles.get(call)) is None:
@@ -140,7 +158,8 @@ class Feeder:
             for bundle in bundles:
                 has_credit = bundle.num_begun < self._connection.items_granted(bundle.call)
                 has_room = self._num_ahead[bundle.priority] < MAX_AHEAD
-                if has_credit and has_room and (guest, bundle.priority) not in refused:
+                is_free = has_credit and has_room and not bundle.is_held
+                if is_free and (guest, bundle.priority) not in refused:
                     return bundle
         return None
 

@@ -22,7 +22,8 @@ from mlxbridge.types import Usage
 
 
 class Generation:
-    """Answers ``generate`` and ``generate_many``, what is asked of the tokenizer, and the front's ``curtail``.
+    """Answers ``generate`` and ``generate_many``, what is asked of the tokenizer, and the front's ``curtail``, ``hold`` and
+    ``go_on``.
 
     Attributes:
         engine: what answers.
@@ -36,6 +37,8 @@ class Generation:
         self._model = model
         self._backlog = Backlog()
         self._tokenizing = Tokenizing(codec, ThreadPoolExecutor(1, "tokenizing"), connection, model)
+        # Calls of the backlog that are to be held.
+        self._held: set[int] = set()
 
     @property
     def wait_s(self) -> float | None:
@@ -59,6 +62,12 @@ class Generation:
         elif event.method == "curtail":
             self.feeder.curtail(event.params["call"])
             self._connection.finish(event.call, {})
+        elif event.method == "hold":
+            self._hold(event.params["call"])
+            self._connection.finish(event.call, {})
+        elif event.method == "go_on":
+            self._go_on(event.params["call"])
+            self._connection.finish(event.call, {})
         else:
             raise refuse_method(event.method, "generate", self._model)
 
@@ -67,6 +76,7 @@ class Generation:
         if self.feeder.cancel(call) or self._tokenizing.cancel(call):
             return
         if self._backlog.remove(call):
+            self._held.discard(call)
             usage = Usage(finish_reason="cancelled", prompt_tokens=0, completion_tokens=0)
             self._answer([Row(call, [], "", usage=usage)])
             return
@@ -101,6 +111,19 @@ class Generation:
 
     # ------------------------------------------------------------------------------------------------------------
 
+    def _hold(self, call: int) -> None:
+        """Spend nothing on a call; one that is not here has ended."""
+        if call in self._backlog:
+            self._held.add(call)
+        elif not self.feeder.hold(call):
+            self.engine.hold(call)
+
+    def _go_on(self, call: int) -> None:
+        if call in self._backlog:
+            self._held.discard(call)
+        elif not self.feeder.go_on(call):
+            self.engine.go_on(call)
+
     def _submit_some(self) -> None:
         some = self._backlog.take_some()
         for call, params, origin in some:
@@ -108,6 +131,9 @@ class Generation:
                 self.engine.submit(call, parse_generate(params), origin)
             except BridgeError as error:
                 self._connection.fail(call, error)
+            if call in self._held:
+                self._held.discard(call)
+                self.engine.hold(call)
         self.feeder.feed(len(some))
 
     def _answer(self, rows: Sequence[Row]) -> None:

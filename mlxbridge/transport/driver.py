@@ -73,6 +73,15 @@ class Driver(asyncio.BufferedProtocol):
         self._linger: asyncio.TimerHandle | None = None
         self._give_up: asyncio.TimerHandle | None = None
 
+    def serve(self, machine: Machine, on_events: Callable[[], None], on_lost: Callable[[], None]) -> None:
+        """Run another machine on the same transport from now on."""
+        self._machine, self._on_events, self._on_lost = machine, on_events, on_lost
+
+    def release(self) -> None:
+        """Drop the transport; the machine, which goes on elsewhere, is told nothing."""
+        self.serve(_Nobody(), _ignore, _ignore)
+        self.abort()
+
     @property
     def transport(self) -> asyncio.Transport | None:
         """The transport, None before it is connected and after it is lost."""
@@ -185,6 +194,35 @@ class Driver(asyncio.BufferedProtocol):
         self._paused = False
         self._machine.resume()
         self.flush()
+
+
+class _Nobody:
+    """A machine that takes everything and says nothing."""
+
+    closed = True
+    lingering = False
+
+    def receive_buffer(self) -> memoryview:
+        return memoryview(bytearray(4096))
+
+    def received(self, count: int) -> bool:
+        return True
+
+    def receive_eof(self) -> None:
+        return
+
+    def data_to_send(self) -> Sequence[Buffer]:
+        return ()
+
+    def pause(self) -> None:
+        return
+
+    def resume(self) -> None:
+        return
+
+
+def _ignore() -> None:
+    return
 
 
 def _has_vectored_writes(loop: Any) -> bool:

@@ -17,7 +17,7 @@ from mlxbridge.protocol.events import (
     Ready,
     TokensReceived,
 )
-from mlxbridge.protocol.frames import HEADER, HEADER_BYTES, MAGIC, FrameType
+from mlxbridge.protocol.frames import CHECKED_HEADER_BYTES, HEADER, HEADER_BYTES, MAGIC, FrameType
 
 GUEST_NONCE = bytes(range(32))
 HOST_NONCE = bytes(range(32, 64))
@@ -112,13 +112,16 @@ def frame(kind: int, call: int = 0, value: Any = None, payload: bytes = b"", *, 
     return raw(kind, call, b"" if value is None else pack(value), payload, flags=flags)
 
 
-def frames_in(data: bytes) -> Iterator[tuple[FrameType, int, int, bytes, bytes]]:
-    """Type, call, flags, head and payload of each frame, after the magic if there is one."""
+def frames_in(data: bytes, *, is_checked: bool = False) -> Iterator[tuple[FrameType, int, int, bytes, bytes]]:
+    """Type, call, flags, head and payload of each frame, after the magic if there is one; those but HELLO may have checksums."""
     position = len(MAGIC) if data.startswith(MAGIC) else 0
     while position < len(data):
         length, head_length, call, kind, flags, reserved = HEADER.unpack_from(data, position)
-        assert reserved == 0
-        position += HEADER_BYTES
+        if is_checked and kind != FrameType.HELLO:
+            position += CHECKED_HEADER_BYTES
+        else:
+            assert reserved == 0
+            position += HEADER_BYTES
         assert position + length <= len(data)
         body = data[position : position + length]
         yield FrameType(kind), call, flags, body[:head_length], body[head_length:]

@@ -73,7 +73,7 @@ def run_host(
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=stderr, text=True)
         host = HostProcess(process, url, token or own_token, log)
         try:
-            _wait_until_it_answers(host)
+            wait_until_it_answers(host)
             yield host
         finally:
             process.kill()
@@ -92,7 +92,7 @@ def _address(transport: str, folder: str) -> tuple[str, str]:
     return f"tcp:127.0.0.1:{port}", f"tcp://127.0.0.1:{port}"
 
 
-def _wait_until_it_answers(host: HostProcess) -> None:
+def wait_until_it_answers(host: HostProcess) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     with host.client() as client:
         while True:

@@ -10,8 +10,9 @@ import mlxbridge.protocol
 from mlxbridge.errors import BY_CODE
 from mlxbridge.protocol import GuestConnection, HostConnection, Limits, Windows, parse_token
 from mlxbridge.protocol.connection import Connection
-from mlxbridge.protocol.events import Closed
+from mlxbridge.protocol.events import Closed, Cut, Resumed
 from mlxbridge.protocol.frames import MAGIC, FrameType, encode_frame
+from mlxbridge.protocol.handshake import CHECKSUM, Resumption
 from mlxbridge.protocol.logprobs import decode_logprobs, encode_logprobs
 from mlxbridge.protocol.parts import decode_part, encode_part
 from mlxbridge.types import TokenLogprob, TokenLogprobs, ToolCall
@@ -36,6 +37,7 @@ def test_folder_holds_nothing_that_is_not_tested() -> None:
         "handshakes.json",
         "conversations.json",
         "malformed.json",
+        "resuming.json",
     }
 
 
@@ -44,7 +46,7 @@ def test_frames_cover_every_type() -> None:
     assert shown == {kind.name for kind in FrameType} - {"AUTH"}  # whose proof needs a handshake around it
 
 
-def decoded(data: bytes) -> list[dict[str, Any]]:
+def decoded(data: bytes, *, is_checked: bool = False) -> list[dict[str, Any]]:
     return [
         {
             "type": kind.name,
@@ -53,7 +55,7 @@ def decoded(data: bytes) -> list[dict[str, Any]]:
             "head": plain(unpack(head)),
             "payload": payload.hex(),
         }
-        for kind, call, flags, head, payload in frames_in(data)
+        for kind, call, flags, head, payload in frames_in(data, is_checked=is_checked)
     ]
 
 
@@ -140,31 +142,62 @@ def feed_all(end: Connection, data: bytes, size: int) -> None:
         end.receive_data(data[start : start + size])
 
 
-def make_ends(vector: dict[str, Any]) -> tuple[GuestConnection, HostConnection]:
-    guest, host = dict(vector["guest"]), dict(vector["host"])
-    for options in (guest, host):
-        options["nonce"] = bytes.fromhex(options["nonce"])
-        if "limits" in options:
-            options["limits"] = Limits(**options["limits"])
-    if "windows" in guest:
-        guest["windows"] = Windows(**guest["windows"])
-    if "token" in guest:
-        guest["token"] = parse_token(guest["token"])
-    if "tokens" in host:
-        host["tokens"] = {name: secret.encode() for name, secret in host["tokens"].items()}
-    return make_guest(**guest), make_host(**host)
+def make_options(given: dict[str, Any]) -> dict[str, Any]:
+    options = {**given, "nonce": bytes.fromhex(given["nonce"])}
+    if "limits" in options:
+        options["limits"] = Limits(**options["limits"])
+    if "features" in options:
+        options["features"] = frozenset(options["features"])
+    if "windows" in options:
+        options["windows"] = Windows(**options["windows"])
+    if "token" in options:
+        options["token"] = parse_token(options["token"])
+    if "tokens" in options:
+        options["tokens"] = {name: secret.encode() for name, secret in options["tokens"].items()}
+    if "host_nonce" in options:
+        options["host_nonce"] = bytes.fromhex(options["host_nonce"])
+    if "resumption" in options:
+        options["resumption"] = Resumption(**unplain(options["resumption"]))
+    return options
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("vector", load("handshakes.json") + load("conversations.json"))
-def test_script_gives_its_bytes_and_events(vector: dict[str, Any], size: int) -> None:
-    guest, host = make_ends(vector)
-    for step in vector["steps"]:
+def play(guest: GuestConnection, host: HostConnection, steps: list[dict[str, Any]], size: int) -> None:
+    is_checked = CHECKSUM in guest._features & host._features
+    for step in steps:
         sender, receiver = (guest, host) if step["from"] == "guest" else (host, guest)
         if action := step.get("do"):
             getattr(sender, action["method"])(**unplain(action["with"]))
         data = unsent(sender)
         assert data.hex() == step["hex"], step["about"]
         assert data.startswith(MAGIC) is step["magic"]
-        assert decoded(data) == step["frames"], step["about"]
+        assert decoded(data, is_checked=is_checked) == step["frames"], step["about"]
         assert feed(receiver, data, size) == step["events"], step["about"]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("vector", load("handshakes.json") + load("conversations.json"))
+def test_script_gives_its_bytes_and_events(vector: dict[str, Any], size: int) -> None:
+    guest, host = make_guest(**make_options(vector["guest"])), make_host(**make_options(vector["host"]))
+    play(guest, host, vector["steps"], size)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("vector", load("resuming.json"))
+def test_guest_comes_back_as_written(vector: dict[str, Any], size: int) -> None:
+    guest, host = make_guest(**make_options(vector["guest"])), make_host(**make_options(vector["host"]))
+    play(guest, host, vector["before"], size)
+    for end in (guest, host):
+        if action := vector["lost"].get(end.role.value):
+            getattr(end, action["method"])(**unplain(action["with"]))
+        unsent(end)
+        end.receive_eof()
+        assert [type(event) for event in end.events()] == [Cut]
+    options = make_options(vector["back"])
+    guest.come_back(options["nonce"], lambda call: None)
+    fresh = make_host(**{**make_options(vector["host"]), "nonce": options["host_nonce"]})
+    asking, *rest = vector["after"]
+    play(guest, fresh, [asking], size)
+    (asked,) = asking["events"]
+    assert host.welcome_back(fresh, asked["received"])
+    assert [type(event) for event in host.events()] == [Resumed]
+    play(guest, host, rest, size)

@@ -162,6 +162,7 @@ def test_admits_up_to_the_limit_in_the_order_of_the_queue(ample: Driver) -> None
         ample.add(number, priority=priority)
     assert ample.roster.stats() == {
         "running": 0,
+        "held": 0,
         "waiting": 3,
         "waiting_high": 1,
         "waiting_normal": 1,

@@ -137,6 +137,17 @@ class FakeWorker:
     def curtail(self) -> None:
         self.num_curtailed += 1
 
+    def hold(self, job: Job) -> None:
+        assert job.is_held
+
+    def go_on(self, job: Job) -> None:
+        assert not job.is_held
+
+    def fail_held(self, error: BridgeError) -> None:
+        for job in [job for job in self.jobs if job.is_held]:
+            self.cancel(job)
+            job.fail(error)
+
     def fail_jobs(self, error: BridgeError) -> None:
         jobs, self.jobs = self.jobs, []
         for job in jobs:

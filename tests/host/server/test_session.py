@@ -8,7 +8,7 @@ import gc
 import os
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from mlxbridge.errors import (
 from mlxbridge.host.server import listener as listener_module
 from mlxbridge.host.server import session as session_module
 from mlxbridge.host.server.listener import Listener
-from mlxbridge.host.server.session import Session
+from mlxbridge.host.server.session import Running, Session
 from mlxbridge.host.telemetry.request import EndedRequest
 from mlxbridge.host.telemetry.telemetry import Telemetry
 from mlxbridge.protocol import GuestConnection, HostConnection, Limits, Token, Windows
@@ -52,8 +52,11 @@ class FakeMethods:
         self.opened: list[CallOpened] = []
         self.cancelled: list[int] = []
         self.session: Session | None = None
+        self.running: Running | None = (
+            None  # for calls of other methods, instead of one that can only be cancelled
+        )
 
-    def open(self, session: Session, event: CallOpened) -> Callable[[], object] | None:
+    def open(self, session: Session, event: CallOpened) -> Running | None:
         self.opened.append(event)
         self.session = session
         if event.method == "refuse":
@@ -68,7 +71,7 @@ class FakeMethods:
             return None
         if event.method == "work":
             return session.run(event.call, lambda: self._work(event))
-        return lambda: self.cancelled.append(event.call)
+        return self.running or Running(lambda: self.cancelled.append(event.call))
 
     async def _work(self, event: CallOpened) -> Mapping[str, Any]:
         if event.params.get("fail"):
@@ -133,11 +136,15 @@ class Rig:
 
 @contextlib.asynccontextmanager
 async def rig(
-    tokens: Mapping[str, bytes] | None = None, telemetry: Telemetry | None = None
+    tokens: Mapping[str, bytes] | None = None,
+    telemetry: Telemetry | None = None,
+    *,
+    resume_grace_s: float = 0.0,
 ) -> AsyncIterator[Rig]:
     with tempfile.TemporaryDirectory(prefix="mb-", dir="/tmp") as folder:
         path = str(Path(folder, "s"))
-        listener, methods = Listener(tokens, telemetry), FakeMethods()
+        listener = Listener(tokens, telemetry, resume_grace_s=resume_grace_s)
+        methods = FakeMethods()
         await listener.listen([parse_listen(f"unix:{path}")], methods)
         made = Rig(listener, methods, path)
         try:

@@ -494,3 +494,27 @@ def test_call_that_is_curtailed_before_it_has_begun_ends_at_once(ready: FrontEnd
     ready.connection.open_call("curtail", {"call": call})
     result = finish(ready, call)
     assert (result["completed"], items(ready, call)) == (0, [])
+
+
+def test_held_call_begins_nothing_and_goes_on_with_the_same_answers(ready: FrontEnd) -> None:
+    expected = generate_many(ready, PROMPTS)
+    finish(ready, expected)
+    call = generate_many(ready, PROMPTS)
+    while not items(ready, call):
+        ready.turn()
+    ready.connection.open_call("hold", {"call": call})
+    ready.turn()
+    num_items, num_steps = len(items(ready, call)), generation_of(ready).stats()["steps_total"]
+    other = generate(ready, max_tokens=3)
+    while ready.end(other) is None:
+        ready.turn()
+    assert generation_of(ready).wait_s is None and generation_of(ready).stats()["running"] == 0
+    assert len(items(ready, call)) == num_items < len(PROMPTS)
+    assert generation_of(ready).stats()["steps_total"] - num_steps < 10
+    ready.connection.open_call("go_on", {"call": call})
+    finish(ready, call)
+
+    def texts(number: int) -> dict[int, str]:
+        return {item["index"]: item["text"] for item in items(ready, number)}
+
+    assert texts(call) == texts(expected)

@@ -395,3 +395,29 @@ def count_begun(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(BatchEngine, "submit", counted)
     return begun
+
+
+def test_call_that_is_held_before_it_was_read_is_not_begun(ready: FrontEnd) -> None:
+    call = generate(ready, max_tokens=5)
+    ready.connection.open_call("hold", {"call": call})
+    for _ in range(5):
+        ready.turn()
+        if ready.loop._service is not None and ready.loop._service.wait_s is None:
+            break
+    assert ready.tokens(call) == 0 and ready.end(call) is None
+    ready.connection.open_call("go_on", {"call": call})
+    while ready.end(call) is None:
+        ready.turn()
+    assert isinstance(ready.end(call), ResultReceived)
+
+
+def test_held_call_can_be_cancelled(ready: FrontEnd) -> None:
+    call = generate(ready, max_tokens=100)
+    while not ready.tokens(call):
+        ready.turn()
+    ready.connection.open_call("hold", {"call": call})
+    ready.turn()
+    ready.connection.cancel(call)
+    ready.turn()
+    end = ready.end(call)
+    assert isinstance(end, ResultReceived) and end.result["finish_reason"] == "cancelled"

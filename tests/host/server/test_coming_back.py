@@ -1,0 +1,216 @@
+"""Guests whose link breaks, and who come back for their calls: on real sockets, with calls that a test answers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from mlxbridge.errors import Gone
+from mlxbridge.host.server import away as away_module
+from mlxbridge.host.server.session import Running
+from mlxbridge.protocol.events import Closed, ErrorReceived, ResultReceived, Resumed, TokensReceived
+from mlxbridge.protocol.handshake import RESUME, Resumption, Token
+from tests.host.server.test_session import Guest, Rig, rig
+
+FEATURES = frozenset({RESUME})
+SECRETS = {"alice": b"the secret of alice", "bob": b"the secret of bob"}
+
+
+class Held:
+    """What a session has done to a call."""
+
+    def __init__(self, made: Rig, *, can_wait: bool = True) -> None:
+        self.did: list[str] = []
+        self._can_wait = can_wait
+        made.methods.running = Running(
+            cancel=lambda: self.did.append("cancel"),
+            hold=self._hold,
+            go_on=lambda: self.did.append("go on"),
+        )
+
+    def _hold(self) -> bool:
+        self.did.append("hold")
+        return self._can_wait
+
+
+async def cut_after_a_token(made: Rig, **options: Any) -> Guest:
+    """A guest that was told of a token, and lost its link; another token came meanwhile."""
+    guest = await made.guest(features=FEATURES, **options)
+    await guest.handshake()
+    guest.connection.open_call("generate", {})
+    guest.send()
+    await until(lambda: len(made.methods.opened) > 0)
+    session = made.methods.session
+    assert session is not None
+    session.send_tokens([1], [[7]], ["one"])
+    session.flush()
+    await guest.until(TokensReceived)
+    guest.writer.transport.abort()
+    await until(lambda: session.is_away)
+    guest.connection.receive_eof()
+    guest.connection.events()
+    session.send_tokens([1], [[8]], ["two"])
+    return guest
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+async def return_of(guest: Guest, made: Rig) -> Guest:
+    """The same guest, over another link."""
+    guest.connection.come_back(os.urandom(32), lambda call: None)
+    again = await made.guest()
+    again.connection = guest.connection
+    return again
+
+
+async def test_guest_comes_back_to_what_it_missed() -> None:
+    async with rig(resume_grace_s=30) as made:
+        held = Held(made)
+        guest = await cut_after_a_token(made)
+        assert made.listener.count() == (0, 1) and held.did == ["hold"]
+        again = await return_of(guest, made)
+        assert isinstance(await again.until(Resumed), Resumed)
+        tokens = await again.until(TokensReceived)
+        assert isinstance(tokens, TokensReceived) and tokens.token_ids == [[8]]
+        assert made.listener.count() == (1, 1) and held.did == ["hold", "go on"]
+        session = made.methods.session
+        assert session is not None
+        session.finish(1, {"ok": True})
+        session.flush()
+        await again.until(ResultReceived)
+
+
+async def test_call_that_cannot_wait_ends_as_gone() -> None:
+    async with rig(resume_grace_s=30) as made:
+        held = Held(made, can_wait=False)
+        again = await return_of(await cut_after_a_token(made), made)
+        end = await again.until(ErrorReceived)
+        assert isinstance(end, ErrorReceived) and isinstance(end.error, Gone)
+        assert held.did == ["hold", "cancel"]
+
+
+async def test_after_the_grace_calls_are_cancelled_and_gone() -> None:
+    async with rig(resume_grace_s=0.05) as made:
+        held = Held(made)
+        guest = await cut_after_a_token(made)
+        await until(lambda: made.listener.count() == (0, 0))
+        assert held.did == ["hold", "cancel"]
+        await assert_gone(await return_of(guest, made))
+
+
+async def test_without_grace_calls_end_with_the_link() -> None:
+    async with rig(resume_grace_s=0) as made:
+        held = Held(made)
+        guest = await made.guest(features=FEATURES)
+        await guest.handshake()
+        assert guest.connection.grace_ms is None
+        guest.connection.open_call("generate", {})
+        guest.send()
+        await until(lambda: len(made.methods.opened) > 0)
+        guest.writer.close()
+        await until(lambda: held.did == ["cancel"])
+
+
+async def test_guest_that_says_goodbye_has_its_calls_cancelled_at_once() -> None:
+    async with rig(resume_grace_s=30) as made:
+        held = Held(made)
+        guest = await made.guest(features=FEATURES)
+        await guest.handshake()
+        guest.connection.open_call("generate", {})
+        guest.send()
+        await until(lambda: len(made.methods.opened) > 0)
+        guest.connection.leave(Gone("enough"))
+        guest.send()
+        await until(lambda: made.listener.count() == (0, 0))
+        assert held.did == ["cancel"]
+
+
+async def test_guest_may_come_back_before_the_host_has_noticed_that_it_was_away() -> None:
+    async with rig(resume_grace_s=30) as made:
+        Held(made)
+        guest = await made.guest(features=FEATURES)
+        await guest.handshake()
+        guest.connection.open_call("generate", {})
+        guest.send()
+        await until(lambda: len(made.methods.opened) > 0)
+        guest.connection.receive_eof()
+        guest.connection.events()
+        again = await return_of(guest, made)
+        await again.until(Resumed)
+        assert await asyncio.wait_for(guest.reader.read(), 10) is not None  # the old link is closed
+        assert made.listener.count() == (1, 1)
+
+
+async def test_only_the_same_guest_with_the_secret_may_come_back() -> None:
+    async with rig(SECRETS, resume_grace_s=30) as made:
+        held = Held(made)
+        guest = await cut_after_a_token(made, token=Token("alice", SECRETS["alice"]))
+        own = guest.connection._resumption
+        assert own is not None
+        guesses = [
+            ("bob", own),
+            ("alice", Resumption(own.link, bytes(32), 0)),
+            ("alice", Resumption(bytes(16), own.secret, 0)),
+        ]
+        for name, guess in guesses:
+            thief = await made.guest(features=FEATURES, token=Token(name, SECRETS[name]))
+            await thief.handshake()
+            thief.connection.open_call("steal", {})
+            thief.connection.receive_eof()
+            thief.connection._resumption = guess
+            await assert_gone(await return_of(thief, made))
+        assert held.did[:1] == ["hold"] and "go on" not in held.did
+        again = await return_of(guest, made)
+        await again.until(TokensReceived)
+
+
+async def test_no_more_waits_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(away_module, "MAX_AWAY", 1)
+    async with rig(resume_grace_s=30) as made:
+        held = Held(made)
+        await cut_after_a_token(made)
+        second = await made.guest(features=FEATURES)
+        await second.handshake()
+        second.connection.open_call("generate", {})
+        second.send()
+        await until(lambda: len(made.methods.opened) == 2)
+        second.writer.close()
+        await until(lambda: "cancel" in held.did)
+        assert made.listener.count() == (0, 1)
+
+
+async def test_nobody_comes_back_to_a_host_that_drains() -> None:
+    async with rig(resume_grace_s=30) as made:
+        held = Held(made)
+        await cut_after_a_token(made)
+        assert await made.listener.drain("over", 10)
+        assert held.did == ["hold", "cancel"]
+
+
+async def test_deadlines_run_on_while_the_guest_is_away() -> None:
+    async with rig(resume_grace_s=30) as made:
+        held = Held(made)
+        guest = await made.guest(features=FEATURES)
+        await guest.handshake()
+        guest.connection.open_call("generate", {}, deadline_ms=50)
+        guest.send()
+        await until(lambda: len(made.methods.opened) > 0)
+        guest.writer.close()
+        await until(lambda: held.did[-1:] == ["cancel"])
+        guest.connection.receive_eof()
+        again = await return_of(guest, made)
+        end = await again.until(ErrorReceived)
+        assert isinstance(end, ErrorReceived) and end.error.code == 17
+
+
+async def assert_gone(guest: Guest) -> None:
+    end = await guest.until(Closed)
+    assert isinstance(end, Closed) and isinstance(end.error, Gone), end
