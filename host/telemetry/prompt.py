@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 MAX_CHARS = 1000
-_ASKED = ("prompt", "messages", "requests", "inputs", "query")
+_ASKED = ("prompt", "messages", "requests", "inputs", "query", "documents", "token_ids")
 _INNER = ("role", "content", "text", "prompt", "messages")
 _MAX_DEPTH = 6
 

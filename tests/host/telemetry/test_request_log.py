@@ -84,7 +84,8 @@ def test_guest_cannot_write_lines_of_its_own(caplog: pytest.LogCaptureFixture) -
         ({"prompt": b"\1\0\0\0\2\0\0\0"}, "<2 token ids>"),
         ({"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]}, "user Hi"),
         ({"inputs": ["a", b"\0" * 12, "b"]}, "a <3 token ids> b"),
-        ({"query": "who", "documents": ["a"]}, "who"),
+        ({"query": "who", "documents": ["a"]}, "who a"),
+        ({"token_ids": b"\0" * 8}, "<2 token ids>"),
         (
             {"requests": [{"prompt": "one"}, {"messages": [{"role": "user", "content": "two"}]}]},
             "one user two",
