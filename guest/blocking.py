@@ -496,7 +496,7 @@ class Client:
 
         Args:
             token_ids: at most 65,536.
-            model: its name at the host; not needed where the host serves one.
+            model: its name at the host; not needed where the host serves one, or has a default.
             skip_special_tokens: leave out BOS, EOS and the like.
             keep_alive: as for ``generate``.
             timeout: seconds.

@@ -70,7 +70,7 @@ class CallOptions(TypedDict, total=False):
     """
 
     model: str | None
-    """Its name at the host; may be left out where the host serves one model."""
+    """Its name at the host; may be left out where the host serves one, or has a default."""
     max_tokens: int | None
     """Most tokens to generate; what fits, up to the host's own bound, if left out."""
     min_tokens: int | None
@@ -349,7 +349,7 @@ class TokenizeOptions(TypedDict, total=False):
     """What ``tokenize`` and ``count_tokens`` take by name."""
 
     model: str | None
-    """Its name at the host; not needed where the host serves one."""
+    """Its name at the host; not needed where the host serves one, or has a default."""
     add_special_tokens: bool | None
     """Whether a text gets what the tokenizer puts around it (BOS, say); as ``generate`` has it if left out. In a chat the
     template has them."""
@@ -376,7 +376,7 @@ class EmbedOptions(TypedDict, total=False):
     """What ``embed`` takes by name."""
 
     model: str | None
-    """Its name at the host; not needed where the host serves one."""
+    """Its name at the host; not needed where the host serves one, or has a default."""
     prompt: str | None
     """Text to put before every text, such as an instruction; "" for none. Not before token ids."""
     prompt_name: str | None
@@ -401,7 +401,7 @@ class RerankOptions(TypedDict, total=False):
     """What ``rerank`` takes by name."""
 
     model: str | None
-    """Its name at the host; not needed where the host serves one."""
+    """Its name at the host; not needed where the host serves one, or has a default."""
     top_n: int | None
     """Give so many of the best; all if left out."""
     activation: Literal["sigmoid", "none"] | None

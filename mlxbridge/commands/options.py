@@ -26,7 +26,9 @@ def host_options(*, timeout: str = "for each call") -> argparse.ArgumentParser:
 def sampling_options() -> argparse.ArgumentParser:
     """How the answer is chosen: what ``sampling_of`` reads."""
     sampling = argparse.ArgumentParser(add_help=False)
-    sampling.add_argument("--model", help="its name at the host; not needed where the host serves one")
+    sampling.add_argument(
+        "--model", help="its name at the host; not needed where the host serves one, or has a default"
+    )
     sampling.add_argument("--max-tokens", type=int, help="end after so many; else what fits, at most 4096")
     sampling.add_argument("--min-tokens", type=int, help="do not end before so many")
     sampling.add_argument("--temperature", type=float, help="0 takes the likeliest token (default)")

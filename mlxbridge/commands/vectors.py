@@ -48,7 +48,9 @@ def add_commands(commands: Any) -> None:
 
 
 def _add_common(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--model", help="its name at the host; not needed where the host serves one")
+    command.add_argument(
+        "--model", help="its name at the host; not needed where the host serves one, or has a default"
+    )
     command.add_argument(
         "--truncate",
         action="store_const",
