@@ -33,12 +33,6 @@ def host() -> Iterator[HostProcess]:
         yield running
 
 
-@pytest.fixture
-def client(host: HostProcess) -> Iterator[Client]:
-    with host.client(timeout=60) as client:
-        yield client
-
-
 def test_status_tells_how_calls_went_lately(client: Client) -> None:
     for _ in range(3):
         answer = client.generate("The ", max_tokens=20, ignore_eos=True)
@@ -76,7 +70,7 @@ def test_subscriber_sees_a_model_load_and_answer(host: HostProcess, client: Clie
     assert (generate.method, generate.model, generate.finish_reason) == ("generate", "demo", "length")
     assert (generate.prompt_tokens, generate.completion_tokens) == (answer.prompt_tokens, 5)
     assert generate.ttft_ms is not None and generate.prefill_ms is not None
-    assert generate.ttft_ms > 100 > generate.prefill_ms  # the model was loaded first
+    assert generate.ttft_ms > 100 + generate.prefill_ms  # the model was loaded first
     assert generate.total_ms >= generate.ttft_ms
 
 

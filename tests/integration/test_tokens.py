@@ -35,12 +35,6 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostProcess]:
         yield running
 
 
-@pytest.fixture
-def client(host: HostProcess) -> Iterator[Client]:
-    with host.client(timeout=60) as client:
-        yield client
-
-
 @pytest.mark.parametrize(
     "options",
     [

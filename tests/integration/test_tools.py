@@ -57,12 +57,6 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostProcess]:
         yield running
 
 
-@pytest.fixture
-def client(host: HostProcess) -> Iterator[Client]:
-    with host.client(timeout=60) as client:
-        yield client
-
-
 def told(chunks: list[Chunk]) -> tuple[str, str, Any]:
     (call,) = [call for chunk in chunks for call in chunk.tool_calls]
     text, reasoning = ("".join(getattr(chunk, name) for chunk in chunks) for name in ("text", "reasoning"))

@@ -18,7 +18,7 @@ from mlxbridge.host.engine.loader import LoadedModel
 from mlxbridge.host.engine.memory import is_out_of_memory
 from mlxbridge.host.engine.prefill.reading import Group
 from mlxbridge.host.engine.prefixes.prefix_cache import PrefixCache
-from tests.host.engine.architectures import ARCHITECTURES, make_model
+from tests.host.engine.architectures import ONE_OF_A_KIND, make_model
 from tests.host.engine.tiny import TEXTS, Answers
 
 MakeEngine = Callable[..., BatchEngine]
@@ -37,12 +37,11 @@ class FragileLlama(llama.Model):
         return super().__call__(inputs, *arguments, **options)
 
 
-@pytest.fixture
-def fragile(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> LoadedModel:
+@pytest.fixture(scope="module")
+def fragile(loaded: LoadedModel) -> LoadedModel:
     """The tiny model without EOS, in a class of its own."""
     model = FragileLlama(loaded.model.args)
     model.update(loaded.model.parameters())
-    monkeypatch.setattr(FragileLlama, "trouble", staticmethod(lambda tokens: None))
     return replace(loaded, model=model, eos_ids=frozenset())
 
 
@@ -63,10 +62,10 @@ def submit_some(answers: Answers, count: int = 8, max_tokens: int = 30) -> None:
         answers.step(call % 2)
 
 
-@pytest.fixture
-def expected(make_engine: MakeEngine, fragile: LoadedModel) -> Answers:
+@pytest.fixture(scope="module")
+def expected(fragile: LoadedModel) -> Answers:
     """What everyone is told when nothing fails."""
-    answers = Answers(make_engine(fragile))
+    answers = Answers(BatchEngine(fragile))
     submit_some(answers)
     return answers.finish()
 
@@ -207,7 +206,7 @@ def test_failure_while_a_prompt_is_awaited_ends_that_one(
     assert {call: answers.tokens[call] for call in expected.tokens} == expected.tokens
 
 
-@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+@pytest.mark.parametrize("name", ONE_OF_A_KIND)
 def test_rows_go_on_unchanged_whatever_their_caches(
     make_engine: MakeEngine, fragile: LoadedModel, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

@@ -109,7 +109,7 @@ REQUIRED: dict[str, Any] = {"messages": CHAT, "tools": TOOLS, "tool_choice": "re
 
 def test_required_calls_beside_free_answers(make_engine: MakeEngine, model: LoadedModel) -> None:
     answers, alone = Answers(make_engine(model)), Answers(make_engine(model))
-    for seed in range(5):
+    for seed in range(3):
         answers.submit(
             seed, **REQUIRED, **bounded(model), logit_bias=ends_soon(model), temperature=1.5, seed=seed
         )
@@ -119,7 +119,7 @@ def test_required_calls_beside_free_answers(make_engine: MakeEngine, model: Load
         alone.submit(100 + seed, **free)
         alone.finish()
     answers.finish()
-    for seed in range(5):
+    for seed in range(3):
         check_calls(answers, seed)
         assert answers.tokens[100 + seed] == alone.tokens[100 + seed]
 
@@ -129,7 +129,7 @@ def test_no_marker_in_a_call_ends_it(make_engine: MakeEngine, model: LoadedModel
     vocabulary = model.tokenizer.get_vocab()
     liked = {vocabulary[marker]: 1000.0 for marker in call_markers(model.tokenizer)}
     answers = Answers(make_engine(model))
-    for seed in range(5):
+    for seed in range(3):
         answers.submit(
             seed,
             **{**REQUIRED, **bounded(model), "tool_choice": {"name": "add-book"}},
@@ -139,7 +139,7 @@ def test_no_marker_in_a_call_ends_it(make_engine: MakeEngine, model: LoadedModel
             seed=seed,
         )
     answers.finish()
-    for seed in range(5):
+    for seed in range(3):
         check_calls(answers, seed, "add-book")
 
 
@@ -163,7 +163,7 @@ def test_markers_that_are_no_tokens_can_be_kept_to(make_engine: MakeEngine, tmp_
 @pytest.mark.parametrize("name", ["get_weather", "now"])
 def test_named_call_is_that_one_alone(make_engine: MakeEngine, model: LoadedModel, name: str) -> None:
     answers = Answers(make_engine(model))
-    for seed in range(3):
+    for seed in range(2):
         answers.submit(
             seed,
             **{**REQUIRED, **bounded(model), "tool_choice": {"name": name}},
@@ -172,7 +172,7 @@ def test_named_call_is_that_one_alone(make_engine: MakeEngine, model: LoadedMode
             seed=seed,
         )
     answers.finish()
-    for seed in range(3):
+    for seed in range(2):
         check_calls(answers, seed, name)
         assert len(answers.tool_calls(seed)) == 1
 
@@ -180,7 +180,7 @@ def test_named_call_is_that_one_alone(make_engine: MakeEngine, model: LoadedMode
 def test_several_calls_may_be_required_at_once(make_engine: MakeEngine, model: LoadedModel) -> None:
     """Of answers that may end and may not: no EOS before so many tokens."""
     answers = Answers(make_engine(model))
-    for seed in range(6):
+    for seed in range(4):
         answers.submit(
             seed,
             **{**REQUIRED, **bounded(model), "tool_choice": {"name": "now"}},
@@ -190,9 +190,9 @@ def test_several_calls_may_be_required_at_once(make_engine: MakeEngine, model: L
             seed=seed,
         )
     answers.finish()
-    for seed in range(6):
+    for seed in range(4):
         check_calls(answers, seed, "now")
-    assert max(len(answers.tool_calls(seed)) for seed in range(6)) > 1
+    assert max(len(answers.tool_calls(seed)) for seed in range(4)) > 1
 
 
 @pytest.mark.parametrize("opens", [True, False])
@@ -204,11 +204,11 @@ def test_reasoning_comes_before_the_call(make_engine: MakeEngine, hermes: Loaded
         **{"chat_template_kwargs": {"opens": opens}, "temperature": 1.0},
     }
     think = {hermes.tokenizer.think_start_id: 0.0 if opens else 1000.0}
-    for seed in range(4):
+    for seed in range(3):
         answers.submit(seed, **options, seed=seed, max_reasoning_tokens=3 + seed, logit_bias=think)
         answers.submit(100 + seed, **options, seed=seed, reasoning=False)
     answers.finish()
-    for seed in range(4):
+    for seed in range(3):
         check_calls(answers, seed)
         usage = answers.last[seed].usage
         assert usage is not None and usage.reasoning_tokens == 3 + seed

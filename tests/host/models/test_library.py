@@ -169,6 +169,14 @@ async def load_slow_to_stop(model: Model, monkeypatch: pytest.MonkeyPatch) -> Fa
     return worker
 
 
+async def begin_deletion(library: Library, model: Model) -> asyncio.Task[Mapping[str, Any]]:
+    """Its worker is being told to end, and has not ended yet."""
+    deleting = asyncio.ensure_future(library.delete(model, force=True))
+    while model.state != "unloading":
+        await asyncio.sleep(0)
+    return deleting
+
+
 async def test_pull_of_what_is_being_deleted_brings_it_back_after_that(
     errands: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,9 +184,7 @@ async def test_pull_of_what_is_being_deleted_brings_it_back_after_that(
     library = Library(catalogue, run_by_default)
     model = await library.pull("org/name", ignore)
     worker = await load_slow_to_stop(model, monkeypatch)
-    deleting = asyncio.ensure_future(library.delete(model, force=True))
-    while model.state != "unloading":
-        await asyncio.sleep(0)
+    deleting = await begin_deletion(library, model)
     pulling = asyncio.ensure_future(library.pull("org/name", ignore))
     await asyncio.sleep(0.01)
     worker.may_stop.set()
@@ -196,9 +202,7 @@ async def test_deletion_goes_on_though_nobody_waits_for_it(
     library = Library(catalogue, run_by_default)
     model = await library.pull("org/name", ignore)
     worker = await load_slow_to_stop(model, monkeypatch)
-    deleting = asyncio.ensure_future(library.delete(model, force=True))
-    while model.state != "unloading":
-        await asyncio.sleep(0)
+    deleting = await begin_deletion(library, model)
     deleting.cancel()
     await asyncio.gather(deleting, return_exceptions=True)
     worker.may_stop.set()
@@ -215,9 +219,7 @@ async def test_deletion_is_refused_when_the_model_is_configured_meanwhile(
     library = Library(catalogue, run_by_default)
     model = await library.pull("org/name", ignore)
     worker = await load_slow_to_stop(model, monkeypatch)
-    deleting = asyncio.ensure_future(library.delete(model, force=True))
-    while model.state != "unloading":
-        await asyncio.sleep(0)
+    deleting = await begin_deletion(library, model)
     catalogue.serve([run_by_default(hub_source("org/name"))], drain_s=0.0)
     worker.may_stop.set()
     async with asyncio.timeout(10):

@@ -91,6 +91,13 @@ class Host:
             await asyncio.sleep(0)
         return worker
 
+    async def end_turn_of_a(self) -> Job:
+        """Somebody asks for b, for which there is no room beside a; then a has been there for long enough."""
+        job = self.call("b")
+        await self.until("ready waiting")
+        self.clock.pass_time(TENURE_S)
+        return job
+
     def call(self, name: str, **params: Any) -> Job:
         self._num_calls += 1
         job = Job(self.sink, self._num_calls, "generate", {"prompt": "hello", **params})
@@ -194,9 +201,7 @@ async def test_call_of_many_requests_goes_on_in_its_models_next_turn(make_host: 
     assert many.hand_over() == params and many.params == {}  # as a worker does
     for index in (2, 0):
         many.take_item({"index": index, "text": "x"})
-    other = host.call("b")
-    await host.until("ready waiting")
-    host.clock.pass_time(TENURE_S)
+    other = await host.end_turn_of_a()
     assert (host.states(), a.num_curtailed) == ("draining waiting", 1)
     a.answer(many, completed=2, failed=0, prompt_tokens=10)
     await host.until("waiting loading")
@@ -234,9 +239,7 @@ async def test_call_of_many_requests_can_end_while_it_waits_for_the_next_turn(ma
     jobs = [ManyJob(host.sink, call, {"requests": [{"prompt": "x"}]}, items=4) for call in (77, 78)]
     for many in jobs:
         host.model("a").submit(many)
-    host.call("b")
-    await host.until("ready waiting")
-    host.clock.pass_time(TENURE_S)
+    await host.end_turn_of_a()
     for many in jobs:
         a.answer(many)
     await host.until("waiting loading")
@@ -251,9 +254,7 @@ async def test_load_while_a_model_makes_way_waits_for_its_next_turn(make_host: M
     host = make_host(1.5, "a", "b")
     a = await host.ready("a")
     running = host.call("a")
-    host.call("b")
-    await host.until("ready waiting")
-    host.clock.pass_time(TENURE_S)
+    await host.end_turn_of_a()
     load = asyncio.ensure_future(host.model("a").load())
     await asyncio.sleep(0)
     assert (host.states(), load.done()) == ("draining waiting", False)
@@ -275,9 +276,7 @@ async def test_worker_that_dies_while_its_model_makes_way_is_not_started_again(m
     host = make_host(1.5, "a", "b")
     a = await host.ready("a")
     running = host.call("a")
-    host.call("b")
-    await host.until("ready waiting")
-    host.clock.pass_time(TENURE_S)
+    await host.end_turn_of_a()
     a.die()
     assert isinstance(host.sink.ends[running.call], WorkerLost)
     await FakeWorker.of("b")
