@@ -17,18 +17,18 @@ from mlxbridge.host.server.session import Running, Session
 from mlxbridge.protocol.events import CallOpened
 
 
-def serve(path: str, announce: Callable[[], None]) -> None:
+def serve(path: str, announce: Callable[..., None]) -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(path, announce))
 
 
-async def _serve(path: str, announce: Callable[[], None]) -> None:
+async def _serve(path: str, announce: Callable[..., None]) -> None:
     worker_module._spawn = _spawn_ready
     worker = await Worker.start()
     await worker.ask("load", {})
     listener = Listener(None)
     await listener.listen([Listen(UnixAddress(path))], Methods(worker))
-    announce()
+    announce(worker.process.pid)
     await asyncio.Event().wait()
 
 

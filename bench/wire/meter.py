@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import math
 import resource
 import subprocess
 import sys
@@ -10,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from bench.stats import percentile
 from bench.wire.plan import Settings
@@ -21,6 +24,15 @@ def cpu_seconds() -> float:
     """User and system time of this process, all threads."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
+
+
+def cpu_seconds_of(pid: int) -> float:
+    """Of another process, all its threads; NaN where the system does not tell (Linux does)."""
+    try:
+        files = [task / "schedstat" for task in Path(f"/proc/{pid}/task").iterdir()]
+        return sum(int(file.read_text().split()[0]) for file in files) / 1e9
+    except OSError:
+        return math.nan
 
 
 class Server:
@@ -121,16 +133,20 @@ class Bench:
         return round_trip_result(meter.stop(), took)
 
     def payloads(self, fetch: Callable[[], int]) -> Result:
-        """One call with a payload after the other, and at least one; each gives how many bytes it was."""
-        fetch()
-        num_bytes = num_calls = 0
-        start = time.perf_counter()
-        end = start + self.settings.seconds
-        while time.perf_counter() < end:
-            num_bytes += fetch()
-            num_calls += 1
-        seconds = time.perf_counter() - start
-        return {"gb_per_s": num_bytes / seconds / 1e9, "ms": seconds / num_calls * 1000}
+        """A call with a payload for each line on stdin, and before them one to warm up; ``fetch`` gives how many bytes it was.
+
+        Prints a line for each call.
+        """
+        print(fetch(), flush=True)
+        for _ in sys.stdin:
+            meter = Meter(self.server)
+            num_bytes = fetch()
+            span = meter.stop()
+            result = {"ms": span.seconds * 1000, **bulk_result(span, num_bytes)}
+            print(
+                json.dumps({key: value for key, value in result.items() if not math.isnan(value)}), flush=True
+            )
+        return {}
 
     def _repeat(self, call: Callable[[], object], seconds: float, took: list[int]) -> None:
         clock = time.perf_counter_ns

@@ -9,7 +9,7 @@ MB = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Seconds of one measurement and of the warm-up before it, and the sizes of things."""
+    """Seconds of one measurement and of the warm-up before it, the sizes of things, and how many turns a round has."""
 
     seconds: float = 1.0
     warm: float = 0.3
@@ -20,11 +20,19 @@ class Settings:
     small_bytes: int = 1 * MB
     large_bytes: int = 16 * MB
     vectors: int = 10_000
+    turns: int = 40
 
 
 FULL = Settings()
 QUICK = Settings(
-    seconds=0.12, warm=0.05, streams=8, mixed_streams=4, small_bytes=MB // 16, large_bytes=MB, vectors=100
+    seconds=0.12,
+    warm=0.05,
+    streams=8,
+    mixed_streams=4,
+    small_bytes=MB // 16,
+    large_bytes=MB,
+    vectors=100,
+    turns=2,
 )
 
 
@@ -39,11 +47,15 @@ class Metric:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Test:
-    """The first metric is the one by which the faster rival is chosen; ``ratios`` are those worth comparing."""
+    """The first metric is the one by which the faster rival is chosen; ``ratios`` are those worth comparing.
+
+    ``in_turn``: all cases are there at once and make one call after the other.
+    """
 
     title: str
     metrics: tuple[Metric, ...]
     ratios: tuple[str, ...]
+    in_turn: bool = False
 
 
 _P50 = Metric(key="p50_us", title="p50 µs", more_is_better=False)
@@ -87,8 +99,9 @@ TESTS = {
     ),
     "vectors": Test(
         title="10,000 vectors of 384 float32, one call after the other",
-        metrics=(_BULK, Metric(key="ms", title="ms/call", more_is_better=False)),
-        ratios=("gb_per_s",),
+        metrics=(_BULK, Metric(key="ms", title="ms/call", more_is_better=False), *_cpu("ms/MB")),
+        ratios=("gb_per_s", "cpu"),
+        in_turn=True,
     ),
     "mixed": Test(
         title="16 streams of 200 tokens/s beside 16 MB arrays, one connection",
@@ -96,6 +109,16 @@ TESTS = {
         ratios=("p50_us", "gb_per_s"),
     ),
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One test of one case in one round, or in one turn."""
+
+    round: int
+    test: str
+    case: str
+    result: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +147,12 @@ CASES = {
         server="floor_server",
         client="floor_client",
         tests=_TOKENS | _BULKS | _VECTORS,
+    ),
+    "floor-relay": Case(
+        title="blocking sockets, two one behind the other",
+        server="relay_server",
+        client="floor_client",
+        tests=_VECTORS,
     ),
     "bridge": Case(
         title="mlxbridge, Client", server="bridge_server", client="bridge_client", tests=_BRIDGE | _VECTORS
@@ -186,5 +215,8 @@ CASES = {
 }
 
 FLOOR = "floor"
+RELAY = "floor-relay"
+"""The floor of what goes through two sockets."""
+
 RIVALS = ("grpc-json", "grpc-json-aio")
 """Of these, the faster one of each round is what the others are compared with."""

@@ -6,23 +6,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.util import find_spec
 
 from bench.wire.meter import Result
-from bench.wire.plan import CASES, TESTS, Settings
+from bench.wire.plan import CASES, TESTS, Run, Settings
+from bench.wire.turns import run_turns
 
 TIMEOUT_S = 180
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """One test of one case in one round."""
-
-    round: int
-    test: str
-    case: str
-    result: Result
 
 
 def missing(cases: Sequence[str]) -> dict[str, list[str]]:
@@ -40,12 +31,17 @@ def run_all(
 ) -> list[Run]:
     """All rounds; ``tell`` hears of each run before it begins."""
     runs = []
+    alone = [test for test in tests if not TESTS[test].in_turn]
     for number in range(num_rounds):
-        for test in tests:
+        for test in alone:
             order = [case for case in cases if test in CASES[case].tests]
             for case in order if number % 2 == 0 else reversed(order):
                 tell(f"round {number + 1} of {num_rounds}: {TESTS[test].title}: {CASES[case].title}")
                 runs.append(Run(round=number, test=test, case=case, result=run_one(case, test, settings)))
+    for test in tests:
+        if TESTS[test].in_turn:
+            chosen = [case for case in cases if test in CASES[case].tests]
+            runs += run_turns(chosen, test, num_rounds, settings, tell)
     return runs
 
 

@@ -6,11 +6,10 @@ import math
 from collections.abc import Iterator, Sequence
 
 from bench.stats import align, median, median_ratio, show
-from bench.wire.plan import CASES, FLOOR, RIVALS, TESTS, Metric
-from bench.wire.rounds import Run
+from bench.wire.plan import CASES, FLOOR, RELAY, RIVALS, TESTS, Metric, Run
 
 Summary = dict[str, dict[str, dict[str, float]]]
-"""By test, case, metric; ratios are under ``METRIC/floor`` and ``METRIC/rival``."""
+"""By test, case, metric; ratios are under ``METRIC/floor``, ``METRIC/relay`` and ``METRIC/rival``."""
 
 
 class Rounds:
@@ -54,7 +53,7 @@ def _summarise_case(rounds: Rounds, test: str, case: str) -> dict[str, float]:
         mine = rounds.values(test, case, metric.key)
         found[metric.key] = median(value for value in mine if value is not None)
         if metric.key in TESTS[test].ratios:
-            for name, others in (("floor", [FLOOR]), ("rival", RIVALS)):
+            for name, others in (("floor", [FLOOR]), ("relay", [RELAY]), ("rival", RIVALS)):
                 ratio = (
                     median_ratio(mine, rounds.best(test, others, metric)) if case not in others else math.nan
                 )
@@ -70,6 +69,7 @@ def render(summary: Summary) -> Iterator[str]:
         titles = {metric.key: metric.title for metric in metrics}
         for metric in ratios:
             titles[f"{metric.key}/floor"] = f"{_short(metric)}/floor"
+            titles[f"{metric.key}/relay"] = f"{_short(metric)}/two"
             titles[f"{metric.key}/rival"] = f"{_short(metric)}/gRPC"
         keys = [key for key in titles if any(key in values for values in cases.values())]
         rows = [[TESTS[test].title, *(titles[key] for key in keys)]]

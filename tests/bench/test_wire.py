@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from bench.wire.plan import CASES, TESTS
-from bench.wire.rounds import Run, missing
+from bench.wire.plan import CASES, TESTS, Run
+from bench.wire.rounds import missing
 from bench.wire.table import render, summarise
 
 pytest.importorskip("numpy", reason="the wire benchmark sends numpy arrays: pip install -e '.[host]'")
@@ -73,7 +73,7 @@ def test_quick_run_of_a_rival_measures_everything(tmp_path: Path, case: str) -> 
 def test_unknown_case_is_refused_with_those_there_are() -> None:
     done = bench("--cases", "flor")
     assert done.returncode == 2
-    assert "'flor' is none of floor, bridge" in done.stderr
+    assert "'flor' is none of floor, floor-relay" in done.stderr
 
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
