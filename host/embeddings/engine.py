@@ -45,6 +45,8 @@ MAX_CALLS = 8_192
 MAX_BYTES = 1 << 30
 MAX_CALL_BYTES = 256 << 20
 RETRY_AFTER_S = 1.0
+KEPT_BYTES = 64 << 20
+"""What MLX may keep of a model's buffers while it is idle: enough for small calls, which come one after the other."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -162,6 +164,8 @@ class VectorEngine:
             self._begin(answers)
         if before is not None:
             self._end(before, answers)
+        if not self.has_work and mx.get_cache_memory() > KEPT_BYTES:
+            mx.clear_cache()
         return answers
 
     def describe(self) -> dict[str, Any]:

@@ -149,6 +149,18 @@ def test_calls_share_batches_and_have_what_they_would_have_alone(make: Callable[
     assert engine.stats()["calls_total"] == 20 and not engine.stats()["running"]
 
 
+@pytest.mark.parametrize("kept_bytes", [0, 1 << 40])
+def test_buffers_of_a_large_batch_are_given_back_once_nobody_asks(
+    make: Callable[..., Encoder], monkeypatch: pytest.MonkeyPatch, kept_bytes: int
+) -> None:
+    monkeypatch.setattr(engine_module, "KEPT_BYTES", kept_bytes)
+    engine = VectorEngine(make("bert"))
+    engine.submit(1, EmbedRequest(inputs=["the dog sat on the cat"] * 50))
+    run(engine)
+    result_bytes = 50 * 32 * 4  # of the last batch, which is looked at to the end
+    assert (mx.get_cache_memory() > 2 * result_bytes) is (kept_bytes > 0)
+
+
 def test_call_of_no_inputs_is_answered_at_once(engine: VectorEngine, model: Counting) -> None:
     engine.submit(1, ask())
     (answer,) = engine.step()
