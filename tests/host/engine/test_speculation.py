@@ -434,7 +434,8 @@ def test_models_of_a_family_may_have_unequally_many_ids(
 ) -> None:
     monkeypatch.setitem(COMMON, "vocab_size", num_ids)
     draft = another(endless, vocabulary_size=num_ids)
-    asked = [{**request, "logit_bias": {383: 2.0, 382: 1.0}} for request in requests(8, ["draft"])]
+    changes = {"logit_bias": {383: 2.0, 382: 1.0}, "max_draft_tokens": 3}
+    asked = [{**request, **changes} for request in requests(8, ["draft"])]
     found = run(BatchEngine(endless, draft=draft), asked)
     assert_same(found, run(BatchEngine(endless), without(asked)))
     assert sum(usage_of(found, call).draft_tokens for call in found.last) > 100

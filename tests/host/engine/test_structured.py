@@ -169,7 +169,7 @@ def test_whole_answer_of_just_max_tokens_was_not_cut(make_engine: MakeEngine, en
 def interrupted(call: int) -> dict[str, Any]:
     return {
         "prompt": [3 + (7 * call + 5 * i) % 370 for i in range(236 + 2 * call)],
-        "max_tokens": 150,
+        "max_tokens": 80,
         "temperature": 1.0,
         "seed": call,
         "response_format": schema(PERSON) if call % 3 else None,
