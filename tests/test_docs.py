@@ -69,6 +69,7 @@ def test_guest_readme_blocks_run() -> None:
     assert said[4] == "27 + 15 = 42.\nThe capital of France is Paris. 5\n27 + 15 = 42.\n"
     assert "40 of 40: " in said[5] and ": 7 27 + 15 = 42.\n" in said[5]
     assert said[6] == "27 + 15 True\nTrue\n"
+    assert "27 + 15 = 42. stop 12\n" in said
 
 
 def test_guest_readme_blocks_that_call_tools_run(tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ def within(module: str, *packages: str) -> bool:
 ERRORS, TYPES, ADDRESSES = "mlxbridge.errors", "mlxbridge.types", "mlxbridge.addresses"
 EVENTS = "mlxbridge.events"
 PROTOCOL, TRANSPORT, GUEST = "mlxbridge.protocol", "mlxbridge.transport", "mlxbridge.guest"
+COMPAT = "mlxbridge.compat"
 HOST, ENGINE, WORKER = "mlxbridge.host", "mlxbridge.host.engine", "mlxbridge.host.worker"
 EMBEDDINGS = "mlxbridge.host.embeddings"
 
@@ -73,6 +74,7 @@ ALLOWED = {
     PROTOCOL: [ERRORS, TYPES],
     TRANSPORT: [ADDRESSES, ERRORS],
     GUEST: [PROTOCOL, TRANSPORT, ADDRESSES, EVENTS, TYPES, ERRORS],
+    COMPAT: [f"{GUEST}.default", "mlxbridge.progress", TYPES, ERRORS],
     ENGINE: [TYPES, ERRORS],
     EMBEDDINGS: [
         f"{ENGINE}.checkpoint",
@@ -287,6 +289,7 @@ def test_face_loads_nothing_but_itself() -> None:
         ("import mlxbridge.protocol", ["asyncio", "numpy", "mlx", "mlx_lm", "socket", "ssl"]),
         ("from mlxbridge import Client", ["numpy", "mlx", "mlx_lm", "uvloop", "click"]),
         ("from mlxbridge import AsyncClient", ["numpy", "mlx", "mlx_lm", "click"]),
+        ("import mlxbridge.compat.mlx_lm", ["asyncio", "numpy", "mlx", "mlx_lm", "click"]),
         ("import mlxbridge.host.cli", ["mlx", "mlx_lm", "numpy", "transformers", "asyncio"]),
         ("import mlxbridge.host.daemon", ["llguidance", "mlx", "mlx_lm", "numpy", "transformers"]),
     ],

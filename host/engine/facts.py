@@ -12,6 +12,7 @@ from mlxbridge.host.engine.caches.footprint import Footprint
 from mlxbridge.host.engine.loader import LoadedModel
 from mlxbridge.host.engine.model_config import quantization, text_config
 from mlxbridge.host.engine.text.answer_format import knows_reasoning, parser_name
+from mlxbridge.host.engine.text.detokenize import Vocabulary
 
 
 def facts(loaded: LoadedModel, footprint: Footprint) -> dict[str, Any]:
@@ -22,7 +23,8 @@ def facts(loaded: LoadedModel, footprint: Footprint) -> dict[str, Any]:
         (of the weights), dtype (of the unquantized ones), quantization (bits and group_size, or None),
         context_length (tokens or None), vocabulary_size, layers, kv_bytes_per_token (that a token adds to
         the caches that grow without end), kv_bytes_fixed (that a row's full sliding windows and recurrent states take),
-        tool_parser (mlx_lm's name for how the model calls tools, or None), reasoning (whether it has known markers).
+        tool_parser (mlx_lm's name for how the model calls tools, or None), reasoning (whether it has known markers),
+        tokenizer, see ``tokenizer_facts``.
     """
     config = loaded.config
     flat: Any = tree_flatten(loaded.model.parameters())
@@ -41,6 +43,26 @@ def facts(loaded: LoadedModel, footprint: Footprint) -> dict[str, Any]:
         "kv_bytes_fixed": footprint.most_fixed_bytes,
         "tool_parser": parser_name(loaded.tokenizer),
         "reasoning": knows_reasoning(loaded.tokenizer),
+        "tokenizer": tokenizer_facts(loaded),
+    }
+
+
+def tokenizer_facts(loaded: LoadedModel) -> dict[str, Any]:
+    """What programs ask tokenizers for, by the names that Hugging Face's have for it.
+
+    Returns:
+        bos_token, eos_token, pad_token, unk_token and their ids (None where there is none), eos_token_ids (that end an
+        answer), size (tokens, added ones too), has_chat_template, and kind: "bytes" (byte-level BPE), "sentencepiece" (with
+        byte fallback) or None.
+    """
+    tokenizer = loaded.tokenizer
+    names = [f"{name}_token{end}" for name in ("bos", "eos", "pad", "unk") for end in ("", "_id")]
+    return {
+        **{name: getattr(tokenizer, name, None) for name in names},
+        "eos_token_ids": sorted(loaded.eos_ids),
+        "size": len(tokenizer),
+        "has_chat_template": bool(tokenizer.has_chat_template),
+        "kind": Vocabulary(tokenizer).kind,
     }
 
 

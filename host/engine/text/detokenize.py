@@ -40,6 +40,7 @@ class Vocabulary:
 
     Attributes:
         has_bytes: whether each token stands for fixed bytes.
+        kind: of these, "bytes" (byte-level BPE) or "sentencepiece"; None of others.
         special: token ids that are no text of an answer: special ones, but for EOS and for what marks reasoning and tool
             calls.
     """
@@ -61,6 +62,7 @@ class Vocabulary:
         self._is_spm = isinstance(chosen, SPMStreamingDetokenizer)
         self._trim_space = self._is_spm and bool(chosen.trim_space)
         self.has_bytes = self._is_spm or isinstance(chosen, BPEStreamingDetokenizer)
+        self.kind = ("sentencepiece" if self._is_spm else "bytes") if self.has_bytes else None
 
     def detokenizer(self, *, is_literal: bool = False) -> Detokenizer:
         """A fresh detokenizer for one answer; a literal one drops no space at the beginning."""

@@ -31,6 +31,20 @@ def test_facts_of_a_float_model(loaded: LoadedModel) -> None:
         "kv_bytes_fixed": 0,
         "tool_parser": None,
         "reasoning": False,
+        "tokenizer": {
+            "bos_token": "<s>",
+            "bos_token_id": loaded.tokenizer.bos_token_id,
+            "eos_token": "</s>",
+            "eos_token_id": loaded.tokenizer.eos_token_id,
+            "pad_token": None,
+            "pad_token_id": None,
+            "unk_token": None,
+            "unk_token_id": None,
+            "eos_token_ids": [loaded.tokenizer.eos_token_id],
+            "size": len(loaded.tokenizer),
+            "has_chat_template": True,
+            "kind": "bytes",
+        },
     }
 
 
