@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,7 @@ import pytest
 from mlxbridge.host.engine.batch import BatchEngine
 from mlxbridge.host.engine.interface import EngineLimits
 from mlxbridge.host.engine.loader import LoadedModel, load
-from tests.host.engine.probes import probe_once
+from tests.host.engine.probes import models_are_probed_once  # noqa: F401
 from tests.host.engine.tiny import Answers, byte_level_tokenizer, save_model, save_tokenizer
 
 
@@ -25,13 +25,6 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def loaded(model_folder: Path) -> LoadedModel:
     return load(model_folder, "tiny")
-
-
-@pytest.fixture(autouse=True)
-def models_are_probed_once() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as monkeypatch:  # not the test's own, which may be undone in its middle
-        probe_once(monkeypatch)
-        yield
 
 
 @pytest.fixture

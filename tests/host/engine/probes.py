@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from functools import wraps
 from types import ModuleType
 from typing import Any
@@ -24,10 +24,13 @@ PROBES: tuple[tuple[ModuleType, Callable[..., bool]], ...] = (
 _found: dict[Hashable, tuple[ref[Any], bool]] = {}
 
 
-def probe_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let engines that start on a model and caches of which this is known go by what was found then."""
-    for owner, probe in PROBES:
-        monkeypatch.setattr(owner, probe.__name__, _remembered(probe))
+@pytest.fixture(autouse=True)
+def models_are_probed_once() -> Iterator[None]:
+    """For conftest: engines that start on a model and caches of which this is known go by what was found then."""
+    with pytest.MonkeyPatch.context() as monkeypatch:  # not the test's own, which may be undone in its middle
+        for owner, probe in PROBES:
+            monkeypatch.setattr(owner, probe.__name__, _remembered(probe))
+        yield
 
 
 def _remembered(probe: Callable[..., bool]) -> Callable[..., bool]:

@@ -17,12 +17,13 @@ from mlxbridge.host.worker.generation import Generation
 from mlxbridge.host.worker.loop import Tell, WorkerLoop
 from mlxbridge.host.worker.service import Serve
 from mlxbridge.protocol.events import ResultReceived
+from tests.host.engine.probes import models_are_probed_once  # noqa: F401
 from tests.host.engine.scripted import save_scripted_model
 from tests.host.engine.tiny import byte_level_tokenizer, save_model, save_tokenizer
 from tests.host.worker.front_end import FrontEnd
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     folder: Path = tmp_path_factory.mktemp("model")
     save_model(folder)
