@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from bench import prefixes
+from bench import guest, prefixes
 from bench.embed import command as embed
 from bench.engine import command as engine
 from bench.native import command as native
@@ -20,6 +20,7 @@ COMMANDS = {
         prefixes,
         "the first token of a long prompt: read, found on disk after a restart, in memory",
     ),
+    "guest": (guest, "what the guest library weighs: its import, and its wheel"),
     "soak": (soak, "no measurement: thousands of random requests, each compared with its run alone"),
 }
 

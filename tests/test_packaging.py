@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.guest import measure_imports, measure_wheel
+
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SETUPTOOLS = PROJECT["tool"]["setuptools"]
@@ -125,3 +127,13 @@ def test_wheel_holds_the_packages_and_nothing_else(tmp_path: Path) -> None:
         "mlxbridge/protocol/SPEC.md",
         "mlxbridge/protocol/vectors/frames.json",
     } <= set(names)
+    sizes = measure_wheel(wheel)
+    assert sizes["wheel"] < 5_000_000  # the demo model is most of it
+    assert sizes["guest code"] < 250_000
+
+
+def test_import_is_cheap() -> None:
+    taken = measure_imports(5, ["nothing", "import mlxbridge", "mlxbridge.Client"])
+    base = min(taken["nothing"]["cpu_ms"])  # the least of each: others use this machine, too
+    assert min(taken["import mlxbridge"]["cpu_ms"]) - base < 50
+    assert min(taken["mlxbridge.Client"]["cpu_ms"]) - base < 200

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,20 +23,30 @@ from mlxbridge.errors import TransportError
 
 START_TIMEOUT_S = 60.0
 _vsock_ports = itertools.count(2048)
-TRANSPORTS = os.environ.get("MLXBRIDGE_TEST_TRANSPORTS", "unix,tcp").split(",")
+# Tests that leave the host as it was can be run with one that somebody else has started, such as in another kernel.
+ELSEWHERE = os.environ.get("MLXBRIDGE_TEST_URL")
+TRANSPORTS = (
+    ["elsewhere"] if ELSEWHERE else os.environ.get("MLXBRIDGE_TEST_TRANSPORTS", "unix,tcp").split(",")
+)
 # For tests that use the shared host, but of what no transport has a part in.
 on_one_transport = pytest.mark.parametrize("host", TRANSPORTS[:1], indirect=True)
 
 
-@dataclass(frozen=True)
-class HostProcess:
-    process: subprocess.Popen[str]
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """One that answers, wherever it runs."""
+
     url: str
-    token: str | None
-    log: Path
+    token: str | None = None
 
     def client(self, **options: float) -> Client:
         return Client(self.url, token=self.token, **options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostProcess(Host):
+    process: subprocess.Popen[str]
+    log: Path
 
     def worker_pid(self, client: Client) -> int:
         pid = client.status().models[0].details["pid"]
@@ -71,9 +81,9 @@ def run_host(
         log = Path(folder, "log")
         with log.open("w") as stderr:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=stderr, text=True)
-        host = HostProcess(process, url, token or own_token, log)
+        host = HostProcess(process=process, url=url, token=token or own_token, log=log)
         try:
-            wait_until_it_answers(host)
+            wait_until_it_answers(host, lambda: process.poll() is None)
             yield host
         finally:
             process.kill()
@@ -92,7 +102,7 @@ def _address(transport: str, folder: str) -> tuple[str, str]:
     return f"tcp:127.0.0.1:{port}", f"tcp://127.0.0.1:{port}"
 
 
-def wait_until_it_answers(host: HostProcess) -> None:
+def wait_until_it_answers(host: Host, is_alive: Callable[[], bool] = lambda: True) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     with host.client() as client:
         while True:
@@ -100,6 +110,7 @@ def wait_until_it_answers(host: HostProcess) -> None:
                 client.ping()
                 return
             except TransportError:
-                if host.process.poll() is not None or time.monotonic() > deadline:
-                    raise AssertionError(f"the host did not start:\n{host.log.read_text()}") from None
+                if not is_alive() or time.monotonic() > deadline:
+                    log = host.log.read_text() if isinstance(host, HostProcess) else host.url
+                    raise AssertionError(f"the host did not start:\n{log}") from None
             time.sleep(0.05)

@@ -19,7 +19,7 @@ from mlxbridge.errors import (
     UsageError,
 )
 from tests.helpers.either import KINDS, either_client
-from tests.integration.hosts import HostProcess
+from tests.integration.hosts import Host
 
 SUM = "What is 27 + 15?"
 CHAT = [{"role": "user", "content": SUM}]
@@ -27,7 +27,7 @@ ANSWER = "27 + 15 = 42."
 
 
 @pytest.fixture(params=KINDS)
-def client(request: pytest.FixtureRequest, host: HostProcess) -> Iterator[Any]:
+def client(request: pytest.FixtureRequest, host: Host) -> Iterator[Any]:
     with either_client(request.param, host.url, token=host.token, timeout=60) as made:
         yield made
 
