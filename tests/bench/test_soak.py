@@ -55,7 +55,7 @@ def test_answers_do_not_depend_on_drafts(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "llama"])
 def test_answers_of_other_caches_do_not_depend_on_each_other(kind: str) -> None:
-    report = short(kind, num_requests=18, max_batch=6)
+    report = short(kind, num_requests=12, max_batch=6)
     assert report.is_good, report.render()
 
 
@@ -69,7 +69,7 @@ def test_rows_that_are_mixed_up_are_found(monkeypatch: pytest.MonkeyPatch) -> No
         return rows
 
     monkeypatch.setattr(BatchEngine, "step", mixed)
-    report = short(num_requests=40)
+    report = short(num_requests=20)
     assert report.differences and not report.is_good
     assert "request " in report.render()[-1]
 
@@ -96,7 +96,7 @@ def test_row_that_takes_others_with_it_is_found(monkeypatch: pytest.MonkeyPatch)
         return [self._roster.call_of(job).fail("together") for job in jobs if not job.ended]
 
     monkeypatch.setattr(BatchEngine, "_recover", fail_all)
-    report = short(num_requests=100)
+    report = short(num_requests=60)
     assert any("ended with InternalError" in text for text in report.differences)
 
 
