@@ -44,6 +44,7 @@ from mlxbridge.guest.tokens import (
 from mlxbridge.guest.tool_loop import MAX_ROUNDS, ToolLoop
 from mlxbridge.guest.turns import WhenFull
 from mlxbridge.guest.vectors import WINDOWS, embed_params, read_embeddings, read_ranking, rerank_params
+from mlxbridge.progress import showing
 from mlxbridge.protocol.events import DataReceived
 from mlxbridge.protocol.limits import Windows
 from mlxbridge.types import (
@@ -526,14 +527,15 @@ class Client:
         self,
         model: str,
         *,
-        progress: Progress | None = None,
+        progress: Progress | bool | None = None,
         keep_alive: KeepAlive | None = None,
         timeout: float | None = None,
     ) -> ModelInfo:
         """Load a model, or wait until it is loaded.
 
         Args:
-            progress: is told what is done meanwhile, such as ``{"stage": "waiting"}`` while others have the memory.
+            progress: is told what is done meanwhile, such as ``{"stage": "waiting"}`` while others have the memory; True shows
+                that on the terminal, if stderr is one.
             keep_alive: how long it stays loaded after its last call; see ``Options``.
 
         Raises:
@@ -543,7 +545,8 @@ class Client:
             >>> client.load_model("demo", keep_alive="30m").state
             'ready'
         """
-        return read_model(self._ask("load", load_params(model, keep_alive), timeout, progress))
+        with showing(progress, model) as tell:
+            return read_model(self._ask("load", load_params(model, keep_alive), timeout, tell))
 
     def unload_model(self, model: str, *, timeout: float | None = None) -> ModelInfo:
         """Give a model's memory back, which ends its calls; it is loaded again when it is next asked for.
@@ -571,13 +574,13 @@ class Client:
         return read_model(self._ask("show", {"model": model}, timeout))
 
     def pull_model(
-        self, model: str, *, progress: Progress | None = None, timeout: float | None = None
+        self, model: str, *, progress: Progress | bool | None = None, timeout: float | None = None
     ) -> ModelInfo:
         """Have the host download the newest version of a model; it can be used from then on.
 
         Args:
             model: a Hugging Face id such as ``mlx-community/Qwen3-4B-4bit``.
-            progress: is told ``bytes_done`` and ``bytes_total`` meanwhile.
+            progress: is told ``bytes_done`` and ``bytes_total`` meanwhile; True shows a bar on the terminal, if stderr is one.
 
         Raises:
             PermissionDenied: guests may not do that on this host.
@@ -587,7 +590,8 @@ class Client:
             >>> client.pull_model("org/demo").state
             'unloaded'
         """
-        return read_model(self._ask("pull", {"model": model}, timeout, progress))
+        with showing(progress, model) as tell:
+            return read_model(self._ask("pull", {"model": model}, timeout, tell))
 
     def delete_model(self, model: str, *, force: bool = False, timeout: float | None = None) -> int:
         """Delete the files of a model that was pulled; the bytes that are free then.

@@ -45,6 +45,7 @@ from mlxbridge.guest.tokens import (
 from mlxbridge.guest.tool_loop import MAX_ROUNDS, ToolLoop
 from mlxbridge.guest.turns import WhenFull
 from mlxbridge.guest.vectors import WINDOWS, embed_params, read_embeddings, read_ranking, rerank_params
+from mlxbridge.progress import showing
 from mlxbridge.protocol.events import DataReceived
 from mlxbridge.protocol.limits import Windows
 from mlxbridge.types import (
@@ -348,12 +349,13 @@ class AsyncClient:
         self,
         model: str,
         *,
-        progress: Progress | None = None,
+        progress: Progress | bool | None = None,
         keep_alive: KeepAlive | None = None,
         timeout: float | None = None,
     ) -> ModelInfo:
         """Load a model, or wait until it is loaded."""
-        return read_model(await self._ask("load", load_params(model, keep_alive), timeout, progress))
+        with showing(progress, model) as tell:
+            return read_model(await self._ask("load", load_params(model, keep_alive), timeout, tell))
 
     async def unload_model(self, model: str, *, timeout: float | None = None) -> ModelInfo:
         """Give a model's memory back; it is loaded again when it is next asked for."""
@@ -364,10 +366,11 @@ class AsyncClient:
         return read_model(await self._ask("show", {"model": model}, timeout))
 
     async def pull_model(
-        self, model: str, *, progress: Progress | None = None, timeout: float | None = None
+        self, model: str, *, progress: Progress | bool | None = None, timeout: float | None = None
     ) -> ModelInfo:
         """Have the host download a model; arguments and errors as for ``Client.pull_model``. Cancelling ends the download."""
-        return read_model(await self._ask("pull", {"model": model}, timeout, progress))
+        with showing(progress, model) as tell:
+            return read_model(await self._ask("pull", {"model": model}, timeout, tell))
 
     async def delete_model(self, model: str, *, force: bool = False, timeout: float | None = None) -> int:
         """Delete a model that was pulled; arguments and errors as for ``Client.delete_model``."""

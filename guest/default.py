@@ -264,7 +264,7 @@ def list_models(*, timeout: float | None = None) -> list[ModelInfo]:
 def load_model(
     model: str,
     *,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     keep_alive: KeepAlive | None = None,
     timeout: float | None = None,
 ) -> ModelInfo:
@@ -282,7 +282,9 @@ def show_model(model: str, *, timeout: float | None = None) -> ModelInfo:
     return default_client().show_model(model, timeout=timeout)
 
 
-def pull_model(model: str, *, progress: Progress | None = None, timeout: float | None = None) -> ModelInfo:
+def pull_model(
+    model: str, *, progress: Progress | bool | None = None, timeout: float | None = None
+) -> ModelInfo:
     """``Client.pull_model`` on the default client."""
     return default_client().pull_model(model, progress=progress, timeout=timeout)
 

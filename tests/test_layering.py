@@ -59,7 +59,7 @@ def within(module: str, *packages: str) -> bool:
 
 
 ERRORS, TYPES, ADDRESSES = "mlxbridge.errors", "mlxbridge.types", "mlxbridge.addresses"
-EVENTS = "mlxbridge.events"
+EVENTS, PROGRESS = "mlxbridge.events", "mlxbridge.progress"
 PROTOCOL, TRANSPORT, GUEST = "mlxbridge.protocol", "mlxbridge.transport", "mlxbridge.guest"
 COMPAT = "mlxbridge.compat"
 HOST, ENGINE, WORKER = "mlxbridge.host", "mlxbridge.host.engine", "mlxbridge.host.worker"
@@ -73,8 +73,10 @@ ALLOWED = {
     ADDRESSES: [ERRORS],
     PROTOCOL: [ERRORS, TYPES],
     TRANSPORT: [ADDRESSES, ERRORS],
-    GUEST: [PROTOCOL, TRANSPORT, ADDRESSES, EVENTS, TYPES, ERRORS],
-    COMPAT: [f"{GUEST}.default", "mlxbridge.progress", TYPES, ERRORS],
+    "mlxbridge.facts": [],
+    PROGRESS: ["mlxbridge.facts"],
+    GUEST: [PROTOCOL, TRANSPORT, ADDRESSES, EVENTS, PROGRESS, TYPES, ERRORS],
+    COMPAT: [f"{GUEST}.default", PROGRESS, TYPES, ERRORS],
     ENGINE: [TYPES, ERRORS],
     EMBEDDINGS: [
         f"{ENGINE}.checkpoint",

@@ -10,7 +10,6 @@ from typing import Any
 from mlxbridge.commands.options import connect, host_options
 from mlxbridge.errors import InvalidArgument, UsageError
 from mlxbridge.facts import describe_facts, describe_size, summarize_facts
-from mlxbridge.progress import ProgressLine
 
 
 def add_commands(commands: Any) -> None:
@@ -63,7 +62,8 @@ def _models(options: argparse.Namespace) -> None:
 
 def _load(options: argparse.Namespace) -> None:
     with connect(options) as client:
-        print(f"{options.model}: {client.load_model(options.model, keep_alive=options.keep_alive).state}")
+        model = client.load_model(options.model, progress=True, keep_alive=options.keep_alive)
+    print(f"{options.model}: {model.state}")
 
 
 def _unload(options: argparse.Namespace) -> None:
@@ -79,11 +79,8 @@ def _show(options: argparse.Namespace) -> None:
 
 
 def _pull(options: argparse.Namespace) -> None:
-    line = ProgressLine(options.model)
     with connect(options) as client:
-        model = client.pull_model(
-            options.model, progress=lambda item: line.show(item["bytes_done"], item["bytes_total"])
-        )
+        model = client.pull_model(options.model, progress=True)
     print(f"{model.name}: {model.state}")
 
 
