@@ -50,7 +50,11 @@ DRAIN_LINGER_S = 0.2
 """How long an idle session stays after its GOAWAY: a CALL that is under way is then refused and not cut off."""
 
 MAX_HELD_PAYLOAD_BYTES = 1 << 30
-"""Payloads that calls of one connection may hold back; past it, each call fails that would hold back more."""
+"""Payloads that calls of one connection may hold back; past it, each call fails that would hold back more.
+
+What is still in the worker counts: the front itself holds at most ``models.worker.PAYLOAD_WINDOW_BYTES`` of each call. Over all
+connections there is no other bound than their number.
+"""
 
 _numbers = itertools.count(1)
 
