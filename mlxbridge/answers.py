@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,16 @@ def print_logprobs(generation: Generation) -> None:
         if token.top:
             line += " of " + ", ".join(map(_describe_token, token.top))
         print(line)
+
+
+def print_json(value: Any) -> None:
+    """A document on a line of its own."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:  # such as half of a character, which JSON can escape
+        text = json.dumps(value, default=str)
+    print(text, flush=True)
 
 
 def print_answers(answers: list[Generation]) -> None:

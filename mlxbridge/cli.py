@@ -1,4 +1,4 @@
-"""``mlxbridge``: the guest's command line. Its commands are in ``mlxbridge.commands``; how each of them ends is decided here."""
+"""``mlxbridge``: the guest's command line. Its commands are in ``mlxbridge.commands``."""
 
 from __future__ import annotations
 
@@ -6,46 +6,47 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from io import TextIOWrapper
+from typing import NoReturn
 
 from mlxbridge import __version__
-from mlxbridge.commands import batch, chat, demo, events, generate, models, ping, status, vectors
-from mlxbridge.errors import BridgeError
-
-EXIT_ERROR = 1
-EXIT_INTERRUPTED = 130
+from mlxbridge.commands.exits import EXPLAINED, Exit, report
+from mlxbridge.errors import UsageError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point; exits with 1 after an error, 130 after Ctrl-C."""
-    if sys.stdout is None:  # started with `>&-`
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-    options = _parser().parse_args(arguments)
-    command: Callable[[argparse.Namespace], None] = options.command
+    """Entry point; ``mlxbridge.commands.exits`` explains the exit status."""
+    _prepare_streams()
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        command(options)
+        status = _run(given)
         sys.stdout.flush()
-    except BridgeError as error:
-        notes: list[str] = getattr(error, "__notes__", [])
-        sys.exit(f"mlxbridge: {type(error).__name__}: {'; '.join([error.message, *notes])}")
-    except KeyboardInterrupt:
-        print(file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
-    except BrokenPipeError:  # `mlxbridge generate … | head`: whoever read has enough
-        _discard_stdout()
-        sys.exit(EXIT_ERROR)
-    except OSError as error:  # a full disk, say; the link's errors are BridgeErrors
-        _discard_stdout()
-        is_of_file = isinstance(error.filename, str)
-        sys.exit(f"mlxbridge: {error.filename}: {error.strerror}" if is_of_file else f"mlxbridge: {error}")
+    except (Exception, KeyboardInterrupt) as error:
+        if "MLXBRIDGE_TRACEBACK" in os.environ:
+            raise
+        status = report(error, as_json="--json" in given)
+    if status:
+        sys.exit(status)
 
 
-def _discard_stdout() -> None:
-    """Keep the interpreter from writing once more, at its end, what cannot be written."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+def _run(arguments: list[str]) -> int:
+    try:
+        options = _parser().parse_args(arguments)
+    except SystemExit:  # after --help or --version: what cannot be read raises UsageError
+        return Exit.OK
+    command: Callable[[argparse.Namespace], int | None] = options.command
+    return command(options) or Exit.OK
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="mlxbridge", description="Use the models of an mlxbridge host.")
+    from mlxbridge.commands import batch, chat, demo, events, generate, models, ping, status, vectors
+
+    parser = _Parser(
+        prog="mlxbridge",
+        description="Use the models of an mlxbridge host.",
+        epilog=EXPLAINED,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"mlxbridge {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     generate.add_command(commands)
@@ -58,3 +59,21 @@ def _parser() -> argparse.ArgumentParser:
     events.add_command(commands)
     demo.add_command(commands)
     return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises what argparse would print, so that all errors are told at one place."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} ({self.prog} --help explains)")
+
+
+def _prepare_streams() -> None:
+    """Have somewhere to write, and write what the encoding does not have as escapes."""
+    if sys.stdout is None:  # started with `>&-`
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

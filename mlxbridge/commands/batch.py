@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from mlxbridge.answers import plain_error, plain_outcome
+from mlxbridge.answers import plain_error, plain_outcome, print_json
+from mlxbridge.commands.exits import Exit
 from mlxbridge.commands.options import connect, host_options, sampling_of, sampling_options
 from mlxbridge.errors import BridgeError, UsageError
 
@@ -24,7 +25,10 @@ def add_command(commands: Any) -> None:
     """The command, for what ``add_subparsers`` gave."""
     batch = commands.add_parser(
         "batch",
-        parents=[host_options(timeout="for the whole file"), sampling_options()],
+        parents=[
+            host_options(timeout="for the whole file", json="tell errors as JSON, as the answers are anyway"),
+            sampling_options(),
+        ],
         help="answer the prompts of a file, when the host has time",
     )
     batch.add_argument(
@@ -37,8 +41,10 @@ def add_command(commands: Any) -> None:
     batch.set_defaults(command=_batch)
 
 
-def _batch(options: argparse.Namespace) -> None:
+def _batch(options: argparse.Namespace) -> int:
     is_stdin = options.file == "-"
+    if is_stdin and sys.stdin is None:
+        raise UsageError("-: stdin is closed")
     path = sys.stdin.fileno() if is_stdin else options.file
     # What is no UTF-8 is the fault of its line alone.
     with (
@@ -46,8 +52,7 @@ def _batch(options: argparse.Namespace) -> None:
         connect(options) as client,
     ):
         is_answered = run(client, file, sampling_of(options))
-    if not is_answered:
-        sys.exit(1)
+    return Exit.OK if is_answered else Exit.FAILED
 
 
 def run(client: Client, file: TextIO, options: Options) -> bool:
@@ -63,7 +68,7 @@ def run(client: Client, file: TextIO, options: Options) -> bool:
 
     def refuse(number: int, error: BridgeError) -> None:
         progress.add(is_failed=True)
-        print_line({"line": number, "error": plain_error(error)})
+        print_json({"line": number, "error": plain_error(error)})
 
     lines = Lines(file, refuse)
     try:
@@ -72,7 +77,7 @@ def run(client: Client, file: TextIO, options: Options) -> bool:
                 for outcome in outcomes:
                     num_tokens = outcome.usage.completion_tokens if outcome.usage is not None else 0
                     progress.add(is_failed=outcome.error is not None, num_tokens=num_tokens)
-                    print_line({**lines.origin_of(outcome.index), **plain_outcome(outcome)})
+                    print_json({**lines.origin_of(outcome.index), **plain_outcome(outcome)})
             except BridgeError as error:
                 if numbers := lines.read_unanswered():
                     rest = "" if lines.is_at_end else ", nor has what follows"
@@ -81,14 +86,6 @@ def run(client: Client, file: TextIO, options: Options) -> bool:
     finally:
         progress.end()
     return not progress.num_failed
-
-
-def print_line(value: dict[str, Any]) -> None:
-    """One line of output."""
-    try:
-        print(json.dumps(value, ensure_ascii=False, default=str), flush=True)
-    except UnicodeEncodeError:  # such as half of a character, which JSON can escape
-        print(json.dumps(value, default=str), flush=True)
 
 
 def describe_unanswered(numbers: list[int]) -> str:

@@ -11,9 +11,9 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
-from mlxbridge.answers import describe
+from mlxbridge.answers import describe, plain, print_json, print_stream
 from mlxbridge.errors import TransportError, UsageError
 
 if TYPE_CHECKING:
@@ -29,15 +29,24 @@ def add_command(commands: Any) -> None:
     """The command, for what ``add_subparsers`` gave."""
     demo = commands.add_parser("demo", help="start a host with the demo model, ask it something, stop it")
     demo.add_argument("question", nargs="*", help="your own questions")
+    demo.add_argument(
+        "--json",
+        action="store_true",
+        help="print each answer as a JSON object a line, and nothing else; errors too",
+    )
     demo.set_defaults(command=_demo)
 
 
 def _demo(options: argparse.Namespace) -> None:
-    run(options.question)
+    run(options.question, as_json=options.json)
 
 
-def run(questions: Sequence[str]) -> None:
+def run(questions: Sequence[str], *, as_json: bool = False) -> None:
     """Start a host with the demo model, stream an answer to each question, stop it.
+
+    Args:
+        questions: some usual ones, if there are none.
+        as_json: print the answers as JSON, and on stderr what happens.
 
     Raises:
         UsageError: the host's libraries are not installed.
@@ -51,36 +60,38 @@ def run(questions: Sequence[str]) -> None:
             f"the demo runs a host too, which needs {', '.join(missing)}: run pip install '.[host]' in a "
             "clone of mlxbridge"
         )
+    voice = sys.stderr if as_json else sys.stdout
     with tempfile.TemporaryDirectory(prefix="mlxbridge-") as folder:
         path = f"{folder}/mlxbridge.sock"
-        _say(f"starting: mlxbridge-host serve --model demo --listen unix:{path}")
+        _say(f"starting: mlxbridge-host serve --model demo --listen unix:{path}", voice)
         start = time.monotonic()
-        with _host(path) as process, Client(f"unix://{path}") as client:
+        with _host(path, voice) as process, Client(f"unix://{path}") as client:
             _wait_for_host(client, process)
-            _say(f"connected to {client.address}; loading the model…")
+            _say(f"connected to {client.address}; loading the model…", voice)
             model = client.load_model("demo")
             facts = (
                 f"{model.details['parameters'] / 1e6:.1f}M parameters"
                 if "parameters" in model.details
                 else model.state
             )
-            _say(f"{model.name} is ready after {time.monotonic() - start:.1f} s ({facts})")
+            _say(f"{model.name} is ready after {time.monotonic() - start:.1f} s ({facts})", voice)
             for question in questions or QUESTIONS:
-                _answer(client, question)
-        _say(f"the host has stopped (exit status {process.returncode})")
+                _answer(client, question, as_json)
+        _say(f"the host has stopped (exit status {process.returncode})", voice)
 
 
-def _answer(client: Client, question: str) -> None:
+def _answer(client: Client, question: str, as_json: bool) -> None:
+    if as_json:
+        print_json(plain(client.chat(question, timeout=60)))
+        return
     print(f"\n> {question}")
     with client.chat(question, stream=True, timeout=60) as stream:
-        for chunk in stream:
-            print(chunk, end="", flush=True)
-        print()
-        _say(describe(stream.generation))
+        print_stream(stream)
+    _say(describe(stream.generation), sys.stdout)
 
 
 @contextmanager
-def _host(path: str) -> Iterator[subprocess.Popen[bytes]]:
+def _host(path: str, voice: TextIO) -> Iterator[subprocess.Popen[bytes]]:
     command = [
         sys.executable,
         "-P",  # a folder named mlxbridge in the current one is not this package
@@ -100,7 +111,7 @@ def _host(path: str) -> Iterator[subprocess.Popen[bytes]]:
     try:
         yield process
     finally:
-        print(flush=True)
+        print(file=voice, flush=True)
         process.terminate()
         try:
             process.wait(STOP_TIMEOUT_S)
@@ -125,7 +136,7 @@ def _wait_for_host(client: Client, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.05)
 
 
-def _say(text: str) -> None:
+def _say(text: str, voice: TextIO) -> None:
     """Print about what happens, in grey on a terminal, so that the model's own words stand out."""
-    grey = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    print(f"\033[90m{text}\033[0m" if grey else text, flush=True)
+    grey = voice.isatty() and "NO_COLOR" not in os.environ
+    print(f"\033[90m{text}\033[0m" if grey else text, file=voice, flush=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from mlxbridge.answers import print_json
 from mlxbridge.commands.options import host_options
 from mlxbridge.events import EVENT_KINDS, Event, ReloadEvent, RequestEvent
 
@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 def add_command(commands: Any) -> None:
     """The command, for what ``add_subparsers`` gave."""
     watch = commands.add_parser(
-        "events", parents=[host_options(timeout="for all of it")], help="watch what happens on the host"
+        "events",
+        parents=[host_options(timeout="for all of it", json="print a JSON object a line; errors too")],
+        help="watch what happens on the host",
     )
     watch.add_argument(
         "kind", nargs="*", metavar="KIND", help=f"only these: {', '.join(EVENT_KINDS)}; all if none is named"
     )
-    watch.add_argument("--json", action="store_true", help="print a JSON object a line")
     watch.set_defaults(command=_watch)
 
 
@@ -36,10 +37,10 @@ def _watch(options: argparse.Namespace) -> None:
         client.subscribe(options.kind or None, timeout=options.timeout) as told,
     ):
         for event in told:
-            print(
-                json.dumps(_known(event), ensure_ascii=False) if options.json else describe_event(event),
-                flush=True,
-            )
+            if options.json:
+                print_json(_known(event))
+            else:
+                print(describe_event(event), flush=True)
 
 
 def describe_event(event: Event) -> str:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from mlxbridge.answers import print_json
 from mlxbridge.commands.options import connect, host_options
 from mlxbridge.errors import InvalidArgument, UsageError
 from mlxbridge.facts import describe_facts, describe_size, summarize_facts
+
+if TYPE_CHECKING:
+    from mlxbridge.types import ModelInfo
 
 
 def add_commands(commands: Any) -> None:
     """All of them, for what ``add_subparsers`` gave."""
     host = host_options()
     models = commands.add_parser("models", parents=[host], help="list the models of the host")
-    models.add_argument("--json", action="store_true")
     models.set_defaults(command=_models)
 
     for name, command, text in (
@@ -35,10 +37,11 @@ def add_commands(commands: Any) -> None:
 
     show = commands.add_parser("show", parents=[host], help="what is known of a model, loaded or not")
     show.add_argument("model")
-    show.add_argument("--json", action="store_true")
     show.set_defaults(command=_show)
     pull = commands.add_parser(
-        "pull", parents=[host], help="have the host download a model, where it lets guests"
+        "pull",
+        parents=[host_options(json="print the progress, then the model, a JSON object a line; errors too")],
+        help="have the host download a model, where it lets guests",
     )
     pull.add_argument("model", metavar="ORG/NAME", help="its Hugging Face id")
     pull.set_defaults(command=_pull)
@@ -52,7 +55,7 @@ def _models(options: argparse.Namespace) -> None:
     with connect(options) as client:
         models = client.list_models()
     if options.json:
-        print(json.dumps([asdict(model) for model in models], ensure_ascii=False))
+        print_json([asdict(model) for model in models])
         return
     width = max([len(model.name) for model in models], default=0)
     for model in models:
@@ -62,26 +65,36 @@ def _models(options: argparse.Namespace) -> None:
 
 def _load(options: argparse.Namespace) -> None:
     with connect(options) as client:
-        model = client.load_model(options.model, progress=True, keep_alive=options.keep_alive)
-    print(f"{options.model}: {model.state}")
+        progress = None if options.json else True
+        _tell(client.load_model(options.model, progress=progress, keep_alive=options.keep_alive), options)
 
 
 def _unload(options: argparse.Namespace) -> None:
     with connect(options) as client:
-        print(f"{options.model}: {client.unload_model(options.model).state}")
+        _tell(client.unload_model(options.model), options)
+
+
+def _tell(model: ModelInfo, options: argparse.Namespace) -> None:
+    if options.json:
+        print_json(asdict(model))
+    else:
+        print(f"{model.name}: {model.state}")
 
 
 def _show(options: argparse.Namespace) -> None:
     with connect(options) as client:
         model = client.show_model(options.model)
     facts = {"name": model.name, "state": model.state, "source": model.source, **model.details}
-    print(json.dumps(facts, ensure_ascii=False) if options.json else "\n".join(describe_facts(facts)))
+    if options.json:
+        print_json(facts)
+    else:
+        print("\n".join(describe_facts(facts)))
 
 
 def _pull(options: argparse.Namespace) -> None:
     with connect(options) as client:
-        model = client.pull_model(options.model, progress=True)
-    print(f"{model.name}: {model.state}")
+        progress = print_json if options.json else True
+        _tell(client.pull_model(options.model, progress=progress), options)
 
 
 def _delete(options: argparse.Namespace) -> None:
@@ -94,4 +107,7 @@ def _delete(options: argparse.Namespace) -> None:
             raise UsageError(
                 f"{options.model} is loaded; --force ends its calls, and unloads it first"
             ) from error
-    print(f"{options.model}: deleted; {describe_size(freed)} are free")
+    if options.json:
+        print_json({"model": options.model, "freed_bytes": freed})
+    else:
+        print(f"{options.model}: deleted; {describe_size(freed)} are free")

@@ -12,14 +12,22 @@ if TYPE_CHECKING:
     from mlxbridge.types import Message
 
 
-def host_options(*, timeout: str = "for each call") -> argparse.ArgumentParser:
-    """Where the host is, and for how long to wait; ``timeout`` says for what."""
+def host_options(
+    *, timeout: str = "for each call", json: str = "print the result, and errors, as JSON"
+) -> argparse.ArgumentParser:
+    """What all commands take: where the host is, for how long to wait, and whether to print JSON.
+
+    Args:
+        timeout: what there is so much time for.
+        json: what that looks like.
+    """
     host = argparse.ArgumentParser(add_help=False)
     host.add_argument(
         "--url",
         help="unix:///path, vsock://CID:PORT or tcp://host:port; else MLXBRIDGE_URL, else the usual places (ping -v names them)",
     )
     host.add_argument("--timeout", type=float, metavar="SECONDS", help=timeout)
+    host.add_argument("--json", action="store_true", help=json)
     return host
 
 

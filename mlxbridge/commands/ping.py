@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
+from mlxbridge.answers import print_json
 from mlxbridge.commands.options import host_options
 from mlxbridge.errors import HostNotFound, UsageError
 
@@ -19,7 +19,6 @@ def add_command(commands: Any) -> None:
     ping.add_argument(
         "-v", "--verbose", action="store_true", help="print each place where a host may be, and why it is not"
     )
-    ping.add_argument("--json", action="store_true", help="print one JSON object")
     ping.set_defaults(command=_ping)
 
 
@@ -44,7 +43,7 @@ def _ping(options: argparse.Namespace) -> None:
             "best_us": best_us,
             "worst_us": worst_us,
         }
-        print(json.dumps({**found, "tried": tried} if options.verbose else found))
+        print_json({**found, "tried": tried} if options.verbose else found)
         return
     if not options.verbose:
         print(f"connected to {address}")

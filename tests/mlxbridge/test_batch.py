@@ -119,7 +119,7 @@ def test_bad_lines_fail_by_themselves(host: HostProcess) -> None:
 
 def test_wrong_option_is_an_error_of_the_command(host: HostProcess) -> None:
     status, told, stderr = run(host, "-", "--top-p", "9", stdin=b'{"prompt": "The "}')
-    assert (status, told) == (1, [])
+    assert (status, told) == (2, [])
     assert "mlxbridge: InvalidArgument: top_p must be above 0" in stderr
 
 
@@ -133,7 +133,7 @@ def test_timeout_is_for_the_file_and_says_which_lines_have_no_answer(
     file.write_text(lines)
     given = ("-", lines.encode()) if is_pipe else (str(file), b"")
     status, told, stderr = run(host, given[0], "--timeout", "2", stdin=given[1])
-    assert status == 1
+    assert status == 4
     answered = {each["line"] for each in told}
     assert 5 in answered
     read = {1, 3, 4, *range(6, 515 if is_pipe else 606)}  # of a pipe 512 prompts
@@ -148,7 +148,7 @@ def test_unanswered_lines_are_told_in_runs() -> None:
 
 def test_file_that_is_not_there_is_named(host: HostProcess) -> None:
     status, told, stderr = run(host, "nowhere.jsonl")
-    assert (status, told) == (1, [])
+    assert (status, told) == (2, [])
     assert stderr == "mlxbridge: nowhere.jsonl: No such file or directory\n"
 
 

@@ -1,0 +1,116 @@
+"""How a command ends: what it says of an error, and its exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from enum import IntEnum
+from typing import Any
+
+from mlxbridge.answers import plain_error
+from mlxbridge.errors import (
+    BridgeError,
+    DeadlineExceeded,
+    InvalidArgument,
+    TransportError,
+    Unsupported,
+    UsageError,
+)
+
+
+class Exit(IntEnum):
+    """Exit statuses; ``EXPLAINED`` says what they mean."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    NO_HOST = 3
+    TIMED_OUT = 4
+    BUSY = 5
+    INTERRUPTED = 130
+    UNREAD = 141
+
+
+EXPLAINED = """\
+exit status:
+  0    all is well
+  1    the call failed; of a batch: a line of it did
+  2    an argument is wrong, or cannot be honoured, as far as is seen here or at the host
+  3    no host answers, or the connection to it was lost
+  4    the time was up (--timeout)
+  5    not now: the same command may succeed later (Overloaded, Unavailable, WorkerLost)
+  130  Ctrl-C
+  141  whoever read the output has closed it
+"""
+
+
+def exit_of(error: BaseException) -> Exit:
+    """The exit status of a command that ended with this."""
+    match error:
+        case UsageError() | InvalidArgument() | Unsupported():
+            return Exit.USAGE
+        case TransportError():
+            return Exit.NO_HOST
+        case DeadlineExceeded():
+            return Exit.TIMED_OUT
+        case BridgeError() if error.retryable:
+            return Exit.BUSY
+        case KeyboardInterrupt():
+            return Exit.INTERRUPTED
+        case BrokenPipeError():
+            return Exit.UNREAD
+    return Exit.FAILED
+
+
+def report(error: BaseException, *, as_json: bool) -> Exit:
+    """Say on stderr what ended a command.
+
+    Args:
+        error: what was raised.
+        as_json: say it as an object, ``{"error": {"name": …, "message": …, "retryable": …, "details": …}}``, on one line.
+
+    Returns:
+        The exit status.
+    """
+    status = exit_of(error)
+    if isinstance(error, OSError) and not isinstance(error, BridgeError):
+        _discard_stdout()  # a full disk, say
+    if status is Exit.UNREAD:
+        return status
+    if as_json:
+        print(json.dumps({"error": plain_failure(error)}, default=str), file=sys.stderr)
+    elif isinstance(error, KeyboardInterrupt):
+        print(file=sys.stderr)
+    else:
+        print(f"mlxbridge: {describe_failure(error)}", file=sys.stderr)
+    return status
+
+
+def describe_failure(error: BaseException) -> str:
+    """What went wrong, in a line for people."""
+    if isinstance(error, BridgeError):
+        notes: list[str] = getattr(error, "__notes__", [])
+        return f"{type(error).__name__}: {'; '.join([error.message, *notes])}"
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if isinstance(error.filename, str) else str(error)
+    return f"this should not happen: {type(error).__name__}: {error} (MLXBRIDGE_TRACEBACK=1 shows where)"
+
+
+def plain_failure(error: BaseException) -> dict[str, Any]:
+    """What went wrong, for JSON."""
+    if isinstance(error, BridgeError):
+        notes = getattr(error, "__notes__", [])
+        return {**plain_error(error), "message": "; ".join([error.message, *notes])}
+    is_interrupt = isinstance(error, KeyboardInterrupt)
+    return {
+        "name": "Interrupted" if is_interrupt else type(error).__name__,
+        "message": "Ctrl-C" if is_interrupt else describe_failure(error),
+        "retryable": False,
+        "details": {},
+    }
+
+
+def _discard_stdout() -> None:
+    """Keep the interpreter from writing once more, at its end, what cannot be written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -1,0 +1,122 @@
+"""How commands end: statuses, and errors for people and for programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlxbridge.commands.exits import EXPLAINED, Exit, exit_of, report
+from mlxbridge.errors import (
+    BridgeError,
+    ConnectionLost,
+    ContextTooLong,
+    DeadlineExceeded,
+    HostNotFound,
+    InvalidArgument,
+    ModelNotFound,
+    Overloaded,
+    RemoteError,
+    Unsupported,
+    UsageError,
+    WorkerLost,
+)
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (UsageError("x"), 2),
+        (InvalidArgument("x"), 2),
+        (Unsupported("x"), 2),
+        (ModelNotFound("x"), 1),
+        (ContextTooLong("x"), 1),
+        (HostNotFound("x"), 3),
+        (ConnectionLost("x"), 3),
+        (DeadlineExceeded("x"), 4),
+        (Overloaded("x"), 5),
+        (WorkerLost("x"), 5),
+        (RemoteError("x", retryable=True), 5),
+        (KeyboardInterrupt(), 130),
+        (BrokenPipeError(), 141),
+        (ZeroDivisionError(), 1),
+    ],
+)
+def test_status_says_what_kind_of_error_it_was(error: BaseException, status: int) -> None:
+    assert exit_of(error) == status
+
+
+@pytest.mark.parametrize("text", [EXPLAINED, (ROOT / "guest/README.md").read_text()])
+def test_every_status_is_explained(text: str) -> None:
+    explained = {
+        int(words[0])
+        for line in text.splitlines()
+        if (words := line.strip("| ").split()) and words[0].isdigit()
+    }
+    assert set(Exit) <= explained
+
+
+def test_error_as_json_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
+    error: BridgeError = InvalidArgument("top_p: no", details={"field": "top_p"})
+    error.add_note("of lines 1-3")
+    assert report(error, as_json=True) == 2
+    told = {
+        "name": "InvalidArgument",
+        "message": "top_p: no; of lines 1-3",
+        "retryable": False,
+        "details": {"field": "top_p"},
+    }
+    said = capsys.readouterr()
+    assert (said.out, json.loads(said.err)) == ("", {"error": told})
+
+
+def run(*arguments: str, script: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command line in a shell, as ``$mlxbridge``, without a host."""
+    line = script or f"$mlxbridge {' '.join(arguments)}"
+    return subprocess.run(
+        ["bash", "-c", line],
+        env={
+            **os.environ,
+            "mlxbridge": f"{sys.executable} -m mlxbridge",
+            "MLXBRIDGE_URL": "unix:///nowhere/m.sock",
+            **environment,
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_command_line_that_cannot_be_read_is_an_error_like_others() -> None:
+    done = run("generate", "--bogus", "--json")
+    error = json.loads(done.stderr)["error"]
+    assert (done.returncode, error["name"]) == (2, "UsageError")
+    assert "required: prompt (mlxbridge generate --help explains)" in error["message"]
+    done = run()
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("script", "status", "message"),
+    [
+        ("$mlxbridge generate - <&-", 2, "UsageError: -: stdin is closed\n"),
+        ("$mlxbridge generate - </dev/null", 2, "UsageError: -: there is nothing on stdin\n"),
+        (
+            r"printf 'a\xff' | $mlxbridge generate -",
+            2,
+            "UsageError: stdin is no UTF-8 (invalid start byte)\n",
+        ),
+        ("$mlxbridge ping 2>&-", 3, ""),
+    ],
+)
+def test_what_is_wrong_with_the_streams_is_told_in_a_line(script: str, status: int, message: str) -> None:
+    done = run(script=script)
+    assert done.returncode == status
+    assert done.stderr.endswith(message) and done.stderr.count("\n") <= 1
+    assert done.stdout == ""
