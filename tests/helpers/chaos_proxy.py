@@ -58,8 +58,8 @@ class ChaosProxy:
         self._run(self._each(self._cut))
 
     def disturb(self) -> None:
-        """Do something at random to every connection."""
-        self._run(self._each(self._disturb))
+        """Do something at random to one of the connections."""
+        self._run(self._disturb_one())
 
     def close(self) -> None:
         self._run(self._close())
@@ -82,6 +82,10 @@ class ChaosProxy:
     async def _each(self, act: Callable[[asyncio.Task[None]], None]) -> None:
         for link in list(self._links):
             act(link)
+
+    async def _disturb_one(self) -> None:
+        if self._links:
+            self._disturb(self._pick.choice(list(self._links)))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
