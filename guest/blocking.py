@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import monotonic, perf_counter
 from types import TracebackType
 from typing import Any, Literal, TypeVar, Unpack, overload
 
-from mlxbridge.errors import Cancelled, ConnectionLost, DeadlineExceeded, TransportError, UsageError
+from mlxbridge.errors import (
+    BridgeError,
+    Cancelled,
+    ConnectionLost,
+    DeadlineExceeded,
+    TransportError,
+    UsageError,
+)
 from mlxbridge.events import EventKind
 from mlxbridge.guest.blocking_link import BlockingLink
 from mlxbridge.guest.call import Call
@@ -31,6 +39,7 @@ from mlxbridge.guest.requests import (
     read_status,
     refuse_stream,
 )
+from mlxbridge.guest.retries import Retries, check_retry, is_repeatable
 from mlxbridge.guest.search import try_places
 from mlxbridge.guest.streams import TokenStream, deadline_after, read_all
 from mlxbridge.guest.subscriptions import Events, subscribe_params
@@ -70,13 +79,14 @@ from mlxbridge.types import (
 )
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Client:
     """A connection to a host, for any number of threads.
 
-    It connects at the first call, and again at the first call after the link was lost. A call that was running then
-    ends with ``ConnectionLost``. Once closed it stays closed.
+    It connects at the first call. If the link breaks it connects again, and calls go on where they were; they end with
+    ``Gone`` if the host has nothing left of them. Once closed it stays closed.
 
     Args:
         url: one address or a comma list, tried in order; else ``MLXBRIDGE_URL``, else where hosts usually are: sockets, vsock,
@@ -84,6 +94,7 @@ class Client:
         token: ``NAME:SECRET`` or ``SECRET``; else ``MLXBRIDGE_TOKEN`` or ``MLXBRIDGE_TOKEN_FILE``.
         connect_timeout: seconds for each address, and the most for each of the usual places.
         timeout: seconds for each call, where the call names none; None for no limit.
+        retry: how often a call is begun again if it ends with an error that is ``retryable``, where the call does not say.
 
     Example:
         >>> with Client(timeout=60) as client:
@@ -98,11 +109,13 @@ class Client:
         token: str | None = None,
         connect_timeout: float = 5.0,
         timeout: float | None = None,
+        retry: int = 0,
     ) -> None:
         self._search = Search(url)
         self._token = find_token(token)
         self._connect_timeout = connect_timeout
         self._timeout = timeout
+        self._retry = check_retry(retry, 0)
         self._link: BlockingLink | None = None
         self._closed = False
         self._connecting = threading.Lock()
@@ -273,11 +286,24 @@ class Client:
         """``generate`` for callers that learn only at run time what they ask for."""
         params, timeout = generate_params(prompt, options), self._limit(options.get("timeout"))
         form = options.get("response_format")
+        retries = self._retries("generate", timeout, options.get("retry"))
         if n is not None:
             refuse_stream(n, stream)
-            return read_all(*self._open("generate", choices(params, n), timeout), form)
-        link, (call,), deadline = self._open("generate", [params], timeout)
-        answer = TokenStream(link, call, deadline, form)
+            several = choices(params, n)
+            return self._repeat(retries, lambda left: read_all(*self._open("generate", several, left), form))
+
+        def open_stream(left: float | None) -> tuple[BlockingLink, Call]:
+            link, (call,), _ = self._open("generate", [params], left)
+            return link, call
+
+        def open_again(error: BridgeError) -> tuple[BlockingLink, Call] | None:
+            return self._repeat(retries, open_stream) if _pause(retries, error) else None
+
+        deadline = deadline_after(timeout)
+        link, call = self._repeat(retries, open_stream)
+        answer = TokenStream(
+            link, call, deadline, form, again=open_again, is_seen=stream, is_repeatable=is_repeatable(params)
+        )
         return answer if stream else answer.read()
 
     def generate_many(self, prompts: Iterable[ManyPrompt], **options: Unpack[Options]) -> Outcomes:
@@ -334,7 +360,9 @@ class Client:
             >>> first, second = found.tolist()
         """
         params = embed_params(inputs, options)
-        return read_embeddings(*self._fetch("embed", params, options.get("timeout"), WINDOWS))
+        return read_embeddings(
+            *self._fetch("embed", params, options.get("timeout"), WINDOWS, retry=options.get("retry"))
+        )
 
     def rerank(self, query: str, documents: Iterable[str], **options: Unpack[RerankOptions]) -> Ranking:
         """Score each document by how well it answers the query, with a model that reads both at once.
@@ -361,7 +389,8 @@ class Client:
             (2, True)
         """
         params = rerank_params(query, documents, options)
-        return read_ranking(self._ask("rerank", params, options.get("timeout")), params["documents"])
+        result, _ = self._fetch("rerank", params, options.get("timeout"), retry=options.get("retry"))
+        return read_ranking(result, params["documents"])
 
     def run_tools(
         self,
@@ -645,7 +674,11 @@ class Client:
             >>> event.kind, event.model
             ('model', 'demo')
         """
-        link, (call,), deadline = self._open("subscribe", [subscribe_params(events)], timeout)
+        deadline_ms(timeout)  # refuses what is no timeout
+        params = [subscribe_params(events)]
+        link, (call,), deadline = self._repeat(
+            self._retries("subscribe", timeout), lambda left: self._open("subscribe", params, left)
+        )
         return Events(link, call, deadline)
 
     def ping(self, *, timeout: float | None = 5.0) -> float:
@@ -766,10 +799,37 @@ class Client:
         timeout: float | None,
         windows: Windows = NO_PAYLOADS,
         progress: Progress | None = None,
+        retry: int | None = None,
     ) -> tuple[Mapping[str, Any], list[DataReceived]]:
         """A call's result, and its payloads, which together are no larger than what the caller can hold."""
+        return self._repeat(
+            self._retries(method, self._limit(timeout), retry),
+            lambda left: self._fetch_once(method, params, left, windows, progress),
+        )
+
+    def _retries(self, method: str, timeout: float | None, retry: int | None = None) -> Retries:
+        deadline_ms(timeout)  # refuses what is no timeout
+        return Retries(method, check_retry(retry, self._retry), timeout)
+
+    def _repeat(self, retries: Retries, work: Callable[[float | None], R]) -> R:
+        """What ``work`` gives, which takes the seconds that are left, as often as it may be begun."""
+        while True:
+            try:
+                return work(retries.begin())
+            except BridgeError as error:
+                if not _pause(retries, error):
+                    raise
+
+    def _fetch_once(
+        self,
+        method: str,
+        params: Mapping[str, Any],
+        timeout: float | None,
+        windows: Windows,
+        progress: Progress | None,
+    ) -> tuple[Mapping[str, Any], list[DataReceived]]:
         payloads: list[DataReceived] = []
-        link, (call,), deadline = self._open(method, [params], self._limit(timeout), windows)
+        link, (call,), deadline = self._open(method, [params], timeout, windows)
         try:
             while not call.ended or call.items or call.payloads:
                 link.wait(call, deadline)
@@ -785,3 +845,11 @@ class Client:
             raise call.error
         assert call.result is not None
         return call.result, payloads
+
+
+def _pause(retries: Retries, error: BridgeError) -> bool:
+    """Wait until a call is to be begun again; whether it is."""
+    pause_s = retries.pause_s(error)
+    if pause_s is not None:
+        time.sleep(pause_s)
+    return pause_s is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import isfinite
 from time import perf_counter
@@ -98,6 +98,11 @@ class Call:
         )
 
     @property
+    def has_begun(self) -> bool:
+        """Whether anything of its answer has come."""
+        return bool(self.first_at or self.items or self.payloads or self.taken)
+
+    @property
     def time_left_ms(self) -> int | None:
         """For a host that hears of it only now; None for no limit."""
         if self.deadline_at is None:
@@ -114,6 +119,15 @@ class Call:
             self.error = error
             if self.news is not None:
                 self.news()
+
+
+class Diverged(Exception):
+    """An answer that was asked for once more is another one."""
+
+
+def _without_ids(calls: list[ToolCall]) -> list[tuple[str, str]]:
+    """Tool calls without what hosts may draw anew."""
+    return [(call.name, call.text) for call in calls]
 
 
 class Collector:
@@ -166,6 +180,39 @@ class Collector:
     def text(self) -> str:
         """The text so far."""
         return "".join(self._texts)
+
+    @property
+    def has_any(self) -> bool:
+        """Whether anything was taken."""
+        return bool(self._token_ids or any(self._texts) or any(self._reasoning) or self._tool_calls)
+
+    def behind(self, before: Collector) -> Chunk | None:
+        """What this answer has beyond the beginning that another had; None while it has no more than that.
+
+        Raises:
+            Diverged: it begins otherwise.
+        """
+        text, reasoning = "".join(self._texts), "".join(self._reasoning)
+        pairs: list[tuple[Sequence[Any], Sequence[Any]]] = [
+            (self._token_ids, before._token_ids),
+            (text, "".join(before._texts)),
+            (reasoning, "".join(before._reasoning)),
+            (_without_ids(self._tool_calls), _without_ids(before._tool_calls)),
+        ]
+        for own, other in pairs:
+            common = min(len(own), len(other))
+            if own[:common] != other[:common]:
+                raise Diverged
+        if any(len(own) < len(other) for own, other in pairs):
+            return None
+        num_ids = len(before._token_ids)
+        return Chunk(
+            text[len(pairs[1][1]) :],
+            self._token_ids[num_ids:],
+            None if self._logprobs is None else self._logprobs[num_ids:],
+            reasoning[len(pairs[2][1]) :],
+            tuple(self._tool_calls[len(before._tool_calls) :]),
+        )
 
     def finish(self, result: Mapping[str, Any]) -> Generation:
         """The whole answer, with the host's RESULT (SPEC.md §10)."""

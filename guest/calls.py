@@ -221,4 +221,6 @@ class Calls:
                 kind = Gone if isinstance(error, Gone) else ConnectionLost
                 lost = kind(f"{self.address}: {error.message}, while {call.method} was running")
                 lost.__cause__ = error
+                if not call.has_begun:
+                    lost.details = {"repeatable": True}
             call.fail(lost)

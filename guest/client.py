@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from math import inf
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Literal, TypeVar, Unpack, overload
 
-from mlxbridge.errors import BridgeError, Cancelled, DeadlineExceeded, TransportError, UsageError
+from mlxbridge.errors import (
+    BridgeError,
+    Cancelled,
+    ConnectionLost,
+    DeadlineExceeded,
+    TransportError,
+    UsageError,
+)
 from mlxbridge.events import EventKind
 from mlxbridge.guest.async_conversation import AsyncConversation
 from mlxbridge.guest.async_link import AsyncLink
@@ -34,6 +41,7 @@ from mlxbridge.guest.requests import (
     read_status,
     refuse_stream,
 )
+from mlxbridge.guest.retries import Retries, check_retry, is_repeatable
 from mlxbridge.guest.subscriptions import subscribe_params
 from mlxbridge.guest.tokens import (
     detokenize_params,
@@ -71,6 +79,7 @@ from mlxbridge.types import (
 )
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 class AsyncClient:
@@ -100,11 +109,13 @@ class AsyncClient:
         token: str | None = None,
         connect_timeout: float = 5.0,
         timeout: float | None = None,
+        retry: int = 0,
     ) -> None:
         self._search = Search(url)
         self._token = find_token(token)
         self._connect_timeout = connect_timeout
         self._timeout = timeout
+        self._retry = check_retry(retry, 0)
         self._link: AsyncLink | None = None
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -240,11 +251,30 @@ class AsyncClient:
         """``generate`` for callers that learn only at run time what they ask for."""
         params, timeout = generate_params(prompt, options), self._limit(options.get("timeout"))
         form = options.get("response_format")
+        retries = self._retries("generate", timeout, options.get("retry"))
         if n is not None:
             refuse_stream(n, stream)
-            return await read_all(*await self._open("generate", choices(params, n), timeout), form)
-        link, (call,), left = await self._open("generate", [params], timeout)
-        answer = AsyncTokenStream(link, call, left, form)
+            several = choices(params, n)
+
+            async def answer_all(left: float | None) -> list[Generation]:
+                return await read_all(*await self._open("generate", several, left), form)
+
+            return await self._repeat(retries, answer_all)
+
+        async def open_stream(left: float | None) -> tuple[AsyncLink, Call, float | None]:
+            link, (call,), rest = await self._open("generate", [params], left)
+            return link, call, rest
+
+        async def open_again(error: BridgeError) -> tuple[AsyncLink, Call, float | None] | None:
+            return await self._repeat(retries, open_stream) if await _pause(retries, error) else None
+
+        answer = AsyncTokenStream(
+            *await self._repeat(retries, open_stream),
+            form,
+            again=open_again,
+            is_seen=stream,
+            is_repeatable=is_repeatable(params),
+        )
         return answer if stream else await answer.read()
 
     async def generate_many(self, prompts: Iterable[ManyPrompt], **options: Unpack[Options]) -> AsyncOutcomes:
@@ -268,12 +298,15 @@ class AsyncClient:
     ) -> Embeddings:
         """Turn each input into a vector; arguments and errors as for ``Client.embed``."""
         params = embed_params(inputs, options)
-        return read_embeddings(*await self._fetch("embed", params, options.get("timeout"), WINDOWS))
+        return read_embeddings(
+            *await self._fetch("embed", params, options.get("timeout"), WINDOWS, retry=options.get("retry"))
+        )
 
     async def rerank(self, query: str, documents: Iterable[str], **options: Unpack[RerankOptions]) -> Ranking:
         """Score each document by how well it answers the query; arguments and errors as for ``Client.rerank``."""
         params = rerank_params(query, documents, options)
-        return read_ranking(await self._ask("rerank", params, options.get("timeout")), params["documents"])
+        result, _ = await self._fetch("rerank", params, options.get("timeout"), retry=options.get("retry"))
+        return read_ranking(result, params["documents"])
 
     async def run_tools(
         self,
@@ -384,7 +417,10 @@ class AsyncClient:
         self, events: Iterable[EventKind] | None = None, *, timeout: float | None = None
     ) -> AsyncEvents:
         """What happens on the host, from now on; arguments and errors as for ``Client.subscribe``."""
-        link, (call,), left = await self._open("subscribe", [subscribe_params(events)], timeout)
+        params = [subscribe_params(events)]
+        link, (call,), left = await self._repeat(
+            self._retries("subscribe", timeout), lambda left: self._open("subscribe", params, left)
+        )
         return AsyncEvents(link, call, left)
 
     async def ping(self, *, timeout: float | None = 5.0) -> float:
@@ -478,7 +514,11 @@ class AsyncClient:
         try:
             async with asyncio.timeout(timeout):
                 link = await self._connected()
-                calls = await link.open(method, params, windows, budget_ms)
+                try:
+                    calls = await link.open(method, params, windows, budget_ms)
+                except ConnectionLost:  # the host went away since the last call; this one was not started
+                    link = await self._connected()
+                    calls = await link.open(method, params, windows, budget_ms)
         except TimeoutError as error:
             if isinstance(error, DeadlineExceeded):
                 raise
@@ -497,9 +537,36 @@ class AsyncClient:
         timeout: float | None,
         windows: Windows = NO_PAYLOADS,
         progress: Progress | None = None,
+        retry: int | None = None,
+    ) -> tuple[Mapping[str, Any], list[DataReceived]]:
+        return await self._repeat(
+            self._retries(method, self._limit(timeout), retry),
+            lambda left: self._fetch_once(method, params, left, windows, progress),
+        )
+
+    def _retries(self, method: str, timeout: float | None, retry: int | None = None) -> Retries:
+        deadline_ms(timeout)  # refuses what is no timeout
+        return Retries(method, check_retry(retry, self._retry), timeout)
+
+    async def _repeat(self, retries: Retries, work: Callable[[float | None], Awaitable[R]]) -> R:
+        """What ``work`` gives, which takes the seconds that are left, as often as it may be begun."""
+        while True:
+            try:
+                return await work(retries.begin())
+            except BridgeError as error:
+                if not await _pause(retries, error):
+                    raise
+
+    async def _fetch_once(
+        self,
+        method: str,
+        params: Mapping[str, Any],
+        timeout: float | None,
+        windows: Windows,
+        progress: Progress | None,
     ) -> tuple[Mapping[str, Any], list[DataReceived]]:
         payloads: list[DataReceived] = []
-        link, (call,), left = await self._open(method, [params], self._limit(timeout), windows)
+        link, (call,), left = await self._open(method, [params], timeout, windows)
         waiter = Waiter(link.loop)
         call.news = waiter.wake
         timer = None if left is None else link.loop.call_later(left, expire, link, call)
@@ -523,6 +590,14 @@ class AsyncClient:
             raise call.error
         assert call.result is not None
         return call.result, payloads
+
+
+async def _pause(retries: Retries, error: BridgeError) -> bool:
+    """Wait until a call is to be begun again; whether it is."""
+    pause_s = retries.pause_s(error)
+    if pause_s is not None:
+        await asyncio.sleep(pause_s)
+    return pause_s is not None
 
 
 async def _wait(lookups: Lookups) -> None:

@@ -31,6 +31,9 @@ MAX_CHOICES = Limits().max_calls
 """As many calls as a host allows at once, if it allows what hosts do by default."""
 
 OPTIONS = frozenset(GenerateOptions.__annotations__)
+NOT_SENT = frozenset({"timeout", "retry"})
+"""Options that are for the client alone."""
+
 _ARGUMENTS = ("prompt", "stream", "n")
 
 
@@ -60,6 +63,8 @@ def common_params(options: Options) -> dict[str, Any]:
     _check_names(given)
     if "messages" in given:
         raise wrong("messages", "a chat is one of the prompts")
+    if given.get("retry") is not None:
+        raise wrong("retry", "not for many prompts: an error's details name those that were not answered")
     return encode_options(given)
 
 
@@ -71,7 +76,7 @@ def request_params(given: ManyPrompt) -> dict[str, Any]:
     """
     if isinstance(given, Mapping):
         options = dict(given)
-        for name in ("model", "keep_alive", "priority", "timeout"):
+        for name in ("model", "keep_alive", "priority", "timeout", "retry"):
             if options.get(name) is not None:
                 raise wrong(name, "is for all prompts, not for one of them")
         prompt = options.pop("prompt", None)
@@ -82,7 +87,7 @@ def request_params(given: ManyPrompt) -> dict[str, Any]:
 
 
 def encode_options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as they are on the wire, but for the timeout, which is not.
+    """Options as they are on the wire, but for those that are not sent.
 
     Raises:
         UsageError: one cannot be sent.
@@ -90,7 +95,7 @@ def encode_options(given: Mapping[str, Any]) -> dict[str, Any]:
     params = {
         name: _ENCODERS[name](value) if name in _ENCODERS else value
         for name, value in given.items()
-        if value is not None and name != "timeout"
+        if value is not None and name not in NOT_SENT
     }
     for name, value in params.items():
         if isinstance(value, int) and not MIN_INTEGER <= value <= MAX_INTEGER:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any
 
-from mlxbridge.errors import Cancelled, UsageError
+from mlxbridge.errors import BridgeError, Cancelled, UsageError
 from mlxbridge.guest.blocking_link import BlockingLink
-from mlxbridge.guest.call import TAKE_BATCH, Call, Collector
+from mlxbridge.guest.call import TAKE_BATCH, Call, Collector, Diverged
 from mlxbridge.guest.formats import typed
 from mlxbridge.guest.reader import Reader
 from mlxbridge.types import Chunk, Generation
+
+Again = Callable[[BridgeError], tuple[BlockingLink, Call] | None]
+"""Begins a call again that has ended so; None if it is not to be."""
 
 
 def read_all(
@@ -65,9 +68,23 @@ class TokenStream(Reader[Chunk]):
     _last_words = "the stream was closed"
 
     def __init__(
-        self, link: BlockingLink, call: Call, deadline: float | None, response_format: Any = None
+        self,
+        link: BlockingLink,
+        call: Call,
+        deadline: float | None,
+        response_format: Any = None,
+        *,
+        again: Again | None = None,
+        is_seen: bool = True,
+        is_repeatable: bool = False,
     ) -> None:
         super().__init__(link, deadline)
+        self._again = again
+        self._is_seen = is_seen
+        self._is_repeatable = is_repeatable
+        self._before: Collector | None = (
+            None  # what was taken of a call that was begun again, until that is as far
+        )
         self._call = call
         self._collector = Collector(call)
         self._response_format = response_format
@@ -86,33 +103,67 @@ class TokenStream(Reader[Chunk]):
         """
         if self._finished:
             raise StopIteration
-        call = self._call
         try:
-            while not call.ended or call.texts:  # in this order: another thread may add a chunk, then the end
-                if not call.texts:
-                    self._link.wait(call, self._deadline)
-                if call.texts:
-                    return self._take()
+            while (chunk := self._next()) is None and self._begin_again():
+                pass
         except BaseException:
             self.close()
             raise
+        if chunk is not None:
+            return chunk
         self._finished = True
+        call = self._call
         if call.error is not None:
             raise call.error
         assert call.result is not None
         self._generation = typed(self._collector.finish(call.result), self._response_format)
         raise StopIteration
 
-    def _take(self) -> Chunk:
+    def _next(self) -> Chunk | None:
+        """None at the end of the call."""
+        call = self._call
+        while not call.ended or call.texts:  # in this order: another thread may add a chunk, then the end
+            if not call.texts:
+                self._link.wait(call, self._deadline)
+            if call.texts and (chunk := self._take()) is not None:
+                return chunk
+        if self._before is not None and call.error is None:
+            raise self._reason  # the answer has ended before it came as far as the first one
+        return None
+
+    def _take(self) -> Chunk | None:
         chunk = self._collector.take()
         if self._call.taken >= TAKE_BATCH:
             self._link.return_credit(self._call)
-        return chunk
+        if self._before is None:
+            return chunk
+        try:
+            ahead = self._collector.behind(self._before)
+        except Diverged:
+            raise self._reason from None
+        if ahead is not None:
+            self._before = None
+        return ahead
+
+    def _begin_again(self) -> bool:
+        """Whether the call that has ended was begun again."""
+        error = self._call.error
+        given = self._before or self._collector
+        must_go_on = self._is_seen and given.has_any
+        if error is None or self._again is None or (must_go_on and not self._is_repeatable):
+            return False
+        if (opened := self._again(error)) is None:
+            return False
+        self._reason = error
+        self._before = given if must_go_on else None
+        self._link, self._call = opened
+        self._collector = Collector(self._call)
+        return True
 
     @property
     def text(self) -> str:
         """The text so far."""
-        return self._collector.text
+        return (self._before or self._collector).text
 
     @property
     def generation(self) -> Generation:

@@ -9,7 +9,7 @@ from typing import Any
 from mlxbridge.errors import RemoteProtocolError
 from mlxbridge.guest.call import read_number, read_request_id
 from mlxbridge.guest.calls import LIMITS
-from mlxbridge.guest.requests import check_names, encode_token_ids, shown, wrong
+from mlxbridge.guest.requests import NOT_SENT, check_names, encode_token_ids, shown, wrong
 from mlxbridge.protocol.events import DataReceived
 from mlxbridge.protocol.limits import MAX_ARRAY_ITEMS, Windows
 from mlxbridge.types import (
@@ -93,7 +93,7 @@ def read_ranking(result: Mapping[str, Any], documents: Sequence[str]) -> Ranking
 
 
 def _without_none(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None and name != "timeout"}
+    return {name: value for name, value in options.items() if value is not None and name not in NOT_SENT}
 
 
 def _encode_inputs(inputs: EmbedInput | Iterable[EmbedInput]) -> list[str | bytes]:

@@ -135,6 +135,9 @@ class CallOptions(TypedDict, total=False):
     """Whose turn it is first when calls wait for the model; a "low" one that runs makes way for others; "normal" if left out."""
     timeout: float | None
     """Seconds for the whole call; the client's own if left out."""
+    retry: int | None
+    """How often the call is begun again if it ends with an error that is ``retryable``; the client's own if left out. A
+    stream of which a chunk was taken goes on behind it, and only with a ``seed`` or a ``temperature`` of 0."""
 
 
 class Options(CallOptions, total=False):
@@ -161,7 +164,7 @@ class GenerateOptions(Options, total=False):
 class Request(GenerateOptions, total=False):
     """A prompt of ``generate_many`` with options of its own, which come before those of all.
 
-    It has ``prompt`` or ``messages``, and neither ``model``, ``keep_alive``, ``priority`` nor ``timeout``, which are the same
+    It has ``prompt`` or ``messages``, and neither ``model``, ``keep_alive``, ``priority``, ``timeout`` nor ``retry``, which are the same
     for all.
     """
 
@@ -395,6 +398,8 @@ class EmbedOptions(TypedDict, total=False):
     """As for ``generate``."""
     timeout: float | None
     """Seconds for the whole call; the client's own if left out."""
+    retry: int | None
+    """How often the call is begun again if it ends with an error that is ``retryable``; the client's own if left out."""
 
 
 class RerankOptions(TypedDict, total=False):
@@ -413,6 +418,8 @@ class RerankOptions(TypedDict, total=False):
     """As for ``generate``."""
     timeout: float | None
     """Seconds for the whole call; the client's own if left out."""
+    retry: int | None
+    """How often the call is begun again if it ends with an error that is ``retryable``; the client's own if left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,6 +57,7 @@ _DATA, _RESULT, _TOKENS = FrameType.DATA, FrameType.RESULT, FrameType.TOKENS
 _COLUMNS_BYTES = 32
 """The list headers of a TOKENS head, at most."""
 
+_NOT_KEPT = Gone("the link broke under a payload, which is not kept", details={"repeatable": True})
 _NO_ROWS = encode_frame(FrameType.TOKENS, 0, make_encoder()([[], [], []]))
 """A message frame that says nothing."""
 
@@ -321,7 +322,7 @@ class HostConnection(Connection):
         for call in broken:
             flow = self._calls.setdefault(call, Outflow(0, 0))
             flow.clear()
-            flow.final = self._error_frame(call, Gone("the link broke under a payload, which is not kept"))
+            flow.final = self._error_frame(call, _NOT_KEPT)
         for call, flow in self._calls.items():
             self._hold(call, flow)
         self._events.append(Resumed())

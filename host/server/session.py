@@ -59,6 +59,7 @@ connections there is no other bound than their number.
 _numbers = itertools.count(1)
 
 SOFTWARE = f"mlxbridge-host/{__version__}"
+_NOT_KEPT = Gone("the link broke under a call whose answer is not kept", details={"repeatable": True})
 _FEATURES = frozenset({CHECKSUM})
 
 
@@ -460,7 +461,7 @@ class Session:
         for call, running in list(self._running.items()):
             if running.hold is not None and not running.hold():
                 self._cancel(call)
-                self._break_off(call, Gone("the link broke under a call whose answer is not kept"))
+                self._break_off(call, _NOT_KEPT)
         connection = self._connection
         if not connection.draining and (connection.num_calls or connection.num_kept_bytes):
             self._away_bytes = self._away.enter(self._guest, connection.num_calls, connection.held_bytes)

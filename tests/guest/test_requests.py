@@ -8,6 +8,7 @@ import pytest
 from mlxbridge.errors import UsageError
 from mlxbridge.guest.call import read_usage
 from mlxbridge.guest.requests import (
+    NOT_SENT,
     choices,
     deadline_ms,
     generate_params,
@@ -32,7 +33,7 @@ def test_only_what_was_given_is_sent() -> None:
 
 
 def test_options_are_the_params_of_the_host() -> None:
-    given = {*GenerateOptions.__annotations__, "prompt"} - {"timeout"}
+    given = {*GenerateOptions.__annotations__, "prompt"} - NOT_SENT
     assert given == GENERATE_PARAMS
 
 

@@ -17,6 +17,7 @@ from mlxbridge.errors import (
     RemoteProtocolError,
     UsageError,
 )
+from mlxbridge.guest.requests import NOT_SENT
 from mlxbridge.guest.vectors import EMBED_OPTIONS, RERANK_OPTIONS, embed_params
 from mlxbridge.host.params import EMBED_PARAMS, RERANK_PARAMS
 from mlxbridge.protocol import HostConnection
@@ -185,8 +186,8 @@ def test_inputs_that_are_none_are_refused_by_their_place(inputs: Any, field: str
 
 
 def test_options_are_the_params_of_the_host() -> None:
-    assert EMBED_OPTIONS - {"timeout"} == EMBED_PARAMS - {"inputs"}
-    assert RERANK_OPTIONS - {"timeout"} == RERANK_PARAMS - {"query", "documents"}
+    assert EMBED_PARAMS - {"inputs"} == EMBED_OPTIONS - NOT_SENT
+    assert RERANK_PARAMS - {"query", "documents"} == RERANK_OPTIONS - NOT_SENT
 
 
 def test_only_what_was_given_is_sent() -> None:

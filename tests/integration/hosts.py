@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,7 @@ class Host:
     url: str
     token: str | None = None
 
-    def client(self, **options: float) -> Client:
+    def client(self, **options: Any) -> Client:
         return Client(self.url, token=self.token, **options)
 
 

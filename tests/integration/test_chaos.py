@@ -24,7 +24,17 @@ CLIENTS = 4  # of each kind
 TIMEOUT_S = 60.0
 SLACK_S = 5.0
 SEEDS = 8
-OPTIONS: GenerateOptions = {"max_tokens": 24, "ignore_eos": True, "temperature": 1.0, "logprobs": 1}
+
+
+def options(seed: int) -> GenerateOptions:
+    return {
+        "max_tokens": 24,
+        "ignore_eos": True,
+        "temperature": 1.0,
+        "logprobs": 1,
+        "seed": seed,
+        "timeout": TIMEOUT_S,
+    }
 
 
 class End(NamedTuple):
@@ -66,7 +76,7 @@ class Storm:
         while not self.is_over.is_set():
             seed, started = pick.randrange(SEEDS), time.monotonic()
             try:
-                with client.stream("Once", seed=seed, timeout=TIMEOUT_S, **OPTIONS) as stream:
+                with client.stream("Once", **options(seed)) as stream:
                     answer = stream.read()
             except Exception as error:
                 self._note(seed, None, error, started)
@@ -86,7 +96,7 @@ class Storm:
         while not self.is_over.is_set():
             seed, started = pick.randrange(SEEDS), time.monotonic()
             try:
-                stream = await client.stream("Once", seed=seed, timeout=TIMEOUT_S, **OPTIONS)
+                stream = await client.stream("Once", **options(seed))
                 answer = await stream.read()
             except Exception as error:
                 self._note(seed, None, error, started)
@@ -122,7 +132,7 @@ def host() -> Iterator[HostProcess]:
 
 def test_every_stream_is_exact_or_ends_with_an_error_of_ours(host: HostProcess) -> None:
     with host.client(timeout=60) as client:
-        expected = [client.generate("Once", seed=seed, **OPTIONS) for seed in range(SEEDS)]
+        expected = [client.generate("Once", **options(seed)) for seed in range(SEEDS)]
     with chaos_proxy(host.url, seed=1) as proxy:
         storm = Storm(proxy.url, host.token)
         storm.run(proxy)

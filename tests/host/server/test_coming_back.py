@@ -94,6 +94,7 @@ async def test_call_that_cannot_wait_ends_as_gone() -> None:
         again = await return_of(await cut_after_a_token(made), made)
         end = await again.until(ErrorReceived)
         assert isinstance(end, ErrorReceived) and isinstance(end.error, Gone)
+        assert end.error.details == {"repeatable": True}
         assert held.did == ["hold", "cancel"]
 
 
