@@ -29,7 +29,10 @@ from typing import Any, ClassVar
 class BridgeError(Exception):
     """Root of the tree.
 
+    Its text is the ``message`` and what to do next.
+
     Attributes:
+        advice: what to do next; empty where the message says so itself.
         code: the number on the wire, 0 for errors that never cross it.
         retryable: whether the same call may succeed if made again.
         retry_after: seconds to wait before trying again, where the host said so.
@@ -44,6 +47,7 @@ class BridgeError(Exception):
         InvalidArgument 18 False {'field': 'top_p'}
     """
 
+    advice: ClassVar[str] = ""
     code: ClassVar[int] = 0
     retryable: bool = False
     request_id: str | None = None
@@ -64,8 +68,14 @@ class BridgeError(Exception):
 
     @property
     def message(self) -> str:
-        """The text, without the class name."""
+        """What has happened, without the class name and without advice."""
         return str(self.args[0]) if self.args else ""
+
+    def __str__(self) -> str:
+        advice = self.advice
+        if self.retryable and self.retry_after:
+            advice = f"try again in {self.retry_after:g} s"
+        return f"{self.message} ({advice})" if self.message and advice else self.message or advice
 
 
 class UsageError(BridgeError, ValueError):
@@ -93,12 +103,14 @@ class HostNotFound(TransportError):
 class HandshakeTimeout(TransportError):
     """Something accepted the connection but did not say HELLO in time."""
 
+    advice = "see with `mlxbridge ping -v` what listens there"
     code = 5
 
 
 class ConnectionLost(TransportError):
     """The link ended while a call was open."""
 
+    advice = "make the call again: the client connects anew by itself"
     code = 6
 
 
@@ -115,10 +127,13 @@ class ProtocolError(BridgeError):
 class LocalProtocolError(ProtocolError):
     """This side asked the connection for something the protocol forbids."""
 
+    advice = "this is a fault of the program or of mlxbridge itself"
+
 
 class RemoteProtocolError(ProtocolError):
     """The peer sent something the protocol forbids."""
 
+    advice = "host and guest may be of versions that differ: update the older one"
     code = 1
 
 
@@ -129,30 +144,35 @@ class RemoteError(BridgeError):
 class VersionMismatch(RemoteError):
     """Host and guest share no protocol version."""
 
+    advice = "update the older one of host and guest"
     code = 2
 
 
 class AuthenticationError(RemoteError):
     """The token is missing or wrong, on either side."""
 
+    advice = "set MLXBRIDGE_TOKEN, or token=, to one of the host's token file, or to none if it has none"
     code = 3
 
 
 class LimitExceeded(RemoteError):
     """A size or a count is over what the peer announced in its HELLO."""
 
+    advice = "send less in one call, or at once"
     code = 4
 
 
 class Cancelled(RemoteError):
     """The call was cancelled before it finished."""
 
+    advice = "make the call again if its answer is still wanted"
     code = 16
 
 
 class DeadlineExceeded(RemoteError, TimeoutError):
     """The call's time budget ran out."""
 
+    advice = "give a larger timeout=, or ask for fewer max_tokens"
     code = 17
 
 
@@ -165,48 +185,56 @@ class InvalidArgument(RemoteError):
 class Unsupported(RemoteError):
     """A parameter is known but cannot be honoured here; ``details["field"]`` names it."""
 
+    advice = "leave it out, or use another model: list_models() and show_model() tell what they can do"
     code = 19
 
 
 class UnknownMethod(RemoteError):
     """The host has no such method."""
 
+    advice = "update the host"
     code = 20
 
 
 class PermissionDenied(RemoteError):
     """This guest may not do that."""
 
+    advice = "whoever runs the host can allow it in its configuration"
     code = 21
 
 
 class ModelNotFound(RemoteError):
     """The host serves no model of that name."""
 
+    advice = "list_models() tells which there are"
     code = 22
 
 
 class ModelLoadFailed(RemoteError):
     """The model exists but could not be loaded."""
 
+    advice = "the host's log tells more; load_model() tries again"
     code = 23
 
 
 class ModelTooLarge(ModelLoadFailed):
     """The host has not so much memory for it; ``details`` has ``needed_bytes`` and ``budget_bytes``."""
 
+    advice = "use a smaller model, or one with fewer bits"
     code = 29
 
 
 class ContextTooLong(RemoteError):
     """Prompt and requested tokens exceed the model's context; the message gives both numbers."""
 
+    advice = "say less, or ask for fewer max_tokens: count_tokens() tells how long it is"
     code = 24
 
 
 class Overloaded(RemoteError):
     """The queue is full; ``retry_after`` says when to come back."""
 
+    advice = "try again in a moment"
     code = 25
     retryable = True
 
@@ -214,6 +242,7 @@ class Overloaded(RemoteError):
 class Unavailable(RemoteError):
     """The host is draining or not ready."""
 
+    advice = "try again in a moment"
     code = 26
     retryable = True
 
@@ -221,6 +250,7 @@ class Unavailable(RemoteError):
 class WorkerLost(RemoteError):
     """The model's worker process died under the call; it is being restarted."""
 
+    advice = "make the call again"
     code = 27
     retryable = True
 
@@ -228,6 +258,7 @@ class WorkerLost(RemoteError):
 class InternalError(RemoteError):
     """A bug or a fault on the host."""
 
+    advice = "the host's log tells more, under the error's request_id"
     code = 28
 
 
