@@ -14,7 +14,6 @@ from mlxbridge.errors import (
     LocalProtocolError,
     RemoteProtocolError,
     UsageError,
-    VersionMismatch,
 )
 from mlxbridge.protocol.codec import Buffer, EncodeError, decode, encode_plain
 from mlxbridge.protocol.connection import Connection, Handler, read_error
@@ -56,9 +55,6 @@ _OPEN = State.OPEN
 _INT, _LIST, _STR, _BYTES = {int}, {list}, {str}, {bytes}
 _OUTSIDE_PAYLOAD = ("ITEM", "RESULT")
 """An ERROR, or whatever ends a cancelled call, may break a payload off."""
-
-_FINAL = (Gone, AuthenticationError, VersionMismatch)
-"""What ends a connection that was cut, if the host answers with it; whatever else it says, it may say otherwise later."""
 
 TimeLeft = Callable[[int], int | None]
 """The milliseconds that a call still has, by its number; None for no limit."""
@@ -243,7 +239,7 @@ class GuestConnection(Connection):
         """Go on over a new transport: ``data_to_send()`` has another HELLO, and ``Resumed`` tells that nothing is lost.
 
         If the host has nothing left of the calls, the connection is closed with ``Gone``; if the handshake fails for
-        another reason, it is ``cut`` again.
+        another reason, it is ``cut`` again: a byte that was changed under way looks like a wrong token, for one.
 
         Args:
             nonce: 32 random bytes, fresh again.
@@ -291,14 +287,14 @@ class GuestConnection(Connection):
         )
 
     def _refuse(self, breach: BridgeError) -> None:
-        if self._is_coming_back and not isinstance(breach, _FINAL):
+        if self._is_coming_back and not isinstance(breach, Gone):
             self._be_cut(breach)
         else:
             super()._refuse(breach)
 
     def _on_goaway(self, call: int, flags: int, head: Any, payload: bytes) -> None:
         error = read_error(head if isinstance(head, dict) else {})
-        if self._is_coming_back and not isinstance(error, _FINAL):
+        if self._is_coming_back and not isinstance(error, Gone):
             self._be_cut(error)
         else:
             super()._on_goaway(call, flags, head, payload)

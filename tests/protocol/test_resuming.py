@@ -9,7 +9,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from mlxbridge.errors import BridgeError, Cancelled, ConnectionLost, Gone, RemoteProtocolError, Unavailable
+from mlxbridge.errors import (
+    AuthenticationError,
+    BridgeError,
+    Cancelled,
+    ConnectionLost,
+    Gone,
+    RemoteProtocolError,
+    Unavailable,
+)
 from mlxbridge.protocol import GuestConnection, HostConnection, Windows
 from mlxbridge.protocol.events import (
     CallCancelled,
@@ -245,7 +253,9 @@ def test_host_that_knows_nothing_of_the_calls_says_that_they_are_gone() -> None:
     assert isinstance(event, Closed) and isinstance(event.error, Gone)
 
 
-@pytest.mark.parametrize("error", [RemoteProtocolError("what?"), Unavailable("not now")])
+@pytest.mark.parametrize(
+    "error", [RemoteProtocolError("what?"), Unavailable("not now"), AuthenticationError("a wrong token")]
+)
 def test_guest_whose_return_is_refused_otherwise_may_try_again(error: BridgeError) -> None:
     guest, host = resumable_pair()
     guest.open_call("work", {})
