@@ -41,7 +41,8 @@ class AsyncLink:
         self._connect_timeout = HANDSHAKE_TIMEOUT_S
         self._calls = Calls(self._connection, str(address))
         self._begin_transport()
-        self._comeback: asyncio.Task[None] | None = None  # while the link is cut
+        self._comeback: Comeback | None = None  # once the link was cut for the first time
+        self._coming_back: asyncio.Task[None] | None = None  # while it is cut
         self._waiters: dict[
             asyncio.Future[None], int
         ] = {}  # callers that wait until the host allows so many more calls
@@ -166,6 +167,8 @@ class AsyncLink:
         """End the call here and cancel it at the host."""
         if not call.ended:
             self._calls.give_up(call, error)
+            if self._calls.closed is not None:  # it was the last one for which the link was to be mended
+                self._after_dispatch()
             self._driver.flush()
 
     def drop(self, call: Call) -> None:
@@ -193,9 +196,9 @@ class AsyncLink:
             self._connection.leave(LEAVING)
             self._calls.fail(ConnectionLost("the client was closed"))
             self._after_dispatch()
-        if self._comeback is not None:
-            self._comeback.cancel()
-            await asyncio.wait([self._comeback])
+        if self._coming_back is not None:
+            self._coming_back.cancel()
+            await asyncio.wait([self._coming_back])
         if self._driver.transport is not None:
             self._driver.flush()
             await asyncio.wait([self._lost], timeout=_CLOSE_TIMEOUT_S)
@@ -215,8 +218,8 @@ class AsyncLink:
                 self._handshake.exception()  # whoever waits sees it; nobody must be warned if nobody does
             else:
                 self._handshake.set_result(None)
-        if self._connection.cut and self._comeback is None:
-            self._comeback = self.loop.create_task(self._come_back())
+        if self._connection.cut and self._coming_back is None:
+            self._coming_back = self.loop.create_task(self._come_back())
         if self._waiters:
             self._free_slots()
         for body, answer in self._pings.items():
@@ -228,7 +231,10 @@ class AsyncLink:
     async def _come_back(self) -> None:
         """Reach the host again, and go on with the calls, as long as it keeps them and anybody wants them."""
         calls, connection = self._calls, self._connection
-        comeback = Comeback(self.loop.time(), (connection.grace_ms or 0) / 1000)
+        if self._comeback is None:
+            self._comeback = Comeback((connection.grace_ms or 0) / 1000)
+        comeback = self._comeback
+        comeback.begin(self.loop.time(), connection.num_received)
         reason: BridgeError = ConnectionLost("the link was cut")
         try:
             while connection.cut and (delay := comeback.next_delay(self.loop.time())) is not None:
@@ -245,13 +251,15 @@ class AsyncLink:
                         break
                 except BridgeError as error:
                     reason = error
+                if not connection.ready:  # one that has not answered in time is as good as cut
+                    connection.receive_eof()
         finally:
-            self._comeback = None
-        if connection.cut:
-            connection.close()
-            calls.fail(reason)
-            self._after_dispatch()
-        elif connection.ready:
+            self._coming_back = None
+            if not connection.ready and calls.closed is None:
+                connection.close()
+                calls.fail(reason)
+                self._after_dispatch()
+        if connection.ready:
             self._tick_keepalive()
 
     def _free_slots(self) -> None:
@@ -279,6 +287,8 @@ class AsyncLink:
             self._lost.set_result(None)
 
     def _tick_keepalive(self) -> None:
+        if self._keepalive is not None:
+            self._keepalive.cancel()  # of a transport that was lost without a word
         self._connection.keepalive()
         if self._connection.closed:
             self._on_events()

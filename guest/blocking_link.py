@@ -77,7 +77,8 @@ class BlockingLink:
         self._reading = False  # whether a thread is waiting for news, and so will read what comes
         self._read_at = 0.0
         self._tick_at = 0.0  # when it is time for the next keepalive, or to give a handshake up
-        self._comeback: Comeback | None = None  # while the link is cut
+        self._comeback: Comeback | None = None  # once the link was cut for the first time
+        self._is_mending = False  # since it was cut, until it can be used again
         self._reason: BridgeError = ConnectionLost("the link was cut")  # why it could not be mended yet
         self._followers: dict[threading.Condition, Callable[[], bool]] = {}
         self._dropped: deque[Call] = deque()  # calls that garbage collection gave up, perhaps under the mutex
@@ -343,7 +344,7 @@ class BlockingLink:
 
     def _tick(self) -> None:
         """Nothing has come for a while."""
-        if self._connection.handshaking and self._comeback is not None:
+        if self._connection.handshaking and self._is_mending:
             self._connection.receive_eof()
         else:
             self._connection.keepalive()
@@ -354,7 +355,10 @@ class BlockingLink:
         """Dial again, once; or give the link up."""
         now = monotonic()
         if self._comeback is None:
-            self._comeback = Comeback(now, (self._connection.grace_ms or 0) / 1000)
+            self._comeback = Comeback((self._connection.grace_ms or 0) / 1000)
+        if not self._is_mending:
+            self._is_mending = True
+            self._comeback.begin(now, self._connection.num_received)
         comeback, delay = self._comeback, self._comeback.next_delay(now)
         if delay is None or isinstance(self._reason, Gone):
             self._connection.close()
@@ -400,8 +404,8 @@ class BlockingLink:
                 self._connection.receive_eof()
             if self._calls.dispatch() and self._followers:
                 self._wake()
-            if self._comeback is not None and self._connection.ready:
-                self._comeback = None
+            if self._is_mending and self._connection.ready:
+                self._is_mending = False
         except BaseException:
             self._break("interrupted while receiving")
             raise

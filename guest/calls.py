@@ -99,7 +99,7 @@ class Calls:
         if self._remove(call.number) is not None:
             self.connection.cancel(call.number)
         call.fail(error)
-        self._end_if_abandoned(error)
+        self._end_if_abandoned(ConnectionLost("the link was cut, and nobody waited for it any more"))
 
     def come_back(self, nonce: bytes) -> None:
         """Go on over a new transport, where the old one was cut (``GuestConnection.come_back``)."""

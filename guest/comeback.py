@@ -9,24 +9,40 @@ from mlxbridge.errors import Gone, TransportError
 
 FIRST_DELAY_S = 0.05
 MOST_DELAY_S = 2.0
+MOST_FRUITLESS = 12
+"""How often in a row a link may break again before anything has come over it: somebody in between does not let it live."""
 
 
 class Comeback:
     """Pauses that double, of which each is drawn anew, lest all guests of a host come back at once.
 
-    (Brooker, "Exponential Backoff and Jitter", AWS 2015: full jitter.)
+    (Brooker, "Exponential Backoff and Jitter", AWS 2015: full jitter.) They begin anew when something has come over the
+    link, and not when it can be reached: one that is cut over and over at the same byte would keep both ends busy for ever.
 
     Args:
-        now: seconds of any clock.
-        patience_s: how long to try.
+        patience_s: how long to try, each time.
     """
 
-    def __init__(self, now: float, patience_s: float) -> None:
-        self.until = now + patience_s
+    def __init__(self, patience_s: float) -> None:
+        self.until = 0.0
+        self._patience_s = patience_s
         self._most_s = FIRST_DELAY_S
+        self._num_received = -1
+        self._num_fruitless = 0
+
+    def begin(self, now: float, num_received: int) -> None:
+        """The link broke, at ``now`` of any clock, when so many message frames had come since it was first there."""
+        if num_received > self._num_received:
+            self._most_s, self._num_fruitless = FIRST_DELAY_S, 0
+        else:
+            self._num_fruitless += 1
+        self._num_received = num_received
+        self.until = now + self._patience_s
 
     def next_delay(self, now: float) -> float | None:
-        """Seconds until the next attempt; None if it would come too late."""
+        """Seconds until the next attempt; None if it would come too late, or be as fruitless as those before."""
+        if self._num_fruitless > MOST_FRUITLESS:
+            return None
         delay = random.uniform(0, self._most_s)
         self._most_s = min(2 * self._most_s, MOST_DELAY_S)
         return None if now + delay > self.until else delay

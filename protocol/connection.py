@@ -301,6 +301,11 @@ class Connection:
         return bool(self._out) or self._pong is not None
 
     @property
+    def num_received(self) -> int:
+        """Message frames that have come, over all transports; one that is sent again counts once."""
+        return self._frames_received
+
+    @property
     def num_kept_bytes(self) -> int:
         """What is kept for a peer that may have missed it."""
         return 0 if self._kept is None else self._kept.num_bytes

@@ -1,0 +1,126 @@
+"""Links that break, and hosts to which it is hard to come back: both clients go on, or give up in time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from mlxbridge import AsyncClient, Client
+from mlxbridge.errors import ConnectionLost
+from mlxbridge.guest import comeback
+from mlxbridge.guest.comeback import MOST_FRUITLESS, Comeback
+from mlxbridge.host.server.session import Session
+from mlxbridge.protocol.events import ResumeAsked
+from tests.host.server.test_session import Rig, rig
+
+OnReturn = Callable[[Session, ResumeAsked], None]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+def stay_mute(fresh: Session, asked: ResumeAsked) -> None:
+    """Say nothing to guests that come back."""
+
+
+async def read_until_it_fails(made: Rig, kind: str) -> BaseException:
+    """Cut a stream behind its first token; with what it ends."""
+    url = f"unix://{made.path}"
+
+    def read() -> None:
+        with Client(url, connect_timeout=0.05) as client:
+            for _ in client.stream("Once"):
+                pass
+
+    async def read_in_task() -> None:
+        async with AsyncClient(url, connect_timeout=0.05) as client:
+            async for _ in await client.stream("Once"):
+                pass
+
+    reading = asyncio.ensure_future(asyncio.to_thread(read) if kind == "blocking" else read_in_task())
+    await until(lambda: len(made.methods.opened) == 1)
+    session = made.methods.session
+    assert session is not None
+    session.send_tokens([1], [[7]], ["one"])
+    session.flush()
+    await asyncio.sleep(0.05)
+    session.driver.abort()
+    await asyncio.wait([reading], timeout=20)
+    assert reading.done(), "it waits for ever"
+    error = reading.exception()
+    assert error is not None
+    return error
+
+
+@pytest.mark.parametrize("kind", ["blocking", "async"])
+async def test_host_that_lets_guests_wait_at_the_door_is_given_up(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kind == "blocking":
+        monkeypatch.setattr("mlxbridge.guest.blocking_link.HANDSHAKE_TIMEOUT_S", 0.05)
+    async with rig(resume_grace_s=0.5) as made:
+        made.listener._on_return = stay_mute  # type: ignore[method-assign]
+        assert isinstance(await read_until_it_fails(made, kind), ConnectionLost)
+
+
+@pytest.mark.parametrize("kind", ["blocking", "async"])
+async def test_link_that_breaks_over_and_over_is_given_up(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comeback, "MOST_DELAY_S", 0.01)
+    async with rig(resume_grace_s=30) as made:
+        returns = []
+        welcome = made.listener._on_return
+
+        def welcome_and_cut(fresh: Session, asked: ResumeAsked) -> None:
+            returns.append(asked)
+            welcome(fresh, asked)
+            assert made.methods.session is not None
+            asyncio.get_running_loop().call_later(0.01, made.methods.session.driver.abort)
+
+        made.listener._on_return = welcome_and_cut  # type: ignore[method-assign]
+        assert isinstance(await read_until_it_fails(made, kind), ConnectionLost)
+        assert MOST_FRUITLESS / 2 < len(returns) <= MOST_FRUITLESS + 1
+
+
+async def test_who_waits_for_a_link_that_nobody_mends_any_more_takes_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(comeback, "FIRST_DELAY_S", 1000.0)
+    monkeypatch.setattr(comeback, "MOST_DELAY_S", 1000.0)
+    monkeypatch.setattr("random.uniform", lambda least, most: most / 100)
+    async with rig(resume_grace_s=30) as made, AsyncClient(f"unix://{made.path}") as client:
+        first = await client.stream("one")
+        await until(lambda: len(made.methods.opened) == 1)
+        assert made.methods.session is not None and client._link is not None
+        made.methods.session.driver.abort()
+        connection = client._link._connection
+        await until(lambda: connection.cut)
+        opening = asyncio.ensure_future(client.stream("two"))
+        await asyncio.sleep(0.05)
+        assert not opening.done()
+        await first.aclose()
+        second = await asyncio.wait_for(opening, 5)
+        await until(lambda: len(made.methods.opened) == 2)
+        await second.aclose()
+
+
+def test_pauses_grow_until_something_has_come_over_the_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("random.uniform", lambda least, most: most)
+    trouble = Comeback(30)
+    trouble.begin(0, 5)
+    assert [trouble.next_delay(0) for _ in range(3)] == [0.05, 0.1, 0.2]
+    trouble.begin(1, 5)
+    assert trouble.next_delay(1) == 0.4
+    trouble.begin(2, 6)
+    assert trouble.next_delay(2) == 0.05
+    for number in range(MOST_FRUITLESS):
+        trouble.begin(3 + number, 6)
+        assert trouble.next_delay(3 + number) is not None
+    trouble.begin(40, 6)
+    assert trouble.next_delay(40) is None
+    trouble.begin(41, 7)
+    assert trouble.next_delay(71.5) is None and trouble.next_delay(41) is not None
