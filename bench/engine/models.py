@@ -34,9 +34,12 @@ class Words:
         self.eos_token_ids: set[int] = set()
         self.think_start_tokens = self.think_end_tokens = None
         self.tool_call_start_tokens = self.tool_call_end_tokens = self.tool_parser = None
-        self.has_thinking = self.has_tool_calling = False
+        self.has_thinking = self.has_tool_calling = self.has_chat_template = False
         self.structural_markers: tuple[str, ...] = ()
         self.response_transitions: dict[str, Any] = {}
+
+    def __len__(self) -> int:
+        return len(self._names)
 
     def encode(self, _text: str) -> list[int]:
         return [0]
