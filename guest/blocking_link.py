@@ -353,6 +353,7 @@ class BlockingLink:
 
     def _mend(self, timeout: float | None) -> None:
         """Dial again, once; or give the link up."""
+        self._wire.shut_down()  # whoever waits for room on it must learn that there will be none
         now = monotonic()
         if self._comeback is None:
             self._comeback = Comeback((self._connection.grace_ms or 0) / 1000)

@@ -44,6 +44,7 @@ class ChaosProxy:
     def __init__(self, host: str, port: int, seed: int) -> None:
         self.did: Counter[str] = Counter()
         self.num_accepted = 0
+        self.is_shut = False  # whether it ends new connections at once
         self._target = host, port
         self._pick = random.Random(seed)
         self._links: dict[asyncio.Task[None], tuple[list[Pipe], list[asyncio.StreamWriter]]] = {}
@@ -91,6 +92,9 @@ class ChaosProxy:
         task = asyncio.current_task()
         assert task is not None
         self.num_accepted += 1
+        if self.is_shut:
+            writer.close()
+            return
         try:
             there, back = await asyncio.open_connection(*self._target)
         except OSError:

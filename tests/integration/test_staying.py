@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from mlxbridge import AsyncClient, Client, GenerateOptions
-from mlxbridge.errors import Gone
+from mlxbridge.errors import DeadlineExceeded, Gone
 from tests.helpers.chaos_proxy import ChaosProxy, chaos_proxy
 from tests.integration.hosts import HostProcess, run_host, wait_until_it_answers
 
@@ -75,6 +76,37 @@ def test_stream_of_a_task_that_is_cut_goes_on(
     assert proxy.num_accepted > 1
 
 
+def test_deadline_holds_while_the_host_cannot_be_reached(tcp_host: HostProcess, proxy: ChaosProxy) -> None:
+    with Client(proxy.url, token=tcp_host.token, timeout=3.0) as client:
+        stream = client.stream(PROMPT, **LONG)
+        next(stream)
+        proxy.is_shut = True
+        proxy.cut()
+        started = time.monotonic()
+        with pytest.raises(DeadlineExceeded):
+            stream.read()
+        assert time.monotonic() - started < 8
+        assert proxy.num_accepted > 2
+
+
+def test_deadline_of_a_task_holds_while_the_host_cannot_be_reached(
+    tcp_host: HostProcess, proxy: ChaosProxy
+) -> None:
+    async def read() -> None:
+        async with AsyncClient(proxy.url, token=tcp_host.token, timeout=3.0) as client:
+            stream = await client.stream(PROMPT, **LONG)
+            await anext(stream)
+            proxy.is_shut = True
+            await asyncio.to_thread(proxy.cut)
+            started = time.monotonic()
+            with pytest.raises(DeadlineExceeded):
+                await stream.read()
+            assert time.monotonic() - started < 8
+            assert proxy.num_accepted > 2
+
+    asyncio.run(read())
+
+
 DYING_GUEST = """
 import os, sys
 from mlxbridge import Client
@@ -121,33 +153,39 @@ def until_quiet(client: Client) -> Mapping[str, Any]:
     return found
 
 
+@contextlib.contextmanager
+def started_anew(first: HostProcess) -> Iterator[None]:
+    """Kill a host on a unix socket, and start another one there."""
+    first.stop(signal.SIGKILL)
+    path = first.url.removeprefix("unix://")
+    os.unlink(path)
+    command = [sys.executable, "-m", "mlxbridge.host", "serve", "--config", os.devnull]
+    command += ["--listen", f"unix:{path}"]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True) as second:
+        try:
+            wait_until_it_answers(replace(first, process=second))
+            yield
+        finally:
+            second.kill()
+
+
 def test_host_that_has_started_anew_says_that_the_call_is_gone() -> None:
-    with run_host("unix") as first:
-        client = first.client(timeout=30)
+    with run_host("unix") as first, first.client(timeout=60) as client:
         stream = client.stream(PROMPT, **LONG)
         next(stream)
-        first.stop(signal.SIGKILL)
-        path = first.url.removeprefix("unix://")
-        os.unlink(path)
-        command = [
-            sys.executable,
-            "-m",
-            "mlxbridge.host",
-            "serve",
-            "--config",
-            os.devnull,
-            "--listen",
-            f"unix:{path}",
-        ]
-        with subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True
-        ) as second:
-            try:
-                wait_until_it_answers(replace(first, process=second))
-                with pytest.raises(Gone) as failed:
-                    stream.read()
-                assert failed.value.retryable
-                assert client.ping() < 5
-            finally:
-                second.kill()
-                client.close()
+        with started_anew(first):
+            with pytest.raises(Gone) as failed:
+                stream.read()
+            assert failed.value.retryable
+            assert client.ping() < 5
+
+
+def test_stream_with_a_seed_goes_on_at_a_host_that_has_started_anew(
+    undisturbed: tuple[str, list[int]],
+) -> None:
+    with run_host("unix") as first, first.client(timeout=120, retry=3) as client:
+        stream = client.stream(PROMPT, **LONG)
+        texts = [next(stream).text for _ in range(3)]
+        with started_anew(first):
+            texts += [chunk.text for chunk in stream]
+            assert ("".join(texts), stream.generation.token_ids) == undisturbed
