@@ -70,6 +70,7 @@ def test_guest_readme_blocks_run() -> None:
     assert "40 of 40: " in said[5] and ": 7 27 + 15 = 42.\n" in said[5]
     assert said[6] == "27 + 15 True\nTrue\n"
     assert "27 + 15 = 42. stop 12\n" in said
+    assert "27 + 15 = 42. 28\n27 + 15 = 42.\n400 service_tier\n" in said
 
 
 def test_guest_readme_blocks_that_call_tools_run(tmp_path: Path) -> None:

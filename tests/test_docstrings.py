@@ -14,7 +14,7 @@ import pytest
 
 import mlxbridge
 from mlxbridge import Client, Conversation
-from mlxbridge.compat import mlx_lm
+from mlxbridge.compat import mlx_lm, openai
 from mlxbridge.guest import default
 from tests.helpers.hub import Repository, run_hub
 from tests.host.embeddings.checkpoints import save_model
@@ -35,7 +35,8 @@ def examples() -> dict[str, doctest.DocTest]:
     """By the name of what has them; the modules are those that public names live in, and what they inherit from."""
     finder = doctest.DocTestFinder(exclude_empty=True)
     dropped_in = {getattr(mlx_lm, name).__module__ for name in mlx_lm.__all__}
-    homes = {"mlxbridge", "mlxbridge.guest.turns", mlx_lm.__name__, *dropped_in, *mlxbridge._HOME.values()}
+    dropped_in |= {mlx_lm.__name__, openai.__name__, openai.OpenAI.__module__, openai.AsyncOpenAI.__module__}
+    homes = {"mlxbridge", "mlxbridge.guest.turns", *dropped_in, *mlxbridge._HOME.values()}
     found = [test for home in sorted(homes) for test in finder.find(importlib.import_module(home), home)]
     return {test.name: test for test in found if test.examples}
 
@@ -74,8 +75,9 @@ def test_example_gives_what_it_shows(name: str, url: str, tmp_path: Path) -> Non
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     with Client(url, timeout=120) as client:
         test.globs = {**public, "mlxbridge": mlxbridge, "client": client, "folder": tmp_path}
-        if name.startswith(mlx_lm.__name__):
-            test.globs.update({each: getattr(mlx_lm, each) for each in mlx_lm.__all__})
+        for drop_in in (mlx_lm, openai):
+            if name.startswith(drop_in.__name__):
+                test.globs.update({each: getattr(drop_in, each) for each in drop_in.__all__})
         failed, _ = runner.run(test, out=said.append)
     assert not failed, "".join(said)
 

@@ -291,6 +291,7 @@ def test_face_loads_nothing_but_itself() -> None:
         ("import mlxbridge.protocol", ["asyncio", "numpy", "mlx", "mlx_lm", "socket", "ssl"]),
         ("from mlxbridge import Client", ["numpy", "mlx", "mlx_lm", "uvloop", "click"]),
         ("from mlxbridge import AsyncClient", ["numpy", "mlx", "mlx_lm", "click"]),
+        ("import mlxbridge.compat.openai", ["asyncio", "numpy", "openai", "pydantic"]),
         ("import mlxbridge.compat.mlx_lm", ["asyncio", "numpy", "mlx", "mlx_lm", "click"]),
         ("import mlxbridge.host.cli", ["mlx", "mlx_lm", "numpy", "transformers", "asyncio"]),
         ("import mlxbridge.host.daemon", ["llguidance", "mlx", "mlx_lm", "numpy", "transformers"]),

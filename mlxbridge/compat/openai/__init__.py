@@ -1,0 +1,92 @@
+"""openai's client, with a host behind it; needs neither the openai package nor HTTP.
+
+    >>> from mlxbridge.compat.openai import OpenAI
+    >>> client = OpenAI()
+    >>> chat = [{"role": "user", "content": "What is 27 + 15?"}]
+    >>> client.chat.completions.create(model="demo", messages=chat).choices[0].message.content
+    '27 + 15 = 42.'
+
+What the host cannot do is a ``BadRequestError`` that names the parameter.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mlxbridge.compat.openai.client import OpenAI, Stream
+from mlxbridge.compat.openai.errors import (
+    APIConnectionError,
+    APIError,
+    APIStatusError,
+    APITimeoutError,
+    AuthenticationError,
+    BadRequestError,
+    ConflictError,
+    InternalServerError,
+    LengthFinishReasonError,
+    NotFoundError,
+    OpenAIError,
+    PermissionDeniedError,
+    RateLimitError,
+    UnprocessableEntityError,
+)
+from mlxbridge.compat.openai.parameters import NOT_GIVEN, NotGiven
+
+if TYPE_CHECKING:
+    from mlxbridge.compat.openai.async_client import AsyncOpenAI, AsyncStream
+    from mlxbridge.compat.openai.legacy import ChatCompletion, Completion, Embedding, Model
+
+Client = OpenAI
+
+api_key: str | None = None
+"""The token of ``ChatCompletion.create`` and its kin; else the environment's."""
+base_url: str | None = None
+"""Where they find the host."""
+api_base: str | None = None
+"""The same by its old name."""
+
+_HOME = {
+    "AsyncClient": ("async_client", "AsyncOpenAI"),
+    "AsyncOpenAI": ("async_client", "AsyncOpenAI"),
+    "AsyncStream": ("async_client", "AsyncStream"),
+    **{name: ("legacy", name) for name in ("ChatCompletion", "Completion", "Embedding", "Model")},
+}
+"""Loaded when they are first used, since they need asyncio."""
+
+__all__ = [
+    "NOT_GIVEN",
+    "APIConnectionError",
+    "APIError",
+    "APIStatusError",
+    "APITimeoutError",
+    "AsyncOpenAI",
+    "AsyncStream",
+    "AuthenticationError",
+    "BadRequestError",
+    "ChatCompletion",
+    "Client",
+    "Completion",
+    "ConflictError",
+    "Embedding",
+    "InternalServerError",
+    "LengthFinishReasonError",
+    "Model",
+    "NotFoundError",
+    "NotGiven",
+    "OpenAI",
+    "OpenAIError",
+    "PermissionDeniedError",
+    "RateLimitError",
+    "Stream",
+    "UnprocessableEntityError",
+]
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, own = _HOME[name]
+    value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{module}"), own)
+    return value

@@ -1,0 +1,321 @@
+"""``OpenAI``: the blocking client."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from types import TracebackType
+from typing import Any, TypeVar
+
+from mlxbridge import Client, TokenStream
+from mlxbridge.compat.openai.chat import ChatChunks, chat_completion
+from mlxbridge.compat.openai.completions import CompletionChunks, completion
+from mlxbridge.compat.openai.errors import translate, translated
+from mlxbridge.compat.openai.lists import embed_plan, embedding_response, find_model, model_page
+from mlxbridge.compat.openai.objects import CreateEmbeddingResponse, Model, Object, Page
+from mlxbridge.compat.openai.parameters import Plan, chat_plan, completion_plan
+from mlxbridge.compat.openai.parsing import parse_answers
+from mlxbridge.compat.openai.settings import Settings
+from mlxbridge.errors import BridgeError
+from mlxbridge.types import Generation
+
+T = TypeVar("T")
+Chunks = ChatChunks | CompletionChunks
+
+
+class OpenAI:
+    """A connection to a host, with the methods of openai's client.
+
+    Args:
+        api_key: the token, ``NAME:SECRET`` or ``SECRET``; else ``MLXBRIDGE_TOKEN``. What begins with ``sk-`` is a key of
+            OpenAI's, and no token.
+        base_url: mlxbridge's URL, ``unix:///path`` and the like; else ``MLXBRIDGE_URL``, else the usual sockets.
+        timeout: seconds for each call, where the call says nothing; None for no limit.
+        max_retries: how often to try again what may succeed then, such as when the host's queue is full.
+        settings: ``organization`` and ``project``, which change nothing; the others are refused.
+
+    Example:
+        >>> client = OpenAI()
+        >>> completion = client.chat.completions.create(
+        ...     model="demo", messages=[{"role": "user", "content": "What is 27 + 15?"}]
+        ... )
+        >>> print(completion.choices[0].message.content)
+        27 + 15 = 42.
+    """
+
+    def __init__(
+        self,
+        *,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        timeout: float | None = 600.0,
+        max_retries: int = 2,
+        _shared: _Owner | None = None,
+        **settings: Any,
+    ) -> None:
+        self._settings = Settings(api_key, base_url, timeout, max_retries, settings)
+        with translated():
+            self._owner = _shared or _Owner(Client(self._settings.base_url, token=self._settings.token))
+        self._client = self._owner.client
+        self.chat = Chat(self)
+        self.beta = Beta(self)
+        self.completions = Completions(self)
+        self.embeddings = Embeddings(self)
+        self.models = Models(self)
+
+    @property
+    def api_key(self) -> str | None:
+        """What was given."""
+        return self._settings.api_key
+
+    @property
+    def base_url(self) -> str | None:
+        """The URL that was given."""
+        return self._settings.base_url
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds for each call."""
+        return self._settings.timeout
+
+    @property
+    def max_retries(self) -> int:
+        """How often to try again."""
+        return self._settings.max_retries
+
+    def with_options(self, **changed: Any) -> OpenAI:
+        """The same client with another ``timeout`` or ``max_retries``, on the same connection; anything else makes a new one."""
+        shared = self._owner if set(changed) <= {"timeout", "max_retries"} else None
+        return OpenAI(**{**self._settings.given, **changed}, _shared=shared)
+
+    copy = with_options
+
+    def close(self) -> None:
+        """Cancel what runs and close the connection."""
+        self._client.close()
+
+    def __enter__(self) -> OpenAI:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # ------------------------------------------------------------------------------------------------------------
+
+    def _plan(self, make: Callable[[Mapping[str, Any]], T], given: Mapping[str, Any]) -> T:
+        with translated():
+            return make(self._settings.with_timeout(given))
+
+    def _try(self, call: Callable[[], T], names: Mapping[str, str]) -> T:
+        """Call, and again where that may help."""
+        attempt = 0
+        while True:
+            try:
+                return call()
+            except BridgeError as error:
+                wait_s = self._settings.wait_before(attempt, error)
+                if wait_s is None:
+                    raise translate(error, names) from error
+                time.sleep(wait_s)
+                attempt += 1
+
+    def _answers(self, plan: Plan) -> list[Generation]:
+        def ask() -> list[Generation]:
+            if len(plan.prompts) == 1:
+                prompt, options = plan.calls()[0]
+                if plan.num_choices == 1:
+                    return [self._client.generate(prompt, **options)]
+                return self._client.generate(prompt, n=plan.num_choices, **options)
+            with ExitStack() as stack:
+                return [stream.read() for stream in self._open(plan, stack)]
+
+        return self._try(ask, plan.names)
+
+    def _stream(self, plan: Plan, chunks: Chunks) -> Stream:
+        def ask() -> Stream:
+            with ExitStack() as stack:
+                streams = self._open(plan, stack)
+                return Stream(self._owner, streams, chunks, plan.names, stack.pop_all())
+
+        return self._try(ask, plan.names)
+
+    def _open(self, plan: Plan, stack: ExitStack) -> list[TokenStream]:
+        return [
+            stack.enter_context(self._client.stream(prompt, **options)) for prompt, options in plan.calls()
+        ]
+
+
+class _Owner:
+    """Closes the connection once no client and no stream has a use for it: openai's clients need not be closed either."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    def __del__(self) -> None:
+        with suppress(Exception):  # the interpreter may be ending
+            self.client.close()
+
+
+class Stream:
+    """Chunks as they come. Leaving the ``with`` block, ``close()``, or losing the last reference cancels the call."""
+
+    def __init__(
+        self,
+        owner: _Owner,
+        streams: Sequence[TokenStream],
+        chunks: Chunks,
+        names: Mapping[str, str],
+        stack: ExitStack,
+    ) -> None:
+        self._owner = owner
+        self._stack = stack
+        self._pieces = _pieces(streams, chunks)
+        self._names = names
+
+    def __iter__(self) -> Iterator[Object]:
+        return self
+
+    def __next__(self) -> Object:
+        """The next chunk; raises openai's errors, after the chunks that came before."""
+        try:
+            with translated(self._names):
+                return next(self._pieces)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the call."""
+        self._pieces.close()
+        self._stack.close()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _pieces(streams: Sequence[TokenStream], chunks: Chunks) -> Generator[Object, None, None]:
+    """Chunks of all streams, taken in turn."""
+    for index in range(len(streams)):
+        yield from chunks.begin(index)
+    live = dict(enumerate(streams))
+    while live:
+        for index, stream in list(live.items()):
+            chunk = next(stream, None)
+            if chunk is None:
+                del live[index]
+                yield from chunks.finish(index, stream.generation)
+            else:
+                yield from chunks.take(index, chunk)
+    yield from chunks.end([stream.generation for stream in streams])
+
+
+class ChatCompletions:
+    """``client.chat.completions``."""
+
+    def __init__(self, client: OpenAI) -> None:
+        self._client = client
+
+    def create(self, **parameters: Any) -> Any:
+        """Answer a chat.
+
+        Args:
+            parameters: openai's: ``model``, ``messages``, ``stream`` and so on; the host's own go into ``extra_body``.
+
+        Returns:
+            ``ChatCompletion``; with ``stream=True`` a ``Stream`` of ``ChatCompletionChunk``.
+
+        Raises:
+            APIError: one of ``errors``.
+        """
+        plan = self._client._plan(chat_plan, parameters)
+        if plan.is_stream:
+            chunks = ChatChunks(str(plan.options.get("model", "")), plan.wants_usage)
+            return self._client._stream(plan, chunks)
+        return chat_completion(self._client._answers(plan))
+
+    def parse(self, **parameters: Any) -> Any:
+        """As ``create``, with a Python type as ``response_format``: ``message.parsed`` is then the object.
+
+        Raises:
+            LengthFinishReasonError: ``max_tokens`` cut an answer.
+            APIError: one of ``errors``.
+        """
+        plan = self._client._plan(chat_plan, parameters)
+        with translated(plan.names):
+            return parse_answers(plan, self._client._answers(plan))
+
+
+class Chat:
+    """``client.chat``."""
+
+    def __init__(self, client: OpenAI) -> None:
+        self.completions = ChatCompletions(client)
+
+
+class Beta:
+    """``client.beta``, where ``chat.completions.parse`` once was."""
+
+    def __init__(self, client: OpenAI) -> None:
+        self.chat = client.chat
+
+
+class Completions:
+    """``client.completions``."""
+
+    def __init__(self, client: OpenAI) -> None:
+        self._client = client
+
+    def create(self, **parameters: Any) -> Any:
+        """Go on from a prompt, or several: raw text, without the chat template; arguments and errors as of ``ChatCompletions``.
+
+        Returns:
+            ``Completion``; with ``stream=True`` a ``Stream`` of the same.
+        """
+        plan = self._client._plan(completion_plan, parameters)
+        if plan.is_stream:
+            model = str(plan.options.get("model", ""))
+            chunks = CompletionChunks(model, plan.wants_usage, plan.num_choices, plan.echoes)
+            return self._client._stream(plan, chunks)
+        return completion(self._client._answers(plan), plan.num_choices, plan.echoes)
+
+
+class Embeddings:
+    """``client.embeddings``."""
+
+    def __init__(self, client: OpenAI) -> None:
+        self._client = client
+
+    def create(self, **parameters: Any) -> CreateEmbeddingResponse:
+        """Turn each ``input`` into a vector of length 1; errors as of ``ChatCompletions``."""
+        inputs, options, as_base64 = self._client._plan(embed_plan, parameters)
+        client = self._client._client
+        found = self._client._try(lambda: client.embed(inputs, **options), {"inputs": "input"})
+        return embedding_response(found, as_base64)
+
+
+class Models:
+    """``client.models``."""
+
+    def __init__(self, client: OpenAI) -> None:
+        self._client = client
+
+    def list(self, *, timeout: float | None = None) -> Page:
+        """The models of the host."""
+        return model_page(self._client._try(lambda: self._client._client.list_models(timeout=timeout), {}))
+
+    def retrieve(self, model: str, *, timeout: float | None = None) -> Model:
+        """One of them, by name or alias.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        client = self._client._client
+        return self._client._try(lambda: find_model(client.list_models(timeout=timeout), model), {})

@@ -1,0 +1,83 @@
+"""Vectors and models as openai's objects."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from mlxbridge.compat.openai.objects import CreateEmbeddingResponse, Embedding, Model, Object, Page
+from mlxbridge.compat.openai.parameters import HARMLESS, is_left_out
+from mlxbridge.compat.refusal import refused
+from mlxbridge.errors import ModelNotFound
+from mlxbridge.types import Embeddings, EmbedOptions, ModelInfo
+
+_OPTIONS = ("model", "dimensions", "timeout")
+
+
+def embed_plan(given: Mapping[str, Any]) -> tuple[Any, EmbedOptions, bool]:
+    """What ``embeddings.create`` was given: the inputs, the host's options, and whether vectors are wanted in base64.
+
+    Raises:
+        UsageError: a parameter is none, or the host has nothing like it; ``details["field"]`` names it.
+    """
+    left = {name: value for name, value in given.items() if value is not None and not is_left_out(value)}
+    inputs, encoding = left.pop("input", None), left.pop("encoding_format", "float")
+    extra = left.pop("extra_body", {})
+    options: EmbedOptions = {}
+    for name, value in left.items():
+        if name in _OPTIONS:
+            options[name] = value  # type: ignore[literal-required]
+        elif name not in HARMLESS:
+            raise refused(name, "there is no such parameter; those of the host go into extra_body")
+    if encoding not in ("float", "base64"):
+        raise refused("encoding_format", f'must be "float" or "base64", not {encoding!r}')
+    if inputs is None:
+        raise refused("input", "must be a text, token ids, or a list of either")
+    return inputs, {**options, **extra}, encoding == "base64"
+
+
+def embedding_response(found: Embeddings, as_base64: bool) -> CreateEmbeddingResponse:
+    """The vectors."""
+    vectors: Iterable[Any]
+    if as_base64:
+        size = len(found.data) // max(len(found), 1)
+        rows = range(0, len(found.data), size) if size else ()
+        vectors = [b64encode(found.data[at : at + size]).decode() for at in rows]
+    else:
+        vectors = found.tolist()
+    tokens = found.usage.prompt_tokens
+    made = CreateEmbeddingResponse(
+        data=[
+            Embedding(embedding=vector, index=index, object="embedding")
+            for index, vector in enumerate(vectors)
+        ],
+        model=found.model,
+        object="list",
+        usage=Object(prompt_tokens=tokens, total_tokens=tokens),
+    )
+    made._request_id = found.usage.request_id
+    return made
+
+
+def model_page(models: Iterable[ModelInfo]) -> Page:
+    """The host's models; it does not tell when they were made, so ``created`` is 0."""
+    return Page(data=[_model(model) for model in models], object="list")
+
+
+def find_model(models: Iterable[ModelInfo], name: str) -> Model:
+    """The one of that name, or with that alias.
+
+    Raises:
+        ModelNotFound: there is none.
+    """
+    known = list(models)
+    for model in known:
+        if name == model.name or name in (model.details.get("aliases") or ()):
+            return _model(model)
+    names = ", ".join(model.name for model in known)
+    raise ModelNotFound(f"this host has no model {name!r}; it has {names}", details={"field": "model"})
+
+
+def _model(model: ModelInfo) -> Model:
+    return Model(id=model.name, created=0, object="model", owned_by="mlxbridge")

@@ -1,0 +1,295 @@
+"""Parameters of openai's calls as those of the host; what has no like there is refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from mlxbridge.compat.refusal import refused
+from mlxbridge.types import GenerateOptions, Prompt
+
+HARMLESS = frozenset(
+    {"user", "store", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"}
+)
+"""They change nothing of an answer, and are taken for nothing."""
+
+_SAME = ("model", "temperature", "top_p", "seed", "stop")
+_PENALTIES = ("presence_penalty", "frequency_penalty")
+_WHOLE_TEXT = 4096  # the most that a host takes; openai's penalties look at the text so far
+_NOT_HERE: Mapping[str, str] = {
+    "functions": "openai has given them up: give tools",
+    "function_call": "openai has given it up: give tool_choice",
+    "audio": "the host's models write text",
+    "prediction": 'give extra_body={"speculation": "ngram"}: it drafts from the prompt',
+    "web_search_options": "the host searches nothing",
+    "moderation": "the host moderates nothing",
+    "verbosity": "the host's models have no such switch; say it in the prompt",
+    "prompt_cache_options": "the host keeps prefixes of prompts by itself",
+    "suffix": "the host's models fill no gaps",
+    "extra_headers": "there are no headers on the way to the host",
+    "extra_query": "there is no query on the way to the host",
+}
+_ONLY: Mapping[str, tuple[tuple[Any, ...], str]] = {
+    "modalities": ((["text"], ("text",)), "the host's models write text"),
+    "service_tier": (("auto", "default"), 'give extra_body={"priority": "low"} or "high"'),
+    "best_of": ((1,), "give n, and choose"),
+}
+
+
+class NotGiven:
+    """openai's word for a parameter that is left out."""
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __repr__(self) -> str:
+        return "NOT_GIVEN"
+
+
+NOT_GIVEN = NotGiven()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A call, or several that are answered together.
+
+    Attributes:
+        prompts: of each; ``[None]`` for a chat, which is among the options.
+        options: of all.
+        num_choices: answers to each prompt.
+        is_stream: whether they are wanted as they come.
+        wants_usage: whether a stream ends with its usage.
+        echoes: the text that is to stand before each prompt's answers.
+        names: of parameters as the caller knows them, by the host's.
+    """
+
+    prompts: list[Prompt | None]
+    options: GenerateOptions
+    num_choices: int = 1
+    is_stream: bool = False
+    wants_usage: bool = False
+    echoes: list[str] = field(default_factory=list)
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    def calls(self) -> list[tuple[Prompt | None, GenerateOptions]]:
+        """One for each answer; with a seed each answer to a prompt has its own, the next number."""
+        seed = self.options.get("seed")
+        made: list[tuple[Prompt | None, GenerateOptions]] = []
+        for prompt in self.prompts:
+            for number in range(self.num_choices):
+                own: GenerateOptions = (
+                    {**self.options, "seed": seed + number} if seed is not None else self.options
+                )
+                made.append((prompt, own))
+        return made
+
+
+def chat_plan(given: Mapping[str, Any]) -> Plan:
+    """What ``chat.completions.create`` was given.
+
+    Raises:
+        UsageError: a parameter is none, or the host has nothing like it; ``details["field"]`` names it.
+    """
+    left = _given(given)
+    options, names = _common(left)
+    options["messages"] = [_message(one, place) for place, one in enumerate(_messages(left))]
+    limits = [left.pop(name) for name in ("max_completion_tokens", "max_tokens") if name in left]
+    if limits:
+        if len({*limits}) > 1:
+            raise refused("max_tokens", "and max_completion_tokens are the same; give one")
+        options["max_tokens"] = limits[0]
+        if "max_completion_tokens" in given:
+            names["max_tokens"] = "max_completion_tokens"
+    _take_logprobs(left, options, names)
+    for name in ("tools", "parallel_tool_calls"):
+        if name in left:
+            options[name] = left.pop(name)
+    if "tool_choice" in left:
+        options["tool_choice"] = _tool_choice(left.pop("tool_choice"))
+    if "response_format" in left:
+        options["response_format"] = _response_format(left.pop("response_format"))
+    if "reasoning_effort" in left:
+        if left.pop("reasoning_effort") != "none":
+            raise refused(
+                "reasoning_effort",
+                '"none" switches reasoning off; to have it give extra_body={"reasoning": True}',
+            )
+        options["reasoning"] = False
+    return _finish(left, [None], options, names)
+
+
+def completion_plan(given: Mapping[str, Any]) -> Plan:
+    """What ``completions.create`` was given; errors as for ``chat_plan``."""
+    left = _given(given)
+    options, names = _common(left)
+    prompts = _prompts(left.pop("prompt", None))
+    options["max_tokens"] = left.pop("max_tokens", 16)  # as openai's
+    if "logprobs" in left:
+        options["logprobs"] = left.pop("logprobs")
+    echoes: list[str] = []
+    if left.pop("echo", False):
+        if "logprobs" in options:
+            raise refused("echo", "the host tells no log-probabilities of a prompt: leave one of the two out")
+        if not all(isinstance(prompt, str) for prompt in prompts):
+            raise refused("echo", "is for prompts that are texts")
+        echoes = cast(list[str], prompts)
+    return _finish(left, prompts, options, names, echoes)
+
+
+def _given(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What is not left out, without what changes nothing and what may be said to no effect."""
+    left = {name: value for name, value in given.items() if value is not None and not is_left_out(value)}
+    for name in [name for name in left if name in HARMLESS]:
+        del left[name]
+    for name, value in list(left.items()):
+        if name in _NOT_HERE and value not in ({}, []):
+            raise refused(name, _NOT_HERE[name])
+        if name in _ONLY and value not in _ONLY[name][0]:
+            allowed, why = _ONLY[name]
+            raise refused(name, f"is {' or '.join(map(repr, allowed))} here; {why}")
+        if name in _NOT_HERE or name in _ONLY:
+            del left[name]
+    return left
+
+
+def is_left_out(value: Any) -> bool:
+    """Whether it is openai's word for that, of the original package or of the drop-in."""
+    return type(value).__name__ in ("NotGiven", "Omit")
+
+
+def _common(left: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    options = {name: left.pop(name) for name in _SAME if name in left}
+    for name in _PENALTIES:
+        if name in left:
+            options[name] = left.pop(name)
+            options[name.replace("penalty", "context_size")] = _WHOLE_TEXT
+    if "logit_bias" in left:
+        options["logit_bias"] = _logit_bias(left.pop("logit_bias"))
+    if "timeout" in left:
+        options["timeout"] = left.pop("timeout")
+    return options, {}
+
+
+def _finish(
+    left: dict[str, Any],
+    prompts: list[Prompt | None],
+    options: dict[str, Any],
+    names: dict[str, str],
+    echoes: Sequence[str] = (),
+) -> Plan:
+    num_choices, is_stream = left.pop("n", 1), bool(left.pop("stream", False))
+    if type(num_choices) is not int or num_choices < 1:
+        raise refused("n", f"must be a number from 1, not {num_choices!r}")
+    wanted = left.pop("stream_options", None)
+    if wanted is not None and not is_stream:
+        raise refused("stream_options", "is for stream=True")
+    extra = left.pop("extra_body", {})
+    for name in left:
+        raise refused(name, "there is no such parameter; those of the host go into extra_body")
+    return Plan(
+        prompts=prompts,
+        options=cast(GenerateOptions, {**options, **extra}),
+        num_choices=num_choices,
+        is_stream=is_stream,
+        wants_usage=_wants_usage(wanted or {}),
+        echoes=list(echoes),
+        names=names,
+    )
+
+
+def _wants_usage(options: Mapping[str, Any]) -> bool:
+    for name, value in options.items():
+        if name not in ("include_usage", "include_obfuscation"):
+            raise refused(f"stream_options.{name}", "there is no such option")
+        if name == "include_obfuscation" and value:
+            raise refused("stream_options.include_obfuscation", "the host hides no lengths")
+    return bool(options.get("include_usage"))
+
+
+def _take_logprobs(left: dict[str, Any], options: dict[str, Any], names: dict[str, str]) -> None:
+    wanted, top = left.pop("logprobs", False), left.pop("top_logprobs", None)
+    if top is not None and not wanted:
+        raise refused("top_logprobs", "needs logprobs=True")
+    if wanted:
+        if wanted is not True:
+            raise refused("logprobs", f"must be True or False, not {wanted!r}; top_logprobs says how many")
+        options["logprobs"] = top or 0
+        names["logprobs"] = "top_logprobs"
+
+
+def _messages(left: dict[str, Any]) -> list[Any]:
+    given = left.pop("messages", None)
+    if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
+        raise refused("messages", "must be a list of messages")
+    return list(given)
+
+
+def _message(given: Any, place: int) -> Any:
+    """A message as the host takes it; answers of a call may be given back as they came."""
+    message = _plain(given)
+    if not isinstance(message, dict):
+        raise refused(f"messages[{place}]", f"must be a message, not {type(given).__name__}")
+    message = {name: value for name, value in message.items() if value is not None or name == "content"}
+    for name in ("annotations", "tool_calls"):  # empty lists say nothing
+        if message.get(name) == []:
+            del message[name]
+    message.pop("parsed", None)  # which the content has, too
+    if "reasoning_content" in message:
+        message["reasoning"] = message.pop("reasoning_content")
+    if message.get("role") == "developer":
+        message["role"] = "system"
+    for call in message.get("tool_calls") or ():
+        if isinstance(function := call.get("function"), dict):
+            function.pop("parsed_arguments", None)
+    return message
+
+
+def _plain(value: Any) -> Any:
+    dump = getattr(value, "model_dump", None)
+    if dump is not None:
+        value = dump(exclude_none=True)
+    if isinstance(value, Mapping):
+        return {name: _plain(one) for name, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _tool_choice(given: Any) -> Any:
+    if isinstance(given, str):
+        return given
+    function = given.get("function") if isinstance(given, Mapping) else None
+    if not isinstance(function, Mapping) or "name" not in function or given.get("type") != "function":
+        raise refused(
+            "tool_choice",
+            'must be "auto", "none", "required" or {"type": "function", "function": {"name": …}}',
+        )
+    return {"name": function["name"]}
+
+
+def _response_format(given: Any) -> Any:
+    if not isinstance(given, Mapping) or given.get("type") != "json_schema":
+        is_text = isinstance(given, Mapping) and given.get("type") == "text"
+        return None if is_text else given
+    named = given.get("json_schema")
+    if not isinstance(named, Mapping) or "schema" not in named:
+        raise refused("response_format", 'must have {"json_schema": {"name": …, "schema": {…}}}')
+    return {"type": "json_schema", "schema": named["schema"]}
+
+
+def _logit_bias(given: Any) -> dict[int, Any]:
+    try:
+        return {int(token): number for token, number in given.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise refused("logit_bias", f"must map token ids to numbers ({error})") from error
+
+
+def _prompts(given: Any) -> list[Prompt | None]:
+    """The prompts: a text, token ids, or a list of either."""
+    if isinstance(given, str):
+        return [given]
+    if not isinstance(given, Iterable) or isinstance(given, bytes | Mapping):
+        raise refused("prompt", "must be a text, token ids, or a list of either")
+    prompts = list(given)
+    if not prompts:
+        raise refused("prompt", "must not be an empty list")
+    return [prompts] if all(isinstance(one, int) for one in prompts) else prompts

@@ -1,0 +1,80 @@
+"""What a client was made with, and what follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mlxbridge.compat.openai.errors import translate
+from mlxbridge.compat.openai.parameters import is_left_out
+from mlxbridge.compat.refusal import refused
+from mlxbridge.errors import BridgeError
+
+_HARMLESS = ("organization", "project")
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 8.0
+
+
+class Settings:
+    """Of one client.
+
+    Attributes:
+        api_key: as it was given, or None.
+        base_url: mlxbridge's URL, or None.
+        timeout: seconds for each call, None for no limit.
+        max_retries: how often to try again.
+    """
+
+    def __init__(
+        self,
+        api_key: str | None,
+        base_url: str | None,
+        timeout: float | None,
+        max_retries: int,
+        others: Mapping[str, Any],
+    ) -> None:
+        """Check them.
+
+        Raises:
+            BadRequestError: one has no meaning here; ``param`` names it.
+        """
+        self.api_key, self.base_url = api_key, base_url
+        self.timeout, self.max_retries = timeout, max_retries
+        try:
+            for name, value in others.items():
+                if name not in _HARMLESS and value is not None:
+                    raise refused(name, "has no meaning here: there is no HTTP on the way to the host")
+            if base_url is not None and base_url.startswith(("http://", "https://")):
+                raise refused(
+                    "base_url",
+                    "must be mlxbridge's URL, such as unix:///run/mlxbridge.sock or tcp://HOST:PORT; or leave it out",
+                )
+            if type(max_retries) is not int or max_retries < 0:
+                raise refused("max_retries", f"must be a number from 0, not {max_retries!r}")
+        except BridgeError as error:
+            raise translate(error) from error
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What makes the same client."""
+        return {
+            "api_key": self.api_key,
+            "base_url": self.base_url,
+            "timeout": self.timeout,
+            "max_retries": self.max_retries,
+        }
+
+    @property
+    def token(self) -> str | None:
+        """What proves who this guest is; a key of OpenAI's own does not."""
+        return None if self.api_key is None or self.api_key.startswith("sk-") else self.api_key
+
+    def with_timeout(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """A call's parameters, with the client's timeout where they have none."""
+        own = given.get("timeout")
+        return {**given, "timeout": self.timeout if own is None or is_left_out(own) else own}
+
+    def wait_before(self, attempt: int, error: BridgeError) -> float | None:
+        """Seconds before the next attempt; None: there is none."""
+        if not error.retryable or attempt >= self.max_retries:
+            return None
+        return error.retry_after or min(_FIRST_WAIT_S * 2.0**attempt, _LONGEST_WAIT_S)
