@@ -10,7 +10,6 @@ from mlxbridge.compat.mlx_lm.tokenizer import Tokenizer
 from mlxbridge.compat.refusal import MissingAttribute, refuse_all, refused
 from mlxbridge.errors import ModelNotFound, PermissionDenied
 from mlxbridge.guest.default import default_client
-from mlxbridge.progress import ProgressLine
 
 _AT_THE_HOST = "the host has the model's files, and its configuration says how they are loaded"
 _REFUSED: Mapping[str, tuple[Any, str]] = {
@@ -49,7 +48,7 @@ class Model:
             ModelNotFound, ModelLoadFailed, TransportError
         """
         base = self.name.partition("+")[0]
-        self._details = self.client.load_model(base, progress=_shown(base)).details
+        self._details = self.client.load_model(base, progress=True).details
         return self._details
 
     def __getattr__(self, name: str) -> Any:
@@ -130,18 +129,6 @@ def _pull(client: Client, name: str, missing: ModelNotFound) -> None:
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise missing
     try:
-        client.pull_model(name, progress=_shown(name))
+        client.pull_model(name, progress=True)
     except PermissionDenied:
         raise missing from None
-
-
-def _shown(name: str) -> Any:
-    """A ``Progress`` that shows how far a download is."""
-    line = ProgressLine(name)
-
-    def show(report: Mapping[str, Any]) -> None:
-        done, total = report.get("bytes_done"), report.get("bytes_total")
-        if isinstance(done, int) and isinstance(total, int):
-            line.show(done, total)
-
-    return show
