@@ -370,7 +370,9 @@ class GuestConnection(Connection):
     def _on_ready(self, call: int, flags: int, head: Any, payload: bytes) -> None:
         head = head if isinstance(head, dict) else {}
         if self._is_coming_back:
-            self._resume(head.get("resumed"))
+            if "resumed" not in head:  # it let a new guest in
+                raise Gone("the host that answers now keeps no calls")
+            self._resume(head["resumed"])
             return
         identity = head.get("identity")
         self._resumption = Resumption.from_wire(head.get("resume")) if RESUME in self._features else None

@@ -305,12 +305,12 @@ class HostConnection(Connection):
             received: the message frames that the guest has got.
 
         Returns:
-            False if what it has missed is not there any more.
+            False, with nothing changed, if what it has missed is not there any more, or the connection is closed.
         """
-        self._lose(ConnectionLost("the guest has come back over another link"))
-        missed = self._missed_after(received)
+        missed = None if self._state is State.CLOSED else self._missed_after(received)
         if missed is None or self._kept is None:
             return False
+        self._lose(ConnectionLost("the guest has come back over another link"))
         broken = {call for call, frame in missed if frame is None}
         # What is left out is counted all the same, and so something is sent in its place.
         missed = [(call, _NO_ROWS if call in broken else frame) for call, frame in missed]

@@ -485,8 +485,12 @@ class Session:
         self._timer.cancel()
         self._timer = self._loop.call_later(KEEPALIVE_INTERVAL_S, self._tick_keepalive)
         log.info("guest %s is back", self.peer, extra=fields(guest=self._guest_name))
-        for running in list(self._running.values()):
-            running.go_on()
+        for call, running in list(self._running.items()):
+            if self._connection.is_open(call):
+                running.go_on()
+            else:  # the guest has lost a part of its answer
+                self._cancel(call)
+                self._tell_end(call, error=_NOT_KEPT)
 
     def _on_grace_over(self) -> None:
         self.close(ConnectionLost("the guest has left"))

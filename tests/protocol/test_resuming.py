@@ -269,6 +269,40 @@ def test_guest_whose_return_is_refused_otherwise_may_try_again(error: BridgeErro
     assert guest.events() == [Resumed()]
 
 
+def test_host_that_lets_the_guest_in_as_a_new_one_has_nothing_of_its_calls() -> None:
+    guest, host = resumable_pair()
+    guest.open_call("generate", {})
+    pump(guest, host)
+    cut(guest)
+    guest.come_back(next(_nonces), lambda call: None)
+    pump(guest, host_that_resumes(nonce=next(_nonces), resumption=None))
+    (end,) = guest.events()
+    assert isinstance(end, Closed) and isinstance(end.error, Gone) and not guest.cut
+
+
+def test_connection_that_has_ended_does_not_go_on() -> None:
+    guest, host = resumable_pair()
+    guest.open_call("generate", {})
+    pump(guest, host)
+    host.close()
+    cut(guest)
+    fresh, claim = ask(guest)
+    assert not host.welcome_back(fresh, claim.received) and host.closed and not host.cut
+
+
+def test_claim_that_cannot_be_granted_leaves_a_living_connection_alone() -> None:
+    guest, host = resumable_pair()
+    guest.open_call("generate", {})
+    pump(guest, host)
+    host.events()
+    fresh = host_that_resumes(nonce=next(_nonces))
+    assert not host.welcome_back(fresh, 7)
+    assert host.ready and not host.events()
+    host.finish(1, {})
+    pump(guest, host)
+    assert guest.num_calls == 0
+
+
 def test_claim_is_told_with_the_name_that_was_proved() -> None:
     token, tokens = Token("alice", SECRET), {"alice": SECRET}
     guest, host = guest_that_resumes(token=token), host_that_resumes(tokens=tokens)

@@ -12,6 +12,8 @@ import pytest
 from mlxbridge.errors import Gone
 from mlxbridge.host.server import away as away_module
 from mlxbridge.host.server.session import Running
+from mlxbridge.host.telemetry.request import EndedRequest
+from mlxbridge.host.telemetry.telemetry import Telemetry
 from mlxbridge.protocol.events import Closed, ErrorReceived, ResultReceived, Resumed, TokensReceived
 from mlxbridge.protocol.handshake import RESUME, Resumption, Token
 from tests.host.server.test_session import Guest, Rig, rig
@@ -148,6 +150,31 @@ async def test_guest_may_come_back_before_the_host_has_noticed_that_it_was_away(
         await again.until(Resumed)
         assert await asyncio.wait_for(guest.reader.read(), 10) is not None  # the old link is closed
         assert made.listener.count() == (1, 1)
+
+
+async def test_call_whose_guest_lost_a_part_of_the_payload_is_cancelled_and_told_once_as_gone() -> None:
+    ends: list[EndedRequest] = []
+    telemetry = Telemetry()
+    telemetry.listen(ends.append)
+    async with rig(telemetry=telemetry, resume_grace_s=30) as made:
+        held = Held(made)
+        guest = await made.guest(features=FEATURES)
+        await guest.handshake()
+        guest.connection.open_call("embed", {})
+        guest.send()
+        await until(lambda: len(made.methods.opened) > 0)
+        session = made.methods.session
+        assert session is not None
+        session.begin_data(1, {}, 1000, lambda num_bytes: None)
+        session.continue_data(1, memoryview(bytes(500)))
+        session.flush()
+        guest.connection.receive_eof()  # before any of it has come
+        guest.connection.events()
+        again = await return_of(guest, made)
+        end = await again.until(ErrorReceived)
+        assert isinstance(end, ErrorReceived) and isinstance(end.error, Gone)
+        assert held.did == ["cancel"]
+        assert [type(told.error) for told in ends] == [Gone]
 
 
 async def test_only_the_same_guest_with_the_secret_may_come_back() -> None:
