@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from mlxbridge.errors import BridgeError
 
 if TYPE_CHECKING:
+    from mlxbridge.guest.conversation import ConversationStream
     from mlxbridge.guest.streams import TokenStream
     from mlxbridge.types import Generation, Outcome, TokenLogprob, TokenLogprobs
 
 
-def print_stream(stream: TokenStream) -> None:
+def print_stream(stream: TokenStream | ConversationStream) -> None:
     """Print an answer as it comes, to its end or until that fails; nothing at all if it fails before there is any text."""
     is_refused = False
     try:

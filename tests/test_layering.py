@@ -241,7 +241,7 @@ def test_guest_side_needs_nothing_that_is_not_there(module: str) -> None:
     """numpy, pydantic and uvloop are used where they happen to be installed, from inside a function."""
     if within(module, f"{GUEST}.gateway"):
         return
-    optional = {"numpy", "pydantic", "uvloop"}
+    optional = {"numpy", "prompt_toolkit", "pydantic", "uvloop"}
     assert third_party(module) - optional == set()
     tree = ast.parse(FILES[module].read_text())
     at_import = {

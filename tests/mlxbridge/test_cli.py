@@ -176,13 +176,6 @@ def test_chat_gives_one_answer_and_no_logprobs() -> None:
         assert done.returncode == 2
 
 
-def test_chat_keeps_the_conversation_until_reset(host: HostProcess) -> None:
-    done = run(host, "chat", stdin="My name is Ada.\nWhat is my name?\n/reset\n")
-    assert "Nice to meet you, Ada!" in done.stdout
-    assert "Your name is Ada." in done.stdout
-    assert done.returncode == 0
-
-
 def test_models_status_load_and_unload(host: HostProcess) -> None:
     assert "unloaded" in run(host, "unload", "demo").stdout
     assert run(host, "load", "demo").stdout == "demo: ready\n"
