@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from mlxbridge import __version__
 from mlxbridge.commands.exits import EXPLAINED, Exit, report
@@ -62,7 +62,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Raises what argparse would print, so that all errors are told at one place."""
+    """Raises what argparse would print, so that all errors are told at one place; knows no half of an option's name."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} ({self.prog} --help explains)")

@@ -88,10 +88,10 @@ def report(error: BaseException, *, as_json: bool) -> Exit:
 
 
 def describe_failure(error: BaseException) -> str:
-    """What went wrong, in a line for people."""
+    """What went wrong, and what to do next, for people."""
     if isinstance(error, BridgeError):
         notes: list[str] = getattr(error, "__notes__", [])
-        return f"{type(error).__name__}: {'; '.join([error.message, *notes])}"
+        return f"{type(error).__name__}: {'; '.join([str(error), *notes])}"
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}" if isinstance(error.filename, str) else str(error)
     return f"this should not happen: {type(error).__name__}: {error} (MLXBRIDGE_TRACEBACK=1 shows where)"
