@@ -12,7 +12,7 @@ from mlxbridge.errors import UnreadableAnswer
 from mlxbridge.guest.requests import shown, wrong
 from mlxbridge.guest.schemas import schema_of
 from mlxbridge.guest.values import read_value
-from mlxbridge.types import Generation
+from mlxbridge.types import Generation, Outcome, Usage
 
 T = TypeVar("T")
 _OF_JSON = ("json_schema", "json_object")
@@ -46,7 +46,26 @@ class TypedGeneration(Generation, Generic[T]):
             UnreadableAnswer: it was cut off, by ``max_tokens`` as a rule, or the type takes no such values; ``text`` has what
                 there is.
         """
-        return cast(T, read_answer(self.response_format, self))
+        return cast(T, read_answer(self.response_format, self.text, self.usage))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TypedOutcome(Outcome):
+    """An outcome of ``generate_many`` whose answer was to keep to a ``response_format``, which it has."""
+
+    response_format: Any = field(repr=False)
+
+    @property
+    def parsed(self) -> Any:
+        """See ``TypedGeneration.parsed``.
+
+        Raises:
+            UnreadableAnswer: as there.
+            BridgeError: the outcome's own ``error``.
+        """
+        if self.usage is None:
+            raise self.error or UnreadableAnswer("there is no answer")
+        return read_answer(self.response_format, self.text, self.usage)
 
 
 def encode_format(given: Any) -> Mapping[str, Any]:
@@ -70,17 +89,31 @@ def typed(generation: Generation, response_format: Any) -> Generation:
     """The answer, with what it was to keep to, if there was such a thing."""
     if response_format is None:
         return generation
-    values = {one.name: getattr(generation, one.name) for one in fields(generation)}
-    return TypedGeneration(**values, response_format=response_format)
+    return TypedGeneration(**_values(generation), response_format=response_format)
 
 
-def read_answer(response_format: Any, generation: Generation) -> Any:
+def typed_outcome(outcome: Outcome, response_format: Any) -> Outcome:
+    """As ``typed``."""
+    if response_format is None:
+        return outcome
+    return TypedOutcome(**_values(outcome), response_format=response_format)
+
+
+def _values(answer: Generation | Outcome) -> dict[str, Any]:
+    return {one.name: getattr(answer, one.name) for one in fields(answer)}
+
+
+def read_answer(response_format: Any, text: str, usage: Usage) -> Any:
     """See ``TypedGeneration.parsed``."""
-    text = generation.text
-    if generation.finish_reason == "length":
+    if usage.finish_reason == "length":
         raise UnreadableAnswer(
-            f"the answer was cut off after {generation.completion_tokens} tokens: give a larger max_tokens; "
+            f"the answer was cut off after {usage.completion_tokens} tokens: give a larger max_tokens; "
             "text has what came",
+            text=text,
+        )
+    if usage.stop_string is not None:  # what is left may look whole: 12 of 123
+        raise UnreadableAnswer(
+            f"the answer was cut off by the stop text {shown(usage.stop_string)}: leave that out; text has what came",
             text=text,
         )
     if isinstance(response_format, Mapping) and response_format.get("type") not in _OF_JSON:
@@ -91,9 +124,7 @@ def read_answer(response_format: Any, generation: Generation) -> Any:
     try:
         return read_value(kind, json.loads(text), "answer")
     except ValueError as error:
-        raise UnreadableAnswer(
-            f"{error}; text has what came, which ended by {_end(generation)}", text=text
-        ) from error
+        raise UnreadableAnswer(f"{error}; text has what came", text=text) from error
 
 
 def _choices(kind: Any) -> dict[str, Any] | None:
@@ -105,8 +136,3 @@ def _choices(kind: Any) -> dict[str, Any] | None:
     else:
         return None
     return found if found and all(isinstance(value, str) for value in found) else None
-
-
-def _end(generation: Generation) -> str:
-    stop = generation.usage.stop_string
-    return generation.finish_reason if stop is None else f"the stop text {shown(stop)}"

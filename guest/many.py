@@ -16,6 +16,7 @@ from typing import Any
 
 from mlxbridge.errors import BridgeError, LimitExceeded, RemoteProtocolError, UsageError
 from mlxbridge.guest.call import Call, read_parts, read_usage
+from mlxbridge.guest.formats import typed_outcome
 from mlxbridge.guest.requests import common_params, request_params, wrong
 from mlxbridge.protocol.codec import EncodeError, encode_plain, make_encoder
 from mlxbridge.protocol.connection import read_error
@@ -70,8 +71,11 @@ class Many:
         self._common_bytes = sum(self._measure(name, value) for name, value in self._common.items())
         self._prompts = iter(prompts)
         self._next_index = 0
-        # The next request, where it was read but did not fit, and its bytes.
-        self._held: tuple[dict[str, Any], int] | None = None
+        self._format = options.get("response_format")
+        # By index, of those that are unanswered, what their answers are to keep to.
+        self._formats: dict[int, Any] = {}
+        # The next request, where it was read but did not fit, its bytes, and what it is to keep to.
+        self._held: tuple[dict[str, Any], int, Any] | None = None
         self._is_exhausted = False
         self._refused: deque[Outcome] = deque()
         self._portions: list[Portion] = []
@@ -177,7 +181,7 @@ class Many:
                 self._refused.append(Outcome(index=self._next_index, error=error))
                 self._next_index += 1
                 break
-            request, size = read
+            request, size, form = read
             if requests and num_bytes + size > min(room, MAX_PORTION_BYTES):
                 self._held = read
                 break
@@ -185,12 +189,14 @@ class Many:
             requests.append(request)
             num_bytes += size
             self._unanswered[self._next_index] = size
+            if form is not None:
+                self._formats[self._next_index] = form
             self._num_bytes += size
             self._next_index += 1
         return requests
 
-    def _read_next(self, room: int) -> tuple[dict[str, Any], int] | None:
-        """The next request of the input, and its bytes on the wire."""
+    def _read_next(self, room: int) -> tuple[dict[str, Any], int, Any] | None:
+        """The next request of the input, its bytes on the wire, and its ``response_format``."""
         try:
             given = next(self._prompts)
         except StopIteration:
@@ -200,7 +206,8 @@ class Many:
         size = sum(self._measure(name, value) for name, value in request.items())
         if size > room:
             raise LimitExceeded(f"the prompt takes {size} bytes, and the host accepts {room}")
-        return request, size
+        own = given.get("response_format") if isinstance(given, Mapping) else None
+        return request, size, self._format if own is None else own
 
     def _measure(self, name: str, value: Any) -> int:
         try:
@@ -215,7 +222,7 @@ class Many:
         index = portion.first + number if type(number) is int and 0 <= number < portion.num_prompts else None
         if index not in self._unanswered:
             raise RemoteProtocolError("ITEM: an outcome must have the index of a request that has none yet")
-        outcome = read_outcome(index, item)
+        outcome = typed_outcome(read_outcome(index, item), self._formats.pop(index, None))
         portion.num_left -= 1
         self._num_bytes -= self._unanswered.pop(outcome.index)
         self.num_done += 1

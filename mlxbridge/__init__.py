@@ -75,7 +75,7 @@ if TYPE_CHECKING:
         tokenize,
         unload_model,
     )
-    from mlxbridge.guest.formats import TypedGeneration
+    from mlxbridge.guest.formats import TypedGeneration, TypedOutcome
     from mlxbridge.guest.outcomes import Outcomes
     from mlxbridge.guest.streams import TokenStream
     from mlxbridge.guest.subscriptions import Events
@@ -167,6 +167,7 @@ _HOME = {
     "ToolRun": "mlxbridge.types",
     "TransportError": "mlxbridge.errors",
     "TypedGeneration": "mlxbridge.guest.formats",
+    "TypedOutcome": "mlxbridge.guest.formats",
     "Unavailable": "mlxbridge.errors",
     "UnknownMethod": "mlxbridge.errors",
     "UnreadableAnswer": "mlxbridge.errors",
@@ -259,6 +260,7 @@ __all__ = [
     "ToolRun",
     "TransportError",
     "TypedGeneration",
+    "TypedOutcome",
     "Unavailable",
     "UnknownMethod",
     "UnreadableAnswer",

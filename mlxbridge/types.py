@@ -344,6 +344,13 @@ class Outcome:
     tool_calls: tuple[ToolCall, ...] = ()
     error: BridgeError | None = None
 
+    @property
+    def parsed(self) -> Any:
+        """As ``Generation.parsed``."""
+        raise UsageError(
+            "parsed: there is nothing to parse; ask with response_format, a type or a JSON schema"
+        )
+
     def __str__(self) -> str:
         return self.text if self.error is None else f"{type(self.error).__name__}: {self.error.message}"
 

@@ -11,7 +11,8 @@ import pytest
 from pydantic import BaseModel, Field
 
 from mlxbridge import AsyncClient, Client, TypedGeneration
-from mlxbridge.errors import UnreadableAnswer, UsageError
+from mlxbridge.errors import InvalidArgument, UnreadableAnswer, UsageError
+from mlxbridge.types import ManyPrompt
 from tests.guest.shapes import Mood, Pick, Size
 from tests.integration.hosts import HostProcess, on_one_transport
 
@@ -94,7 +95,7 @@ def test_cut_answer_is_an_error_with_its_text(client: Client) -> None:
         answer.parsed  # noqa: B018
     assert caught.value.text == answer.text
     stopped = client.generate("It is ", response_format=Pick, stop=["mood"])
-    with pytest.raises(UnreadableAnswer, match="ended by the stop text 'mood'") as caught:
+    with pytest.raises(UnreadableAnswer, match="by the stop text 'mood'") as caught:
         stopped.parsed  # noqa: B018
     assert caught.value.text == stopped.text
     assert "mood" not in stopped.text
@@ -120,8 +121,29 @@ def test_typed_answers_can_be_kept(client: Client) -> None:
 
 
 def test_prompts_of_a_batch_keep_to_types_too(client: Client) -> None:
-    with client.generate_many(["It is ", "x"], response_format=Mood) as outcomes:
-        assert {outcome.text for outcome in outcomes} <= {"good", "bad"}
+    prompts: list[ManyPrompt] = [
+        "It is ",
+        {"prompt": "x", "response_format": Size},
+        {"prompt": "x", "top_p": 9},
+    ]
+    with client.generate_many(prompts, response_format=Mood) as outcomes:
+        first, second, third = sorted(outcomes, key=lambda outcome: outcome.index)
+    assert first.parsed in Mood and second.parsed in Size
+    with pytest.raises(InvalidArgument, match="top_p"):
+        _ = third.parsed
+    (cut,) = client.generate_many(["x"], response_format=list[int], max_tokens=1)
+    with pytest.raises(UnreadableAnswer, match="cut off after 1 tokens"):
+        _ = cut.parsed
+    (free,) = client.generate_many(["x"], max_tokens=1)
+    with pytest.raises(UsageError, match="^parsed: "):
+        _ = free.parsed
+
+
+def test_stop_text_leaves_no_half_of_a_number(client: Client) -> None:
+    answer = client.generate("x", response_format=Literal[123], stop=["3"])
+    assert answer.text == "12"
+    with pytest.raises(UnreadableAnswer, match="cut off by the stop text '3'"):
+        _ = answer.parsed
 
 
 @pytest.mark.parametrize(
