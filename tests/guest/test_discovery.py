@@ -145,7 +145,8 @@ def test_nothing_found_says_where_and_what_to_do(nothing_usual: Path, resolver: 
 def test_a_socket_that_never_says_hello_does_not_keep_a_host_from_being_found(
     nothing_usual: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr(discovery, "_SOCKET_S", 0.05)
+    monkeypatch.setattr(discovery, "_SOCKET_S", 1.0)
+    monkeypatch.setattr(discovery, "SEARCH_S", 60.0)
     with (
         socket.socket(socket.AF_UNIX) as dead,
         script_host(str(nothing_usual / "b"), lambda connection, event: None),
