@@ -87,6 +87,9 @@ class Worker:
         self._ready: asyncio.Future[None] = loop.create_future()
         self._lost: asyncio.Future[None] = loop.create_future()
         self._jobs: dict[int, Job] = {}
+        self._unsaid: dict[
+            int, None
+        ] = {}  # jobs of which the process does not know yet whether they are held
         self.num_expired = 0  # jobs that ended because their deadline had passed
         self._asked: dict[int, asyncio.Future[Mapping[str, Any]]] = {}
         self._counting: asyncio.Future[Mapping[str, Any]] | None = None
@@ -183,7 +186,7 @@ class Worker:
         job.worker_call = number
         self._jobs[number] = job
         if job.is_held:
-            self._say("hold", job)
+            self._note_held(job)
         self._driver.flush_soon()
 
     def grant(self, job: Job) -> None:
@@ -209,11 +212,11 @@ class Worker:
 
     def hold(self, job: Job) -> None:
         """Spend nothing on a job until it is to go on."""
-        self._say("hold", job)
+        self._note_held(job)
 
     def go_on(self, job: Job) -> None:
         """Let a job that was held go on."""
-        self._say("go_on", job)
+        self._note_held(job)
 
     def fail_held(self, error: BridgeError) -> None:
         """End the calls whose guests are away."""
@@ -272,6 +275,18 @@ class Worker:
             self._connection.open_call(method, {"call": number})
             self._driver.flush()
 
+    def _note_held(self, job: Job) -> None:
+        if job.worker_call is not None:
+            self._unsaid[job.worker_call] = None
+            self._say_held()
+
+    def _say_held(self) -> None:
+        """Tell the process which jobs are held, now or once a call has ended: one that is not told to go on hangs."""
+        while self._unsaid and self._connection.can_open:
+            number, _ = self._unsaid.popitem()
+            if (job := self._jobs.get(number)) is not None:
+                self._say("hold" if job.is_held else "go_on", job)
+
     def _on_events(self) -> None:
         for event in self._connection.events():
             if type(event) is TokensReceived:
@@ -290,6 +305,8 @@ class Worker:
                 self._on_item(event)
             elif isinstance(event, Closed):
                 self._on_closed(event.error or ConnectionLost("closed"))
+        if self._unsaid:
+            self._say_held()
 
     def _route(self, event: TokensReceived) -> None:
         """Regroup a step's rows by guest: one frame and one write for each."""

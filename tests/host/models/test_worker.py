@@ -22,10 +22,11 @@ from mlxbridge.host.engine.interface import Origin
 from mlxbridge.host.models import worker as worker_module
 from mlxbridge.host.models.job import Job
 from mlxbridge.host.models.worker import Worker
-from mlxbridge.protocol.events import TokensReceived
+from mlxbridge.protocol.events import CallOpened, TokensReceived
 from mlxbridge.protocol.guest import GuestConnection
-from mlxbridge.protocol.limits import MAX_TOTAL
+from mlxbridge.protocol.limits import MAX_TOTAL, Limits
 from mlxbridge.protocol.parts import Part
+from tests.helpers.wire import make_host, pump
 from tests.host.engine.tiny import byte_level_tokenizer, save_model, save_tokenizer
 
 
@@ -263,6 +264,42 @@ async def test_calls_that_the_worker_does_not_take_are_bounded(
     assert isinstance(sink.ends[call], Overloaded)
     assert worker._connection.unsent_bytes < 4_000_000
     worker.process.kill()  # its backlog need not be read
+
+
+async def test_worker_that_has_no_room_learns_later_which_calls_are_held_and_which_are_not() -> None:
+    worker = Worker(Dying())  # type: ignore[arg-type]
+    process = make_host(limits=Limits(max_calls=3))
+    pump(worker._connection, process)
+    worker._on_events()
+    told: list[CallOpened] = []
+
+    def listen() -> None:
+        pump(worker._connection, process)
+        worker._on_events()
+        pump(worker._connection, process)
+        told.extend(event for event in process.events() if isinstance(event, CallOpened))
+
+    listen()
+    process.finish(told.pop().call, {})  # of how to log
+    listen()
+    one, other = (Job(Sink(), call, "generate", {}) for call in (1, 2))
+    for job in (one, other):
+        worker.submit(job)
+        job.is_held = True
+        worker.hold(job)
+    listen()
+    assert [event.method for event in told] == ["generate", "hold", "generate"]
+    one.is_held = False
+    worker.go_on(one)
+    assert not worker._connection.can_open
+    process.finish(told[1].call, {})
+    listen()
+    process.finish(told[3].call, {})
+    listen()
+    assert [(event.method, event.params) for event in told[3:]] == [
+        ("go_on", {"call": told[0].call}),
+        ("hold", {"call": told[2].call}),
+    ]
 
 
 FRONT = """
