@@ -471,10 +471,11 @@ class Session:
             self._on_closed(Closed(event.error))
             return
         self._timer = self._loop.call_later(self._grace_s, self._on_grace_over)
+        self.driver.release()  # what a peer that has stalled has not read must not delay the transport's end
         log.info(
             "guest %s is away (%s): %d calls wait %g s for it",
             self.peer,
-            event.error,
+            event.error.message,
             connection.num_calls,
             self._grace_s,
             extra=fields(guest=self._guest_name),

@@ -11,7 +11,7 @@ import pytest
 
 from mlxbridge.errors import Gone
 from mlxbridge.host.server import away as away_module
-from mlxbridge.host.server.session import Running
+from mlxbridge.host.server.session import Running, Session
 from mlxbridge.host.telemetry.request import EndedRequest
 from mlxbridge.host.telemetry.telemetry import Telemetry
 from mlxbridge.protocol.events import Closed, ErrorReceived, ResultReceived, Resumed, TokensReceived
@@ -175,6 +175,39 @@ async def test_call_whose_guest_lost_a_part_of_the_payload_is_cancelled_and_told
         assert isinstance(end, ErrorReceived) and isinstance(end.error, Gone)
         assert held.did == ["cancel"]
         assert [type(told.error) for told in ends] == [Gone]
+
+
+async def test_transport_of_a_guest_that_has_stalled_goes_at_once_and_the_session_ends_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mlxbridge.transport.driver.CLOSE_TIMEOUT_S", 0.05)
+    async with rig(resume_grace_s=30) as made:
+        Held(made)
+        lost: list[Session] = []
+        forget = made.listener._on_lost
+
+        def note(session: Session) -> None:
+            lost.append(session)
+            forget(session)
+
+        made.listener._on_lost = note  # type: ignore[method-assign]
+        guest = await made.guest(features=FEATURES)
+        await guest.handshake()
+        guest.connection.open_call("generate", {})
+        guest.send()
+        await until(lambda: len(made.methods.opened) > 0)
+        session = made.methods.session
+        assert session is not None
+        for _ in range(3):
+            session.send_item(1, bytes(1 << 20))
+        transport = session.driver.transport
+        assert transport is not None and transport.get_write_buffer_size() > 0
+        while not session.is_away:
+            session._tick_keepalive()
+        assert transport.get_write_buffer_size() == 0
+        session.close(Gone("over"))
+        await asyncio.sleep(0.2)
+        assert lost == [session]
 
 
 async def test_only_the_same_guest_with_the_secret_may_come_back() -> None:
