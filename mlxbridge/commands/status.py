@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mlxbridge.answers import print_json
 from mlxbridge.commands.exits import describe_failure
 from mlxbridge.commands.options import connect, host_options
-from mlxbridge.errors import TransportError, UsageError
+from mlxbridge.errors import BridgeError, UsageError
 from mlxbridge.facts import describe_size
 
 if TYPE_CHECKING:
@@ -66,8 +66,10 @@ def _watch(client: Client, options: argparse.Namespace) -> None:
 def _describe_now(client: Client) -> list[str]:
     try:
         return describe_status(client.status())
-    except TransportError as error:  # it may come back
-        return describe_failure(error).splitlines()
+    except BridgeError as error:
+        if not error.retryable:
+            raise
+        return describe_failure(error).splitlines()  # the host may come back
 
 
 def describe_status(status: Status) -> list[str]:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import pty
 import re
-import select
 import signal
 import stat
 import subprocess
@@ -22,20 +18,11 @@ from mlxbridge.commands.chat.entry import read_message
 from mlxbridge.commands.chat.history import MOST_ENTRIES, HistoryFile
 from mlxbridge.commands.chat.settings import parse_setting
 from mlxbridge.errors import UsageError
+from tests.helpers.terminal import CTRL_C, WITH, WITHOUT, Terminal
 from tests.integration.hosts import HostProcess, run_host
 from tests.mlxbridge.test_cli import run
 
-UP, CTRL_A, CTRL_C, CTRL_D, CTRL_E, ALT_ENTER = "\x1b[A", "\x01", "\x03", "\x04", "\x05", "\x1b\r"
-WITHOUT, WITH = "sys.modules['prompt_toolkit'] = None", "pass"
-CHILD = """
-import fcntl, sys, termios
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # so that Ctrl-C is a signal
-{toolkit}
-from mlxbridge.cli import main
-main()
-"""
-
-
+UP, CTRL_A, CTRL_E, ALT_ENTER = "\x1b[A", "\x01", "\x05", "\x1b\r"
 Start = Callable[..., "Terminal"]
 
 
@@ -45,65 +32,19 @@ def host() -> Iterator[HostProcess]:
         yield running
 
 
-class Terminal:
-    """A chat at a terminal of its own."""
-
-    def __init__(self, host: HostProcess, state: Path, *arguments: str, toolkit: str = WITHOUT) -> None:
-        self._outer, inner = pty.openpty()
-        self._said = ""
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", CHILD.format(toolkit=toolkit), "chat", "--url", host.url, *arguments],
-            env={
-                **os.environ,
-                "TERM": "xterm",
-                "XDG_STATE_HOME": str(state),
-                "PROMPT_TOOLKIT_NO_CPR": "1",
-            },
-            stdin=inner,
-            stdout=inner,
-            stderr=inner,
-            start_new_session=True,
-        )
-        os.close(inner)
-
-    def type(self, text: str, awaited: str = "> ") -> str:
-        """Type something; what is said then, up to what is waited for."""
-        os.write(self._outer, text.encode())
-        return self.wait_for(awaited)
-
-    def wait_for(self, text: str) -> str:
-        deadline = time.monotonic() + 60
-        while text not in self._said:
-            ready, _, _ = select.select([self._outer], [], [], max(0, deadline - time.monotonic()))
-            assert ready, f"no {text!r} after {self._said!r}"
-            self._said += os.read(self._outer, 1 << 16).decode(errors="replace").replace("\r", "")
-        end = self._said.index(text) + len(text)
-        told, self._said = self._said[:end], self._said[end:]
-        return told
-
-    def leave(self, keys: str = CTRL_D) -> int:
-        os.write(self._outer, keys.encode())
-        with contextlib.suppress(OSError):  # the terminal's end
-            while os.read(self._outer, 1 << 16):
-                pass
-        os.close(self._outer)
-        return self.process.wait(60)
-
-
 @pytest.fixture
 def start(host: HostProcess, tmp_path: Path) -> Iterator[Start]:
     """Starts a chat, whose state is in ``tmp_path``."""
     started: list[Terminal] = []
 
     def start(*arguments: str, toolkit: str = WITHOUT) -> Terminal:
-        started.append(Terminal(host, tmp_path, *arguments, toolkit=toolkit))
+        started.append(Terminal("chat", "--url", host.url, *arguments, state=tmp_path, toolkit=toolkit))
         started[-1].wait_for(">")
         return started[-1]
 
     yield start
     for terminal in started:
-        terminal.process.kill()
-        terminal.process.wait()
+        terminal.kill()
 
 
 def wait_until_idle(host: HostProcess) -> None:
@@ -158,7 +99,9 @@ def test_ctrl_c_stops_the_answer_not_the_program(start: Start, host: HostProcess
     assert answer["role"] == "assistant" and answer["content"].startswith("1, 2, 3, 4, 5, 6")
     assert answer["content"].startswith(re.findall(r"[\d, ]*\d", said)[-1])
     assert "Nice to meet you, Ada!" in terminal.type("My name is Ada.\r", "tokens/s> ")
-    assert "(Ctrl-D ends the chat)" in terminal.type(f"a line that is not sent{CTRL_C}", "chat)")
+    terminal.type("a line that is not sent", "sent")
+    assert "(Ctrl-D ends the chat)" in terminal.interrupt("chat)")
+    terminal.wait_for("> ")
     assert terminal.leave() == 0
     assert not list(tmp_path.glob("mlxbridge"))
 

@@ -25,6 +25,7 @@ from mlxbridge.errors import (
     UsageError,
     WorkerLost,
 )
+from tests.helpers.terminal import CTRL_C, Terminal
 
 ROOT = Path(__file__).parents[2]
 
@@ -120,3 +121,16 @@ def test_what_is_wrong_with_the_streams_is_told_in_a_line(script: str, status: i
     assert done.returncode == status
     assert done.stderr.endswith(message) and done.stderr.count("\n") <= 1
     assert done.stdout == ""
+
+
+def test_screen_that_is_watched_waits_for_a_host(tmp_path: Path) -> None:
+    terminal = Terminal("status", "--watch", "0.1", "--url", "unix:///nowhere/m.sock", state=tmp_path)
+    try:
+        for _ in range(2):
+            terminal.wait_for("\033[H\033[J")
+            terminal.wait_for("cannot connect to unix:///nowhere/m.sock")
+        assert terminal.leave(CTRL_C) == 130
+    finally:
+        terminal.kill()
+    done = run("status", "--watch", "0.1")
+    assert done.returncode == 3 and done.stderr.count("\n") == 1
