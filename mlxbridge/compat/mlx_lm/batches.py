@@ -57,7 +57,7 @@ def batch_generate(
         return_logprobs: give their log-probabilities.
         sampler: of ``make_sampler``; greedy if left out.
         logits_processors: of ``make_logits_processors``.
-        options: ``seed``, ``priority``, ``timeout``, ``speculation`` and ``keep_alive`` as for ``Client.generate_many``.
+        options: ``seed``, ``priority``, ``timeout``, ``retry``, ``speculation`` and ``keep_alive`` as for ``Client.generate_many``.
 
     Raises:
         UsageError: an argument is refused; ``details["field"]`` names it.

@@ -14,7 +14,7 @@ from mlxbridge.compat.mlx_lm.tokenizer import Tokenizer, as_token_ids
 from mlxbridge.compat.refusal import refuse_all, refused
 from mlxbridge.types import CallOptions
 
-OWN = ("seed", "priority", "timeout", "speculation", "keep_alive")
+OWN = ("seed", "priority", "timeout", "retry", "speculation", "keep_alive")
 """Of ``Client.generate``, beside mlx_lm's parameters and ``top_logprobs``."""
 
 CACHES = "keys and values stay at the host, which keeps prefixes of prompts by itself"
@@ -63,8 +63,8 @@ def stream_generate(
         sampler: of ``make_sampler``; greedy if left out.
         logits_processors: of ``make_logits_processors``.
         top_logprobs: give each token's log-probability, and those of so many likeliest, 0 to 20.
-        options: ``seed`` (``mx.random.seed`` is not seen here), ``priority``, ``timeout``, ``speculation`` and ``keep_alive``
-            as for ``Client.generate``.
+        options: ``seed`` (``mx.random.seed`` is not seen here), ``priority``, ``timeout``, ``retry``, ``speculation`` and
+            ``keep_alive`` as for ``Client.generate``.
 
     Raises:
         UsageError: an argument is refused; ``details["field"]`` names it.

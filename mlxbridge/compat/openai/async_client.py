@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
@@ -12,13 +11,12 @@ from mlxbridge import AsyncClient, AsyncTokenStream
 from mlxbridge.compat.openai.chat import ChatChunks, chat_completion
 from mlxbridge.compat.openai.client import Chunks
 from mlxbridge.compat.openai.completions import CompletionChunks, completion
-from mlxbridge.compat.openai.errors import translate, translated
+from mlxbridge.compat.openai.errors import translated
 from mlxbridge.compat.openai.lists import embed_plan, embedding_response, find_model, model_page
 from mlxbridge.compat.openai.objects import CreateEmbeddingResponse, Model, Object, Page
 from mlxbridge.compat.openai.parameters import Plan, chat_plan, completion_plan
 from mlxbridge.compat.openai.parsing import parse_answers
 from mlxbridge.compat.openai.settings import Settings
-from mlxbridge.errors import BridgeError
 from mlxbridge.types import Generation
 
 T = TypeVar("T")
@@ -50,7 +48,7 @@ class AsyncOpenAI:
     ) -> None:
         self._settings = Settings(api_key, base_url, timeout, max_retries, settings)
         with translated():
-            self._client = _shared or AsyncClient(self._settings.base_url, token=self._settings.token)
+            self._client = _shared or AsyncClient(base_url, token=self._settings.token, retry=max_retries)
         self.chat = AsyncChat(self)
         self.beta = AsyncBeta(self)
         self.completions = AsyncCompletions(self)
@@ -100,40 +98,23 @@ class AsyncOpenAI:
 
     def _plan(self, make: Callable[[Mapping[str, Any]], T], given: Mapping[str, Any]) -> T:
         with translated():
-            return make(self._settings.with_timeout(given))
-
-    async def _try(self, call: Callable[[], Awaitable[T]], names: Mapping[str, str]) -> T:
-        """Call, and again where that may help."""
-        attempt = 0
-        while True:
-            try:
-                return await call()
-            except BridgeError as error:
-                wait_s = self._settings.wait_before(attempt, error)
-                if wait_s is None:
-                    raise translate(error, names) from error
-                await asyncio.sleep(wait_s)
-                attempt += 1
+            return make(self._settings.complete(given))
 
     async def _answers(self, plan: Plan) -> list[Generation]:
-        async def ask() -> list[Generation]:
-            if len(plan.prompts) == 1:
-                prompt, options = plan.calls()[0]
-                if plan.num_choices == 1:
-                    return [await self._client.generate(prompt, **options)]
-                return await self._client.generate(prompt, n=plan.num_choices, **options)
+        with translated(plan.names):
             async with AsyncExitStack() as stack:
-                return [await stream.read() for stream in await self._open(plan, stack)]
-
-        return await self._try(ask, plan.names)
+                if len(plan.prompts) > 1:
+                    return [await stream.read() for stream in await self._open(plan, stack)]
+                prompt, options = plan.calls()[0]
+                if plan.num_choices > 1:
+                    return await self._client.generate(prompt, n=plan.num_choices, **options)
+                return [await self._client.generate(prompt, **options)]
 
     async def _stream(self, plan: Plan, chunks: Chunks) -> AsyncStream:
-        async def ask() -> AsyncStream:
+        with translated(plan.names):
             async with AsyncExitStack() as stack:
                 streams = await self._open(plan, stack)
                 return AsyncStream(streams, chunks, plan.names, stack.pop_all())
-
-        return await self._try(ask, plan.names)
 
     async def _open(self, plan: Plan, stack: AsyncExitStack) -> list[AsyncTokenStream]:
         return [
@@ -264,9 +245,8 @@ class AsyncEmbeddings:
     async def create(self, **parameters: Any) -> CreateEmbeddingResponse:
         """As ``Embeddings.create``."""
         inputs, options, as_base64 = self._client._plan(embed_plan, parameters)
-        client = self._client._client
-        found = await self._client._try(lambda: client.embed(inputs, **options), {"inputs": "input"})
-        return embedding_response(found, as_base64)
+        with translated({"inputs": "input"}):
+            return embedding_response(await self._client._client.embed(inputs, **options), as_base64)
 
 
 class AsyncModels:
@@ -278,15 +258,12 @@ class AsyncModels:
     def list(self, *, timeout: float | None = None) -> Paginator:
         """The models of the host: to be awaited for all, or iterated over with ``async for``."""
         client = self._client._client
-        return Paginator(lambda: self._client._try(lambda: client.list_models(timeout=timeout), {}))
+        return Paginator(lambda: client.list_models(timeout=timeout))
 
     async def retrieve(self, model: str, *, timeout: float | None = None) -> Model:
         """As ``Models.retrieve``."""
-
-        async def find() -> Model:
+        with translated():
             return find_model(await self._client._client.list_models(timeout=timeout), model)
-
-        return await self._client._try(find, {})
 
 
 class Paginator:
@@ -303,4 +280,5 @@ class Paginator:
             yield model
 
     async def _page(self) -> Page:
-        return model_page(await self._ask())
+        with translated():
+            return model_page(await self._ask())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from types import TracebackType
@@ -11,13 +10,12 @@ from typing import Any, TypeVar
 from mlxbridge import Client, TokenStream
 from mlxbridge.compat.openai.chat import ChatChunks, chat_completion
 from mlxbridge.compat.openai.completions import CompletionChunks, completion
-from mlxbridge.compat.openai.errors import translate, translated
+from mlxbridge.compat.openai.errors import translated
 from mlxbridge.compat.openai.lists import embed_plan, embedding_response, find_model, model_page
 from mlxbridge.compat.openai.objects import CreateEmbeddingResponse, Model, Object, Page
 from mlxbridge.compat.openai.parameters import Plan, chat_plan, completion_plan
 from mlxbridge.compat.openai.parsing import parse_answers
 from mlxbridge.compat.openai.settings import Settings
-from mlxbridge.errors import BridgeError
 from mlxbridge.types import Generation
 
 T = TypeVar("T")
@@ -56,7 +54,7 @@ class OpenAI:
     ) -> None:
         self._settings = Settings(api_key, base_url, timeout, max_retries, settings)
         with translated():
-            self._owner = _shared or _Owner(Client(self._settings.base_url, token=self._settings.token))
+            self._owner = _shared or _Owner(Client(base_url, token=self._settings.token, retry=max_retries))
         self._client = self._owner.client
         self.chat = Chat(self)
         self.beta = Beta(self)
@@ -107,40 +105,21 @@ class OpenAI:
 
     def _plan(self, make: Callable[[Mapping[str, Any]], T], given: Mapping[str, Any]) -> T:
         with translated():
-            return make(self._settings.with_timeout(given))
-
-    def _try(self, call: Callable[[], T], names: Mapping[str, str]) -> T:
-        """Call, and again where that may help."""
-        attempt = 0
-        while True:
-            try:
-                return call()
-            except BridgeError as error:
-                wait_s = self._settings.wait_before(attempt, error)
-                if wait_s is None:
-                    raise translate(error, names) from error
-                time.sleep(wait_s)
-                attempt += 1
+            return make(self._settings.complete(given))
 
     def _answers(self, plan: Plan) -> list[Generation]:
-        def ask() -> list[Generation]:
-            if len(plan.prompts) == 1:
-                prompt, options = plan.calls()[0]
-                if plan.num_choices == 1:
-                    return [self._client.generate(prompt, **options)]
-                return self._client.generate(prompt, n=plan.num_choices, **options)
-            with ExitStack() as stack:
+        with translated(plan.names), ExitStack() as stack:
+            if len(plan.prompts) > 1:
                 return [stream.read() for stream in self._open(plan, stack)]
-
-        return self._try(ask, plan.names)
+            prompt, options = plan.calls()[0]
+            if plan.num_choices > 1:
+                return self._client.generate(prompt, n=plan.num_choices, **options)
+            return [self._client.generate(prompt, **options)]
 
     def _stream(self, plan: Plan, chunks: Chunks) -> Stream:
-        def ask() -> Stream:
-            with ExitStack() as stack:
-                streams = self._open(plan, stack)
-                return Stream(self._owner, streams, chunks, plan.names, stack.pop_all())
-
-        return self._try(ask, plan.names)
+        with translated(plan.names), ExitStack() as stack:
+            streams = self._open(plan, stack)
+            return Stream(self._owner, streams, chunks, plan.names, stack.pop_all())
 
     def _open(self, plan: Plan, stack: ExitStack) -> list[TokenStream]:
         return [
@@ -296,9 +275,8 @@ class Embeddings:
     def create(self, **parameters: Any) -> CreateEmbeddingResponse:
         """Turn each ``input`` into a vector of length 1; errors as of ``ChatCompletions``."""
         inputs, options, as_base64 = self._client._plan(embed_plan, parameters)
-        client = self._client._client
-        found = self._client._try(lambda: client.embed(inputs, **options), {"inputs": "input"})
-        return embedding_response(found, as_base64)
+        with translated({"inputs": "input"}):
+            return embedding_response(self._client._client.embed(inputs, **options), as_base64)
 
 
 class Models:
@@ -309,7 +287,8 @@ class Models:
 
     def list(self, *, timeout: float | None = None) -> Page:
         """The models of the host."""
-        return model_page(self._client._try(lambda: self._client._client.list_models(timeout=timeout), {}))
+        with translated():
+            return model_page(self._client._client.list_models(timeout=timeout))
 
     def retrieve(self, model: str, *, timeout: float | None = None) -> Model:
         """One of them, by name or alias.
@@ -317,5 +296,5 @@ class Models:
         Raises:
             NotFoundError: there is none.
         """
-        client = self._client._client
-        return self._client._try(lambda: find_model(client.list_models(timeout=timeout), model), {})
+        with translated():
+            return find_model(self._client._client.list_models(timeout=timeout), model)

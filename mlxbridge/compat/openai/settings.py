@@ -11,7 +11,6 @@ from mlxbridge.compat.refusal import refused
 from mlxbridge.errors import BridgeError
 
 _HARMLESS = ("organization", "project")
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 8.0
 
 
 class Settings:
@@ -68,13 +67,11 @@ class Settings:
         """What proves who this guest is; a key of OpenAI's own does not."""
         return None if self.api_key is None or self.api_key.startswith("sk-") else self.api_key
 
-    def with_timeout(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """A call's parameters, with the client's timeout where they have none."""
-        own = given.get("timeout")
-        return {**given, "timeout": self.timeout if own is None or is_left_out(own) else own}
-
-    def wait_before(self, attempt: int, error: BridgeError) -> float | None:
-        """Seconds before the next attempt; None: there is none."""
-        if not error.retryable or attempt >= self.max_retries:
-            return None
-        return error.retry_after or min(_FIRST_WAIT_S * 2.0**attempt, _LONGEST_WAIT_S)
+    def complete(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """A call's parameters, with the client's timeout where they have none, and how often to try again."""
+        own, extra = given.get("timeout"), given.get("extra_body")
+        return {
+            **given,
+            "timeout": self.timeout if own is None or is_left_out(own) else own,
+            "extra_body": {"retry": self.max_retries, **(extra or {})},
+        }

@@ -546,23 +546,18 @@ def test_errors_of_hosts_have_the_status_that_http_has(error: Any, kind: Any, st
     assert type(made) is kind and made.status_code == status and made.message == error.message
 
 
-def test_what_may_succeed_is_tried_again(blocking: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    waits: list[float] = []
-    monkeypatch.setattr("time.sleep", waits.append)
-    answers: list[Any] = [mlxbridge.Overloaded("full", retry_after=0.25), mlxbridge.WorkerLost("gone")]
+def test_max_retries_is_the_hosts_retry(blocking: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    retries = []
+    stream = blocking._client.stream
 
-    def busy(*_: Any, **__: Any) -> Any:
-        if answers:
-            raise answers.pop(0)
-        return generate(None, messages=SUM, model="demo")
+    def note(*args: Any, retry: int, **options: Any) -> Any:
+        retries.append(retry)
+        return stream(*args, retry=retry, **options)
 
-    generate = blocking._client.generate
-    monkeypatch.setattr(blocking._client, "generate", busy)
-    found = blocking.chat.completions.create(model="demo", messages=SUM)
-    assert found.choices[0].message.content == ANSWER and waits == [0.25, 1.0]
-    answers[:] = [mlxbridge.Overloaded("full")] * 2
-    with pytest.raises(openai.RateLimitError):
-        blocking.with_options(max_retries=1).chat.completions.create(model="demo", messages=SUM)
+    monkeypatch.setattr(blocking._client, "stream", note)
+    for client in (blocking, blocking.with_options(max_retries=7)):
+        list(client.chat.completions.create(model="demo", messages=SUM, stream=True))
+    assert retries == [2, 7]
 
 
 @pytest.mark.parametrize(
