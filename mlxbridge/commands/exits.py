@@ -60,6 +60,8 @@ def exit_of(error: BaseException) -> Exit:
             return Exit.INTERRUPTED
         case BrokenPipeError():
             return Exit.UNREAD
+        case OSError() if isinstance(error.filename, str):  # a file that was named
+            return Exit.USAGE
     return Exit.FAILED
 
 

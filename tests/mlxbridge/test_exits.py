@@ -46,6 +46,8 @@ ROOT = Path(__file__).parents[2]
         (RemoteError("x", retryable=True), 5),
         (KeyboardInterrupt(), 130),
         (BrokenPipeError(), 141),
+        (FileNotFoundError(2, "No such file or directory", "x"), 2),
+        (OSError(28, "No space left on device"), 1),
         (ZeroDivisionError(), 1),
     ],
 )
