@@ -79,6 +79,9 @@ class Tool:
         """The function itself."""
         return self.function(*args, **kwargs)
 
+    def __repr__(self) -> str:
+        return f"Tool({self.name}: {self.schema['function']['parameters']})"
+
     def run(self, call: ToolCall) -> Any:
         """Call the function as the model wants it called.
 

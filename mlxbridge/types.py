@@ -471,8 +471,12 @@ class Embeddings:
         Raises:
             ImportError: it is not installed.
         """
-        import numpy
-
+        try:
+            import numpy
+        except ImportError as error:
+            raise ImportError(
+                "numpy is not installed: use tolist(), or pip install numpy", name="numpy"
+            ) from error
         return numpy.frombuffer(self.data, "<f4" if self.dtype == "float32" else "<f2").reshape(self.shape)
 
     def tolist(self) -> list[list[float]]:

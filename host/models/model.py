@@ -32,6 +32,7 @@ from mlxbridge.host.models.crashes import Crashes
 from mlxbridge.host.models.errand import fetch_files
 from mlxbridge.host.models.failures import Failures
 from mlxbridge.host.models.job import Job
+from mlxbridge.host.models.kind import is_for, kind_of, refuse_method
 from mlxbridge.host.models.memory import Memory, NoRoom
 from mlxbridge.host.models.settings import ModelSettings
 from mlxbridge.host.models.store import ModelSource
@@ -222,7 +223,7 @@ class Model:
         keep_alive = job.params.get("keep_alive")
         if self.state == "ready" and self._worker is not None and self._worker.alive:
             self._worker.submit(job)
-        elif (error := self._failures.refusal(self._now())) is not None:
+        elif (error := self._refusal(job)) is not None:
             job.fail(error)
         else:
             try:
@@ -234,6 +235,13 @@ class Model:
         self._note_work()
         if keep_alive is not None and not job.ended:  # now that it has work, lest it go at once
             self._lease.keep_alive(parse_keep_alive(keep_alive))
+
+    def _refusal(self, job: Job) -> BridgeError | None:
+        """Why the model need not be loaded for a job, if so."""
+        folder = self.settings.source.folder
+        if folder is not None and not is_for(job.method, kind := kind_of(folder)):
+            return refuse_method(job.method, kind, self.name)
+        return self._failures.refusal(self._now())
 
     def set_log(self) -> None:
         """Have its process log as this one does now."""

@@ -8,11 +8,12 @@ from typing import Any
 
 from mlxbridge.errors import BridgeError, InternalError
 from mlxbridge.host.engine.interface import Engine, Row
+from mlxbridge.host.models.kind import refuse_method
 from mlxbridge.host.params import parse_generate
 from mlxbridge.host.worker.backlog import Backlog
 from mlxbridge.host.worker.feeder import Feeder
 from mlxbridge.host.worker.results import fail_call, usage_to_wire
-from mlxbridge.host.worker.service import origin_of, refuse_method
+from mlxbridge.host.worker.service import origin_of
 from mlxbridge.host.worker.tokenizing import METHODS, Codec, Tokenizing
 from mlxbridge.protocol.events import CallOpened
 from mlxbridge.protocol.host import HostConnection

@@ -6,19 +6,9 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from mlxbridge.errors import BridgeError, UnknownMethod, Unsupported
 from mlxbridge.host.engine.interface import Origin
 from mlxbridge.protocol.events import CallOpened
 from mlxbridge.protocol.host import HostConnection
-
-_ASKED_WITH = {"generate": "generate", "generate_many": "generate", "embed": "embed", "rerank": "rerank"}
-"""The kind of model that each method is for."""
-
-_KINDS = {
-    "generate": "a model that generates text",
-    "embed": "an embedding model",
-    "rerank": "a reranker",
-}
 
 
 class Service(Protocol):
@@ -57,18 +47,6 @@ class Service(Protocol):
 
 Serve = Callable[[HostConnection, str], Service]
 """Makes the service of a loaded model, which answers over this connection; the model has this name."""
-
-
-def refuse_method(method: str, kind: str, model: str) -> BridgeError:
-    """The error for a method that a model of this kind does not have."""
-    asked = _ASKED_WITH.get(method)
-    if asked is None:
-        return UnknownMethod(f"a worker has no method {method!r}")
-    methods = " or ".join(name for name, known in _ASKED_WITH.items() if known == kind)
-    return Unsupported(
-        f"model: {model} is {_KINDS[kind]}, not {_KINDS[asked]}: ask it with {methods}, not with {method}",
-        details={"field": "model", "kind": kind},
-    )
 
 
 def origin_of(event: CallOpened) -> Origin:

@@ -11,9 +11,10 @@ from mlxbridge.host.embeddings.engine import VectorEngine
 from mlxbridge.host.embeddings.request import EmbedRequest, RerankRequest
 from mlxbridge.host.embeddings.task import Answer, Output
 from mlxbridge.host.engine.memory import used_bytes
+from mlxbridge.host.models.kind import refuse_method
 from mlxbridge.host.params import estimate_bytes, parse_embed, parse_rerank
 from mlxbridge.host.worker.results import fail_call
-from mlxbridge.host.worker.service import origin_of, refuse_method
+from mlxbridge.host.worker.service import origin_of
 from mlxbridge.host.worker.tokenizing import METHODS, Codec, Inline, Tokenizing
 from mlxbridge.protocol.events import CallOpened
 from mlxbridge.protocol.host import HostConnection

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -203,3 +204,11 @@ def test_documents_that_are_not_several_are_refused(client: Client, documents: A
         client.rerank("query", documents)
     with pytest.raises(UsageError, match="^documents: a call takes 65536, not 65537: "):
         client.rerank("query", ["a"] * 65_537)
+
+
+def test_without_numpy_the_error_says_what_else_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "numpy", None)
+    usage = InputUsage(prompt_tokens=0)
+    found = Embeddings(shape=(0, 5), dtype="float32", data=memoryview(b""), model="m", usage=usage)
+    with pytest.raises(ImportError, match=r"tolist\(\)"):
+        found.numpy()

@@ -23,6 +23,16 @@ def test_caches_are_large_and_raise_for_no_misses(monkeypatch: pytest.MonkeyPatc
     assert {name: os.environ.get(name) for name in VALUES} == VALUES
 
 
+def test_torch_is_not_there_for_transformers(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise SystemExit('torch is imported')\n__version__ = '2.9.0'\n")
+    code = (
+        "from mlxbridge.host.engine.environment import prepare_environment; prepare_environment();"
+        "import mlx_lm; from transformers.utils import is_torch_available; assert not is_torch_available()"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    subprocess.run([sys.executable, "-c", code], env=environment, timeout=120, check=True)
+
+
 def test_what_the_owner_has_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in VALUES:
         monkeypatch.setenv(name, "1")

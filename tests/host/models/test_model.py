@@ -20,6 +20,7 @@ from mlxbridge.errors import (
     ModelLoadFailed,
     ModelTooLarge,
     Unavailable,
+    Unsupported,
     WorkerLost,
 )
 from mlxbridge.host.engine.interface import EngineLimits, Origin
@@ -114,6 +115,13 @@ async def test_calls_made_while_loading_are_answered_unless_they_are_cancelled(m
     assert model.state == "ready"
     assert model.describe()["architecture"] == "LlamaForCausalLM"
     assert not unwanted.ends and not unwanted.tokens
+
+
+async def test_nothing_is_loaded_for_what_the_model_is_not_for(model: Model) -> None:
+    sink = Sink()
+    model.submit(Job(sink, 1, "rerank", {"query": "a", "documents": ["b"]}))
+    assert isinstance(sink.ends[1], Unsupported) and "not a reranker" in sink.ends[1].message
+    assert model.state == "unloaded"
 
 
 async def test_limits_and_deadlines_reach_the_engine(folder: Path) -> None:
