@@ -13,6 +13,7 @@ from mlxbridge.commands.options import (
     host_options,
     sampling_of,
     sampling_options,
+    show_loading,
     stats_option,
     system_turn,
 )
@@ -69,6 +70,7 @@ def _generate(options: argparse.Namespace) -> None:
         "response_format": _response_format(options),
     }
     with connect(options) as client:
+        show_loading(client, options.model)
         if options.n is not None:
             answers = client.generate(prompt, n=options.n, **given)
             if options.json:

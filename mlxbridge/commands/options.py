@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, cast, get_args
 
+from mlxbridge.errors import BridgeError
 from mlxbridge.types import Options, Priority, Speculation
 
 if TYPE_CHECKING:
@@ -99,6 +102,23 @@ def connect(options: argparse.Namespace) -> Client:
     from mlxbridge.guest.blocking import Client
 
     return Client(options.url, timeout=options.timeout)
+
+
+def show_loading(client: Client, model: str | None) -> None:
+    """Load the model that is to be asked, where a terminal can show that: else nothing would be seen for seconds.
+
+    Args:
+        client: of the host.
+        model: its name; None: the host's only one, if it has one.
+    """
+    if sys.stderr is None or not sys.stderr.isatty():
+        return
+    # What is wrong with the model, or with asking for it, is told by the call itself.
+    with suppress(BridgeError):
+        known = client.list_models()
+        meant = [each for each in known if each.name == model] if model else known
+        if len(meant) == 1 and meant[0].state != "ready":
+            client.load_model(meant[0].name, progress=True)
 
 
 def system_turn(options: argparse.Namespace) -> list[Message]:

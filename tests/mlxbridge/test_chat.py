@@ -55,6 +55,20 @@ def wait_until_idle(host: HostProcess) -> None:
             time.sleep(0.02)
 
 
+@pytest.mark.parametrize("command", [["generate", "What is 27 + 15?"], ["chat"]])
+def test_a_terminal_shows_that_the_model_is_being_loaded(
+    host: HostProcess, tmp_path: Path, command: list[str]
+) -> None:
+    with host.client() as client:
+        client.unload_model("demo")
+    terminal = Terminal(*command, "--url", host.url, state=tmp_path)
+    try:
+        terminal.wait_for("demo: loading")
+        terminal.wait_for("27 + 15 = 42." if len(command) > 1 else "> ")
+    finally:
+        terminal.kill()
+
+
 def test_chat_at_a_terminal(start: Start, tmp_path: Path) -> None:
     pytest.importorskip("readline")
     terminal = start()

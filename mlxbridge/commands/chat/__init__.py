@@ -5,7 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from mlxbridge.commands.options import connect, host_options, sampling_of, sampling_options, stats_option
+from mlxbridge.commands.options import (
+    connect,
+    host_options,
+    sampling_of,
+    sampling_options,
+    show_loading,
+    stats_option,
+)
 
 
 def add_command(commands: Any) -> None:
@@ -31,6 +38,7 @@ def _chat(options: argparse.Namespace) -> None:
 
     entry = open_entry(keeps_history=options.keeps_history, is_plain=options.json)
     with connect(options) as client:
+        show_loading(client, options.model)
         chat = Chat(
             client,
             sampling_of(options),
