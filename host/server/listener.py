@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 
 from mlxbridge.addresses import Activation, Address, Listen
-from mlxbridge.errors import Gone, Unavailable
+from mlxbridge.errors import AuthenticationError, Gone, Unavailable
 from mlxbridge.host.access import check_tokens
 from mlxbridge.host.server.away import Away
 from mlxbridge.host.server.session import Methods, Session
@@ -104,7 +104,7 @@ class Listener:
             or before.get(session.identity) != tokens.get(session.identity)
         ]
         for session in leaving:
-            session.close(Unavailable("the host's tokens have changed"))
+            session.close(AuthenticationError("the host's tokens have changed"))
         return len(leaving)
 
     def stop_listening(self) -> None:

@@ -184,7 +184,9 @@ class Session:
             self._cancel(call)
             self.fail(call, error)
         was_away = self.is_away
-        self._connection.close(error if self._connection.handshaking else None)
+        # Who may come back sees the stream end; who may not has to be told, or would try.
+        is_final = self._connection.handshaking or not isinstance(error, Unavailable)
+        self._connection.close(error if is_final else None)
         if was_away:
             self._on_events()
             self._on_connection_lost()

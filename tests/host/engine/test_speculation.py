@@ -528,7 +528,7 @@ def test_a_model_that_answers_otherwise_over_drafts_drafts_nothing(
         "mlxbridge.host.engine.drafts.speculation.is_exact_over_drafts", lambda *_, **__: False
     )
     message = refused(BatchEngine(endless), Unsupported, speculation="ngram")
-    assert message.endswith("its logits are not the same for several tokens at once as one by one")
+    assert "its logits are not the same for several tokens at once as one by one" in message
     with pytest.raises(ModelLoadFailed, match="tiny cannot draft for tiny: its logits"):
         BatchEngine(endless, draft=endless)
 
