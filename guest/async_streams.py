@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from mlxbridge.errors import BridgeError, UsageError
+from mlxbridge.guest.answer import Answer
 from mlxbridge.guest.async_link import AsyncLink
 from mlxbridge.guest.async_reader import AsyncReader, expire
-from mlxbridge.guest.call import TAKE_BATCH, Call, Collector, Diverged
-from mlxbridge.guest.formats import typed
+from mlxbridge.guest.call import TAKE_BATCH, Call
 from mlxbridge.types import Chunk, Generation
 
 Again = Callable[[BridgeError], Awaitable[tuple[AsyncLink, Call, float | None] | None]]
@@ -51,25 +51,19 @@ class AsyncTokenStream(AsyncReader[Chunk]):
     ) -> None:
         super().__init__(link)
         self._again = again
-        self._is_seen = is_seen
-        self._is_repeatable = is_repeatable
-        self._before: Collector | None = (
-            None  # what was taken of a call that was begun again, until that is as far
-        )
-        self._response_format = response_format
-        self._generation: Generation | None = None
+        self._answer = Answer(call, response_format, is_seen=is_seen, is_repeatable=is_repeatable)
         self._read_call(link, call, timeout)
 
     def _read_call(self, link: AsyncLink, call: Call, timeout: float | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._link, self._call, self._collector = link, call, Collector(call)
+        self._link = link
         call.news = self._waiter.wake
         self._timer = None if timeout is None else link.loop.call_later(timeout, expire, link, call)
 
     @property
     def _calls(self) -> Iterable[Call]:
-        return (self._call,)
+        return (self._answer.call,)
 
     async def __anext__(self) -> Chunk:
         """The next chunk, waiting for it.
@@ -79,7 +73,7 @@ class AsyncTokenStream(AsyncReader[Chunk]):
             RemoteError, ConnectionLost: what ended the call, after the chunks that came before.
         """
         while True:
-            if not self._call.texts or self._finished:
+            if not self._answer.call.texts or self._finished:
                 await self._wait()
             try:
                 chunk = self._take()
@@ -91,31 +85,19 @@ class AsyncTokenStream(AsyncReader[Chunk]):
 
     def _take(self) -> Chunk | None:
         """The next chunk; None if the stream has given it before."""
-        chunk = self._collector.take()
-        if self._call.taken >= TAKE_BATCH:
-            self._link.return_credit(self._call)
-        if self._before is None:
-            return chunk
-        try:
-            ahead = self._collector.behind(self._before)
-        except Diverged:
-            raise self._reason from None
-        if ahead is not None:
-            self._before = None
-        return ahead
+        chunk, call = self._answer.take(), self._answer.call
+        if call.taken >= TAKE_BATCH:
+            self._link.return_credit(call)
+        return chunk
 
     async def _begin_again(self) -> bool:
         """Whether the call that has ended was begun again."""
-        error = self._call.error
-        given = self._before or self._collector
-        must_go_on = self._is_seen and given.has_any
-        if error is None or self._again is None or (must_go_on and not self._is_repeatable):
+        error = self._answer.lost
+        if error is None or self._again is None or (opened := await self._again(error)) is None:
             return False
-        if (opened := await self._again(error)) is None:
-            return False
-        self._reason = error
-        self._before = given if must_go_on else None
-        self._read_call(*opened)
+        link, call, timeout = opened
+        self._answer.begin_again(call)
+        self._read_call(link, call, timeout)
         return True
 
     async def _wait(self) -> None:
@@ -123,8 +105,8 @@ class AsyncTokenStream(AsyncReader[Chunk]):
         if self._finished:
             raise StopAsyncIteration
         try:
-            while not self._call.texts:
-                if not self._call.readable:
+            while not self._answer.call.texts:
+                if not self._answer.call.readable:
                     await self._waiter.sleep()
                 elif not await self._begin_again():
                     break
@@ -133,22 +115,16 @@ class AsyncTokenStream(AsyncReader[Chunk]):
         except BaseException:
             self._close()
             raise
-        call = self._call
-        if call.texts:
+        if self._answer.call.texts:
             return
         self._finish()
-        if self._before is not None and call.error is None:
-            raise self._reason  # the answer has ended before it came as far as the first one
-        if call.error is not None:
-            raise call.error
-        assert call.result is not None
-        self._generation = typed(self._collector.finish(call.result), self._response_format)
+        self._answer.finish()
         raise StopAsyncIteration
 
     @property
     def text(self) -> str:
         """The text so far."""
-        return (self._before or self._collector).text
+        return self._answer.text
 
     @property
     def generation(self) -> Generation:
@@ -157,13 +133,7 @@ class AsyncTokenStream(AsyncReader[Chunk]):
         Raises:
             UsageError: it is not.
         """
-        if self._generation is None:
-            if self._finished:
-                raise UsageError(
-                    "the stream was closed, or failed, before its end; text has what had come by then"
-                )
-            raise UsageError("the stream has not come to its end; iterate over it first, or call read()")
-        return self._generation
+        return self._answer.generation(is_over=self._finished)
 
     async def read(self) -> Generation:
         """Take all the chunks that are left; the whole answer."""

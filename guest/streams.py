@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any
 
-from mlxbridge.errors import BridgeError, Cancelled, UsageError
+from mlxbridge.errors import BridgeError, Cancelled
+from mlxbridge.guest.answer import Answer
 from mlxbridge.guest.blocking_link import BlockingLink
-from mlxbridge.guest.call import TAKE_BATCH, Call, Collector, Diverged
+from mlxbridge.guest.call import TAKE_BATCH, Call, Collector
 from mlxbridge.guest.formats import typed
 from mlxbridge.guest.reader import Reader
 from mlxbridge.types import Chunk, Generation
@@ -80,19 +81,11 @@ class TokenStream(Reader[Chunk]):
     ) -> None:
         super().__init__(link, deadline)
         self._again = again
-        self._is_seen = is_seen
-        self._is_repeatable = is_repeatable
-        self._before: Collector | None = (
-            None  # what was taken of a call that was begun again, until that is as far
-        )
-        self._call = call
-        self._collector = Collector(call)
-        self._response_format = response_format
-        self._generation: Generation | None = None
+        self._answer = Answer(call, response_format, is_seen=is_seen, is_repeatable=is_repeatable)
 
     @property
     def _calls(self) -> Iterable[Call]:
-        return (self._call,)
+        return (self._answer.call,)
 
     def __next__(self) -> Chunk:
         """The next chunk, waiting for it.
@@ -112,58 +105,38 @@ class TokenStream(Reader[Chunk]):
         if chunk is not None:
             return chunk
         self._finished = True
-        call = self._call
-        if call.error is not None:
-            raise call.error
-        assert call.result is not None
-        self._generation = typed(self._collector.finish(call.result), self._response_format)
+        self._answer.finish()
         raise StopIteration
 
     def _next(self) -> Chunk | None:
         """None at the end of the call."""
-        call = self._call
+        call = self._answer.call
         while not call.ended or call.texts:  # in this order: another thread may add a chunk, then the end
             if not call.texts:
                 self._link.wait(call, self._deadline)
-            if call.texts and (chunk := self._take()) is not None:
+            if call.texts and (chunk := self._take(call)) is not None:
                 return chunk
-        if self._before is not None and call.error is None:
-            raise self._reason  # the answer has ended before it came as far as the first one
         return None
 
-    def _take(self) -> Chunk | None:
-        chunk = self._collector.take()
-        if self._call.taken >= TAKE_BATCH:
-            self._link.return_credit(self._call)
-        if self._before is None:
-            return chunk
-        try:
-            ahead = self._collector.behind(self._before)
-        except Diverged:
-            raise self._reason from None
-        if ahead is not None:
-            self._before = None
-        return ahead
+    def _take(self, call: Call) -> Chunk | None:
+        chunk = self._answer.take()
+        if call.taken >= TAKE_BATCH:
+            self._link.return_credit(call)
+        return chunk
 
     def _begin_again(self) -> bool:
         """Whether the call that has ended was begun again."""
-        error = self._call.error
-        given = self._before or self._collector
-        must_go_on = self._is_seen and given.has_any
-        if error is None or self._again is None or (must_go_on and not self._is_repeatable):
+        error = self._answer.lost
+        if error is None or self._again is None or (opened := self._again(error)) is None:
             return False
-        if (opened := self._again(error)) is None:
-            return False
-        self._reason = error
-        self._before = given if must_go_on else None
-        self._link, self._call = opened
-        self._collector = Collector(self._call)
+        self._link, call = opened
+        self._answer.begin_again(call)
         return True
 
     @property
     def text(self) -> str:
         """The text so far."""
-        return (self._before or self._collector).text
+        return self._answer.text
 
     @property
     def generation(self) -> Generation:
@@ -172,13 +145,7 @@ class TokenStream(Reader[Chunk]):
         Raises:
             UsageError: it is not.
         """
-        if self._generation is None:
-            if self._finished:
-                raise UsageError(
-                    "the stream was closed, or failed, before its end; text has what had come by then"
-                )
-            raise UsageError("the stream has not come to its end; iterate over it first, or call read()")
-        return self._generation
+        return self._answer.generation(is_over=self._finished)
 
     def read(self) -> Generation:
         """Take all the chunks that are left; the whole answer."""
