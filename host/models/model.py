@@ -270,14 +270,14 @@ class Model:
             return False
         job.is_held = True
         if self._worker is not None:
-            self._worker.hold(job)
+            self._worker.note_held(job)
         return True
 
     def go_on(self, job: Job) -> None:
         """The guest of a job that is held has come back."""
         job.is_held = False
         if self._worker is not None:
-            self._worker.go_on(job)
+            self._worker.note_held(job)
 
     # -- who waits for it --------------------------------------------------------------------------------------
 

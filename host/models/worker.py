@@ -186,7 +186,7 @@ class Worker:
         job.worker_call = number
         self._jobs[number] = job
         if job.is_held:
-            self._note_held(job)
+            self.note_held(job)
         self._driver.flush_soon()
 
     def grant(self, job: Job) -> None:
@@ -210,13 +210,11 @@ class Worker:
             self._connection.open_call("log", {"level": current_level(), "format": current_format()})
             self._driver.flush_soon()
 
-    def hold(self, job: Job) -> None:
-        """Spend nothing on a job until it is to go on."""
-        self._note_held(job)
-
-    def go_on(self, job: Job) -> None:
-        """Let a job that was held go on."""
-        self._note_held(job)
+    def note_held(self, job: Job) -> None:
+        """Tell the process whether it is to spend anything on a job: its guest is away, or has come back."""
+        if job.worker_call is not None:
+            self._unsaid[job.worker_call] = None
+            self._say_held()
 
     def fail_held(self, error: BridgeError) -> None:
         """End the calls whose guests are away."""
@@ -274,11 +272,6 @@ class Worker:
         if number is not None and self._jobs.get(number) is job and self._connection.can_open:
             self._connection.open_call(method, {"call": number})
             self._driver.flush()
-
-    def _note_held(self, job: Job) -> None:
-        if job.worker_call is not None:
-            self._unsaid[job.worker_call] = None
-            self._say_held()
 
     def _say_held(self) -> None:
         """Tell the process which jobs are held, now or once a call has ended: one that is not told to go on hangs."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 from mlxbridge import AsyncClient, AsyncTokenStream
 from mlxbridge.compat.openai.chat import ChatChunks, chat_completion
@@ -16,13 +16,11 @@ from mlxbridge.compat.openai.lists import embed_plan, embedding_response, find_m
 from mlxbridge.compat.openai.objects import CreateEmbeddingResponse, Model, Object, Page
 from mlxbridge.compat.openai.parameters import Plan, chat_plan, completion_plan
 from mlxbridge.compat.openai.parsing import parse_answers
-from mlxbridge.compat.openai.settings import Settings
+from mlxbridge.compat.openai.settings import Configured, Settings
 from mlxbridge.types import Generation
 
-T = TypeVar("T")
 
-
-class AsyncOpenAI:
+class AsyncOpenAI(Configured):
     """As ``OpenAI``, whose docstrings hold here too, for the tasks of one event loop.
 
     Example:
@@ -55,26 +53,6 @@ class AsyncOpenAI:
         self.embeddings = AsyncEmbeddings(self)
         self.models = AsyncModels(self)
 
-    @property
-    def api_key(self) -> str | None:
-        """What was given."""
-        return self._settings.api_key
-
-    @property
-    def base_url(self) -> str | None:
-        """The URL that was given."""
-        return self._settings.base_url
-
-    @property
-    def timeout(self) -> float | None:
-        """Seconds for each call."""
-        return self._settings.timeout
-
-    @property
-    def max_retries(self) -> int:
-        """How often to try again."""
-        return self._settings.max_retries
-
     def with_options(self, **changed: Any) -> AsyncOpenAI:
         """As ``OpenAI.with_options``."""
         shared = self._client if set(changed) <= {"timeout", "max_retries"} else None
@@ -95,10 +73,6 @@ class AsyncOpenAI:
         await self.close()
 
     # ------------------------------------------------------------------------------------------------------------
-
-    def _plan(self, make: Callable[[Mapping[str, Any]], T], given: Mapping[str, Any]) -> T:
-        with translated():
-            return make(self._settings.complete(given))
 
     async def _answers(self, plan: Plan) -> list[Generation]:
         with translated(plan.names):
@@ -195,7 +169,7 @@ class AsyncChatCompletions:
         """As ``ChatCompletions.create``."""
         plan = self._client._plan(chat_plan, parameters)
         if plan.is_stream:
-            chunks = ChatChunks(str(plan.options.get("model", "")), plan.wants_usage)
+            chunks = ChatChunks(plan.model, plan.wants_usage)
             return await self._client._stream(plan, chunks)
         return chat_completion(await self._client._answers(plan))
 
@@ -230,8 +204,7 @@ class AsyncCompletions:
         """As ``Completions.create``."""
         plan = self._client._plan(completion_plan, parameters)
         if plan.is_stream:
-            model = str(plan.options.get("model", ""))
-            chunks = CompletionChunks(model, plan.wants_usage, plan.num_choices, plan.echoes)
+            chunks = CompletionChunks(plan.model, plan.wants_usage, plan.num_choices, plan.echoes)
             return await self._client._stream(plan, chunks)
         return completion(await self._client._answers(plan), plan.num_choices, plan.echoes)
 

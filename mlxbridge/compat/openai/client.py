@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 from mlxbridge import Client, TokenStream
 from mlxbridge.compat.openai.chat import ChatChunks, chat_completion
@@ -15,14 +15,13 @@ from mlxbridge.compat.openai.lists import embed_plan, embedding_response, find_m
 from mlxbridge.compat.openai.objects import CreateEmbeddingResponse, Model, Object, Page
 from mlxbridge.compat.openai.parameters import Plan, chat_plan, completion_plan
 from mlxbridge.compat.openai.parsing import parse_answers
-from mlxbridge.compat.openai.settings import Settings
+from mlxbridge.compat.openai.settings import Configured, Settings
 from mlxbridge.types import Generation
 
-T = TypeVar("T")
 Chunks = ChatChunks | CompletionChunks
 
 
-class OpenAI:
+class OpenAI(Configured):
     """A connection to a host, with the methods of openai's client.
 
     Args:
@@ -62,26 +61,6 @@ class OpenAI:
         self.embeddings = Embeddings(self)
         self.models = Models(self)
 
-    @property
-    def api_key(self) -> str | None:
-        """What was given."""
-        return self._settings.api_key
-
-    @property
-    def base_url(self) -> str | None:
-        """The URL that was given."""
-        return self._settings.base_url
-
-    @property
-    def timeout(self) -> float | None:
-        """Seconds for each call."""
-        return self._settings.timeout
-
-    @property
-    def max_retries(self) -> int:
-        """How often to try again."""
-        return self._settings.max_retries
-
     def with_options(self, **changed: Any) -> OpenAI:
         """The same client with another ``timeout`` or ``max_retries``, on the same connection; anything else makes a new one."""
         shared = self._owner if set(changed) <= {"timeout", "max_retries"} else None
@@ -102,10 +81,6 @@ class OpenAI:
         self.close()
 
     # ------------------------------------------------------------------------------------------------------------
-
-    def _plan(self, make: Callable[[Mapping[str, Any]], T], given: Mapping[str, Any]) -> T:
-        with translated():
-            return make(self._settings.complete(given))
 
     def _answers(self, plan: Plan) -> list[Generation]:
         with translated(plan.names), ExitStack() as stack:
@@ -216,7 +191,7 @@ class ChatCompletions:
         """
         plan = self._client._plan(chat_plan, parameters)
         if plan.is_stream:
-            chunks = ChatChunks(str(plan.options.get("model", "")), plan.wants_usage)
+            chunks = ChatChunks(plan.model, plan.wants_usage)
             return self._client._stream(plan, chunks)
         return chat_completion(self._client._answers(plan))
 
@@ -260,8 +235,7 @@ class Completions:
         """
         plan = self._client._plan(completion_plan, parameters)
         if plan.is_stream:
-            model = str(plan.options.get("model", ""))
-            chunks = CompletionChunks(model, plan.wants_usage, plan.num_choices, plan.echoes)
+            chunks = CompletionChunks(plan.model, plan.wants_usage, plan.num_choices, plan.echoes)
             return self._client._stream(plan, chunks)
         return completion(self._client._answers(plan), plan.num_choices, plan.echoes)
 

@@ -72,6 +72,11 @@ class Plan:
     echoes: list[str] = field(default_factory=list)
     names: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def model(self) -> str:
+        """The name that was asked for."""
+        return str(self.options.get("model", ""))
+
     def calls(self) -> list[tuple[Prompt | None, GenerateOptions]]:
         """One for each answer; with a seed each answer to a prompt has its own, the next number."""
         seed = self.options.get("seed")

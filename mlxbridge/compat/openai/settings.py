@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
-from mlxbridge.compat.openai.errors import translate
+from mlxbridge.compat.openai.errors import translate, translated
 from mlxbridge.compat.openai.parameters import is_left_out
 from mlxbridge.compat.refusal import refused
 from mlxbridge.errors import BridgeError
+
+T = TypeVar("T")
 
 _HARMLESS = ("organization", "project")
 
@@ -75,3 +77,33 @@ class Settings:
             "timeout": self.timeout if own is None or is_left_out(own) else own,
             "extra_body": {"retry": self.max_retries, **(extra or {})},
         }
+
+
+class Configured:
+    """What both clients know of their settings."""
+
+    _settings: Settings
+
+    @property
+    def api_key(self) -> str | None:
+        """What was given."""
+        return self._settings.api_key
+
+    @property
+    def base_url(self) -> str | None:
+        """The URL that was given."""
+        return self._settings.base_url
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds for each call."""
+        return self._settings.timeout
+
+    @property
+    def max_retries(self) -> int:
+        """How often to try again."""
+        return self._settings.max_retries
+
+    def _plan(self, make: Callable[[Mapping[str, Any]], T], given: Mapping[str, Any]) -> T:
+        with translated():
+            return make(self._settings.complete(given))

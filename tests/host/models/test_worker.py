@@ -286,11 +286,11 @@ async def test_worker_that_has_no_room_learns_later_which_calls_are_held_and_whi
     for job in (one, other):
         worker.submit(job)
         job.is_held = True
-        worker.hold(job)
+        worker.note_held(job)
     listen()
     assert [event.method for event in told] == ["generate", "hold", "generate"]
     one.is_held = False
-    worker.go_on(one)
+    worker.note_held(one)
     assert not worker._connection.can_open
     process.finish(told[1].call, {})
     listen()
