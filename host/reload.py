@@ -10,11 +10,11 @@ from typing import Any
 from mlxbridge.facts import describe_size
 from mlxbridge.host.config.config import Config
 from mlxbridge.host.config.schema import field_of
-from mlxbridge.host.logs import set_format, set_level
 from mlxbridge.host.models.catalogue import Catalogue, Changes
 from mlxbridge.host.models.library import Library
 from mlxbridge.host.models.settings import ModelSettings
 from mlxbridge.host.server.listener import Listener
+from mlxbridge.logs import set_format, set_level
 
 log = logging.getLogger(__name__)
 

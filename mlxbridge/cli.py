@@ -39,7 +39,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from mlxbridge.commands import batch, chat, demo, events, generate, models, ping, status, vectors
+    from mlxbridge.commands import batch, chat, demo, events, gateway, generate, models, ping, status, vectors
 
     parser = _Parser(
         prog="mlxbridge",
@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     status.add_command(commands)
     ping.add_command(commands)
     events.add_command(commands)
+    gateway.add_command(commands)
     demo.add_command(commands)
     return parser
 

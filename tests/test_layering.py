@@ -59,9 +59,10 @@ def within(module: str, *packages: str) -> bool:
 
 
 ERRORS, TYPES, ADDRESSES = "mlxbridge.errors", "mlxbridge.types", "mlxbridge.addresses"
-EVENTS, PROGRESS = "mlxbridge.events", "mlxbridge.progress"
+EVENTS, PROGRESS, LOGS = "mlxbridge.events", "mlxbridge.progress", "mlxbridge.logs"
 PROTOCOL, TRANSPORT, GUEST = "mlxbridge.protocol", "mlxbridge.transport", "mlxbridge.guest"
 COMPAT = "mlxbridge.compat"
+GATEWAY = f"{GUEST}.gateway"
 HOST, ENGINE, WORKER = "mlxbridge.host", "mlxbridge.host.engine", "mlxbridge.host.worker"
 EMBEDDINGS = "mlxbridge.host.embeddings"
 
@@ -74,8 +75,11 @@ ALLOWED = {
     PROTOCOL: [ERRORS, TYPES],
     TRANSPORT: [ADDRESSES, ERRORS],
     "mlxbridge.facts": [],
+    LOGS: [],
     PROGRESS: ["mlxbridge.facts"],
     GUEST: [PROTOCOL, TRANSPORT, ADDRESSES, EVENTS, PROGRESS, TYPES, ERRORS],
+    # One more guest: it talks to hosts through the public client alone.
+    GATEWAY: ["mlxbridge.AsyncClient", f"{COMPAT}.openai", TRANSPORT, ADDRESSES, EVENTS, LOGS, TYPES, ERRORS],
     COMPAT: [f"{GUEST}.default", PROGRESS, TYPES, ERRORS],
     ENGINE: [TYPES, ERRORS],
     EMBEDDINGS: [
@@ -91,7 +95,7 @@ ALLOWED = {
     WORKER: [
         EMBEDDINGS,
         ENGINE,
-        f"{HOST}.logs",
+        LOGS,
         f"{HOST}.models.kind",
         f"{HOST}.models.store",
         f"{HOST}.params",
@@ -105,7 +109,7 @@ ALLOWED = {
     f"{HOST}.server": [
         f"{ENGINE}.interface",
         f"{HOST}.access",
-        f"{HOST}.logs",
+        LOGS,
         f"{HOST}.models",
         f"{HOST}.params",
         f"{HOST}.telemetry",
@@ -117,14 +121,14 @@ ALLOWED = {
         TYPES,
         ERRORS,
     ],
-    f"{HOST}.telemetry": [f"{HOST}.logs", TRANSPORT, ADDRESSES, ERRORS],
+    f"{HOST}.telemetry": [LOGS, TRANSPORT, ADDRESSES, ERRORS],
     f"{HOST}.models": [
         f"{EMBEDDINGS}.limits",
         f"{ENGINE}.checkpoint",
         f"{ENGINE}.interface",
         f"{ENGINE}.model_config",
         f"{HOST}.keep_alive",
-        f"{HOST}.logs",
+        LOGS,
         f"{HOST}.params",
         f"{HOST}.waiting",
         PROTOCOL,
@@ -139,7 +143,7 @@ ALLOWED = {
         f"{ENGINE}.prefixes.part_folder",
         f"{ENGINE}.text.template",
         f"{HOST}.keep_alive",
-        f"{HOST}.logs",
+        LOGS,
         f"{HOST}.models.kind",
         f"{HOST}.models.settings",
         f"{HOST}.models.store",

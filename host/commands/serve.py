@@ -13,7 +13,7 @@ from mlxbridge.errors import BridgeError
 from mlxbridge.host.commands.options import chosen_file, config_option, key_options, read_overrides
 from mlxbridge.host.config.config import Config, read_config
 from mlxbridge.host.daemon import Daemon
-from mlxbridge.host.logs import start_logging
+from mlxbridge.logs import start_logging
 
 
 @click.command()

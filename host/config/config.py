@@ -19,10 +19,10 @@ from mlxbridge.host.config.problems import Problems
 from mlxbridge.host.config.schema import RESUME_GRACE_S, ForModels, HostTable, ModelTable
 from mlxbridge.host.config.tokens import read_tokens
 from mlxbridge.host.engine.interface import EngineLimits
-from mlxbridge.host.logs import LogFormat
 from mlxbridge.host.models.settings import ModelSettings
 from mlxbridge.host.models.store import ModelSource
 from mlxbridge.host.params import nearest
+from mlxbridge.logs import LogFormat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

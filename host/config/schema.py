@@ -22,8 +22,8 @@ from mlxbridge.host.config.values import (
     Source,
 )
 from mlxbridge.host.engine.interface import DEFAULT_SINKS, GROUP_SIZES, KV_BITS, EngineLimits
-from mlxbridge.host.logs import LogFormat
 from mlxbridge.host.models.settings import DEFAULT_KEEP_ALIVE_S
+from mlxbridge.logs import LogFormat
 
 DRAIN_TIMEOUT_S = 30.0
 RESUME_GRACE_S = 30.0

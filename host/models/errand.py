@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from mlxbridge.errors import InternalError, from_wire
-from mlxbridge.host.logs import log_words
 from mlxbridge.host.models.store import ModelSource
+from mlxbridge.logs import log_words
 
 Progress = Callable[[Mapping[str, Any]], object]
 

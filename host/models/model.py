@@ -25,7 +25,6 @@ from typing import Any
 
 from mlxbridge.errors import BridgeError, InternalError, ModelLoadFailed, Overloaded, Unavailable, WorkerLost
 from mlxbridge.host.keep_alive import parse_keep_alive
-from mlxbridge.host.logs import fields
 from mlxbridge.host.models.attempt import Attempt, Progress
 from mlxbridge.host.models.backlog import Backlog
 from mlxbridge.host.models.crashes import Crashes
@@ -37,6 +36,7 @@ from mlxbridge.host.models.memory import Memory, NoRoom
 from mlxbridge.host.models.settings import ModelSettings
 from mlxbridge.host.models.store import ModelSource
 from mlxbridge.host.models.worker import Worker, is_late
+from mlxbridge.logs import fields
 
 log = logging.getLogger(__name__)
 

@@ -23,9 +23,9 @@ from mlxbridge.errors import (
     WorkerLost,
 )
 from mlxbridge.host.engine.interface import Origin
-from mlxbridge.host.logs import current_format, current_level, log_words
 from mlxbridge.host.models.job import Job, Sink
 from mlxbridge.host.models.pieces import PieceMemory
+from mlxbridge.logs import current_format, current_level, log_words
 from mlxbridge.protocol.events import (
     Closed,
     ErrorReceived,

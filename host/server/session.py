@@ -24,11 +24,11 @@ from mlxbridge.errors import (
     Unavailable,
 )
 from mlxbridge.host.engine.interface import Origin
-from mlxbridge.host.logs import fields
 from mlxbridge.host.models.worker import GUEST_LEAD_S
 from mlxbridge.host.server.away import Away
 from mlxbridge.host.telemetry.request import Request
 from mlxbridge.host.telemetry.telemetry import Telemetry
+from mlxbridge.logs import fields
 from mlxbridge.protocol.events import (
     CallCancelled,
     CallOpened,

@@ -15,8 +15,8 @@ from mlxbridge.errors import (
     Unsupported,
     WorkerLost,
 )
-from mlxbridge.host.logs import fields
 from mlxbridge.host.telemetry.request import EndedRequest
+from mlxbridge.logs import fields
 
 log = logging.getLogger(__name__)
 

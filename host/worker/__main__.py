@@ -15,11 +15,11 @@ from typing import Any
 from mlxbridge.errors import ModelLoadFailed
 from mlxbridge.host.engine.environment import prepare_environment
 from mlxbridge.host.engine.interface import EngineLimits
-from mlxbridge.host.logs import add_log_options, add_to_all, adopt_library, start_logging
 from mlxbridge.host.models.kind import Kind, kind_of
 from mlxbridge.host.worker.front import die_with
 from mlxbridge.host.worker.loop import Tell, WorkerLoop
 from mlxbridge.host.worker.service import Serve
+from mlxbridge.logs import add_log_options, add_to_all, adopt_library, start_logging
 
 
 def load_model(params: Mapping[str, Any], tell: Tell) -> Serve:

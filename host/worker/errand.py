@@ -19,7 +19,6 @@ from typing import Any
 
 from mlxbridge.errors import BridgeError, InternalError, to_wire
 from mlxbridge.host.engine.environment import prepare_environment
-from mlxbridge.host.logs import add_log_options, adopt_library, start_logging
 from mlxbridge.host.models.store import (
     ModelSource,
     cached,
@@ -31,6 +30,7 @@ from mlxbridge.host.models.store import (
     read_facts,
 )
 from mlxbridge.host.worker.front import die_at_end_of, die_with
+from mlxbridge.logs import add_log_options, adopt_library, start_logging
 
 Tell = Callable[[Mapping[str, Any]], object]
 """Takes progress."""

@@ -15,9 +15,9 @@ from typing import Any
 
 from mlxbridge import __version__
 from mlxbridge.errors import BridgeError, InternalError, ModelLoadFailed
-from mlxbridge.host.logs import set_format, set_level
 from mlxbridge.host.worker.rate import Rate
 from mlxbridge.host.worker.service import Serve, Service
+from mlxbridge.logs import set_format, set_level
 from mlxbridge.protocol.codec import Buffer
 from mlxbridge.protocol.events import CallCancelled, CallOpened
 from mlxbridge.protocol.handshake import NONCE_BYTES

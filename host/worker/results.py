@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from mlxbridge.errors import BridgeError, InternalError
-from mlxbridge.host.logs import fields
+from mlxbridge.logs import fields
 from mlxbridge.protocol.host import HostConnection
 from mlxbridge.types import Usage
 

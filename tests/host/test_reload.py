@@ -11,13 +11,13 @@ import pytest
 
 from mlxbridge.host.config.config import Config, read_config
 from mlxbridge.host.config.overrides import Overrides
-from mlxbridge.host.logs import current_level, set_level
 from mlxbridge.host.models import model as model_module
 from mlxbridge.host.models import pulls as pulls_module
 from mlxbridge.host.models.catalogue import Catalogue
 from mlxbridge.host.models.library import Library
 from mlxbridge.host.reload import reload
 from mlxbridge.host.server.listener import Listener
+from mlxbridge.logs import current_level, set_level
 from tests.host.models.fake_worker import FakeWorker
 from tests.host.models.plenty import plenty
 

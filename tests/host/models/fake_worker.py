@@ -8,8 +8,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from mlxbridge.errors import BridgeError, WorkerLost
-from mlxbridge.host.logs import current_level
 from mlxbridge.host.models.job import Job
+from mlxbridge.logs import current_level
 
 
 class FakeWorker:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from mlxbridge import logs
 from mlxbridge.errors import (
     DeadlineExceeded,
     InvalidArgument,
@@ -18,7 +19,6 @@ from mlxbridge.errors import (
     Overloaded,
     UnknownMethod,
 )
-from mlxbridge.host import logs
 from mlxbridge.host.engine.batch import BatchEngine
 from mlxbridge.host.engine.drafts.payoff import Payoff
 from mlxbridge.host.engine.interface import GenerateRequest, Origin

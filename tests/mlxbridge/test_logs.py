@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from mlxbridge.host.logs import HumanFormatter, JsonFormatter, add_to_all, adopt_library, fields
+from mlxbridge.logs import HumanFormatter, JsonFormatter, add_to_all, adopt_library, fields
 
 FORGED = "odd\n12:00:00 ERROR   forged\r\x1b[2J\x9b2J\x85\u2028end"
 
@@ -88,7 +88,7 @@ def test_library_that_writes_its_own_lines_leaves_them_to_us(
 def test_warnings_and_the_error_that_ends_a_process_are_lines_like_others() -> None:
     code = """
 import logging, warnings
-from mlxbridge.host.logs import start_logging
+from mlxbridge.logs import start_logging
 start_logging(logging.INFO, "json")
 warnings.warn("odd")
 raise ValueError("broke")

@@ -1,0 +1,115 @@
+"""What all requests of a gateway share: its callers, their meters, and a connection to the host for each."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from mlxbridge import AsyncClient
+from mlxbridge.guest.gateway.callers import ANYONE, Caller, Keys
+from mlxbridge.guest.gateway.limits import Meter
+from mlxbridge.guest.gateway.origins import Origins
+from mlxbridge.guest.gateway.problem import Problem
+from mlxbridge.guest.gateway.record import Record
+from mlxbridge.guest.gateway.settings import Settings
+
+log = logging.getLogger(__name__)
+
+Listener = Callable[[Record], None]
+"""Is told of each request that has ended."""
+
+
+class Gateway:
+    """One gateway, from its start to its end.
+
+    Each caller has a connection of its own, so that the host shares its time out among them, and, with a token of the
+    host's in the keys file, a name of its own there.
+
+    Attributes:
+        settings: what it was told.
+        origins: which pages may ask.
+        stopping: set once no new work is to begin; what goes on for ever has to end then.
+
+    Raises:
+        UsageError: the keys file is wrong.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.origins = Origins(
+            settings.cors_origins, checks_host=settings.is_local and settings.keys_file is None
+        )
+        self.stopping = asyncio.Event()
+        self._keys = None if settings.keys_file is None else Keys(settings.keys_file)
+        self._meters: dict[str, Meter] = {}
+        self._clients: dict[tuple[str, str | None], AsyncClient] = {}
+        self._listeners: list[Listener] = []
+        self._own = self._make_client(None)
+
+    @property
+    def client(self) -> AsyncClient:
+        """The gateway's own, for what no caller has asked for."""
+        return self._own
+
+    def listen(self, listener: Listener) -> None:
+        """Have a function told of all requests from now on, at their end."""
+        self._listeners.append(listener)
+
+    def note(self, record: Record) -> None:
+        """A request has ended."""
+        for listener in self._listeners:
+            listener(record)
+
+    def admit(self, key: str | None) -> Caller:
+        """Whose request it is.
+
+        Raises:
+            Problem: 401, if there are keys and this is none of them.
+        """
+        if self._keys is None:
+            return ANYONE
+        caller = None if key is None else self._keys.find(key)
+        if caller is None:
+            problem = "an API key is needed" if key is None else "there is no such API key"
+            raise Problem(
+                401, f"{problem}: send Authorization: Bearer KEY, or x-api-key: KEY", code="invalid_api_key"
+            )
+        return caller
+
+    def meter(self, caller: Caller) -> Meter:
+        """What a caller has under way; the same one for all of its requests."""
+        meter = self._meters.get(caller.name)
+        if meter is None:
+            meter = self._meters[caller.name] = Meter(caller)
+        meter.update(caller)
+        return meter
+
+    def client_of(self, caller: Caller) -> AsyncClient:
+        """The connection that a caller's calls take."""
+        place = caller.name, caller.token
+        client = self._clients.get(place)
+        if client is None:
+            client = self._clients[place] = self._make_client(caller.token)
+        return client
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """From the first request to the last: SIGHUP has the keys read again."""
+        loop = asyncio.get_running_loop()
+        keys = self._keys
+        if keys is not None:
+            loop.add_signal_handler(signal.SIGHUP, keys.reload)
+        try:
+            yield
+        finally:
+            if keys is not None:
+                loop.remove_signal_handler(signal.SIGHUP)
+            for client in (self._own, *self._clients.values()):
+                await client.close()
+
+    def _make_client(self, token: str | None) -> AsyncClient:
+        settings = self.settings
+        return AsyncClient(settings.url, token=token or settings.token, timeout=settings.timeout_s)

@@ -1,0 +1,44 @@
+"""Whether the gateway lives, and whether the host behind it can be asked."""
+
+from __future__ import annotations
+
+from starlette.routing import Route
+
+from mlxbridge.guest.gateway.endpoint import Api, route
+from mlxbridge.guest.gateway.exchange import Exchange
+from mlxbridge.guest.gateway.problem import Problem
+from mlxbridge.guest.gateway.responses import Json
+
+_WITHIN_S = 5.0
+
+
+def write_problem(problem: Problem, request_id: str) -> dict[str, str]:
+    """A problem of the gateway's own paths."""
+    return {"error": problem.message, "code": problem.code, "request_id": request_id}
+
+
+PLAIN = Api("gateway", write_problem)
+
+
+async def tell_alive(exchange: Exchange) -> Json:
+    """``GET /healthz``: this process answers."""
+    return Json({"status": "ok"})
+
+
+async def tell_ready(exchange: Exchange) -> Json:
+    """``GET /readyz``: the host answers, and has a model that can be asked; else 503."""
+    gateway = exchange.gateway
+    if gateway.stopping.is_set():
+        raise Problem(503, "the gateway is stopping", code="unavailable")
+    models = await exchange.run(gateway.client.list_models(timeout=_WITHIN_S))
+    usable = [model.name for model in models if model.state != "failed"]
+    if not usable:
+        reasons = "; ".join(f"{model.name}: {model.details.get('reason', 'failed')}" for model in models)
+        raise Problem(503, f"no model can be asked ({reasons or 'there is none'})", code="unavailable")
+    return Json({"status": "ok", "models": usable})
+
+
+routes: list[Route] = [
+    route(PLAIN, "/healthz", is_open=True, GET=tell_alive),
+    route(PLAIN, "/readyz", is_open=True, GET=tell_ready),
+]

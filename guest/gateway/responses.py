@@ -1,0 +1,99 @@
+"""Responses that are no answers of ``generate``: whole ones, and lines that come one by one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from typing import Any
+
+import orjson
+from starlette.types import Receive, Scope, Send
+
+from mlxbridge.errors import BridgeError
+from mlxbridge.guest.gateway.gone import until_gone
+from mlxbridge.guest.gateway.problem import Problem
+from mlxbridge.guest.gateway.record import Record
+
+RECORD = "mlxbridge.record"
+"""Where the scope of a request has its ``Record``."""
+ID_HEADERS = "mlxbridge.id_headers"
+"""Where it has the names of headers that tell the request's id."""
+
+
+async def begin(scope: Scope, send: Send, status: int, headers: Mapping[str, str]) -> None:
+    """Send the head of a response, with the request's id."""
+    record: Record = scope[RECORD]
+    record.status = status
+    given = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    own = [(name, record.request_id.encode()) for name in scope[ID_HEADERS]]
+    await send({"type": "http.response.start", "status": status, "headers": given + own})
+
+
+class Whole:
+    """A response that is there at once; HEAD is sent its head alone."""
+
+    def __init__(
+        self, body: bytes, media_type: str, status: int = 200, headers: Mapping[str, str] | None = None
+    ) -> None:
+        self._body = body
+        self._status = status
+        self._headers = {"content-type": media_type, "content-length": str(len(body)), **(headers or {})}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        await begin(scope, send, self._status, self._headers)
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else self._body})
+
+
+class Json(Whole):
+    """A whole response of JSON."""
+
+    def __init__(self, value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(orjson.dumps(value), "application/json", status, headers)
+
+
+class Streamed:
+    """A response whose parts come one by one; what makes them is closed when the caller goes.
+
+    Args:
+        parts: what is written; an error before the first one has a status of its own.
+        media_type: of all.
+        fail: writes an error after the first part.
+    """
+
+    def __init__(
+        self, parts: AsyncGenerator[bytes], media_type: str, fail: Callable[[Problem], bytes]
+    ) -> None:
+        self._parts = parts
+        self._media_type = media_type
+        self._fail = fail
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it all.
+
+        Raises:
+            Problem, BridgeError: there was no first part.
+        """
+        has_begun = False
+        async with aclosing(self._parts) as parts, until_gone(receive):
+            try:
+                async for part in parts:
+                    if not has_begun:
+                        has_begun = True
+                        await begin_stream(scope, send, self._media_type)
+                    await send({"type": "http.response.body", "body": part, "more_body": True})
+            except (BridgeError, Problem) as error:
+                if not has_begun:
+                    raise
+                problem = error if isinstance(error, Problem) else Problem.of(error)
+                scope[RECORD].error = problem.code
+                await send({"type": "http.response.body", "body": self._fail(problem), "more_body": True})
+            if not has_begun:
+                await begin_stream(scope, send, self._media_type)
+            await send({"type": "http.response.body", "body": b""})
+
+
+async def begin_stream(scope: Scope, send: Send, media_type: str) -> None:
+    """Send the head of a response that comes in parts, which nobody on the way is to hold back."""
+    headers = {"content-type": media_type, "cache-control": "no-cache", "x-accel-buffering": "no"}
+    await begin(scope, send, 200, headers)
