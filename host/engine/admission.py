@@ -52,6 +52,7 @@ class Admission:
 
     Attributes:
         budget: bytes that running calls may take.
+        most_tokens: of prompt and answer, that one call may have in them.
     """
 
     def __init__(self, footprint: Footprint, budget: int, *, expected_tokens: int) -> None:
@@ -65,7 +66,7 @@ class Admission:
         self.budget = budget
         self._footprint = footprint
         self._expected_tokens = expected_tokens
-        self._most_tokens = footprint.most_tokens(budget)
+        self.most_tokens = footprint.most_tokens(budget)
 
     def check_budget(self, name: str) -> None:
         """Refuse a budget that no call would fit.
@@ -92,13 +93,13 @@ class Admission:
         Raises:
             ContextTooLong: its caches would not fit, though nothing else ran; the details have both numbers.
         """
-        room = self._most_tokens - num_prompt
+        room = self.most_tokens - num_prompt
         if room >= (1 if max_tokens is None else most):
             return min(most, room)
         num_tokens = num_prompt + (1 if max_tokens is None else most)
         num_bytes = self._footprint.row_bytes(num_tokens)
         if room < 1:
-            advice = f"the prompt may have at most {max(0, self._most_tokens - 1)} tokens"
+            advice = f"the prompt may have at most {max(0, self.most_tokens - 1)} tokens"
         else:
             advice = f"ask for at most {room} tokens"
         raise ContextTooLong(

@@ -247,7 +247,8 @@ class BatchEngine:
 
     def describe(self) -> dict[str, Any]:
         """Facts about the model, see ``facts.facts``, and its caches, see ``CachePlan.facts``; ``max_batch``; ``batched``, false if calls take turns;
-        ``kv_bytes_budget``, what all running calls' caches may take; ``device_bytes``, see ``memory.device_bytes``;
+        ``kv_bytes_budget``, what all running calls' caches may take; ``most_tokens`` of prompt and answer that one call
+        may have, by that and the context; ``device_bytes``, see ``memory.device_bytes``;
         ``speculation``, what a request may ask for but "off"; ``draft_model``, its name or None; ``adapters``, their names.
         """
         return {
@@ -255,6 +256,7 @@ class BatchEngine:
             "max_batch": self._limits.max_batch,
             "batched": self._is_batched,
             "kv_bytes_budget": self._admission.budget,
+            "most_tokens": min(self._admission.most_tokens, self._loaded.context_length or inf),
             "device_bytes": device_bytes(),
             "speculation": self._speculator.methods,
             "draft_model": None if self._speculator.model is None else self._speculator.model.name,

@@ -12,7 +12,9 @@ from mlxbridge.host.engine.caches.footprint import Footprint
 from mlxbridge.host.engine.loader import LoadedModel
 from mlxbridge.host.engine.model_config import quantization, text_config
 from mlxbridge.host.engine.text.answer_format import knows_reasoning, parser_name
+from mlxbridge.host.engine.text.chat import keeps_reasoning, reasoning_choices
 from mlxbridge.host.engine.text.detokenize import Vocabulary
+from mlxbridge.host.engine.text.template import template_of
 
 
 def facts(loaded: LoadedModel, footprint: Footprint) -> dict[str, Any]:
@@ -24,9 +26,11 @@ def facts(loaded: LoadedModel, footprint: Footprint) -> dict[str, Any]:
         context_length (tokens or None), vocabulary_size, layers, kv_bytes_per_token (that a token adds to
         the caches that grow without end), kv_bytes_fixed (that a row's full sliding windows and recurrent states take),
         tool_parser (mlx_lm's name for how the model calls tools, or None), reasoning (whether it has known markers),
-        tokenizer, see ``tokenizer_facts``.
+        reasoning_choices (what a request may ask of it: [], [True] or [False, True]), keeps_reasoning (whether that of
+        earlier answers has a place in a chat), tokenizer, see ``tokenizer_facts``.
     """
     config = loaded.config
+    template = template_of(loaded.tokenizer, has_tools=False) if loaded.tokenizer.has_chat_template else None
     flat: Any = tree_flatten(loaded.model.parameters())
     leaves: list[mx.array] = [leaf for _, leaf in flat]
     return {
@@ -43,6 +47,8 @@ def facts(loaded: LoadedModel, footprint: Footprint) -> dict[str, Any]:
         "kv_bytes_fixed": footprint.most_fixed_bytes,
         "tool_parser": parser_name(loaded.tokenizer),
         "reasoning": knows_reasoning(loaded.tokenizer),
+        "reasoning_choices": [] if template is None else reasoning_choices(loaded.tokenizer, template),
+        "keeps_reasoning": template is not None and keeps_reasoning(template),
         "tokenizer": tokenizer_facts(loaded),
     }
 

@@ -74,6 +74,7 @@ def test_memory_is_told_and_kept_to(client: Client) -> None:
     assert details["kv_bytes_budget"] == 700 * 1024
     assert details["max_batch"] == 1
     fits = (details["kv_bytes_budget"] // details["kv_bytes_per_token"] // 256) * 256 - 1
+    assert details["most_tokens"] == fits < details["context_length"]
     with pytest.raises(ContextTooLong) as caught:
         client.generate("a", max_tokens=fits + 1)
     assert caught.value.details["kv_bytes_budget"] == 700 * 1024

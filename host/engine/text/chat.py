@@ -16,7 +16,7 @@ from mlxbridge.host.engine.loader import LoadedModel
 from mlxbridge.host.engine.refusal import invalid, unsupported
 from mlxbridge.host.engine.text.answer_format import knows_reasoning
 from mlxbridge.host.engine.text.messages import check_messages, count_chars
-from mlxbridge.host.engine.text.template import template_of
+from mlxbridge.host.engine.text.template import Template, template_of
 
 # What is said to the renderer, not to the template; only ``documents`` is for both.
 _RENDERERS_OWN = {*inspect.signature(PreTrainedTokenizerBase.apply_chat_template).parameters, "messages"} - {
@@ -100,7 +100,7 @@ class Chat:
             if "tool_calls" in turn and not self._template.mentions("tool_calls"):
                 raise self._no_place(f"messages[{index}].tool_calls", "has no place for them")
             if "reasoning" in turn:
-                if not self._template.mentions(*_REASONING_KEYS):
+                if not keeps_reasoning(self._template):
                     raise self._no_place(f"messages[{index}].reasoning", "has no place for it")
                 turn.update(dict.fromkeys(_REASONING_KEYS, turn["reasoning"]))
 
@@ -120,18 +120,31 @@ class Chat:
         tokenizer, template = self._loaded.tokenizer, self._template
         if not knows_reasoning(tokenizer):
             raise self._no_place("reasoning", "knows no reasoning that could be told apart")
+        if wanted not in reasoning_choices(tokenizer, template):
+            raise self._no_place("reasoning", "never asks for any" if wanted else "cannot switch it off")
         switch = template.thinking_switch
         if switch is not None:
             if switch in self._arguments:
                 raise invalid("reasoning", f"and chat_template_kwargs.{switch} are the same; give one")
             self._arguments[switch] = wanted
-        elif not wanted:
-            raise self._no_place("reasoning", "cannot switch it off")
-        elif tokenizer.has_thinking and not template.mentions(tokenizer.think_start, tokenizer.think_end):
-            raise self._no_place("reasoning", "never asks for any")
 
     def _no_place(self, field: str, why: str) -> Unsupported:
         return unsupported(field, f"cannot be used: the chat template of {self._loaded.name} {why}")
+
+
+def reasoning_choices(tokenizer: Any, template: Template) -> list[bool]:
+    """What ``reasoning`` may be asked to be of a model; none where it knows of none, or never asks for any."""
+    if not knows_reasoning(tokenizer):
+        return []
+    if template.thinking_switch is not None:
+        return [False, True]
+    is_asked = not tokenizer.has_thinking or template.mentions(tokenizer.think_start, tokenizer.think_end)
+    return [True] if is_asked else []
+
+
+def keeps_reasoning(template: Template) -> bool:
+    """Whether what earlier answers were reasoned has a place in a chat."""
+    return template.mentions(*_REASONING_KEYS)
 
 
 def _plain(value: Any) -> Any:

@@ -31,6 +31,8 @@ def test_facts_of_a_float_model(loaded: LoadedModel) -> None:
         "kv_bytes_fixed": 0,
         "tool_parser": None,
         "reasoning": False,
+        "reasoning_choices": [],
+        "keeps_reasoning": False,
         "tokenizer": {
             "bos_token": "<s>",
             "bos_token_id": loaded.tokenizer.bos_token_id,

@@ -381,6 +381,7 @@ def test_end_of_several_tokens_is_drawn_whole(make_engine: MakeEngine, tmp_path:
 def test_engine_says_what_its_model_can_tell_apart(told: Answers) -> None:
     facts = told.engine.describe()
     assert (facts["tool_parser"], facts["reasoning"]) == ("json_tools", True)
+    assert (facts["reasoning_choices"], facts["keeps_reasoning"]) == ([False, True], True)
 
 
 # -- what is refused, by name
@@ -452,6 +453,7 @@ def test_template_without_a_switch(
 ) -> None:
     save_scripted_model(tmp_path / "m", SCRIPTS, template=template)
     answers = Answers(make_engine(load(tmp_path / "m", "m")))
+    assert (wanted in answers.engine.describe()["reasoning_choices"]) == (field is None)
     if field is None:
         answers.submit(1, **chat("plain", reasoning=wanted))
         answers.finish()
