@@ -13,6 +13,7 @@ from mlxbridge.errors import BridgeError, ConnectionLost, Gone, HandshakeTimeout
 from mlxbridge.guest.call import TAKE_BATCH, Call
 from mlxbridge.guest.calls import LEAVING, LIMITS, Calls, features_for
 from mlxbridge.guest.comeback import Comeback, as_lost
+from mlxbridge.guest.link import Link
 from mlxbridge.guest.memory import allocate
 from mlxbridge.protocol.guest import GuestConnection
 from mlxbridge.protocol.handshake import NONCE_BYTES, Token
@@ -24,7 +25,7 @@ SOFTWARE = f"mlxbridge/{__version__}"
 _CLOSE_TIMEOUT_S = 1.0
 
 
-class AsyncLink:
+class AsyncLink(Link):
     """Belongs to one loop; use it from that loop's thread alone."""
 
     def __init__(self, address: Address, token: Token | None) -> None:
@@ -53,26 +54,6 @@ class AsyncLink:
         self._driver = Driver(self._connection, self._on_events, self._on_lost)
         self._handshake: asyncio.Future[None] = self.loop.create_future()
         self._lost: asyncio.Future[None] = self.loop.create_future()
-
-    @property
-    def usable(self) -> bool:
-        """Whether new calls may go over this link."""
-        return self._calls.usable
-
-    @property
-    def max_head_bytes(self) -> int:
-        """How large the arguments of a call may be, with what goes beside them."""
-        return self._calls.max_head_bytes
-
-    @property
-    def goaway(self) -> BridgeError | None:
-        """Why the host takes no more calls, if it has said so."""
-        return self._calls.goaway
-
-    @property
-    def address(self) -> str:
-        """Where it leads."""
-        return self._calls.address
 
     async def connect(self, address: Address, timeout: float) -> None:
         """Dial and shake hands.

@@ -38,6 +38,7 @@ from mlxbridge.errors import (
 from mlxbridge.guest.call import TAKE_BATCH, Call
 from mlxbridge.guest.calls import LEAVING, LIMITS, Calls, features_for
 from mlxbridge.guest.comeback import Comeback, as_lost
+from mlxbridge.guest.link import Link
 from mlxbridge.guest.memory import allocate
 from mlxbridge.guest.wire import Wire
 from mlxbridge.protocol.guest import GuestConnection
@@ -49,7 +50,7 @@ SOFTWARE = f"mlxbridge/{__version__}"
 _STALE_AFTER_S = 0.1  # a link that nobody has read from for longer is looked at before it is used
 
 
-class BlockingLink:
+class BlockingLink(Link):
     """Safe for use from many threads."""
 
     def __init__(
@@ -84,30 +85,10 @@ class BlockingLink:
         self._dropped: deque[Call] = deque()  # calls that garbage collection gave up, perhaps under the mutex
 
     @property
-    def usable(self) -> bool:
-        """Whether new calls may go over this link."""
-        return self._calls.usable
-
-    @property
-    def address(self) -> str:
-        """Where it leads."""
-        return self._calls.address
-
-    @property
     def software(self) -> str:
         """What the host says that it is, once hands have been shaken."""
         ready = self._calls.ready
         return "" if ready is None else ready.peer.software
-
-    @property
-    def max_head_bytes(self) -> int:
-        """How large the arguments of a call may be, with what goes beside them."""
-        return self._calls.max_head_bytes
-
-    @property
-    def goaway(self) -> BridgeError | None:
-        """Why the host takes no more calls, if it has said so."""
-        return self._calls.goaway
 
     def shake_hands(self, timeout: float) -> None:
         """Say HELLO and wait for the host's READY.

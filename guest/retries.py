@@ -8,7 +8,7 @@ from time import monotonic
 from typing import Any
 
 from mlxbridge.errors import BridgeError, DeadlineExceeded, TransportError
-from mlxbridge.guest.requests import shown, wrong
+from mlxbridge.guest.requests import deadline_ms, shown, wrong
 
 MAX_RETRY = 100
 NUM_FREE = 5
@@ -90,3 +90,36 @@ class Retries:
         if self._until is not None and self._now() + pause_s >= self._until:
             return None
         return pause_s
+
+
+class CallDefaults:
+    """What holds for the calls of a client that do not say otherwise.
+
+    Args:
+        timeout: seconds for each; None for no limit.
+        retry: how often it is begun again if it ends with an error that is ``retryable``.
+
+    Raises:
+        UsageError: ``retry`` is no such number.
+    """
+
+    def __init__(self, timeout: float | None, retry: int) -> None:
+        self._timeout = timeout
+        self._retry = check_retry(retry, 0)
+
+    def timeout(self, own: float | None) -> float | None:
+        """Seconds for a call that names so many, or none."""
+        return self._timeout if own is None else own
+
+    def retries(self, method: str, timeout: float | None, retry: int | None = None) -> Retries:
+        """How often and for how long a call is begun.
+
+        Args:
+            timeout: seconds for all of it, however often; None for no limit.
+            retry: the call's own, if it names one.
+
+        Raises:
+            UsageError: one of them is no such number.
+        """
+        deadline_ms(timeout)  # refuses what is no timeout
+        return Retries(method, check_retry(retry, self._retry), timeout)

@@ -36,7 +36,8 @@ def examples() -> dict[str, doctest.DocTest]:
     finder = doctest.DocTestFinder(exclude_empty=True)
     dropped_in = {getattr(mlx_lm, name).__module__ for name in mlx_lm.__all__}
     dropped_in |= {mlx_lm.__name__, openai.__name__, openai.OpenAI.__module__, openai.AsyncOpenAI.__module__}
-    homes = {"mlxbridge", "mlxbridge.guest.turns", *dropped_in, *mlxbridge._HOME.values()}
+    inherited = {base.__module__ for kind in (Client, Conversation) for base in kind.__mro__[:-1]}
+    homes = {"mlxbridge", *inherited, *dropped_in, *mlxbridge._HOME.values()}
     found = [test for home in sorted(homes) for test in finder.find(importlib.import_module(home), home)]
     return {test.name: test for test in found if test.examples}
 

@@ -68,7 +68,7 @@ async def _repeat(client: AsyncClient, test: str, seconds: float) -> list[int]:
         if test == "ping":
             await client.ping()
         else:
-            await client._ask("echo", ECHO, None)
+            await client._caller.ask("echo", ECHO, None)
         then, now = now, clock()
         took.append(now - then)
     return took
@@ -132,7 +132,7 @@ async def mixed(bench: Bench, client: AsyncClient) -> Result:
 async def arrays(client: AsyncClient, num_bytes: int, count: int) -> AsyncIterator[Floats]:
     """Payloads as the link received them; clients have no method for them yet."""
     params = {"nbytes": num_bytes, "count": count}
-    link, (call,), _ = await client._open("bulk", [params], None, Windows())
+    link, (call,), _ = await client._caller.open("bulk", [params], None, Windows())
     waiter = Waiter(link.loop)
     call.news = waiter.wake
     while True:

@@ -19,7 +19,7 @@ def run(test: str, bench: Bench) -> Result:
     with Client(f"unix://{bench.path}") as client:
         match test:
             case "round_trip":
-                return bench.round_trips(lambda: client._ask("echo", ECHO, None))
+                return bench.round_trips(lambda: client._caller.ask("echo", ECHO, None))
             case "ping":
                 return bench.round_trips(client.ping)
             case "stream_1":
@@ -96,7 +96,7 @@ def mixed(bench: Bench, client: Client) -> Result:
 def arrays(client: Client, num_bytes: int, count: int) -> Iterator[Floats]:
     """Payloads as the link received them; clients have no method for them yet."""
     params = {"nbytes": num_bytes, "count": count}
-    link, (call,), deadline = client._open("bulk", [params], None, Windows())
+    link, (call,), deadline = client._caller.open("bulk", [params], None, Windows())
     while True:
         link.wait(call, deadline)
         if not call.payloads:

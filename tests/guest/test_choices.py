@@ -211,8 +211,8 @@ async def test_cancelled_task_cancels_all_its_calls(host: ScriptHost, answers: A
 def test_all_calls_leave_in_one_write(host: ScriptHost, monkeypatch: pytest.MonkeyPatch) -> None:
     with Client(host.url, timeout=20) as client:
         client.ping()
-        assert client._link is not None
-        wire = client._link._wire
+        assert client._connector.link is not None
+        wire = client._connector.link._wire
         sent: list[int] = []
         write = wire._socket.send
 
@@ -226,5 +226,5 @@ def test_all_calls_leave_in_one_write(host: ScriptHost, monkeypatch: pytest.Monk
 
         socket = wire._socket
         monkeypatch.setattr(wire, "_socket", Counting())
-        client._link.open("generate", [{"prompt": "hang 0"}] * 5, NO_PAYLOADS, None, None)
+        client._connector.link.open("generate", [{"prompt": "hang 0"}] * 5, NO_PAYLOADS, None, None)
         assert len(sent) == 1

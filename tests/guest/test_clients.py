@@ -271,10 +271,10 @@ def test_async_client_outlives_its_loop(host: ScriptHost) -> None:
     client = AsyncClient(host.url, timeout=20)
 
     async def ask() -> str:
-        assert client._link is None or client._link.loop is not asyncio.get_running_loop()
+        assert client._connector.link is None or client._connector.link.loop is not asyncio.get_running_loop()
         text = (await client.generate("you")).text
-        assert client._link is not None
-        await client._link.close()  # what the loop's end would leave to the garbage collector
+        assert client._connector.link is not None
+        await client._connector.link.close()  # what the loop's end would leave to the garbage collector
         return text
 
     assert [asyncio.run(ask()), asyncio.run(ask())] == ["Hello you"] * 2

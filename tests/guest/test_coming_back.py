@@ -95,9 +95,9 @@ async def test_who_waits_for_a_link_that_nobody_mends_any_more_takes_another(
     async with rig(resume_grace_s=30) as made, AsyncClient(f"unix://{made.path}") as client:
         first = await client.stream("one")
         await until(lambda: len(made.methods.opened) == 1)
-        assert made.methods.session is not None and client._link is not None
+        assert made.methods.session is not None and client._connector.link is not None
         made.methods.session.driver.abort()
-        connection = client._link._connection
+        connection = client._connector.link._connection
         await until(lambda: connection.cut)
         opening = asyncio.ensure_future(client.stream("two"))
         await asyncio.sleep(0.05)

@@ -191,7 +191,7 @@ def wait_until_idle_but_for_us(client: Client) -> None:
 
 def test_unknown_method_is_refused_with_the_nearest_name(client: Client) -> None:
     with pytest.raises(UnknownMethod, match="did you mean 'generate'"):
-        client._ask("generat", {}, None)
+        client._caller.ask("generat", {}, None)
 
 
 def test_unknown_model_is_refused_with_the_names_there_are(client: Client) -> None:

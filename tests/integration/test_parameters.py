@@ -191,7 +191,7 @@ def test_wrong_name_is_refused_before_anything_is_sent(client: Client) -> None:
 
 def test_unknown_parameter_is_refused_with_the_nearest_name(client: Client) -> None:
     with pytest.raises(InvalidArgument, match="did you mean 'top_p'"):
-        client._ask("generate", {"prompt": "x", "top_pp": 1}, None)
+        client._caller.ask("generate", {"prompt": "x", "top_pp": 1}, None)
 
 
 def test_prompt_beyond_the_context_is_refused_with_both_numbers(client: Client) -> None:

@@ -98,9 +98,9 @@ def test_kinds_that_are_none_are_refused(client: Client) -> None:
     with pytest.raises(UsageError, match="events"):
         client.subscribe(["modle"])  # type: ignore[list-item]
     with pytest.raises(InvalidArgument, match="did you mean 'model'"):
-        client._ask("subscribe", {"events": ["modle"]}, 10)
+        client._caller.ask("subscribe", {"events": ["modle"]}, 10)
     with pytest.raises(InvalidArgument, match="must be a list"):
-        client._ask("subscribe", {"events": []}, 10)
+        client._caller.ask("subscribe", {"events": []}, 10)
 
 
 def test_subscription_ends_with_its_timeout_and_when_it_is_closed(client: Client) -> None:
@@ -171,7 +171,7 @@ def test_metrics_tell_of_calls_and_models() -> None:
         with pytest.raises(InvalidArgument):
             client.generate("The ", top_p=2)
         with pytest.raises(UnknownMethod):
-            client._ask("made-up", {}, 10)
+            client._caller.ask("made-up", {}, 10)
         line, body = scrape(port)
         assert line == "HTTP/1.1 200 OK"
         found = samples(body)
@@ -244,7 +244,7 @@ def test_log_for_people_has_the_names_and_no_prompts(host: HostProcess, client: 
 
 
 def test_who_does_not_read_loses_events_and_holds_nobody_up(host: HostProcess, client: Client) -> None:
-    link = client._connected(None)
+    link = client._connector.connected(None)
     (call,) = link.open("subscribe", [{"events": ["request"]}], Windows(items=1, bytes=0), None, None)
     ids = [client.generate("The ", max_tokens=1).usage.request_id]
     for _ in range(MAX_WAITING + 3):

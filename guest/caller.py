@@ -1,0 +1,127 @@
+"""How a blocking client makes calls: over the link that there is, in time, and again where they may be begun again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from mlxbridge.errors import BridgeError, Cancelled, ConnectionLost
+from mlxbridge.guest.blocking_link import BlockingLink
+from mlxbridge.guest.call import Call
+from mlxbridge.guest.calls import NO_PAYLOADS
+from mlxbridge.guest.connector import Connector
+from mlxbridge.guest.requests import deadline_ms
+from mlxbridge.guest.retries import CallDefaults, Retries
+from mlxbridge.guest.streams import deadline_after
+from mlxbridge.protocol.events import DataReceived
+from mlxbridge.protocol.limits import Windows
+from mlxbridge.types import Progress
+
+R = TypeVar("R")
+
+
+class Caller:
+    """Safe for use from many threads.
+
+    Args:
+        connector: has the link.
+        defaults: for calls that say nothing of their own.
+    """
+
+    def __init__(self, connector: Connector, defaults: CallDefaults) -> None:
+        self._connector = connector
+        self.defaults = defaults
+
+    def open(
+        self,
+        method: str,
+        params: Sequence[Mapping[str, Any]],
+        timeout: float | None,
+        windows: Windows = NO_PAYLOADS,
+    ) -> tuple[BlockingLink, list[Call], float | None]:
+        """Start a call for each of ``params``; the link that they run over, and the deadline that is ``timeout`` seconds away.
+
+        Raises:
+            UsageError: the timeout is none.
+            BridgeError: as ``Connector.connected`` and ``BlockingLink.open``.
+        """
+        budget_ms, deadline = deadline_ms(timeout), deadline_after(timeout)
+        link = self._connector.connected(deadline)
+        try:
+            return link, link.open(method, params, windows, budget_ms, deadline), deadline
+        except ConnectionLost:  # the host went away since the last call; this one was not started
+            link = self._connector.connected(deadline)
+            return link, link.open(method, params, windows, budget_ms, deadline), deadline
+
+    def ask(
+        self, method: str, params: Mapping[str, Any], timeout: float | None, progress: Progress | None = None
+    ) -> Mapping[str, Any]:
+        """A call's result, as ``fetch``, where it has no payloads."""
+        return self.fetch(method, params, timeout, progress=progress)[0]
+
+    def fetch(
+        self,
+        method: str,
+        params: Mapping[str, Any],
+        timeout: float | None,
+        windows: Windows = NO_PAYLOADS,
+        progress: Progress | None = None,
+        retry: int | None = None,
+    ) -> tuple[Mapping[str, Any], list[DataReceived]]:
+        """A call's result, and its payloads, which together are no larger than what the caller can hold.
+
+        Args:
+            timeout: seconds for all of it; None for what the client allows.
+            progress: is told of each item that comes before the end.
+            retry: how often it is begun again; None for as often as the client says.
+
+        Raises:
+            BridgeError: what ended it in the end.
+        """
+        return self.repeat(
+            self.defaults.retries(method, self.defaults.timeout(timeout), retry),
+            lambda left: self._fetch_once(method, params, left, windows, progress),
+        )
+
+    def repeat(self, retries: Retries, work: Callable[[float | None], R]) -> R:
+        """What ``work`` gives, which takes the seconds that are left, as often as it may be begun."""
+        while True:
+            try:
+                return work(retries.begin())
+            except BridgeError as error:
+                if not self.pause(retries, error):
+                    raise
+
+    def pause(self, retries: Retries, error: BridgeError) -> bool:
+        """Wait until a call that has ended so is to be begun again; whether it is."""
+        pause_s = retries.pause_s(error)
+        if pause_s is not None:
+            time.sleep(pause_s)
+        return pause_s is not None
+
+    def _fetch_once(
+        self,
+        method: str,
+        params: Mapping[str, Any],
+        timeout: float | None,
+        windows: Windows,
+        progress: Progress | None,
+    ) -> tuple[Mapping[str, Any], list[DataReceived]]:
+        payloads: list[DataReceived] = []
+        link, (call,), deadline = self.open(method, [params], timeout, windows)
+        try:
+            while not call.ended or call.items or call.payloads:
+                link.wait(call, deadline)
+                item = link.take_item(call)
+                if item is not None and progress is not None:
+                    progress(item)
+                if call.payloads:
+                    payloads.append(call.payloads.popleft())
+        except BaseException:
+            link.give_up(call, Cancelled(f"{method} was interrupted"))
+            raise
+        if call.error is not None:
+            raise call.error
+        assert call.result is not None
+        return call.result, payloads
