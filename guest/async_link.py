@@ -9,10 +9,10 @@ from typing import Any
 
 from mlxbridge import __version__
 from mlxbridge.addresses import Address
-from mlxbridge.errors import BridgeError, ConnectionLost, Gone, HandshakeTimeout, TransportError
+from mlxbridge.errors import BridgeError, ConnectionLost, HandshakeTimeout
 from mlxbridge.guest.call import TAKE_BATCH, Call
 from mlxbridge.guest.calls import LEAVING, LIMITS, Calls, features_for
-from mlxbridge.guest.comeback import Comeback, as_lost
+from mlxbridge.guest.comeback import Comeback
 from mlxbridge.guest.link import Link
 from mlxbridge.guest.memory import allocate
 from mlxbridge.protocol.guest import GuestConnection
@@ -42,7 +42,7 @@ class AsyncLink(Link):
         self._connect_timeout = HANDSHAKE_TIMEOUT_S
         self._calls = Calls(self._connection, str(address))
         self._begin_transport()
-        self._comeback: Comeback | None = None  # once the link was cut for the first time
+        self._comeback = Comeback(address)
         self._coming_back: asyncio.Task[None] | None = None  # while it is cut
         self._waiters: dict[
             asyncio.Future[None], int
@@ -211,12 +211,8 @@ class AsyncLink(Link):
 
     async def _come_back(self) -> None:
         """Reach the host again, and go on with the calls, as long as it keeps them and anybody wants them."""
-        calls, connection = self._calls, self._connection
-        if self._comeback is None:
-            self._comeback = Comeback((connection.grace_ms or 0) / 1000)
-        comeback = self._comeback
-        comeback.begin(self.loop.time(), connection.num_received)
-        reason: BridgeError = ConnectionLost("the link was cut")
+        calls, connection, comeback = self._calls, self._connection, self._comeback
+        comeback.begin(self.loop.time(), (connection.grace_ms or 0) / 1000, connection.num_received)
         try:
             while connection.cut and (delay := comeback.next_delay(self.loop.time())) is not None:
                 await asyncio.sleep(delay)
@@ -227,18 +223,15 @@ class AsyncLink(Link):
                 left = max(0.001, comeback.until - self.loop.time())
                 try:
                     await self._shake_hands(self._address, min(left, self._connect_timeout))
-                except TransportError as error:
-                    if isinstance(reason := as_lost(self._address, error), Gone):
-                        break
                 except BridgeError as error:
-                    reason = error
+                    comeback.failed(error)
                 if not connection.ready:  # one that has not answered in time is as good as cut
                     connection.receive_eof()
         finally:
             self._coming_back = None
             if not connection.ready and calls.closed is None:
                 connection.close()
-                calls.fail(reason)
+                calls.fail(comeback.reason)
                 self._after_dispatch()
         if connection.ready:
             self._tick_keepalive()

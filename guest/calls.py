@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping
 from itertools import repeat
 from time import perf_counter
@@ -58,6 +59,7 @@ class Calls:
         self.pings: dict[bytes, bool] = {}  # bodies that were sent, and whether they have come back
         self._open: dict[int, Call] = {}
         self._told_apart: dict[int, Call] = {}  # of the open calls those whose rows may have parts
+        self._dropped: deque[Call] = deque()  # by garbage collection, which comes at any moment
 
     @property
     def usable(self) -> bool:
@@ -100,6 +102,19 @@ class Calls:
             self.connection.cancel(call.number)
         call.fail(error)
         self._end_if_abandoned(ConnectionLost("the link was cut, and nobody waited for it any more"))
+
+    def drop(self, call: Call) -> None:
+        """Note that nobody has the call any more, for ``sweep``; at any moment, in any thread."""
+        self._dropped.append(call)
+
+    def sweep(self) -> bool:
+        """Give up the calls that were dropped; whether there were any."""
+        found = bool(self._dropped)
+        while self._dropped:
+            call = self._dropped.popleft()
+            if not call.ended:
+                self.give_up(call, ConnectionLost("the stream was dropped"))
+        return found
 
     def come_back(self, nonce: bytes) -> None:
         """Go on over a new transport, where the old one was cut (``GuestConnection.come_back``)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from mlxbridge.addresses import Address, UnixAddress
-from mlxbridge.errors import Gone, TransportError
+from mlxbridge.errors import BridgeError, ConnectionLost, Gone
 
 FIRST_DELAY_S = 0.05
 MOST_DELAY_S = 2.0
@@ -14,44 +14,54 @@ MOST_FRUITLESS = 12
 
 
 class Comeback:
-    """Pauses that double, of which each is drawn anew, lest all guests of a host come back at once.
+    """What becomes of the attempts to reach one host again.
 
-    (Brooker, "Exponential Backoff and Jitter", AWS 2015: full jitter.) They begin anew when something has come over the
-    link, and not when it can be reached: one that is cut over and over at the same byte would keep both ends busy for ever.
+    Pauses double, of which each is drawn anew, lest all guests of a host come back at once. (Brooker, "Exponential Backoff and
+    Jitter", AWS 2015: full jitter.) They begin anew when something has come over the link, and not when it can be reached: one
+    that is cut over and over at the same byte would keep both ends busy for ever.
 
     Args:
-        patience_s: how long to try, each time.
+        address: the host's.
+
+    Attributes:
+        until: when the host keeps the calls no longer.
+        reason: why it was not reached yet; ``Gone`` if it has ended, and the calls with it.
     """
 
-    def __init__(self, patience_s: float) -> None:
+    def __init__(self, address: Address) -> None:
         self.until = 0.0
-        self._patience_s = patience_s
+        self.reason: BridgeError = ConnectionLost("the link was cut")
+        self._address = address
         self._most_s = FIRST_DELAY_S
         self._num_received = -1
         self._num_fruitless = 0
 
-    def begin(self, now: float, num_received: int) -> None:
-        """The link broke, at ``now`` of any clock, when so many message frames had come since it was first there."""
+    def begin(self, now: float, grace_s: float, num_received: int) -> None:
+        """The link broke, at ``now`` of any clock, when so many message frames had come since it was first there.
+
+        Args:
+            grace_s: how long the host keeps the calls.
+        """
         if num_received > self._num_received:
             self._most_s, self._num_fruitless = FIRST_DELAY_S, 0
         else:
             self._num_fruitless += 1
         self._num_received = num_received
-        self.until = now + self._patience_s
+        self.until = now + grace_s
+        self.reason = ConnectionLost("the link was cut")
 
     def next_delay(self, now: float) -> float | None:
         """Seconds until the next attempt; None if it would come too late, or be as fruitless as those before."""
-        if self._num_fruitless > MOST_FRUITLESS:
+        if self._num_fruitless > MOST_FRUITLESS or isinstance(self.reason, Gone):
             return None
         delay = random.uniform(0, self._most_s)
         self._most_s = min(2 * self._most_s, MOST_DELAY_S)
         return None if now + delay > self.until else delay
 
-
-def as_lost(address: Address, error: TransportError) -> TransportError:
-    """The error of an attempt; ``Gone`` if it shows that the host has ended, and the calls with it."""
-    if isinstance(address, UnixAddress) and isinstance(
-        error.__cause__, ConnectionRefusedError | FileNotFoundError
-    ):
-        return Gone(f"the host has ended: {error.message}")
-    return error
+    def failed(self, error: BridgeError) -> None:
+        """An attempt has ended so."""
+        self.reason = error
+        if isinstance(self._address, UnixAddress) and isinstance(
+            error.__cause__, ConnectionRefusedError | FileNotFoundError
+        ):
+            self.reason = Gone(f"the host has ended: {error.message}")

@@ -104,9 +104,9 @@ def arrays(client: Client, num_bytes: int, count: int) -> Iterator[Floats]:
             return
         data = call.payloads.popleft().data
         yield np.frombuffer(data, np.float32)
-        with link._mutex:
+        with link._driver.mutex:
             link._connection.consume(call.number, num_bytes=len(data))
-            link._flush()
+            link._driver.flush()
 
 
 def _read_stamps(client: Client, interval: float, ages: list[int]) -> Callable[[], None]:

@@ -109,20 +109,20 @@ def until(condition: object) -> None:
 
 def test_follower_whose_time_is_up_hands_the_reading_on(pair: Pair) -> None:
     """A leads, B and C follow; A ends and hands over to B just as B's time is up: C must still get its answer."""
+    leadership = pair.link._driver._leadership
     a = Waiter(pair.link, "a")
-    until(lambda: pair.link._reading)
+    until(lambda: leadership.is_taken)
     b = Waiter(pair.link, "b", timeout=0.3)
     c = Waiter(pair.link, "c")
-    until(lambda: len(pair.link._followers) == 2)
-    mutex = pair.link._mutex
-    hand_over = pair.link._hand_over
+    until(lambda: len(leadership._followers) == 2)
+    hand_over = leadership._hand_over
 
     def late_hand_over() -> None:
         hand_over()
         if threading.current_thread() is a:
             time.sleep(0.4)  # with the mutex held: B wakes up when its time is over
 
-    pair.link._hand_over = late_hand_over  # type: ignore[method-assign]
+    leadership._hand_over = late_hand_over  # type: ignore[method-assign]
     pair.finish("a")
     assert a.ends()
     assert b.ends()
@@ -130,12 +130,12 @@ def test_follower_whose_time_is_up_hands_the_reading_on(pair: Pair) -> None:
     pair.finish("c")
     assert c.ends()
     assert c.error is None
-    assert not mutex.locked()
+    assert not pair.link._driver.mutex.locked()
 
 
 def test_every_thread_learns_that_sending_failed(pair: Pair) -> None:
     waiters = [Waiter(pair.link, name) for name in "abc"]
-    until(lambda: len(pair.link._followers) == 2)
+    until(lambda: len(pair.link._driver._leadership._followers) == 2)
     pair.theirs.shutdown(socket.SHUT_RDWR)
     with pytest.raises(ConnectionLost):
         pair.link.ping(time.monotonic() + 10)

@@ -212,7 +212,7 @@ def test_all_calls_leave_in_one_write(host: ScriptHost, monkeypatch: pytest.Monk
     with Client(host.url, timeout=20) as client:
         client.ping()
         assert client._connector.link is not None
-        wire = client._connector.link._wire
+        wire = client._connector.link._driver._wire
         sent: list[int] = []
         write = wire._socket.send
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from mlxbridge import AsyncClient, Client
+from mlxbridge.addresses import UnixAddress
 from mlxbridge.errors import ConnectionLost
 from mlxbridge.guest import comeback
 from mlxbridge.guest.comeback import MOST_FRUITLESS, Comeback
@@ -62,7 +63,7 @@ async def test_host_that_lets_guests_wait_at_the_door_is_given_up(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if kind == "blocking":
-        monkeypatch.setattr("mlxbridge.guest.blocking_link.HANDSHAKE_TIMEOUT_S", 0.05)
+        monkeypatch.setattr("mlxbridge.guest.blocking_driver.HANDSHAKE_TIMEOUT_S", 0.05)
     async with rig(resume_grace_s=0.5) as made:
         made.listener._on_return = stay_mute  # type: ignore[method-assign]
         assert isinstance(await read_until_it_fails(made, kind), ConnectionLost)
@@ -110,17 +111,17 @@ async def test_who_waits_for_a_link_that_nobody_mends_any_more_takes_another(
 
 def test_pauses_grow_until_something_has_come_over_the_link(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("random.uniform", lambda least, most: most)
-    trouble = Comeback(30)
-    trouble.begin(0, 5)
+    trouble = Comeback(UnixAddress("/there"))
+    trouble.begin(0, 30, 5)
     assert [trouble.next_delay(0) for _ in range(3)] == [0.05, 0.1, 0.2]
-    trouble.begin(1, 5)
+    trouble.begin(1, 30, 5)
     assert trouble.next_delay(1) == 0.4
-    trouble.begin(2, 6)
+    trouble.begin(2, 30, 6)
     assert trouble.next_delay(2) == 0.05
     for number in range(MOST_FRUITLESS):
-        trouble.begin(3 + number, 6)
+        trouble.begin(3 + number, 30, 6)
         assert trouble.next_delay(3 + number) is not None
-    trouble.begin(40, 6)
+    trouble.begin(40, 30, 6)
     assert trouble.next_delay(40) is None
-    trouble.begin(41, 7)
+    trouble.begin(41, 30, 7)
     assert trouble.next_delay(71.5) is None and trouble.next_delay(41) is not None
