@@ -168,6 +168,8 @@ def check_names(options: Mapping[str, Any], known: frozenset[str], arguments: Se
         UsageError: it names the first one, and the nearest right name.
     """
     for name in options:
+        if not isinstance(name, str):
+            raise wrong(shown(name), "there is no such parameter: names are texts")
         if name not in known:
             from difflib import get_close_matches  # rarely needed, and slow to import
 

@@ -74,7 +74,7 @@ def hints_of(thing: Any, field: str) -> dict[str, Any]:
     """
     try:
         return get_type_hints(thing, include_extras=True)
-    except (NameError, TypeError) as error:
+    except Exception as error:  # such a text may be any expression
         name = getattr(thing, "__name__", shown(thing))
         raise wrong(field, f"the type hints of {name} cannot be read ({error})") from error
 
@@ -152,7 +152,7 @@ class _Builder:
             return self._annotated(kind, path)
         if kind is Any or kind is object:
             return {}
-        if kind is None or kind in _PLAIN:
+        if kind is None or (isinstance(kind, type) and kind in _PLAIN):
             return {"type": _PLAIN.get(kind, "null")}
         if origin is Literal:
             return self._choice(arguments, path)

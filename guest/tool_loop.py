@@ -6,10 +6,10 @@ A client asks with ``options``, hands each answer to ``take``, and has the calls
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from inspect import isawaitable, iscoroutinefunction
+from inspect import isawaitable, iscoroutine, iscoroutinefunction
 from typing import Any, cast
 
-from mlxbridge.guest.requests import chat_options, shown, wrong
+from mlxbridge.guest.requests import OPTIONS, chat_options, check_names, shown, wrong
 from mlxbridge.guest.tools import encode_answer, tool_of
 from mlxbridge.types import (
     AnyTool,
@@ -23,6 +23,9 @@ from mlxbridge.types import (
 )
 
 MAX_ROUNDS = 10
+WRITE_AGAIN = "The tool call could not be read. Write it again."
+"""What a model is told, as by the user, that meant to call a tool and failed at it."""
+_ASYNC = "an async function; AsyncClient runs them"
 
 
 class ToolLoop:
@@ -57,10 +60,11 @@ class ToolLoop:
         for name in ("tools", "messages"):
             if name in options:
                 raise wrong(name, "is given twice")
+        check_names(options, OPTIONS, ())
         named = [tool_of(tool, f"tools[{place}]") for place, tool in enumerate(tools)]
         for place, tool in enumerate(named):
             if not may_wait and iscoroutinefunction(tool.function):
-                raise wrong(f"tools[{place}]", f"{tool.name} is an async function; AsyncClient runs them")
+                raise wrong(f"tools[{place}]", f"{tool.name} is {_ASYNC}")
         self._tools = {tool.name: tool for tool in named}
         if len(self._tools) < len(named):
             raise wrong("tools", "two of them have the same name")
@@ -97,45 +101,49 @@ class ToolLoop:
         else:  # nothing that a tool could answer; let it see what it wrote
             written = generation.text + "".join(call.text for call in malformed)
             self.messages.append({"role": "assistant", "content": written})
-            self.messages.append(
-                {"role": "user", "content": "The tool call could not be read. Write it again."}
-            )
+            self.messages.append({"role": "user", "content": WRITE_AGAIN})
         return calls
 
     def run(self, calls: Sequence[ToolCall]) -> None:
         """Run tools one after the other, and tell the model what came of them.
 
         Raises:
+            UsageError: one has to be awaited.
             Exception: what a tool raised, where errors are to be raised.
         """
         for call in calls:
             try:
                 result = self._begin(call)
+                answer = None if isawaitable(result) else encode_answer(result)
             except Exception as error:
                 self._fail(call, error)
-            else:
-                self._add(call, result)
+                continue
+            if answer is None:
+                if iscoroutine(result):
+                    result.close()
+                raise wrong(f"tools.{call.name}", f"is {_ASYNC}")
+            self._add(call, answer)
 
     async def run_side_by_side(self, calls: Sequence[ToolCall]) -> None:
         """As ``run``, for tools that may be async."""
         from asyncio import gather  # which the blocking client does without
 
-        results = await gather(*map(self._await, calls), return_exceptions=True)
-        for call, result in zip(calls, results, strict=True):
-            if isinstance(result, Exception):
-                self._fail(call, result)
-            elif isinstance(result, BaseException):
-                raise result
+        answers = await gather(*map(self._await, calls), return_exceptions=True)
+        for call, answer in zip(calls, answers, strict=True):
+            if isinstance(answer, Exception):
+                self._fail(call, answer)
+            elif isinstance(answer, BaseException):
+                raise answer
             else:
-                self._add(call, result)
+                self._add(call, answer)
 
     def finish(self, generation: Generation) -> ToolRun:
         """What it came to."""
         return ToolRun(generation=generation, messages=self.messages, num_rounds=self._num_rounds)
 
-    async def _await(self, call: ToolCall) -> Any:
+    async def _await(self, call: ToolCall) -> str:
         result = self._begin(call)
-        return await result if isawaitable(result) else result
+        return encode_answer(await result if isawaitable(result) else result)
 
     def _begin(self, call: ToolCall) -> Any:
         """Run a tool; what it returned, to be awaited if it is async.
@@ -149,11 +157,9 @@ class ToolLoop:
             raise ValueError(f"there is no tool {shown(call.name)}; there are {', '.join(self._tools)}")
         return tool.run(call)
 
-    def _add(self, call: ToolCall, result: Any) -> None:
-        """What a tool returned."""
-        self.messages.append(
-            {"role": "tool", "tool_call_id": call.id, "name": call.name, "content": encode_answer(result)}
-        )
+    def _add(self, call: ToolCall, answer: str) -> None:
+        """What a tool returned, as a text."""
+        self.messages.append({"role": "tool", "tool_call_id": call.id, "name": call.name, "content": answer})
 
     def _fail(self, call: ToolCall, error: Exception) -> None:
         """Tell the model what a tool raised.

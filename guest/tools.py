@@ -117,8 +117,14 @@ def tool_of(tool: Any, field: str) -> Tool:
 
 
 def encode_answer(result: Any) -> str:
-    """What a function returned, as a text for the model: itself, or JSON."""
-    return result if isinstance(result, str) else json.dumps(result, ensure_ascii=False, default=plain_value)
+    """What a function returned, as a text for the model: itself, or JSON.
+
+    Raises:
+        TypeError, ValueError: JSON has nothing like it: keys that are no texts, or a list that is in itself.
+    """
+    text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False, default=plain_value)
+    # A file's name, for one, can have what is no UTF-8, and could not be sent.
+    return text.encode(errors="backslashreplace").decode()
 
 
 def read_docstring(text: str) -> tuple[str, dict[str, str]]:
@@ -154,7 +160,13 @@ def _kinds_of(function: Callable[..., Any], field: str) -> dict[str, Any]:
     wrapped = function.func if isinstance(function, partial) else function
     hints = hints_of(wrapped if inspect.isroutine(wrapped) else type(wrapped).__call__, field)
     kinds = {}
-    for name, parameter in inspect.signature(function).parameters.items():
+    try:
+        parameters = inspect.signature(function).parameters
+    except ValueError as error:  # some of those that are written in C
+        raise wrong(
+            field, f"its parameters cannot be read ({error}); write a function that calls it"
+        ) from error
+    for name, parameter in parameters.items():
         if parameter.kind not in _NAMED:
             raise wrong(f"{field}.{name}", f"a model cannot give {parameter}; name the parameters")
         if name not in hints:

@@ -6,13 +6,13 @@ A turn works on a copy. So one that fails leaves the conversation as it was, and
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from typing import Any, Literal, cast
 
 from mlxbridge.errors import UsageError
-from mlxbridge.guest.requests import chat_options, shown, wrong
-from mlxbridge.guest.tool_loop import ToolLoop
+from mlxbridge.guest.requests import OPTIONS, chat_options, check_names, generate_params, shown, wrong
+from mlxbridge.guest.tool_loop import WRITE_AGAIN, ToolLoop
 from mlxbridge.guest.tools import encode_answer
 from mlxbridge.types import (
     AnyTool,
@@ -58,9 +58,11 @@ class History:
         """
         if when_full not in ("refuse", "drop_oldest"):
             raise wrong("when_full", f'must be "refuse" or "drop_oldest", not {shown(when_full)}')
-        self.messages: list[Message] = list(messages)
+        if tools is not None and (isinstance(tools, str | Mapping) or not isinstance(tools, Sequence)):
+            raise wrong("tools", f"must be a list of Python functions or schemas, not {shown(tools)}")
+        self.messages: list[Message] = _checked(messages)
         if system is not None:
-            if self.messages and self.messages[0]["role"] == "system":
+            if self.messages and self.messages[0].get("role") == "system":
                 raise wrong("system", "the messages begin with a system message already")
             self.messages.insert(0, {"role": "system", "content": system})
         self._num_first = len(self.messages)
@@ -69,7 +71,9 @@ class History:
         self._max_rounds = max_rounds
         self._options = options
         self._turn: Turn | None = None
-        if self._runs_tools:  # refuses what cannot be run, before anything is said
+        # What cannot be sent or run is refused before anything is said.
+        generate_params(None, chat_options([], cast(Options, options)))
+        if self._runs_tools:
             self._loop([], options)
 
     def answer_tool(self, call: ToolCall, result: Any) -> None:
@@ -112,7 +116,7 @@ class History:
             []
         """
         self._check_idle()
-        starts = [place for place, message in enumerate(self.messages) if message["role"] == "user"]
+        starts = _starts(self.messages)
         if not starts:
             raise UsageError("there is no turn to take back")
         del self.messages[starts[-1] :]
@@ -195,14 +199,15 @@ class History:
         for name in ("tools", "messages"):
             if name in options:
                 raise wrong(name, "is for the whole conversation, not for a turn")
-        messages = list(self.messages)
+        check_names(options, OPTIONS, ())
+        messages = _checked(self.messages)
         if waiting := _unanswered(messages):
             raise UsageError(
                 f"{len(waiting)} tool calls have no result yet: give it with answer_tool(call, result)"
             )
         if text is not None:
             messages.append({"role": "user", "content": text})
-        elif not messages or messages[-1]["role"] not in ("tool", "user"):
+        elif not messages or messages[-1].get("role") not in ("tool", "user"):
             raise wrong("text", "what is to be said?")
         given = cast(CallOptions, {**self._options, **options, "response_format": response_format})
         loop = self._loop(messages, given) if self._runs_tools else None
@@ -256,7 +261,7 @@ class Turn:
         if self._history._when_full != "drop_oldest":
             return False
         messages = self._messages
-        starts = [place for place, message in enumerate(messages) if message["role"] == "user"]
+        starts = _starts(messages)
         if len(starts) < 2:  # the first is what has just been said
             return False
         del messages[starts[0] : starts[1]]
@@ -281,13 +286,38 @@ class Turn:
                 self._history.messages = messages
 
 
+def _checked(messages: Any) -> list[Message]:
+    """The messages, in a list of their own; what is wrong in them the host says.
+
+    Raises:
+        UsageError: they are none.
+    """
+    if isinstance(messages, str | Mapping) or not isinstance(messages, Iterable):
+        raise wrong("messages", f"must be a list of maps with role and content, not {shown(messages)}")
+    found = list(messages)
+    for place, message in enumerate(found):
+        if not isinstance(message, Mapping):
+            raise wrong(f"messages[{place}]", f"must be a map with role and content, not {shown(message)}")
+    return found
+
+
 def _unanswered(messages: Sequence[Message]) -> list[str]:
-    """Ids of the calls of the last answer that have no result."""
-    answered: set[str] = set()
+    """Ids of the calls of the last answer that have no result; a call may have no id."""
+    answered: list[Any] = []
     for message in reversed(messages):
-        if message["role"] == "tool":
-            answered.add(message.get("tool_call_id", ""))
+        if message.get("role") == "tool":
+            answered.append(message.get("tool_call_id"))
         else:
-            calls = message.get("tool_calls") or ()
-            return [call["id"] for call in calls if call["id"] not in answered]
+            calls: Any = message.get("tool_calls") or ()
+            ids = [call.get("id") for call in calls if isinstance(call, Mapping)]
+            return [one for one in ids if isinstance(one, str) and one not in answered]
     return []
+
+
+def _starts(messages: Sequence[Message]) -> list[int]:
+    """Where the turns begin."""
+    return [
+        place
+        for place, message in enumerate(messages)
+        if message.get("role") == "user" and message.get("content") != WRITE_AGAIN
+    ]

@@ -43,6 +43,9 @@ def answer(connection: HostConnection, event: Event) -> None:
     elif said in ("hang", "wait"):
         if said == "hang":
             connection.send_tokens([event.call], [[1]], ["only "])
+    elif said == "scribble":
+        connection.send_tokens([event.call], [[1]], [""], None, [[[3, 0, "<call>{oops"]]])
+        connection.finish(event.call, {"finish_reason": "stop"})
     elif said == "call":
         connection.send_tokens([event.call], [[1]], ["Let me see."], None, [[[2, 0, "a1", "now", "{}"]]])
         connection.finish(event.call, {"finish_reason": "tool_calls"})
@@ -234,11 +237,61 @@ def test_calls_of_schemas_are_the_callers(client: Any) -> None:
         ({"system": "s", "messages": [{"role": "system", "content": "t"}]}, "system"),
         ({"tools": [len]}, r"tools\.len"),
         ({"tools": [print], "max_rounds": 0}, "tools|max_rounds"),
+        ({"tools": len}, "tools"),
+        ({"tools": 3}, "tools"),
+        ({"messages": "Hello"}, "messages"),
+        ({"messages": 3, "system": "s"}, "messages"),
+        ({"messages": ["Hello"], "system": "s"}, r"messages\[0\]"),
+        ({"temprature": 1}, "temprature"),
+        ({"stream": True}, "stream"),
+        ({"response_format": [str]}, "response_format"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(client: Any, settings: dict[str, Any], field: str) -> None:
     with pytest.raises(UsageError, match=f"^{field}"):
         client.conversation(**settings)
+
+
+def test_turn_is_one_answer(client: Any) -> None:
+    talk = client.conversation()
+    for name, value in (("stream", True), ("n", 2), ("prompt", "x"), ("temprature", 1)):
+        with pytest.raises(UsageError, match=f"^{name}: "):
+            talk.say("x", **{name: value})
+    assert (asked, talk.messages) == ([], [])
+
+
+def test_messages_of_others_are_for_the_host_to_judge(client: Any) -> None:
+    called = {"function": {"name": "now", "arguments": {}}}  # which needs no id
+    for first in (
+        [{"role": "user", "content": "x"}, {"role": "assistant", "tool_calls": [called]}],
+        [{"role": "assistant", "tool_calls": ["now", {"id": ["a"]}]}, {"role": "tool", "tool_call_id": []}],
+        [{"content": "x"}],
+    ):
+        talk = client.conversation(messages=first)
+        assert str(talk.say("one")) == "You said one"
+        assert asked[-1]["messages"][:-1] == first
+        talk.undo()
+        assert talk.messages == first
+    talk.messages[:] = ["x"]
+    with pytest.raises(UsageError, match=r"^messages\[0\]: "):
+        talk.say("one")
+
+
+def test_call_that_was_written_again_is_of_the_same_turn(client: Any) -> None:
+    def now() -> str:
+        """The time."""
+        return "noon"
+
+    talk = client.conversation(tools=[now], when_full="drop_oldest")
+    talk.say("scribble")
+    assert roles(talk) == "uaua" and texts(talk)[1] == "<call>{oops"
+    talk.say("one")
+    talk.say("two")  # too much with all that was before, of which the first turn goes as a whole
+    assert texts(talk) == ["one", "You said one", "two", "You said two"]
+    talk.reset()
+    talk.say("scribble")
+    talk.undo()
+    assert talk.messages == []
 
 
 def test_tools_are_for_the_whole_conversation(client: Any) -> None:

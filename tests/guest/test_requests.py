@@ -37,6 +37,12 @@ def test_options_are_the_params_of_the_host() -> None:
     assert given == GENERATE_PARAMS
 
 
+def test_name_that_is_no_text_is_refused() -> None:
+    odd: Any = {"prompt": "x", 5: 6}
+    with pytest.raises(UsageError, match="^5: there is no such parameter"):
+        request_params(odd)
+
+
 @pytest.mark.parametrize(
     ("name", "hint"),
     [("temprature", "'temperature'"), ("stop_tokens", "'stop_token_ids'"), ("strem", "'stream'")],

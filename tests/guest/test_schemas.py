@@ -94,6 +94,8 @@ class Odd(Enum):
         (Dated, r"x\.when"),
         (int | complex, "x"),
         (3, "x"),
+        ([str], "x"),
+        (dict[str, {int}], r"x\.\*"),  # type: ignore[misc]
     ],
 )
 def test_what_json_has_not_is_refused_by_its_place(kind: Any, field: str) -> None:
@@ -105,8 +107,15 @@ def test_hint_that_names_nothing_is_refused() -> None:
     class Broken(TypedDict):
         inner: Nobody  # type: ignore[name-defined]  # noqa: F821
 
-    with pytest.raises(UsageError, match="x: the type hints of Broken cannot be read"):
-        schema_of(Broken, "x")
+    class Misspelt(TypedDict):
+        inner: int.nothing  # type: ignore[name-defined]
+
+    class Unfinished(TypedDict):
+        inner: "int |"  # type: ignore[valid-type]  # noqa: F722, UP037
+
+    for kind in (Broken, Misspelt, Unfinished):
+        with pytest.raises(UsageError, match=f"x: the type hints of {kind.__name__} cannot be read"):
+            schema_of(kind, "x")
 
 
 @pytest.mark.parametrize("kind", [City, Person, Place, Weather, Report, list[City], tuple[int, str], Mood])

@@ -117,6 +117,7 @@ def binary(data: bytes) -> None:
         (binary, "tools.binary.data: cannot be said as a JSON schema: bytes"),
         (lambda: None, "tools.<lambda>: has no name"),
         (partial(get_weather), "tools.*: has no name"),
+        (max, "tools.max: its parameters cannot be read"),
     ],
 )
 def test_what_a_model_could_not_call_is_refused_by_name(function: Callable[..., Any], field: str) -> None:
@@ -306,6 +307,47 @@ def test_async_tool_is_refused_by_the_blocking_client(start: Start) -> None:
     assert not asked
 
 
+class Slowly:
+    """A tool that shows only when it is called that it is async."""
+
+    __name__ = "slowly"
+
+    def __call__(self, number: int) -> Any:
+        return slowly(number)
+
+
+@pytest.mark.filterwarnings("error")  # nothing is left unawaited
+def test_so_is_one_that_turns_out_to_be_async(start: Start) -> None:
+    host = start([call("slowly", '{"number": 1}')])
+    with pytest.raises(UsageError, match=r"^tools\.slowly: is an async function; AsyncClient"):
+        run(host.url, "blocking", [Slowly()])
+
+
+def by_place() -> dict[tuple[int, int], str]:
+    """Nothing that JSON has."""
+    return {(1, 2): "here"}
+
+
+@KINDS
+def test_model_is_told_of_results_that_cannot_be_told(start: Start, kind: str) -> None:
+    def name_of_file() -> str:
+        """As the file system has it, which need not be UTF-8."""
+        return "caf\udce9"
+
+    host = start([call("by_place", "{}"), call("name_of_file", "{}", 1)])
+    assert str(run(host.url, kind, [by_place, name_of_file])).split(" | ") == [
+        "Error: TypeError: keys must be str, int, float, bool or None, not tuple",
+        r"caf\udce9",
+    ]
+
+
+@KINDS
+def test_results_that_cannot_be_told_are_errors_like_others(start: Start, kind: str) -> None:
+    host = start([call("by_place", "{}")])
+    with pytest.raises(TypeError, match="keys must be"):
+        run(host.url, kind, [by_place], raise_errors=True)
+
+
 @pytest.mark.parametrize(
     ("tools", "options", "field"),
     [
@@ -316,6 +358,8 @@ def test_async_tool_is_refused_by_the_blocking_client(start: Start) -> None:
         ([get_weather], {"max_rounds": 0}, "max_rounds"),
         ([get_weather], {"messages": []}, "messages"),
         ([get_weather], {"temprature": 1}, "temprature"),
+        ([get_weather], {"stream": True}, "stream"),
+        ([get_weather], {"n": 2}, "n"),
     ],
 )
 @KINDS
@@ -323,7 +367,9 @@ def test_what_cannot_be_run_is_refused_by_name(
     start: Start, kind: str, tools: Any, options: dict[str, Any], field: str
 ) -> None:
     url = start().url
-    with pytest.raises((UsageError, TypeError), match=field):
+    with pytest.raises(
+        (UsageError, TypeError), match=field
+    ):  # the latter is Python's own, for what is given twice
         run(url, kind, tools, **options)
     assert not asked
 
