@@ -14,10 +14,10 @@ from mlxbridge.compat.openai.completions import CompletionChunks, completion
 from mlxbridge.compat.openai.errors import translated
 from mlxbridge.compat.openai.lists import embed_plan, embedding_response, find_model, model_page
 from mlxbridge.compat.openai.objects import CreateEmbeddingResponse, Model, Object, Page
-from mlxbridge.compat.openai.parameters import Plan, chat_plan, completion_plan
+from mlxbridge.compat.openai.parameters import NOT_GIVEN, NotGiven, Plan, chat_plan, completion_plan
 from mlxbridge.compat.openai.parsing import parse_answers
 from mlxbridge.compat.openai.settings import Configured, Settings
-from mlxbridge.types import Generation
+from mlxbridge.types import Generation, ModelInfo
 
 
 class AsyncOpenAI(Configured):
@@ -228,15 +228,17 @@ class AsyncModels:
     def __init__(self, client: AsyncOpenAI) -> None:
         self._client = client
 
-    def list(self, *, timeout: float | None = None) -> Paginator:
+    def list(self, *, timeout: float | NotGiven | None = NOT_GIVEN) -> Paginator:
         """The models of the host: to be awaited for all, or iterated over with ``async for``."""
-        client = self._client._client
-        return Paginator(lambda: client.list_models(timeout=timeout))
+        return Paginator(lambda: self._known(timeout))
 
-    async def retrieve(self, model: str, *, timeout: float | None = None) -> Model:
+    async def retrieve(self, model: str, *, timeout: float | NotGiven | None = NOT_GIVEN) -> Model:
         """As ``Models.retrieve``."""
         with translated():
-            return find_model(await self._client._client.list_models(timeout=timeout), model)
+            return find_model(await self._known(timeout), model)
+
+    async def _known(self, timeout: float | NotGiven | None) -> Sequence[ModelInfo]:
+        return await self._client._client.list_models(timeout=self._client._settings.timeout_of(timeout))
 
 
 class Paginator:

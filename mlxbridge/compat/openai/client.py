@@ -13,10 +13,10 @@ from mlxbridge.compat.openai.completions import CompletionChunks, completion
 from mlxbridge.compat.openai.errors import translated
 from mlxbridge.compat.openai.lists import embed_plan, embedding_response, find_model, model_page
 from mlxbridge.compat.openai.objects import CreateEmbeddingResponse, Model, Object, Page
-from mlxbridge.compat.openai.parameters import Plan, chat_plan, completion_plan
+from mlxbridge.compat.openai.parameters import NOT_GIVEN, NotGiven, Plan, chat_plan, completion_plan
 from mlxbridge.compat.openai.parsing import parse_answers
 from mlxbridge.compat.openai.settings import Configured, Settings
-from mlxbridge.types import Generation
+from mlxbridge.types import Generation, ModelInfo
 
 Chunks = ChatChunks | CompletionChunks
 
@@ -259,16 +259,19 @@ class Models:
     def __init__(self, client: OpenAI) -> None:
         self._client = client
 
-    def list(self, *, timeout: float | None = None) -> Page:
+    def list(self, *, timeout: float | NotGiven | None = NOT_GIVEN) -> Page:
         """The models of the host."""
         with translated():
-            return model_page(self._client._client.list_models(timeout=timeout))
+            return model_page(self._known(timeout))
 
-    def retrieve(self, model: str, *, timeout: float | None = None) -> Model:
+    def retrieve(self, model: str, *, timeout: float | NotGiven | None = NOT_GIVEN) -> Model:
         """One of them, by name or alias.
 
         Raises:
             NotFoundError: there is none.
         """
         with translated():
-            return find_model(self._client._client.list_models(timeout=timeout), model)
+            return find_model(self._known(timeout), model)
+
+    def _known(self, timeout: float | NotGiven | None) -> Sequence[ModelInfo]:
+        return self._client._client.list_models(timeout=self._client._settings.timeout_of(timeout))

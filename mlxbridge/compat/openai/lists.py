@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from mlxbridge.compat.openai.objects import CreateEmbeddingResponse, Embedding, Model, Object, Page
-from mlxbridge.compat.openai.parameters import HARMLESS, is_left_out
+from mlxbridge.compat.openai.parameters import HARMLESS, is_left_out, take_extra
 from mlxbridge.compat.refusal import refused
 from mlxbridge.errors import ModelNotFound
 from mlxbridge.types import Embeddings, EmbedOptions, ModelInfo
 
-_OPTIONS = ("model", "dimensions", "timeout")
+_SAME = ("model", "dimensions", "timeout")
+_OPTIONS = frozenset(EmbedOptions.__annotations__)
 
 
 def embed_plan(given: Mapping[str, Any]) -> tuple[Any, EmbedOptions, bool]:
@@ -23,10 +24,10 @@ def embed_plan(given: Mapping[str, Any]) -> tuple[Any, EmbedOptions, bool]:
     """
     left = {name: value for name, value in given.items() if value is not None and not is_left_out(value)}
     inputs, encoding = left.pop("input", None), left.pop("encoding_format", "float")
-    extra = left.pop("extra_body", {})
+    extra = cast(EmbedOptions, take_extra(left, _OPTIONS))
     options: EmbedOptions = {}
     for name, value in left.items():
-        if name in _OPTIONS:
+        if name in _SAME:
             options[name] = value  # type: ignore[literal-required]
         elif name not in HARMLESS:
             raise refused(name, "there is no such parameter; those of the host go into extra_body")

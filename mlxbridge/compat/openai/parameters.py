@@ -17,6 +17,8 @@ HARMLESS = frozenset(
 _SAME = ("model", "temperature", "top_p", "seed", "stop")
 _PENALTIES = ("presence_penalty", "frequency_penalty")
 _WHOLE_TEXT = 4096  # the most that a host takes; openai's penalties look at the text so far
+_MOST_ANSWERS = 1024  # as many calls as a host takes at once
+_OPTIONS = frozenset(GenerateOptions.__annotations__)
 _NOT_HERE: Mapping[str, str] = {
     "functions": "openai has given them up: give tools",
     "function_call": "openai has given it up: give tool_choice",
@@ -80,14 +82,12 @@ class Plan:
     def calls(self) -> list[tuple[Prompt | None, GenerateOptions]]:
         """One for each answer; with a seed each answer to a prompt has its own, the next number."""
         seed = self.options.get("seed")
-        made: list[tuple[Prompt | None, GenerateOptions]] = []
-        for prompt in self.prompts:
-            for number in range(self.num_choices):
-                own: GenerateOptions = (
-                    {**self.options, "seed": seed + number} if seed is not None else self.options
-                )
-                made.append((prompt, own))
-        return made
+        each: list[GenerateOptions] = [self.options] * self.num_choices
+        if type(seed) is int:  # what is no seed at all the host refuses by name
+            each[1:] = [
+                {**self.options, "seed": (seed + number) % (1 << 64)} for number in range(1, self.num_choices)
+            ]
+        return [(prompt, options) for prompt in self.prompts for options in each]
 
 
 def chat_plan(given: Mapping[str, Any]) -> Plan:
@@ -99,13 +99,12 @@ def chat_plan(given: Mapping[str, Any]) -> Plan:
     left = _given(given)
     options, names = _common(left)
     options["messages"] = [_message(one, place) for place, one in enumerate(_messages(left))]
-    limits = [left.pop(name) for name in ("max_completion_tokens", "max_tokens") if name in left]
-    if limits:
-        if len({*limits}) > 1:
-            raise refused("max_tokens", "and max_completion_tokens are the same; give one")
-        options["max_tokens"] = limits[0]
-        if "max_completion_tokens" in given:
-            names["max_tokens"] = "max_completion_tokens"
+    for name in ("max_tokens", "max_completion_tokens"):
+        if name in left:
+            limit = left.pop(name)
+            if options.setdefault("max_tokens", limit) != limit:
+                raise refused("max_tokens", "and max_completion_tokens are the same; give one")
+            names["max_tokens"] = name
     _take_logprobs(left, options, names)
     for name in ("tools", "parallel_tool_calls"):
         if name in left:
@@ -184,12 +183,15 @@ def _finish(
     echoes: Sequence[str] = (),
 ) -> Plan:
     num_choices, is_stream = left.pop("n", 1), bool(left.pop("stream", False))
-    if type(num_choices) is not int or num_choices < 1:
-        raise refused("n", f"must be a number from 1, not {num_choices!r}")
+    most = max(1, _MOST_ANSWERS // len(prompts))
+    if type(num_choices) is not int or not 1 <= num_choices <= most:
+        raise refused("n", f"must be a number from 1 to {most}, not {num_choices!r}")
+    if len(prompts) > _MOST_ANSWERS:
+        raise refused("prompt", f"must be at most {_MOST_ANSWERS} of them, not {len(prompts)}")
     wanted = left.pop("stream_options", None)
     if wanted is not None and not is_stream:
         raise refused("stream_options", "is for stream=True")
-    extra = left.pop("extra_body", {})
+    extra = take_extra(left, _OPTIONS)
     for name in left:
         raise refused(name, "there is no such parameter; those of the host go into extra_body")
     return Plan(
@@ -203,7 +205,24 @@ def _finish(
     )
 
 
-def _wants_usage(options: Mapping[str, Any]) -> bool:
+def take_extra(left: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
+    """The host's own options, which ``extra_body`` has.
+
+    Raises:
+        UsageError: it has something else.
+    """
+    extra = left.pop("extra_body", {})
+    if not isinstance(extra, Mapping):
+        raise refused("extra_body", f"must map names of options to values, not be {extra!r}")
+    for name in extra:
+        if name not in known:
+            raise refused(str(name), f"the host has no such option; it has {', '.join(sorted(known))}")
+    return dict(extra)
+
+
+def _wants_usage(options: Any) -> bool:
+    if not isinstance(options, Mapping):
+        raise refused("stream_options", f"must be a map, not {options!r}")
     for name, value in options.items():
         if name not in ("include_usage", "include_obfuscation"):
             raise refused(f"stream_options.{name}", "there is no such option")
@@ -244,8 +263,9 @@ def _message(given: Any, place: int) -> Any:
         message["reasoning"] = message.pop("reasoning_content")
     if message.get("role") == "developer":
         message["role"] = "system"
-    for call in message.get("tool_calls") or ():
-        if isinstance(function := call.get("function"), dict):
+    calls = message.get("tool_calls")
+    for call in calls if isinstance(calls, list) else ():
+        if isinstance(call, dict) and isinstance(function := call.get("function"), dict):
             function.pop("parsed_arguments", None)
     return message
 

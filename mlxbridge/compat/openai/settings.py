@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from mlxbridge.compat.openai.errors import translate, translated
-from mlxbridge.compat.openai.parameters import is_left_out
+from mlxbridge.compat.openai.parameters import NOT_GIVEN, is_left_out
 from mlxbridge.compat.refusal import refused
 from mlxbridge.errors import BridgeError
 
@@ -44,6 +44,9 @@ class Settings:
             for name, value in others.items():
                 if name not in _HARMLESS and value is not None:
                     raise refused(name, "has no meaning here: there is no HTTP on the way to the host")
+            for name, text in (("api_key", api_key), ("base_url", base_url)):
+                if text is not None and not isinstance(text, str):
+                    raise refused(name, f"must be a text, not {type(text).__name__}")
             if base_url is not None and base_url.startswith(("http://", "https://")):
                 raise refused(
                     "base_url",
@@ -71,12 +74,19 @@ class Settings:
 
     def complete(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """A call's parameters, with the client's timeout where they have none, and how often to try again."""
-        own, extra = given.get("timeout"), given.get("extra_body")
+        extra = given.get("extra_body")
+        if extra is None or is_left_out(extra):
+            extra = {}
         return {
             **given,
-            "timeout": self.timeout if own is None or is_left_out(own) else own,
-            "extra_body": {"retry": self.max_retries, **(extra or {})},
+            "timeout": self.timeout_of(given.get("timeout", NOT_GIVEN)),
+            # What is no map is refused with the other parameters.
+            "extra_body": {"retry": self.max_retries, **extra} if isinstance(extra, Mapping) else extra,
         }
+
+    def timeout_of(self, given: Any) -> Any:
+        """A call's timeout: its own, None among them, or the client's."""
+        return self.timeout if is_left_out(given) else given
 
 
 class Configured:

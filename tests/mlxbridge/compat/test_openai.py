@@ -398,6 +398,20 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     ({"response_format": {"type": "json_schema"}}, "response_format"),
     ({"response_format": {"type": "xml"}}, "response_format"),
+    ({"response_format": [str]}, "response_format"),
+    ({"seed": "7"}, "seed"),
+    ({"seed": "7", "stream": True}, "seed"),
+    ({"n": 2000, "stream": True}, "n"),
+    ({"stream": True, "stream_options": "include_usage"}, "stream_options"),
+    ({"max_tokens": 0, "max_completion_tokens": original.NOT_GIVEN}, "max_tokens"),
+    ({"max_tokens": [5], "max_completion_tokens": [5]}, "max_completion_tokens"),
+    ({"extra_body": "top_k"}, "extra_body"),
+    ({"extra_body": {"n": 2}}, "n"),
+    ({"extra_body": {"stream": True}}, "stream"),
+    ({"extra_body": {"prompt": "x"}}, "prompt"),
+    ({"extra_body": {5: 5}}, "5"),
+    ({"messages": [{"role": "assistant", "tool_calls": ["now"]}]}, "messages[0].tool_calls"),
+    ({"messages": [{"role": "assistant", "tool_calls": 5}]}, "messages[0].tool_calls"),
 ]
 
 
@@ -421,6 +435,8 @@ def test_what_the_host_cannot_do_is_refused_by_name(blocking: Any, given: dict[s
         ({"prompt": [1], "echo": True}, "echo"),
         ({"prompt": []}, "prompt"),
         ({"prompt": {"a": 1}}, "prompt"),
+        ({"prompt": ["x"] * 1025}, "prompt"),
+        ({"prompt": ["x"] * 600, "n": 2}, "n"),
     ],
 )
 def test_so_it_is_of_completions(blocking: Any, given: dict[str, Any], param: str) -> None:
@@ -435,6 +451,8 @@ def test_so_it_is_of_completions(blocking: Any, given: dict[str, Any], param: st
         ({"input": "x", "encoding_format": "int8"}, "encoding_format"),
         ({}, "input"),
         ({"input": "x", "colour": 1}, "colour"),
+        ({"input": "x", "extra_body": "normalize"}, "extra_body"),
+        ({"input": "x", "extra_body": {"inputs": "y"}}, "inputs"),
     ],
 )
 def test_and_of_embeddings(blocking: Any, given: dict[str, Any], param: str) -> None:
@@ -567,6 +585,8 @@ def test_max_retries_is_the_hosts_retry(blocking: Any, monkeypatch: pytest.Monke
         ({"default_headers": {"a": "b"}}, "default_headers"),
         ({"http_client": object()}, "http_client"),
         ({"max_retries": -1}, "max_retries"),
+        ({"api_key": lambda: "key"}, "api_key"),
+        ({"base_url": b"unix:///s"}, "base_url"),
     ],
 )
 def test_client_refuses_what_has_no_meaning(given: dict[str, Any], param: str) -> None:
@@ -574,6 +594,31 @@ def test_client_refuses_what_has_no_meaning(given: dict[str, Any], param: str) -
         with pytest.raises(openai.BadRequestError) as caught:
             kind(**given)
         assert caught.value.param == param
+
+
+def test_timeout_is_the_clients_unless_a_call_says_otherwise(blocking: openai.OpenAI) -> None:
+    hasty = blocking.with_options(timeout=1e-6, max_retries=0)
+    calls: list[Any] = [
+        lambda **given: hasty.chat.completions.create(model="demo", messages=SUM, **given),
+        lambda **given: hasty.embeddings.create(model="finder", input="x", **given),
+        lambda **given: hasty.models.list(**given),
+        lambda **given: hasty.models.retrieve("demo", **given),
+    ]
+    for call in calls:
+        for given in ({}, {"timeout": original.NOT_GIVEN}):
+            with pytest.raises(openai.APITimeoutError):
+                call(**given)
+        call(timeout=None)  # which is none at all, as openai's
+        call(timeout=60)
+
+
+def test_seeds_go_round_where_numbers_end(blocking: openai.OpenAI) -> None:
+    given: dict[str, Any] = {"model": "demo", "messages": SUM, "temperature": 1.5, "seed": 2**64 - 1, "n": 2}
+    whole = blocking.chat.completions.create(**given)
+    texts = ["", ""]
+    for chunk in blocking.chat.completions.create(**given, stream=True):
+        texts[chunk.choices[0].index] += chunk.choices[0].delta.content or ""
+    assert texts == [choice.message.content for choice in whole.choices]
 
 
 def test_options_share_the_connection(blocking: openai.OpenAI) -> None:
