@@ -44,7 +44,7 @@ def reload(
     set_format(after.log_format)
     catalogue.set_log()
     library.make_settings = after.make_settings
-    listener.resume_grace_s = after.resume_grace_s
+    listener.away.grace_s = after.resume_grace_s
     if before.tokens != after.tokens:
         log.info("other tokens: %d guests had to leave", listener.change_tokens(after.tokens))
     changes = catalogue.serve(

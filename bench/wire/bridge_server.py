@@ -12,8 +12,9 @@ from bench.wire.ready_worker import send_ready
 from bench.wire.workload import FLAT, TEXT, Floats, make_array, stamp
 from mlxbridge.addresses import Listen, UnixAddress
 from mlxbridge.errors import UnknownMethod
+from mlxbridge.host.server.guest_calls import GuestCalls
 from mlxbridge.host.server.listener import Listener
-from mlxbridge.host.server.session import Running, Session
+from mlxbridge.host.server.running import Running
 from mlxbridge.protocol.events import CallOpened
 
 
@@ -32,73 +33,72 @@ class Model:
     """Stands where ``GuestMethods`` stands."""
 
     def __init__(self) -> None:
-        self._engines: dict[tuple[Session, str], Engine] = {}
+        self._engines: dict[tuple[GuestCalls, str], Engine] = {}
         self._vectors: dict[int, Floats] = {}
 
-    def open(self, session: Session, event: CallOpened) -> Running | None:
+    def open(self, calls: GuestCalls, event: CallOpened) -> Running | None:
         call, params = event.call, event.params
         if event.method == "echo":
-            session.finish(call, params)
+            calls.finish(call, params)
             return None
         if event.method == "bulk":
-            send_arrays(session, call, params["nbytes"], params["count"])
+            send_arrays(calls, call, params["nbytes"], params["count"])
             return None
         if event.method == "embed":
-            send_ready(session._connection, call, params, self._vectors)
+            send_ready(calls._connection, call, params, self._vectors)
             return None
         if event.method == "generate":
-            return self._engine(session, params["prompt"]).add(call)
+            return self._engine(calls, params["prompt"]).add(call)
         raise UnknownMethod(event.method)
 
-    def _engine(self, session: Session, prompt: str) -> Engine:
-        key = session, prompt
+    def _engine(self, calls: GuestCalls, prompt: str) -> Engine:
+        key = calls, prompt
         if key not in self._engines:
-            self._engines[key] = (
-                FlatEngine(session) if prompt == FLAT else PacedEngine(session, float(prompt))
-            )
+            self._engines[key] = FlatEngine(calls) if prompt == FLAT else PacedEngine(calls, float(prompt))
         return self._engines[key]
 
 
-def send_arrays(session: Session, call: int, num_bytes: int, count: int) -> None:
+def send_arrays(calls: GuestCalls, call: int, num_bytes: int, count: int) -> None:
     """Hand all of them to the connection, which sends as the guest's credit allows; then the result."""
-    connection: Any = session._connection  # a session would count the array anew each time
+    connection: Any = calls._connection  # they would count the array anew each time
     data = make_array(num_bytes).data
     for _ in range(count):
         connection.send_data(call, {"dtype": "float32"}, data)
-    session.finish(call, {})
+    calls.finish(call, {})
 
 
 class Engine:
     """A batch of one guest's calls: each step gives each call one token, in columns, with one write."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, calls: GuestCalls) -> None:
+        self._guest_calls = calls
         self._loop = asyncio.get_running_loop()
-        self._calls: dict[int, None] = {}
+        self._batch: dict[int, None] = {}
 
     def add(self, call: int) -> Running:
         """A call joins the batch."""
-        if not self._calls:
+        if not self._batch:
             self._loop.call_soon(self._start)
-        self._calls[call] = None
-        return Running(lambda: self._calls.pop(call, None))
+        self._batch[call] = None
+        return Running(lambda: self._batch.pop(call, None))
 
     def _start(self) -> None:
         raise NotImplementedError
 
     def _step(self, number: int) -> None:
-        count = len(self._calls)
-        self._session.send_tokens(list(self._calls), [[number]] * count, [TEXT] * count)
-        self._session.flush()
+        count = len(self._batch)
+        self._guest_calls.send_tokens(list(self._batch), [[number]] * count, [TEXT] * count)
+        self._guest_calls.flush()
 
 
 class FlatEngine(Engine):
     """The next step as soon as the session holds nothing back, so that no two tokens are ever merged into one chunk."""
 
-    def __init__(self, session: Session) -> None:
-        super().__init__(session)
+    def __init__(self, calls: GuestCalls) -> None:
+        super().__init__(calls)
         self._number = 0
         self._held = False
+        session: Any = calls._flush.__self__  # type: ignore[attr-defined]
         driver: Any = session.driver
         self._then_events, self._then_resume = driver._on_events, driver.resume_writing
         driver._on_events = self._on_events  # credit and acknowledgements come with events
@@ -110,9 +110,9 @@ class FlatEngine(Engine):
         self._go_on()
 
     def _go_on(self) -> None:
-        connection = self._session._connection
+        connection = self._guest_calls._connection
         self._held = connection.has_unsent or connection._blocked
-        if self._calls and not self._held:
+        if self._batch and not self._held:
             self._loop.call_soon(self._start)
 
     def _on_events(self) -> None:
@@ -130,8 +130,8 @@ class FlatEngine(Engine):
 class PacedEngine(Engine):
     """A step at each tick of a clock, late or not, with its time as the token."""
 
-    def __init__(self, session: Session, interval: float) -> None:
-        super().__init__(session)
+    def __init__(self, calls: GuestCalls, interval: float) -> None:
+        super().__init__(calls)
         self._interval = interval
         self._due = 0.0
 
@@ -140,7 +140,7 @@ class PacedEngine(Engine):
         self._tick()
 
     def _tick(self) -> None:
-        if self._calls:
+        if self._batch:
             self._step(stamp())
             self._due += self._interval
             self._loop.call_at(self._due, self._tick)

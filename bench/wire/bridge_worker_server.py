@@ -12,8 +12,9 @@ from mlxbridge.addresses import Listen, UnixAddress
 from mlxbridge.host.models import worker as worker_module
 from mlxbridge.host.models.job import Job
 from mlxbridge.host.models.worker import Worker
+from mlxbridge.host.server.guest_calls import GuestCalls
 from mlxbridge.host.server.listener import Listener
-from mlxbridge.host.server.session import Running, Session
+from mlxbridge.host.server.running import Running
 from mlxbridge.protocol.events import CallOpened
 
 
@@ -38,10 +39,8 @@ class Methods:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
 
-    def open(self, session: Session, event: CallOpened) -> Running:
-        job = Job(
-            session, event.call, event.method, event.params, session.origin(event.call, event.deadline_ms)
-        )
+    def open(self, calls: GuestCalls, event: CallOpened) -> Running:
+        job = Job(calls, event.call, event.method, event.params, calls.origin(event.call, event.deadline_ms))
         self._worker.submit(job)
         return Running(lambda: self._worker.cancel(job))
 

@@ -1,8 +1,17 @@
-"""Guests whose link broke, and whose calls wait for them: bounded in number and memory, each guest's among them."""
+"""Guests whose link broke: to which session each may come back, and how much may wait for them."""
 
 from __future__ import annotations
 
+import os
+from typing import TYPE_CHECKING
+
+from mlxbridge.errors import Gone
 from mlxbridge.host.waiting import WaitingRoom
+from mlxbridge.protocol.events import ResumeAsked
+from mlxbridge.protocol.handshake import LINK_BYTES, LINK_SECRET_BYTES, Resumption
+
+if TYPE_CHECKING:
+    from mlxbridge.host.server.session import Session
 
 MAX_AWAY = 1024
 MAX_AWAY_BYTES = 256 * 1024 * 1024
@@ -11,22 +20,60 @@ _CALL_BYTES = 4096
 
 
 class Away:
-    """Counts the connections that were cut, and what is kept for them."""
+    """Knows the sessions of one host by the names of their links.
 
-    def __init__(self) -> None:
+    Args:
+        grace_s: how long calls wait for their guest; 0: not at all.
+
+    Attributes:
+        grace_s: for guests that are still to come.
+    """
+
+    def __init__(self, grace_s: float) -> None:
+        self.grace_s = grace_s
+        self._by_link: dict[bytes, Session] = {}
         self._room = WaitingRoom()
+        self._sizes: dict[Session, tuple[str, int]] = {}  # of those that wait, and whose they are
 
     def __len__(self) -> int:
-        return len(self._room)
+        return len(self._sizes)
 
-    def enter(self, guest: str, num_calls: int, num_bytes: int) -> int | None:
-        """Let a connection's calls wait; the bytes that they count with, None if there is no room for them."""
+    def new_resumption(self) -> Resumption | None:
+        """With what a guest of now may come back; None if it may not."""
+        if not self.grace_s:
+            return None
+        return Resumption(os.urandom(LINK_BYTES), os.urandom(LINK_SECRET_BYTES), round(self.grace_s * 1000))
+
+    def add(self, session: Session) -> None:
+        """A guest may come back to this session, if it has a resumption."""
+        if session.resumption is not None:
+            self._by_link[session.resumption.link] = session
+
+    def remove(self, session: Session) -> None:
+        """The session is over."""
+        if session.resumption is not None:
+            self._by_link.pop(session.resumption.link, None)
+
+    def receive(self, fresh: Session, asked: ResumeAsked) -> None:
+        """A session turns out to be that of a guest that comes back."""
+        session = self._by_link.get(asked.link)
+        if session is None or not session.welcome_back(fresh, asked):
+            fresh.refuse_return(
+                Gone(
+                    "this host has nothing left of that connection: it has started anew, or too much time has passed"
+                )
+            )
+
+    def enter(self, session: Session, guest: str, num_calls: int, num_bytes: int) -> bool:
+        """Let a session's calls wait for its guest; false if there is no room for them, and what is kept with them."""
         size = num_bytes + _CALL_BYTES * num_calls
         if not self._room.has_room(guest, size, max_bytes=MAX_AWAY_BYTES, max_calls=MAX_AWAY):
-            return None
+            return False
         self._room.enter(guest, size)
-        return size
+        self._sizes[session] = guest, size
+        return True
 
-    def leave(self, guest: str, size: int) -> None:
-        """They wait no longer."""
-        self._room.leave(guest, size)
+    def leave(self, session: Session) -> None:
+        """They wait no longer, if they did."""
+        if session in self._sizes:
+            self._room.leave(*self._sizes.pop(session))

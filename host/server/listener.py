@@ -8,12 +8,12 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 
 from mlxbridge.addresses import Activation, Address, Listen
-from mlxbridge.errors import AuthenticationError, Gone, Unavailable
+from mlxbridge.errors import AuthenticationError, Unavailable
 from mlxbridge.host.access import check_tokens
 from mlxbridge.host.server.away import Away
-from mlxbridge.host.server.session import Methods, Session
+from mlxbridge.host.server.guest_calls import Methods
+from mlxbridge.host.server.session import Session
 from mlxbridge.host.telemetry.telemetry import Telemetry
-from mlxbridge.protocol.events import ResumeAsked
 from mlxbridge.transport.driver import Driver
 from mlxbridge.transport.listen import BACKLOG, bound_address, close_listener, open_listeners
 from mlxbridge.transport.peers import peer_of
@@ -33,7 +33,7 @@ class Listener:
         resume_grace_s: how long calls wait for a guest whose link broke; 0: not at all.
 
     Attributes:
-        resume_grace_s: for guests that are still to come.
+        away: such guests.
     """
 
     def __init__(
@@ -43,9 +43,7 @@ class Listener:
         *,
         resume_grace_s: float = 0.0,
     ) -> None:
-        self.resume_grace_s = resume_grace_s
-        self._away = Away()
-        self._by_link: dict[bytes, Session] = {}
+        self.away = Away(resume_grace_s)
         self._tokens = tokens
         self._telemetry = Telemetry() if telemetry is None else telemetry
         self._sessions: set[Session] = set()
@@ -57,7 +55,7 @@ class Listener:
 
     def count(self) -> tuple[int, int]:
         """Connections, and calls open on them, those among them that wait for their guest."""
-        return len(self._sessions) - len(self._away), sum(session.num_calls for session in self._sessions)
+        return len(self._sessions) - len(self.away), sum(session.num_calls for session in self._sessions)
 
     async def listen(self, listens: Sequence[Listen | Activation], methods: Methods) -> list[Address]:
         """Open every socket, then serve them; where they really are.
@@ -99,9 +97,9 @@ class Listener:
         leaving = [
             session
             for session in self._sessions
-            if session.identity is None
+            if session.guest.identity is None
             or before is None
-            or before.get(session.identity) != tokens.get(session.identity)
+            or before.get(session.guest.identity) != tokens.get(session.guest.identity)
         ]
         for session in leaving:
             session.close(AuthenticationError("the host's tokens have changed"))
@@ -148,33 +146,20 @@ class Listener:
                 self._telemetry,
                 self._on_lost,
                 describe,
-                away=self._away,
-                on_return=self._on_return,
-                grace_s=self.resume_grace_s,
+                self.away,
             )
             self._sessions.add(session)
-            if session.resumption is not None:
-                self._by_link[session.resumption.link] = session
+            self.away.add(session)
             self._idle.clear()
-            if len(self._sessions) - len(self._away) > MAX_CONNECTIONS:
+            if len(self._sessions) - len(self.away) > MAX_CONNECTIONS:
                 session.close(Unavailable(f"{MAX_CONNECTIONS} connections are open"))
             return session.driver
 
         return make
 
-    def _on_return(self, fresh: Session, asked: ResumeAsked) -> None:
-        session = self._by_link.get(asked.link)
-        if session is None or not session.welcome_back(fresh, asked):
-            fresh.refuse_return(
-                Gone(
-                    "this host has nothing left of that connection: it has started anew, or too much time has passed"
-                )
-            )
-
     def _on_lost(self, session: Session) -> None:
         self._sessions.discard(session)
-        if session.resumption is not None:
-            self._by_link.pop(session.resumption.link, None)
+        self.away.remove(session)
         if not self._sessions:
             self._idle.set()
 

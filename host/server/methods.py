@@ -24,7 +24,9 @@ from mlxbridge.host.params import (
     parse_model,
     parse_rerank,
 )
-from mlxbridge.host.server.session import SOFTWARE, Running, Session
+from mlxbridge.host.server.guest_calls import GuestCalls
+from mlxbridge.host.server.running import Running
+from mlxbridge.host.server.session import SOFTWARE
 from mlxbridge.host.telemetry.events import KINDS, make_event
 from mlxbridge.host.telemetry.subscription import Subscription
 from mlxbridge.host.telemetry.telemetry import Telemetry
@@ -60,7 +62,7 @@ class GuestMethods:
         self._census = census
         self._telemetry = Telemetry() if telemetry is None else telemetry
         self._started_at = time.monotonic()
-        self._table: dict[str, Callable[[Session, CallOpened], Running | None]] = {
+        self._table: dict[str, Callable[[GuestCalls, CallOpened], Running | None]] = {
             "generate": self._generate,
             "generate_many": self._generate_many,
             "embed": self._embed,
@@ -77,7 +79,7 @@ class GuestMethods:
             "subscribe": self._subscribe,
         }
 
-    def open(self, session: Session, event: CallOpened) -> Running | None:
+    def open(self, calls: GuestCalls, event: CallOpened) -> Running | None:
         """Start a call; what may be done to it.
 
         Raises:
@@ -88,7 +90,7 @@ class GuestMethods:
             near = nearest(event.method, self._table)
             hint = f"did you mean {near!r}?" if near else f"it has {', '.join(self._table)}"
             raise UnknownMethod(f"this host has no method {event.method[:100]!r}; {hint}")
-        return method(session, event)
+        return method(calls, event)
 
     async def describe_host(self) -> dict[str, Any]:
         """The host as it is now: the RESULT of ``status`` (SPEC.md §10)."""
@@ -103,61 +105,61 @@ class GuestMethods:
             "models": models,
         }
 
-    def _generate(self, session: Session, event: CallOpened) -> Running | None:
+    def _generate(self, calls: GuestCalls, event: CallOpened) -> Running | None:
         # The worker reads it again; a bad one is refused without waiting for the worker.
         parse_generate(event.params)
         model, adapter = self._catalogue.choose(parse_model(event.params))
         params = _complete(model, event.params, parse_generate)
-        return _submit(session, event, model, params, adapter)
+        return _submit(calls, event, model, params, adapter)
 
-    def _generate_many(self, session: Session, event: CallOpened) -> Running | None:
+    def _generate_many(self, calls: GuestCalls, event: CallOpened) -> Running | None:
         parse_many(event.params)  # but for the requests, each of which is answered with its own error
         model, adapter = self._catalogue.choose(parse_model(event.params))
         params = _complete(model, event.params, parse_many)
-        session.name_model(event.call, model.name)
+        calls.name_model(event.call, model.name)
         job = ManyJob(
-            session,
+            calls,
             event.call,
             params,
-            session.origin(event.call, event.deadline_ms, adapter),
-            items=session.watch_credit(event.call, lambda items: model.grant(job, items)),
+            calls.origin(event.call, event.deadline_ms, adapter),
+            items=calls.watch_credit(event.call, lambda items: model.grant(job, items)),
         )
         return _run(model, job)
 
-    def _embed(self, session: Session, event: CallOpened) -> Running | None:
+    def _embed(self, calls: GuestCalls, event: CallOpened) -> Running | None:
         parse_embed(event.params)
-        return self._compute(session, event)
+        return self._compute(calls, event)
 
-    def _rerank(self, session: Session, event: CallOpened) -> Running | None:
+    def _rerank(self, calls: GuestCalls, event: CallOpened) -> Running | None:
         parse_rerank(event.params)
-        return self._compute(session, event)
+        return self._compute(calls, event)
 
-    def _tokenize(self, session: Session, event: CallOpened) -> Running | None:
+    def _tokenize(self, calls: GuestCalls, event: CallOpened) -> Running | None:
         parse_tokenize(event.params)
-        return self._submit(session, event)
+        return self._submit(calls, event)
 
-    def _detokenize(self, session: Session, event: CallOpened) -> Running | None:
+    def _detokenize(self, calls: GuestCalls, event: CallOpened) -> Running | None:
         parse_detokenize(event.params)
-        return self._submit(session, event)
+        return self._submit(calls, event)
 
-    def _models(self, session: Session, event: CallOpened) -> Running | None:
+    def _models(self, calls: GuestCalls, event: CallOpened) -> Running | None:
         check_names("models", event.params, _NOTHING)
-        session.finish(event.call, {"models": [model.describe() for model in self._catalogue]})
+        calls.finish(event.call, {"models": [model.describe() for model in self._catalogue]})
         return None
 
-    def _load(self, session: Session, event: CallOpened) -> Running | None:
-        model = self._named("load", session, event, _LOAD)
+    def _load(self, calls: GuestCalls, event: CallOpened) -> Running | None:
+        model = self._named("load", calls, event, _LOAD)
         check_keep_alive(event.params)
         keep_alive = event.params.get("keep_alive")
 
         async def load() -> Mapping[str, Any]:
-            await model.load(lambda item: session.send_item(event.call, item), keep_alive=keep_alive)
+            await model.load(lambda item: calls.send_item(event.call, item), keep_alive=keep_alive)
             return model.describe()
 
-        return session.run(event.call, load)
+        return calls.run(event.call, load)
 
-    def _unload(self, session: Session, event: CallOpened) -> Running | None:
-        model = self._named("unload", session, event, _MODEL)
+    def _unload(self, calls: GuestCalls, event: CallOpened) -> Running | None:
+        model = self._named("unload", calls, event, _MODEL)
         if model.settings.pin:
             raise PermissionDenied(f"{model.name} is pinned by this host's configuration: it stays loaded")
 
@@ -165,50 +167,50 @@ class GuestMethods:
             await model.unload()
             return model.describe()
 
-        return session.run(event.call, unload)
+        return calls.run(event.call, unload)
 
-    def _show(self, session: Session, event: CallOpened) -> Running | None:
-        model = self._named("show", session, event, _MODEL)
-        return session.run(event.call, lambda: self._library.show(model))
+    def _show(self, calls: GuestCalls, event: CallOpened) -> Running | None:
+        model = self._named("show", calls, event, _MODEL)
+        return calls.run(event.call, lambda: self._library.show(model))
 
-    def _pull(self, session: Session, event: CallOpened) -> Running | None:
+    def _pull(self, calls: GuestCalls, event: CallOpened) -> Running | None:
         name = self._name("pull", event.params, _MODEL)
 
         async def pull() -> Mapping[str, Any]:
-            model = await self._library.pull(name, lambda item: session.send_item(event.call, item))
-            session.name_model(event.call, model.name)
+            model = await self._library.pull(name, lambda item: calls.send_item(event.call, item))
+            calls.name_model(event.call, model.name)
             return model.describe()
 
-        return session.run(event.call, pull)
+        return calls.run(event.call, pull)
 
-    def _delete(self, session: Session, event: CallOpened) -> Running | None:
-        model = self._named("delete", session, event, _DELETE)
+    def _delete(self, calls: GuestCalls, event: CallOpened) -> Running | None:
+        model = self._named("delete", calls, event, _DELETE)
         force = event.params.get("force", False)
         if not isinstance(force, bool):
             raise InvalidArgument("force: must be true or false", details={"field": "force"})
-        return session.run(event.call, lambda: self._library.delete(model, force=force))
+        return calls.run(event.call, lambda: self._library.delete(model, force=force))
 
-    def _status(self, session: Session, event: CallOpened) -> Running | None:
+    def _status(self, calls: GuestCalls, event: CallOpened) -> Running | None:
         check_names("status", event.params, _NOTHING)
 
         async def status() -> Mapping[str, Any]:
             told = await self.describe_host()
             return {**told, "calls": told["calls"] - 1}  # less this one
 
-        return session.run(event.call, status)
+        return calls.run(event.call, status)
 
-    def _subscribe(self, session: Session, event: CallOpened) -> Running | None:
+    def _subscribe(self, calls: GuestCalls, event: CallOpened) -> Running | None:
         check_names("subscribe", event.params, _SUBSCRIBE)
         kinds = parse_kinds(event.params)
-        outlet = _Outlet(session, event.call)
+        outlet = _Outlet(calls, event.call)
         later = asyncio.get_running_loop().call_soon
         events = self._telemetry.events
-        sees = partial(events.sees, session.identity)
-        subscription = Subscription(kinds, sees, session.guest, outlet, later)
+        sees = partial(events.sees, calls.guest.identity)
+        subscription = Subscription(kinds, sees, calls.guest.key, outlet, later)
         events.add(subscription)
         for model in self._catalogue:
             subscription.take(make_event("model", model.describe_state()))
-        subscription.grant(session.watch_credit(event.call, subscription.grant))
+        subscription.grant(calls.watch_credit(event.call, subscription.grant))
         return Running(lambda: events.remove(subscription))
 
     async def _report(self, model: Model) -> dict[str, Any]:
@@ -222,18 +224,18 @@ class GuestMethods:
         known = {} if memory.machine is None else {"chip": memory.machine.chip}
         return {**known, "memory": told}
 
-    def _submit(self, session: Session, event: CallOpened) -> Running | None:
+    def _submit(self, calls: GuestCalls, event: CallOpened) -> Running | None:
         """Run a call on the model that it names, whatever that is for."""
         model, adapter = self._catalogue.choose(parse_model(event.params))
-        return _submit(session, event, model, event.params, adapter)
+        return _submit(calls, event, model, event.params, adapter)
 
-    def _compute(self, session: Session, event: CallOpened) -> Running | None:
+    def _compute(self, calls: GuestCalls, event: CallOpened) -> Running | None:
         """Run a call on the model that it names, without an adapter."""
-        return _submit(session, event, self._catalogue.find(parse_model(event.params)), event.params)
+        return _submit(calls, event, self._catalogue.find(parse_model(event.params)), event.params)
 
-    def _named(self, method: str, session: Session, event: CallOpened, known: frozenset[str]) -> Model:
+    def _named(self, method: str, calls: GuestCalls, event: CallOpened, known: frozenset[str]) -> Model:
         model = self._catalogue.find(self._name(method, event.params, known))
-        session.name_model(event.call, model.name)
+        calls.name_model(event.call, model.name)
         return model
 
     def _name(self, method: str, params: Mapping[str, Any], known: frozenset[str]) -> str:
@@ -247,19 +249,19 @@ class GuestMethods:
 class _Outlet:
     """Where a subscription's events go."""
 
-    def __init__(self, session: Session, call: int) -> None:
-        self._session = session
+    def __init__(self, calls: GuestCalls, call: int) -> None:
+        self._calls = calls
         self._call = call
 
     def send(self, item: Any) -> None:
-        self._session.send_item(self._call, item)
+        self._calls.send_item(self._call, item)
 
     def num_held(self) -> int:
-        return self._session.num_held(self._call)
+        return self._calls.num_held(self._call)
 
     def finish(self) -> None:
-        self._session.finish(self._call, {})
-        self._session.flush()
+        self._calls.finish(self._call, {})
+        self._calls.flush()
 
 
 def parse_kinds(params: Mapping[str, Any]) -> Collection[str]:
@@ -301,11 +303,11 @@ def _complete(
 
 
 def _submit(
-    session: Session, event: CallOpened, model: Model, params: Mapping[str, Any], adapter: str | None = None
+    calls: GuestCalls, event: CallOpened, model: Model, params: Mapping[str, Any], adapter: str | None = None
 ) -> Running | None:
-    session.name_model(event.call, model.name)
-    origin = session.origin(event.call, event.deadline_ms, adapter)
-    job = Job(session, event.call, event.method, params, origin)
+    calls.name_model(event.call, model.name)
+    origin = calls.origin(event.call, event.deadline_ms, adapter)
+    job = Job(calls, event.call, event.method, params, origin)
     return _run(model, job)
 
 

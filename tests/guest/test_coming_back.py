@@ -29,28 +29,26 @@ def stay_mute(fresh: Session, asked: ResumeAsked) -> None:
     """Say nothing to guests that come back."""
 
 
-async def read_until_it_fails(made: Rig, kind: str) -> BaseException:
+async def read_until_it_fails(made: Rig, kind: str, connect_timeout: float = 5.0) -> BaseException:
     """Cut a stream behind its first token; with what it ends."""
     url = f"unix://{made.path}"
 
     def read() -> None:
-        with Client(url, connect_timeout=0.05) as client:
+        with Client(url, connect_timeout=connect_timeout) as client:
             for _ in client.stream("Once"):
                 pass
 
     async def read_in_task() -> None:
-        async with AsyncClient(url, connect_timeout=0.05) as client:
+        async with AsyncClient(url, connect_timeout=connect_timeout) as client:
             async for _ in await client.stream("Once"):
                 pass
 
     reading = asyncio.ensure_future(asyncio.to_thread(read) if kind == "blocking" else read_in_task())
     await until(lambda: len(made.methods.opened) == 1)
-    session = made.methods.session
-    assert session is not None
-    session.send_tokens([1], [[7]], ["one"])
-    session.flush()
+    made.calls.send_tokens([1], [[7]], ["one"])
+    made.calls.flush()
     await asyncio.sleep(0.05)
-    session.driver.abort()
+    made.session.driver.abort()
     await asyncio.wait([reading], timeout=20)
     assert reading.done(), "it waits for ever"
     error = reading.exception()
@@ -65,8 +63,8 @@ async def test_host_that_lets_guests_wait_at_the_door_is_given_up(
     if kind == "blocking":
         monkeypatch.setattr("mlxbridge.guest.blocking_driver.HANDSHAKE_TIMEOUT_S", 0.05)
     async with rig(resume_grace_s=0.5) as made:
-        made.listener._on_return = stay_mute  # type: ignore[method-assign]
-        assert isinstance(await read_until_it_fails(made, kind), ConnectionLost)
+        made.listener.away.receive = stay_mute  # type: ignore[method-assign]
+        assert isinstance(await read_until_it_fails(made, kind, connect_timeout=0.05), ConnectionLost)
 
 
 @pytest.mark.parametrize("kind", ["blocking", "async"])
@@ -74,15 +72,14 @@ async def test_link_that_breaks_over_and_over_is_given_up(kind: str, monkeypatch
     monkeypatch.setattr(comeback, "MOST_DELAY_S", 0.01)
     async with rig(resume_grace_s=30) as made:
         returns = []
-        welcome = made.listener._on_return
+        welcome = made.listener.away.receive
 
         def welcome_and_cut(fresh: Session, asked: ResumeAsked) -> None:
             returns.append(asked)
             welcome(fresh, asked)
-            assert made.methods.session is not None
-            asyncio.get_running_loop().call_later(0.01, made.methods.session.driver.abort)
+            asyncio.get_running_loop().call_later(0.01, made.session.driver.abort)
 
-        made.listener._on_return = welcome_and_cut  # type: ignore[method-assign]
+        made.listener.away.receive = welcome_and_cut  # type: ignore[method-assign]
         assert isinstance(await read_until_it_fails(made, kind), ConnectionLost)
         assert MOST_FRUITLESS / 2 < len(returns) <= MOST_FRUITLESS + 1
 
@@ -96,8 +93,8 @@ async def test_who_waits_for_a_link_that_nobody_mends_any_more_takes_another(
     async with rig(resume_grace_s=30) as made, AsyncClient(f"unix://{made.path}") as client:
         first = await client.stream("one")
         await until(lambda: len(made.methods.opened) == 1)
-        assert made.methods.session is not None and client._connector.link is not None
-        made.methods.session.driver.abort()
+        assert client._connector.link is not None
+        made.session.driver.abort()
         connection = client._connector.link._connection
         await until(lambda: connection.cut)
         opening = asyncio.ensure_future(client.stream("two"))

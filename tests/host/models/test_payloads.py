@@ -17,8 +17,9 @@ from mlxbridge.errors import WorkerLost
 from mlxbridge.host.models import worker as worker_module
 from mlxbridge.host.models.job import Job
 from mlxbridge.host.models.worker import Worker
+from mlxbridge.host.server.guest_calls import GuestCalls
 from mlxbridge.host.server.listener import Listener
-from mlxbridge.host.server.session import Running, Session
+from mlxbridge.host.server.running import Running
 from mlxbridge.protocol import GuestConnection, Windows
 from mlxbridge.protocol.events import CallOpened, DataReceived, ErrorReceived, Event, ResultReceived
 from tests.host.models.payload_worker import pattern
@@ -34,8 +35,8 @@ class Methods:
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
 
-    def open(self, session: Session, event: CallOpened) -> Running:
-        job = Job(session, event.call, event.method, event.params)
+    def open(self, calls: GuestCalls, event: CallOpened) -> Running:
+        job = Job(calls, event.call, event.method, event.params)
         self.worker.submit(job)
         return Running(lambda: self.worker.cancel(job))
 

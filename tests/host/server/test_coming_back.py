@@ -11,7 +11,8 @@ import pytest
 
 from mlxbridge.errors import Gone
 from mlxbridge.host.server import away as away_module
-from mlxbridge.host.server.session import Running, Session
+from mlxbridge.host.server.running import Running
+from mlxbridge.host.server.session import Session
 from mlxbridge.host.telemetry.request import EndedRequest
 from mlxbridge.host.telemetry.telemetry import Telemetry
 from mlxbridge.protocol.events import Closed, ErrorReceived, ResultReceived, Resumed, TokensReceived
@@ -39,24 +40,37 @@ class Held:
         return self._can_wait
 
 
-async def cut_after_a_token(made: Rig, **options: Any) -> Guest:
-    """A guest that was told of a token, and lost its link; another token came meanwhile."""
+async def with_a_call(
+    made: Rig, method: str = "generate", deadline_ms: int | None = None, **options: Any
+) -> Guest:
+    """A guest that can come back, and has made a call."""
     guest = await made.guest(features=FEATURES, **options)
     await guest.handshake()
-    guest.connection.open_call("generate", {})
+    num_opened = len(made.methods.opened)
+    guest.connection.open_call(method, {}, deadline_ms=deadline_ms)
     guest.send()
-    await until(lambda: len(made.methods.opened) > 0)
-    session = made.methods.session
-    assert session is not None
-    session.send_tokens([1], [[7]], ["one"])
+    await until(lambda: len(made.methods.opened) > num_opened)
+    return guest
+
+
+async def cut_after_a_token(made: Rig, **options: Any) -> Guest:
+    """A guest that was told of a token, and lost its link; another token came meanwhile."""
+    guest = await with_a_call(made, **options)
+    session = made.session
+    session.calls.send_tokens([1], [[7]], ["one"])
     session.flush()
     await guest.until(TokensReceived)
     guest.writer.transport.abort()
     await until(lambda: session.is_away)
+    lose(guest)
+    session.calls.send_tokens([1], [[8]], ["two"])
+    return guest
+
+
+def lose(guest: Guest) -> None:
+    """The guest learns that its link is gone."""
     guest.connection.receive_eof()
     guest.connection.events()
-    session.send_tokens([1], [[8]], ["two"])
-    return guest
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -83,10 +97,8 @@ async def test_guest_comes_back_to_what_it_missed() -> None:
         tokens = await again.until(TokensReceived)
         assert isinstance(tokens, TokensReceived) and tokens.token_ids == [[8]]
         assert made.listener.count() == (1, 1) and held.did == ["hold", "go on"]
-        session = made.methods.session
-        assert session is not None
-        session.finish(1, {"ok": True})
-        session.flush()
+        made.calls.finish(1, {"ok": True})
+        made.calls.flush()
         await again.until(ResultReceived)
 
 
@@ -112,12 +124,8 @@ async def test_after_the_grace_calls_are_cancelled_and_gone() -> None:
 async def test_without_grace_calls_end_with_the_link() -> None:
     async with rig(resume_grace_s=0) as made:
         held = Held(made)
-        guest = await made.guest(features=FEATURES)
-        await guest.handshake()
+        guest = await with_a_call(made)
         assert guest.connection.grace_ms is None
-        guest.connection.open_call("generate", {})
-        guest.send()
-        await until(lambda: len(made.methods.opened) > 0)
         guest.writer.close()
         await until(lambda: held.did == ["cancel"])
 
@@ -125,11 +133,7 @@ async def test_without_grace_calls_end_with_the_link() -> None:
 async def test_guest_that_says_goodbye_has_its_calls_cancelled_at_once() -> None:
     async with rig(resume_grace_s=30) as made:
         held = Held(made)
-        guest = await made.guest(features=FEATURES)
-        await guest.handshake()
-        guest.connection.open_call("generate", {})
-        guest.send()
-        await until(lambda: len(made.methods.opened) > 0)
+        guest = await with_a_call(made)
         guest.connection.leave(Gone("enough"))
         guest.send()
         await until(lambda: made.listener.count() == (0, 0))
@@ -139,13 +143,8 @@ async def test_guest_that_says_goodbye_has_its_calls_cancelled_at_once() -> None
 async def test_guest_may_come_back_before_the_host_has_noticed_that_it_was_away() -> None:
     async with rig(resume_grace_s=30) as made:
         Held(made)
-        guest = await made.guest(features=FEATURES)
-        await guest.handshake()
-        guest.connection.open_call("generate", {})
-        guest.send()
-        await until(lambda: len(made.methods.opened) > 0)
-        guest.connection.receive_eof()
-        guest.connection.events()
+        guest = await with_a_call(made)
+        lose(guest)
         again = await return_of(guest, made)
         await again.until(Resumed)
         assert await asyncio.wait_for(guest.reader.read(), 10) is not None  # the old link is closed
@@ -158,18 +157,11 @@ async def test_call_whose_guest_lost_a_part_of_the_payload_is_cancelled_and_told
     telemetry.listen(ends.append)
     async with rig(telemetry=telemetry, resume_grace_s=30) as made:
         held = Held(made)
-        guest = await made.guest(features=FEATURES)
-        await guest.handshake()
-        guest.connection.open_call("embed", {})
-        guest.send()
-        await until(lambda: len(made.methods.opened) > 0)
-        session = made.methods.session
-        assert session is not None
-        session.begin_data(1, {}, 1000, lambda num_bytes: None)
-        session.continue_data(1, memoryview(bytes(500)))
-        session.flush()
-        guest.connection.receive_eof()  # before any of it has come
-        guest.connection.events()
+        guest = await with_a_call(made, "embed")
+        made.calls.begin_data(1, {}, 1000, lambda num_bytes: None)
+        made.calls.continue_data(1, memoryview(bytes(500)))
+        made.calls.flush()
+        lose(guest)  # before any of it has come
         again = await return_of(guest, made)
         end = await again.until(ErrorReceived)
         assert isinstance(end, ErrorReceived) and isinstance(end.error, Gone)
@@ -191,15 +183,10 @@ async def test_session_of_a_guest_that_has_stalled_ends_once(
             forget(session)
 
         made.listener._on_lost = note  # type: ignore[method-assign]
-        guest = await made.guest(features=FEATURES)
-        await guest.handshake()
-        guest.connection.open_call("generate", {})
-        guest.send()
-        await until(lambda: len(made.methods.opened) > 0)
-        session = made.methods.session
-        assert session is not None
+        await with_a_call(made)
+        session = made.session
         for _ in range(3):
-            session.send_item(1, bytes(1 << 20))
+            session.calls.send_item(1, bytes(1 << 20))
         transport = session.driver.transport
         assert transport is not None and transport.get_write_buffer_size() > 0
         while not session.is_away:
@@ -237,11 +224,7 @@ async def test_no_more_waits_than_there_is_room_for(monkeypatch: pytest.MonkeyPa
     async with rig(resume_grace_s=30) as made:
         held = Held(made)
         await cut_after_a_token(made)
-        second = await made.guest(features=FEATURES)
-        await second.handshake()
-        second.connection.open_call("generate", {})
-        second.send()
-        await until(lambda: len(made.methods.opened) == 2)
+        second = await with_a_call(made)
         second.writer.close()
         await until(lambda: "cancel" in held.did)
         assert made.listener.count() == (0, 1)
@@ -258,11 +241,7 @@ async def test_nobody_comes_back_to_a_host_that_drains() -> None:
 async def test_deadlines_run_on_while_the_guest_is_away() -> None:
     async with rig(resume_grace_s=30) as made:
         held = Held(made)
-        guest = await made.guest(features=FEATURES)
-        await guest.handshake()
-        guest.connection.open_call("generate", {}, deadline_ms=50)
-        guest.send()
-        await until(lambda: len(made.methods.opened) > 0)
+        guest = await with_a_call(made, deadline_ms=50)
         guest.writer.close()
         await until(lambda: held.did[-1:] == ["cancel"])
         guest.connection.receive_eof()

@@ -13,14 +13,14 @@ from mlxbridge.host.engine.interface import Origin
 from mlxbridge.host.models import model as model_module
 from mlxbridge.host.models.catalogue import Catalogue
 from mlxbridge.host.models.settings import ModelSettings
+from mlxbridge.host.server.guest_calls import GuestCalls
 from mlxbridge.host.server.methods import GuestMethods
-from mlxbridge.host.server.session import Session
 from mlxbridge.protocol.events import CallOpened
 from tests.host.models.fake_worker import FakeWorker
 from tests.host.models.plenty import plenty
 
 
-class FakeSession:
+class FakeCalls:
     """Remembers what it was told to send."""
 
     def __init__(self) -> None:
@@ -51,23 +51,23 @@ class Nobody:
 
 
 def open_call(
-    methods: GuestMethods, method: str, params: dict[str, Any], session: FakeSession | None = None
+    methods: GuestMethods, method: str, params: dict[str, Any], calls: FakeCalls | None = None
 ) -> None:
-    methods.open(cast(Session, session or FakeSession()), CallOpened(7, method, params, None))
+    methods.open(cast(GuestCalls, calls or FakeCalls()), CallOpened(7, method, params, None))
 
 
 async def test_load_passes_the_workers_progress_on(monkeypatch: pytest.MonkeyPatch) -> None:
     FakeWorker.started = []
     monkeypatch.setattr(model_module, "Worker", FakeWorker)
-    catalogue, session = Catalogue([ModelSettings.of("demo")], plenty()), FakeSession()
-    open_call(GuestMethods(catalogue, Nobody()), "load", {"model": "demo"}, session)
-    assert session.work is not None
-    load = asyncio.ensure_future(session.work())
+    catalogue, calls = Catalogue([ModelSettings.of("demo")], plenty()), FakeCalls()
+    open_call(GuestMethods(catalogue, Nobody()), "load", {"model": "demo"}, calls)
+    assert calls.work is not None
+    load = asyncio.ensure_future(calls.work())
     worker = await FakeWorker.number(1)
     worker.tell({"stage": "loading"})
     worker.become_ready()
     assert (await load)["state"] == "ready"
-    assert session.items == [(7, {"stage": "loading"})]
+    assert calls.items == [(7, {"stage": "loading"})]
     await catalogue.close()
 
 
@@ -75,17 +75,17 @@ async def test_status_tells_of_the_machine_and_of_each_model(monkeypatch: pytest
     FakeWorker.started = []
     monkeypatch.setattr(model_module, "Worker", FakeWorker)
     settings = ModelSettings.of("demo", aliases=("tiny", "small"), keep_alive_s=60.0)
-    catalogue, session = Catalogue([settings], plenty(10 << 30)), FakeSession()
+    catalogue, calls = Catalogue([settings], plenty(10 << 30)), FakeCalls()
     methods = GuestMethods(catalogue, Nobody())
-    open_call(methods, "status", {}, session)
-    assert session.work is not None
-    assert "chip" not in await session.work()  # not known yet
+    open_call(methods, "status", {}, calls)
+    assert calls.work is not None
+    assert "chip" not in await calls.work()  # not known yet
     load = asyncio.ensure_future(catalogue.find("tiny").load())
     worker = await FakeWorker.number(1)
     worker.stats = {"used_bytes": 7, "running": 0}
     worker.become_ready()
     await load
-    status = await session.work()
+    status = await calls.work()
     budget = 10 << 30
     assert status["chip"] == "Test Chip"
     assert status["memory"] == {
@@ -109,7 +109,7 @@ async def test_status_tells_of_the_machine_and_of_each_model(monkeypatch: pytest
     assert {name: entry[name] for name in expected} == expected
     assert 0 < entry["estimated_bytes"] < budget and 59 < entry["expires_in_s"] <= 60
     worker.is_stuck = True
-    status = await session.work()
+    status = await calls.work()
     assert status["models"][0]["stats"] == "not answered"
     assert "used_bytes" not in status["memory"]  # not 0: it is not known
     await catalogue.close()
@@ -118,13 +118,13 @@ async def test_status_tells_of_the_machine_and_of_each_model(monkeypatch: pytest
 async def test_load_takes_how_long_the_model_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     FakeWorker.started = []
     monkeypatch.setattr(model_module, "Worker", FakeWorker)
-    catalogue, session = Catalogue([ModelSettings.of("demo")], plenty()), FakeSession()
+    catalogue, calls = Catalogue([ModelSettings.of("demo")], plenty()), FakeCalls()
     methods = GuestMethods(catalogue, Nobody())
     with pytest.raises(InvalidArgument, match="keep_alive: 'soon' is no time"):
         open_call(methods, "load", {"model": "demo", "keep_alive": "soon"})
-    open_call(methods, "load", {"model": "demo", "keep_alive": "30m"}, session)
-    assert session.work is not None
-    load = asyncio.ensure_future(session.work())
+    open_call(methods, "load", {"model": "demo", "keep_alive": "30m"}, calls)
+    assert calls.work is not None
+    load = asyncio.ensure_future(calls.work())
     (await FakeWorker.number(1)).become_ready()
     assert (await load)["keep_alive_s"] == 1800
     await catalogue.close()
@@ -169,7 +169,7 @@ async def test_call_goes_to_the_model_with_its_origin(monkeypatch: pytest.Monkey
     monkeypatch.setattr(model_module, "Worker", FakeWorker)
     catalogue = Catalogue([ModelSettings.of("demo")], plenty())
     methods = GuestMethods(catalogue, Nobody())
-    methods.open(cast(Session, FakeSession()), CallOpened(7, "generate", {"prompt": "a"}, 5000))
+    methods.open(cast(GuestCalls, FakeCalls()), CallOpened(7, "generate", {"prompt": "a"}, 5000))
     worker = await FakeWorker.number(1)
     worker.become_ready()
     while not worker.jobs:
@@ -182,18 +182,18 @@ async def test_call_goes_to_the_model_with_its_origin(monkeypatch: pytest.Monkey
 async def test_job_of_many_requests_keeps_to_the_guests_credit(monkeypatch: pytest.MonkeyPatch) -> None:
     FakeWorker.started = []
     monkeypatch.setattr(model_module, "Worker", FakeWorker)
-    catalogue, session = Catalogue([ModelSettings.of("demo")], plenty()), FakeSession()
+    catalogue, calls = Catalogue([ModelSettings.of("demo")], plenty()), FakeCalls()
     params = {"requests": [{"prompt": "a"}, "no request, but that is between it and the worker"]}
-    open_call(GuestMethods(catalogue, Nobody()), "generate_many", params, session)
+    open_call(GuestMethods(catalogue, Nobody()), "generate_many", params, calls)
     worker = await FakeWorker.number(1)
-    session.tell(6)  # while the model is loaded
+    calls.tell(6)  # while the model is loaded
     worker.become_ready()
     while not worker.jobs:
         await asyncio.sleep(0)
     job = worker.jobs.pop()
     assert (job.method, job.params, job.items) == ("generate_many", params, 6)
     for items in (6, 8, 7):
-        session.tell(items)
+        calls.tell(items)
     assert worker.granted == [6, 8]
     await catalogue.close()
 

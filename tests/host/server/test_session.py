@@ -25,10 +25,13 @@ from mlxbridge.errors import (
     RemoteProtocolError,
     Unavailable,
 )
+from mlxbridge.host.server import guest_calls as guest_calls_module
 from mlxbridge.host.server import listener as listener_module
 from mlxbridge.host.server import session as session_module
+from mlxbridge.host.server.guest_calls import GuestCalls
 from mlxbridge.host.server.listener import Listener
-from mlxbridge.host.server.session import Running, Session
+from mlxbridge.host.server.running import Running
+from mlxbridge.host.server.session import Session
 from mlxbridge.host.telemetry.request import EndedRequest
 from mlxbridge.host.telemetry.telemetry import Telemetry
 from mlxbridge.protocol import GuestConnection, HostConnection, Limits, Token, Windows
@@ -51,26 +54,26 @@ class FakeMethods:
     def __init__(self) -> None:
         self.opened: list[CallOpened] = []
         self.cancelled: list[int] = []
-        self.session: Session | None = None
+        self.calls: GuestCalls | None = None  # of the guest that made the latest call
         self.running: Running | None = (
             None  # for calls of other methods, instead of one that can only be cancelled
         )
 
-    def open(self, session: Session, event: CallOpened) -> Running | None:
+    def open(self, calls: GuestCalls, event: CallOpened) -> Running | None:
         self.opened.append(event)
-        self.session = session
+        self.calls = calls
         if event.method == "refuse":
             raise InvalidArgument("no", details={"field": "x"})
         if event.method == "break":
             raise RuntimeError("a bug")
         if event.method == "finish":
-            session.finish(event.call, {"ok": True})
+            calls.finish(event.call, {"ok": True})
             return None
         if event.method == "boast":
-            session.finish(event.call, {"text": "x" * (1 << 16)})
+            calls.finish(event.call, {"text": "x" * (1 << 16)})
             return None
         if event.method == "work":
-            return session.run(event.call, lambda: self._work(event))
+            return calls.run(event.call, lambda: self._work(event))
         return self.running or Running(lambda: self.cancelled.append(event.call))
 
     async def _work(self, event: CallOpened) -> Mapping[str, Any]:
@@ -119,6 +122,17 @@ class Rig:
     def __init__(self, listener: Listener, methods: FakeMethods, path: str) -> None:
         self.listener, self.methods, self.path = listener, methods, path
         self._writers: list[asyncio.StreamWriter] = []
+
+    @property
+    def calls(self) -> GuestCalls:
+        """Those of the guest that made the latest call."""
+        assert self.methods.calls is not None
+        return self.methods.calls
+
+    @property
+    def session(self) -> Session:
+        """Of the guest that made the latest call."""
+        return next(session for session in self.listener._sessions if session.calls is self.calls)
 
     async def guest(self, **options: Any) -> Guest:
         reader, writer = await asyncio.open_unix_connection(self.path)
@@ -183,8 +197,7 @@ async def test_guests_without_a_token_are_told_apart_by_connection() -> None:
             guest = await made.guest()
             await guest.handshake()
             await ask(guest, "finish")
-            assert made.methods.session is not None
-            origins.append(made.methods.session.origin(0, None))
+            origins.append(made.calls.origin(0, None))
         assert origins[0].guest != origins[1].guest
         assert all(origin.cache_scope == "" and origin.deadline_at is None for origin in origins)
 
@@ -197,8 +210,7 @@ async def test_guests_with_one_token_are_one_and_keep_their_prefixes_apart_from_
             guest = await made.guest(token=Token(name, tokens[name]))
             await guest.handshake()
             await ask(guest, "finish")
-            assert made.methods.session is not None
-            origins.append(made.methods.session.origin(0, None))
+            origins.append(made.calls.origin(0, None))
         assert origins[0] == origins[1]
         assert origins[0].guest != origins[2].guest
         assert [origin.cache_scope for origin in origins] == ["alice", "alice", "bob"]
@@ -209,9 +221,8 @@ async def test_deadline_counts_from_when_the_call_came() -> None:
         guest = await made.guest()
         await guest.handshake()
         await ask(guest, "finish")
-        assert made.methods.session is not None
         before = time.monotonic()
-        deadline_at = made.methods.session.origin(0, 2500).deadline_at
+        deadline_at = made.calls.origin(0, 2500).deadline_at
         assert deadline_at is not None and before <= deadline_at - 2.5 <= time.monotonic()
 
 
@@ -258,12 +269,9 @@ async def test_call_that_holds_too_many_logprobs_back_fails_and_stops_its_model(
         await guest.handshake()
         full, other = (guest.connection.open_call("hang", {}) for _ in range(2))
         await ask(guest, "finish")
-        assert made.methods.session is not None
         for _ in range(6):
-            made.methods.session.send_tokens(
-                [full, other], [[1], [1]], ["a", "b"], [[bytes(1 << 20)], [b"small"]]
-            )
-            made.methods.session.flush()
+            made.calls.send_tokens([full, other], [[1], [1]], ["a", "b"], [[bytes(1 << 20)], [b"small"]])
+            made.calls.flush()
         assert made.methods.cancelled == [full]
         guest.connection.consume(full, items=9)
         end = await guest.until(ErrorReceived)
@@ -276,10 +284,9 @@ async def test_call_with_a_part_that_the_guest_cannot_take_fails_and_stops_its_m
         await guest.handshake()
         full, other = (guest.connection.open_call("hang", {}) for _ in range(2))
         await ask(guest, "finish")
-        assert made.methods.session is not None
         for part in ([2, 0, "id", "name", "x" * 70_000], [1, "hm"]):
-            made.methods.session.send_tokens([full, other], [[1], [1]], ["", ""], None, [[part], [[1, "a"]]])
-            made.methods.session.flush()
+            made.calls.send_tokens([full, other], [[1], [1]], ["", ""], None, [[part], [[1, "a"]]])
+            made.calls.flush()
         assert made.methods.cancelled == [full]
         end = await guest.until(ErrorReceived)
         assert isinstance(end, ErrorReceived) and (end.call, type(end.error)) == (full, LimitExceeded)
@@ -333,9 +340,8 @@ async def test_draining_lets_open_calls_end_and_refuses_new_ones() -> None:
         assert isinstance(goaway, GoawayReceived)
         assert goaway.drain_ms == 10_000
         assert not guest.connection.can_open
-        assert made.methods.session is not None
-        made.methods.session.finish(call, {"late": True})
-        made.methods.session.flush()
+        made.calls.finish(call, {"late": True})
+        made.calls.flush()
         assert says(await guest.until(ResultReceived), call, late=True)
         assert await drain is True
 
@@ -390,8 +396,7 @@ async def test_items_reach_the_guest_before_the_end() -> None:
         await guest.handshake()
         call = guest.connection.open_call("hang", {})
         await ask(guest, "finish")
-        assert made.methods.session is not None
-        made.methods.session.send_item(call, {"stage": "loading"})
+        made.calls.send_item(call, {"stage": "loading"})
         assert await guest.until(ItemReceived) == ItemReceived(call, {"stage": "loading"})
 
 
@@ -401,14 +406,13 @@ async def test_credit_for_items_is_told_to_who_asked() -> None:
         await guest.handshake()
         call = guest.connection.open_call("hang", {}, windows=Windows(items=4))
         await ask(guest, "finish")
-        session = made.methods.session
-        assert session is not None
+        calls = made.calls
         told: list[int] = []
-        assert session.watch_credit(call, told.append) == 4
+        assert calls.watch_credit(call, told.append) == 4
         guest.connection.grant(call, items=9)
         await ask(guest, "finish")
         assert max(told) == told[-1] == 9
-        session.finish(call, {})
+        calls.finish(call, {})
         await ask(guest, "finish")
         count = len(told)
         await ask(guest, "finish")
@@ -425,11 +429,10 @@ async def test_call_whose_items_the_guest_does_not_take_fails_and_stops_its_work
         piles_up = guest.connection.open_call("hang", {}, windows=Windows(items=0))
         too_large = guest.connection.open_call("hang", {})
         await ask(guest, "finish")
-        session = made.methods.session
-        assert session is not None
+        calls = made.calls
         for number in range(5):
-            session.send_item(piles_up, number)
-        session.send_item(too_large, "x" * 70_000)
+            calls.send_item(piles_up, number)
+        calls.send_item(too_large, "x" * 70_000)
         assert made.methods.cancelled == [piles_up, too_large]
         guest.connection.grant(piles_up, items=3)
         ends = [await guest.until(ErrorReceived) for _ in range(2)]
@@ -439,24 +442,23 @@ async def test_call_whose_items_the_guest_does_not_take_fails_and_stops_its_work
 async def test_payloads_reach_the_guest_as_it_gives_credit_and_only_so_many_wait(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(session_module, "MAX_HELD_PAYLOAD_BYTES", 1_000)
+    monkeypatch.setattr(guest_calls_module, "MAX_HELD_PAYLOAD_BYTES", 1_000)
     async with rig() as made:
         guest = await made.guest()
         await guest.handshake()
         windows = Windows(items=0, bytes=300)
         first, second = (guest.connection.open_call("hang", {}, windows=windows) for _ in range(2))
         await ask(guest, "finish")
-        session = made.methods.session
-        assert session is not None
+        calls = made.calls
         left: list[int] = []
-        session.begin_data(first, {"shape": [900]}, 900, left.append)
-        session.begin_data(second, {"shape": [200]}, 200, left.append)
+        calls.begin_data(first, {"shape": [900]}, 900, left.append)
+        calls.begin_data(second, {"shape": [200]}, 200, left.append)
         assert made.methods.cancelled == [second]
-        session.continue_data(second, memoryview(bytes(200)))  # too late, and no harm
+        calls.continue_data(second, memoryview(bytes(200)))  # too late, and no harm
         for _ in range(10):
-            session.continue_data(first, memoryview(bytes(range(90))))
-        session.finish(first, {})
-        session.flush()
+            calls.continue_data(first, memoryview(bytes(range(90))))
+        calls.finish(first, {})
+        calls.flush()
         end = await guest.until(ErrorReceived)
         assert isinstance(end, ErrorReceived) and (end.call, type(end.error)) == (second, LimitExceeded)
         data = await guest.until(DataReceived)
@@ -545,8 +547,7 @@ async def test_token_names_the_guest() -> None:
         guest = await made.guest(token=Token("alice", b"secret-of-alice"))
         await guest.handshake()
         await ask(guest, "finish")
-        assert made.methods.session is not None
-        assert made.methods.session.peer.startswith("alice@unix")
+        assert made.calls.peer.startswith("alice@unix")
 
 
 @pytest.mark.parametrize(
