@@ -108,8 +108,9 @@ def count_lines(file: TextIO) -> int | None:
     """How many prompts a file has; None for a pipe, which is not read twice."""
     if not file.seekable():
         return None
+    begin = file.tell()  # others may have read of stdin before
     count = sum(1 for line in file if line.strip())
-    file.seek(0)
+    file.seek(begin)
     return count
 
 

@@ -156,6 +156,18 @@ def test_empty_input_is_done_at_once(host: HostProcess) -> None:
     assert run(host, "-") == (0, [], "0 done, 0 failed; 0 tokens in 0.0 s, 0 tokens/s\n")
 
 
+def test_stdin_is_read_from_where_it_is(host: HostProcess, tmp_path: Path) -> None:
+    file = tmp_path / "in.jsonl"
+    head = "the file's own first line\n"
+    file.write_text(head + json.dumps({"prompt": "The ", "max_tokens": 2}) + "\n")
+    line, environment = command(host, "-")
+    with file.open("rb", buffering=0) as stdin:
+        stdin.read(len(head))
+        done = subprocess.run(line, env=environment, stdin=stdin, capture_output=True, timeout=120)
+    assert done.returncode == 0 and done.stderr.startswith(b"1 of 1 done, 0 failed")
+    assert [json.loads(each)["line"] for each in done.stdout.splitlines()] == [1]
+
+
 def test_interrupt_leaves_whole_lines_and_frees_the_host(host: HostProcess, tmp_path: Path) -> None:
     file = tmp_path / "in.jsonl"
     line = json.dumps({"prompt": "The ", "max_tokens": 2})
