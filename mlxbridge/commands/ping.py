@@ -24,13 +24,15 @@ def add_command(commands: Any) -> None:
 
 def _ping(options: argparse.Namespace) -> None:
     from mlxbridge.guest.blocking import Client
+    from mlxbridge.guest.requests import deadline_ms
 
     if options.count < 1:
         raise UsageError("--count must be at least 1")
+    deadline_ms(options.timeout)  # refuses what is none
+    timeout = CONNECT_S if options.timeout is None else options.timeout
     tried: list[dict[str, Any]] = []
-    url = _find(options, tried) if options.verbose else options.url
+    url = _find(options, timeout, tried) if options.verbose else options.url
     with Client(url) as client:
-        timeout = CONNECT_S if options.timeout is None else options.timeout
         client.ping(timeout=timeout)  # connects
         times = sorted(client.ping(timeout=timeout) * 1e6 for _ in range(options.count))
         address = client.address
@@ -52,7 +54,7 @@ def _ping(options: argparse.Namespace) -> None:
     )
 
 
-def _find(options: argparse.Namespace, tried: list[dict[str, Any]]) -> str:
+def _find(options: argparse.Namespace, timeout: float, tried: list[dict[str, Any]]) -> str:
     """Where a host has answered; each place is told as soon as it has been tried.
 
     Raises:
@@ -62,7 +64,7 @@ def _find(options: argparse.Namespace, tried: list[dict[str, Any]]) -> str:
     from mlxbridge.guest.search import try_places
 
     search = Search(options.url)
-    for trial in try_places(search, find_token(None), timeout=options.timeout or CONNECT_S):
+    for trial in try_places(search, find_token(None), timeout=timeout):
         if trial.link is not None:
             outcome = f"{trial.link.software} answers"
             trial.link.close()
