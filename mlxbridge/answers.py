@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from mlxbridge.errors import BridgeError
 
@@ -15,13 +15,31 @@ if TYPE_CHECKING:
     from mlxbridge.types import Generation, Outcome, TokenLogprob, TokenLogprobs
 
 
+_CONTROLS = {
+    code: ascii(chr(code))[1:-1] for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"
+}
+"""Characters that terminals obey (ECMA-48's C0 and C1), each as an escape."""
+
+
+def harmless(text: str, file: TextIO | None = None) -> str:
+    """A text that others wrote, as it is to be printed: to a terminal with its control characters as escapes.
+
+    Args:
+        text: of a model, or out of a model's files, say.
+        file: where it is printed; stdout if left out.
+    """
+    if not (sys.stdout if file is None else file).isatty():
+        return text
+    return text.replace("\r\n", "\n").translate(_CONTROLS)
+
+
 def print_stream(stream: TokenStream | ConversationStream) -> None:
     """Print an answer as it comes, to its end or until that fails; nothing at all if it fails before there is any text."""
     is_refused = False
     try:
         with stream:
             for chunk in stream:
-                print(chunk, end="", flush=True)
+                print(harmless(str(chunk)), end="", flush=True)
     except BridgeError:
         is_refused = not stream.text
         raise
@@ -40,7 +58,7 @@ def print_logprobs(generation: Generation) -> None:
         line = _describe_token(token.chosen)
         if token.top:
             line += " of " + ", ".join(map(_describe_token, token.top))
-        print(line)
+        print(harmless(line))
 
 
 def print_json(value: Any) -> None:
@@ -48,9 +66,10 @@ def print_json(value: Any) -> None:
     text = json.dumps(value, ensure_ascii=False, default=str)
     try:
         text.encode(sys.stdout.encoding or "utf-8")
+        is_plain = harmless(text) == text
     except UnicodeEncodeError:  # such as half of a character, which JSON can escape
-        text = json.dumps(value, default=str)
-    print(text, flush=True)
+        is_plain = False
+    print(text if is_plain else json.dumps(value, default=str), flush=True)
 
 
 def print_answers(answers: list[Generation]) -> None:
@@ -58,7 +77,7 @@ def print_answers(answers: list[Generation]) -> None:
     for number, answer in enumerate(answers, 1):
         if len(answers) > 1:
             print(f"--- {number} of {len(answers)}")
-        print(answer)
+        print(harmless(str(answer)))
         if answer.logprobs is not None:
             print_logprobs(answer)
 

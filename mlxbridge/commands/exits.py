@@ -8,7 +8,7 @@ import sys
 from enum import IntEnum
 from typing import Any
 
-from mlxbridge.answers import plain_error
+from mlxbridge.answers import harmless, plain_error
 from mlxbridge.errors import (
     BridgeError,
     DeadlineExceeded,
@@ -77,15 +77,19 @@ def report(error: BaseException, *, as_json: bool) -> Exit:
     """
     status = exit_of(error)
     if isinstance(error, OSError) and not isinstance(error, BridgeError):
-        _discard_stdout()  # a full disk, say
+        _discard(1)  # a full disk, say
     if status is Exit.UNREAD:
         return status
     if as_json:
-        print(json.dumps({"error": plain_failure(error)}, default=str), file=sys.stderr)
+        told = json.dumps({"error": plain_failure(error)}, default=str)
     elif isinstance(error, KeyboardInterrupt):
-        print(file=sys.stderr)
+        told = ""
     else:
-        print(f"mlxbridge: {describe_failure(error)}", file=sys.stderr)
+        told = harmless(f"mlxbridge: {describe_failure(error)}", sys.stderr)
+    try:
+        print(told, file=sys.stderr, flush=True)
+    except OSError:  # nobody reads it any more
+        _discard(2)
     return status
 
 
@@ -113,6 +117,6 @@ def plain_failure(error: BaseException) -> dict[str, Any]:
     }
 
 
-def _discard_stdout() -> None:
-    """Keep the interpreter from writing once more, at its end, what cannot be written."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+def _discard(descriptor: int) -> None:
+    """Keep the interpreter from writing there once more, at its end, what cannot be written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from mlxbridge.answers import print_json
+from mlxbridge.answers import harmless, print_json
 from mlxbridge.commands.options import connect, host_options
 from mlxbridge.errors import InvalidArgument, UsageError
 from mlxbridge.facts import describe_facts, describe_size, summarize_facts
@@ -60,7 +60,7 @@ def _models(options: argparse.Namespace) -> None:
     width = max([len(model.name) for model in models], default=0)
     for model in models:
         facts = {"state": model.state, "source": model.source, **model.details}
-        print(f"{model.name:<{width}}  {model.state:<10}  {summarize_facts(facts)}".rstrip())
+        print(harmless(f"{model.name:<{width}}  {model.state:<10}  {summarize_facts(facts)}".rstrip()))
 
 
 def _load(options: argparse.Namespace) -> None:
@@ -88,7 +88,7 @@ def _show(options: argparse.Namespace) -> None:
     if options.json:
         print_json(facts)
     else:
-        print("\n".join(describe_facts(facts)))
+        print(harmless("\n".join(describe_facts(facts))))
 
 
 def _pull(options: argparse.Namespace) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any, cast, get_args
 
-from mlxbridge.answers import print_json
+from mlxbridge.answers import harmless, print_json
 from mlxbridge.commands.options import connect, host_options
 from mlxbridge.commands.texts import read_lines
 from mlxbridge.commands.vector_file import writing
@@ -144,7 +144,7 @@ def _rerank(options: argparse.Namespace) -> None:
         print_json(asdict(found))
         return
     for one in found:
-        print(f"{one.score:.4f}\t{one.index}\t{one.document}")
+        print(harmless(f"{one.score:.4f}\t{one.index}\t{one.document}"))
 
 
 def _read(arguments: list[str]) -> list[str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import pytest
 
-from mlxbridge.answers import describe, plain, print_answers, print_logprobs
+from mlxbridge.answers import describe, harmless, plain, print_answers, print_json, print_logprobs
 from mlxbridge.types import Generation, TokenLogprob, TokenLogprobs, Usage
 
 EURO = "€".encode()
@@ -58,3 +59,27 @@ def test_answers_are_told_apart_and_one_alone_is_not(capsys: pytest.CaptureFixtu
 
 def test_answer_of_one_step_has_no_speed() -> None:
     assert describe(generation(HALF)) == "1 tokens, one step, first token after 250 ms, ended by stop"
+
+
+class Screen(io.StringIO):
+    """A terminal."""
+
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_terminal_obeys_no_text_of_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    evil = "a\x1b[2J\tb\x9b5m\r\nc\rd\x7f€👨\u200d👩"
+    assert harmless(evil) == evil  # as it is, where it goes into a file or a pipe
+    screen = Screen()
+    monkeypatch.setattr("sys.stdout", screen)
+    print_answers([generation(text=evil)])
+    assert screen.getvalue() == "a\\x1b[2J\tb\\x9b5m\nc\\rd\\x7f€👨\u200d👩\n"
+    print_json(evil)
+    printed = screen.getvalue().splitlines()[-1]
+    assert json.loads(printed) == evil and printed.isprintable()
+    token = TokenLogprobs(TokenLogprob(7, -0.5, "\x9b".encode()), ())
+    print_logprobs(generation(token))
+    assert screen.getvalue().endswith('\n"\\x9b" -0.50\n')

@@ -69,6 +69,16 @@ def test_a_terminal_shows_that_the_model_is_being_loaded(
         terminal.kill()
 
 
+def test_terminal_obeys_no_model(host: HostProcess, tmp_path: Path) -> None:
+    command = ["generate", "Hello", "--regex", r"\x1b\[2J-\x1b\[5m\."]
+    terminal = Terminal(*command, "--url", host.url, state=tmp_path)
+    try:
+        assert terminal.wait_for(".").endswith(r"\x1b[2J-\x1b[5m.")
+    finally:
+        terminal.kill()
+    assert run(host, *command).stdout == "\x1b[2J-\x1b[5m.\n"  # which is for a program to judge
+
+
 def test_chat_at_a_terminal(start: Start, tmp_path: Path) -> None:
     pytest.importorskip("readline")
     terminal = start()

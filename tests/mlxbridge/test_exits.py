@@ -116,6 +116,11 @@ def test_command_line_that_cannot_be_read_is_an_error_like_others() -> None:
             "UsageError: stdin is no UTF-8 (invalid start byte)\n",
         ),
         ("$mlxbridge ping 2>&-", 3, ""),
+        (
+            "$mlxbridge ping -v --timeout 0",
+            2,
+            "timeout: must be a number of seconds above 0, or None, not 0.0\n",
+        ),
     ],
 )
 def test_what_is_wrong_with_the_streams_is_told_in_a_line(script: str, status: int, message: str) -> None:
@@ -123,6 +128,17 @@ def test_what_is_wrong_with_the_streams_is_told_in_a_line(script: str, status: i
     assert done.returncode == status
     assert done.stderr.endswith(message) and done.stderr.count("\n") <= 1
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize("arguments", [["ping"], ["ping", "--json"]], ids=" ".join)
+def test_status_stands_though_nobody_reads_what_is_said(arguments: list[str]) -> None:
+    unread, stderr = os.pipe()
+    os.close(unread)
+    command = [sys.executable, "-m", "mlxbridge", *arguments, "--url", "unix:///nowhere/m.sock"]
+    try:
+        assert subprocess.run(command, stderr=stderr, timeout=120).returncode == 3
+    finally:
+        os.close(stderr)
 
 
 def test_screen_that_is_watched_waits_for_a_host(tmp_path: Path) -> None:

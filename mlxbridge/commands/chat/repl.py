@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from mlxbridge.answers import describe, plain, print_json, print_stream
+from mlxbridge.answers import describe, harmless, plain, print_json, print_stream
 from mlxbridge.commands.chat.entry import Entry
 from mlxbridge.commands.chat.settings import parse_setting, setting_names
 from mlxbridge.commands.exits import describe_failure
@@ -223,7 +223,7 @@ def _file(command: str, path: str) -> str:
 
 def _note(text: str) -> None:
     """Say what the model did not."""
-    print(text, file=sys.stderr, flush=True)
+    print(harmless(text, sys.stderr), file=sys.stderr, flush=True)
 
 
 @contextmanager
