@@ -115,15 +115,14 @@ def _choice(index: int, answer: Generation, is_parsed: bool) -> Choice:
     text = answer.text + "".join(call.text for call in answer.tool_calls if call.malformed)
     calls = [call for call in answer.tool_calls if not call.malformed]
     kind = ParsedChatCompletionMessage if is_parsed else ChatCompletionMessage
-    message = kind(role="assistant", content=text if text or not calls else None)
+    message = kind(role="assistant", content=text if text or not calls else None, refusal=None)
     if calls:
         message.tool_calls = [_tool_call(call) for call in calls]
     if answer.reasoning:
         message.reasoning_content = answer.reasoning
-    choice = Choice(finish_reason=answer.finish_reason, index=index, message=message)
-    if answer.logprobs is not None:
-        choice.logprobs = _logprobs(answer.logprobs)
-    return choice
+    return Choice(
+        finish_reason=answer.finish_reason, index=index, logprobs=_logprobs(answer.logprobs), message=message
+    )
 
 
 def _tool_call(call: ToolCall, **fields: Any) -> ChatCompletionMessageToolCall:

@@ -16,9 +16,15 @@ def completion(answers: Sequence[Generation], num_choices: int, echoes: Sequence
     choices = []
     for index, answer in enumerate(answers):
         echo = echoes[index // num_choices] if echoes else ""
-        fields = {} if answer.logprobs is None else {"logprobs": _logprobs(answer.logprobs, 0)}
-        reason = answer.finish_reason
-        choices.append(Choice(finish_reason=reason, index=index, text=echo + answer.text, **fields))
+        logprobs = None if answer.logprobs is None else _logprobs(answer.logprobs, 0)
+        choices.append(
+            Choice(
+                finish_reason=answer.finish_reason,
+                index=index,
+                logprobs=logprobs,
+                text=echo + answer.text,
+            )
+        )
     made = Completion(
         id=new_id("cmpl"),
         choices=choices,

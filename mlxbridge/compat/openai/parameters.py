@@ -1,4 +1,4 @@
-"""Parameters of openai's calls as those of the host; what has no like there is refused by name."""
+"""Parameters of openai's calls, of Python or of JSON, as those of the host; what has no like there is refused by name."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NOT_HERE: Mapping[str, str] = {
     "functions": "openai has given them up: give tools",
     "function_call": "openai has given it up: give tool_choice",
     "audio": "the host's models write text",
-    "prediction": 'give extra_body={"speculation": "ngram"}: it drafts from the prompt',
+    "prediction": 'give speculation "ngram", an option of the host: it drafts from the prompt',
     "web_search_options": "the host searches nothing",
     "moderation": "the host moderates nothing",
     "verbosity": "the host's models have no such switch; say it in the prompt",
@@ -34,7 +34,7 @@ _NOT_HERE: Mapping[str, str] = {
 }
 _ONLY: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "modalities": ((["text"], ("text",)), "the host's models write text"),
-    "service_tier": (("auto", "default"), 'give extra_body={"priority": "low"} or "high"'),
+    "service_tier": (("auto", "default"), 'give priority "low" or "high", an option of the host'),
     "best_of": ((1,), "give n, and choose"),
 }
 
@@ -114,13 +114,22 @@ def chat_plan(given: Mapping[str, Any]) -> Plan:
     if "response_format" in left:
         options["response_format"] = _response_format(left.pop("response_format"))
     if "reasoning_effort" in left:
-        if left.pop("reasoning_effort") != "none":
-            raise refused(
-                "reasoning_effort",
-                '"none" switches reasoning off; to have it give extra_body={"reasoning": True}',
-            )
-        options["reasoning"] = False
+        options |= reasoning_options(left.pop("reasoning_effort"))
+        names |= {
+            "reasoning": "reasoning_effort",
+            "chat_template_kwargs.reasoning_effort": "reasoning_effort",
+        }
     return _finish(left, [None], options, names)
+
+
+def reasoning_options(effort: Any) -> dict[str, Any]:
+    """How hard the model is to think, as options: "none" is not at all, and what else there is the model's template knows.
+
+    Those of a template that has no ``reasoning_effort`` refuse it; ``reasoning`` alone switches them.
+    """
+    if effort == "none":
+        return {"reasoning": False}
+    return {"reasoning": True, "chat_template_kwargs": {"reasoning_effort": effort}}
 
 
 def completion_plan(given: Mapping[str, Any]) -> Plan:
@@ -132,7 +141,7 @@ def completion_plan(given: Mapping[str, Any]) -> Plan:
     if "logprobs" in left:
         options["logprobs"] = left.pop("logprobs")
     echoes: list[str] = []
-    if left.pop("echo", False):
+    if _take_switch(left, "echo"):
         if "logprobs" in options:
             raise refused("echo", "the host tells no log-probabilities of a prompt: leave one of the two out")
         if not all(isinstance(prompt, str) for prompt in prompts):
@@ -182,7 +191,7 @@ def _finish(
     names: dict[str, str],
     echoes: Sequence[str] = (),
 ) -> Plan:
-    num_choices, is_stream = left.pop("n", 1), bool(left.pop("stream", False))
+    num_choices, is_stream = left.pop("n", 1), _take_switch(left, "stream")
     most = max(1, _MOST_ANSWERS // len(prompts))
     if type(num_choices) is not int or not 1 <= num_choices <= most:
         raise refused("n", f"must be a number from 1 to {most}, not {num_choices!r}")
@@ -190,13 +199,13 @@ def _finish(
         raise refused("prompt", f"must be at most {_MOST_ANSWERS} of them, not {len(prompts)}")
     wanted = left.pop("stream_options", None)
     if wanted is not None and not is_stream:
-        raise refused("stream_options", "is for stream=True")
+        raise refused("stream_options", "needs stream to be true")
     extra = take_extra(left, _OPTIONS)
     for name in left:
         raise refused(name, "there is no such parameter; those of the host go into extra_body")
     return Plan(
         prompts=prompts,
-        options=cast(GenerateOptions, {**options, **extra}),
+        options=_merged(options, extra),
         num_choices=num_choices,
         is_stream=is_stream,
         wants_usage=_wants_usage(wanted or {}),
@@ -220,6 +229,23 @@ def take_extra(left: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
     return dict(extra)
 
 
+def _take_switch(left: dict[str, Any], name: str) -> bool:
+    value = left.pop(name, False)
+    if not isinstance(value, bool):
+        raise refused(name, f"must be true or false, not {value!r}")
+    return value
+
+
+def _merged(options: Mapping[str, Any], extra: Mapping[str, Any]) -> GenerateOptions:
+    own = {**options, **extra}
+    if "chat_template_kwargs" in options and extra.get("chat_template_kwargs") is not None:
+        given = extra["chat_template_kwargs"]
+        if not isinstance(given, Mapping):
+            raise refused("chat_template_kwargs", f"must map names to values, not be {given!r}")
+        own["chat_template_kwargs"] = {**options["chat_template_kwargs"], **given}
+    return cast(GenerateOptions, own)
+
+
 def _wants_usage(options: Any) -> bool:
     if not isinstance(options, Mapping):
         raise refused("stream_options", f"must be a map, not {options!r}")
@@ -234,10 +260,10 @@ def _wants_usage(options: Any) -> bool:
 def _take_logprobs(left: dict[str, Any], options: dict[str, Any], names: dict[str, str]) -> None:
     wanted, top = left.pop("logprobs", False), left.pop("top_logprobs", None)
     if top is not None and not wanted:
-        raise refused("top_logprobs", "needs logprobs=True")
+        raise refused("top_logprobs", "needs logprobs to be true")
     if wanted:
         if wanted is not True:
-            raise refused("logprobs", f"must be True or False, not {wanted!r}; top_logprobs says how many")
+            raise refused("logprobs", f"must be true or false, not {wanted!r}; top_logprobs says how many")
         options["logprobs"] = top or 0
         names["logprobs"] = "top_logprobs"
 
