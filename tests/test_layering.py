@@ -79,7 +79,17 @@ ALLOWED = {
     PROGRESS: ["mlxbridge.facts"],
     GUEST: [PROTOCOL, TRANSPORT, ADDRESSES, EVENTS, PROGRESS, TYPES, ERRORS],
     # One more guest: it talks to hosts through the public client alone.
-    GATEWAY: ["mlxbridge.AsyncClient", f"{COMPAT}.openai", TRANSPORT, ADDRESSES, EVENTS, LOGS, TYPES, ERRORS],
+    GATEWAY: [
+        "mlxbridge.AsyncClient",
+        f"{COMPAT}.openai",
+        f"{COMPAT}.refusal",
+        TRANSPORT,
+        ADDRESSES,
+        EVENTS,
+        LOGS,
+        TYPES,
+        ERRORS,
+    ],
     COMPAT: [f"{GUEST}.default", PROGRESS, TYPES, ERRORS],
     ENGINE: [TYPES, ERRORS],
     EMBEDDINGS: [

@@ -14,12 +14,14 @@ from mlxbridge.guest.gateway.access_log import log_record
 from mlxbridge.guest.gateway.endpoint import GATEWAY, Api, Endpoint
 from mlxbridge.guest.gateway.exchange import Exchange
 from mlxbridge.guest.gateway.gateway import Gateway
+from mlxbridge.guest.gateway.openai import routes as openai
+from mlxbridge.guest.gateway.openai.errors import OPENAI
 from mlxbridge.guest.gateway.problem import Problem
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
-ROUTES: list[BaseRoute] = [*health.routes]
-APIS: list[tuple[str, Api]] = [("/", health.PLAIN)]
+ROUTES: list[BaseRoute] = [*health.routes, *openai.routes]
+APIS: list[tuple[str, Api]] = [("/v1/", OPENAI), ("/", health.PLAIN)]
 """Whose shape errors have at paths that there are not, by how these begin; the first that fits."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from math import ceil
 
@@ -64,7 +65,8 @@ class Problem(Exception):
 
         Args:
             error: that ended the call.
-            names: the API's own names of fields, by the host's, where they differ.
+            names: the API's own names of fields, by the host's, where they differ; one also of all that is within
+                the field, the longest that fits.
         """
         _, status, code = next(row for row in _STATUS if isinstance(error, row[0]))
         field = error.details.get("field")
@@ -74,7 +76,7 @@ class Problem(Exception):
             error, errors.HostNotFound
         ):  # where it looked is for whoever runs the gateway, in the log
             message = "no host answers"
-        own = None if named is None or names is None else names.get(named)
+        own = None if named is None else _own_name(named, names or {})
         if own is not None and named is not None:
             message = message.replace(named, own, 1) if message.startswith(named) else f"{own}: {message}"
         return cls(status, message, code=code, field=own or named, retry_after_s=error.retry_after)
@@ -83,3 +85,10 @@ class Problem(Exception):
     def headers(self) -> dict[str, str]:
         """What goes with it; Retry-After is whole seconds (RFC 9110, §10.2.3)."""
         return {} if self.retry_after_s is None else {"retry-after": str(max(1, ceil(self.retry_after_s)))}
+
+
+def _own_name(field: str, names: Mapping[str, str]) -> str | None:
+    ends = [len(field), *(found.start() for found in re.finditer(r"[.[]", field))]
+    return next(
+        (names[field[:end]] + field[end:] for end in sorted(ends, reverse=True) if field[:end] in names), None
+    )

@@ -70,9 +70,9 @@ class ChatChunks:
             delta["reasoning_content"] = chunk.reasoning
         calls = [call for call in chunk.tool_calls if not call.malformed]
         if calls:
-            delta["tool_calls"] = [_tool_call(call, index=call.index) for call in calls]
+            delta["tool_calls"] = [tool_call_of(call, index=call.index) for call in calls]
         if delta:
-            yield self._chunk(index, delta, logprobs=_logprobs(chunk.logprobs))
+            yield self._chunk(index, delta, logprobs=logprobs_of(chunk.logprobs))
 
     def finish(self, index: int, answer: Generation) -> Iterator[ChatCompletionChunk]:
         """It has ended."""
@@ -117,30 +117,38 @@ def _choice(index: int, answer: Generation, is_parsed: bool) -> Choice:
     kind = ParsedChatCompletionMessage if is_parsed else ChatCompletionMessage
     message = kind(role="assistant", content=text if text or not calls else None, refusal=None)
     if calls:
-        message.tool_calls = [_tool_call(call) for call in calls]
+        message.tool_calls = [tool_call_of(call) for call in calls]
     if answer.reasoning:
         message.reasoning_content = answer.reasoning
     return Choice(
-        finish_reason=answer.finish_reason, index=index, logprobs=_logprobs(answer.logprobs), message=message
+        finish_reason=answer.finish_reason,
+        index=index,
+        logprobs=logprobs_of(answer.logprobs),
+        message=message,
     )
 
 
-def _tool_call(call: ToolCall, **fields: Any) -> ChatCompletionMessageToolCall:
+def tool_call_of(call: ToolCall, **fields: Any) -> ChatCompletionMessageToolCall:
+    """A whole call, with whatever fields it has besides."""
     function = Function(name=call.name, arguments=call.text)
     return ChatCompletionMessageToolCall(**fields, id=call.id, type="function", function=function)
 
 
-def _logprobs(tokens: Sequence[TokenLogprobs] | None) -> ChoiceLogprobs | None:
+def logprobs_of(tokens: Sequence[TokenLogprobs] | None) -> ChoiceLogprobs | None:
+    """Those of tokens, None for none."""
     if tokens is None:
         return None
     content = [
-        TokenLogprob(**_token(one.chosen), top_logprobs=[TokenLogprob(**_token(other)) for other in one.top])
+        TokenLogprob(
+            **token_of(one.chosen), top_logprobs=[TokenLogprob(**token_of(other)) for other in one.top]
+        )
         for one in tokens
     ]
     return ChoiceLogprobs(content=content)
 
 
-def _token(token: HostLogprob) -> dict[str, Any]:
+def token_of(token: HostLogprob) -> dict[str, Any]:
+    """One token."""
     return {
         "token": token.data.decode(errors="replace"),
         "bytes": list(token.data),

@@ -6,7 +6,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mlxbridge.compat.openai.chat import new_id, usage_of
+from mlxbridge.compat.openai.chat import new_id
+from mlxbridge.compat.openai.chat import usage_of as usage_of_one
 from mlxbridge.compat.openai.objects import Choice, Completion, CompletionUsage, Logprobs
 from mlxbridge.types import Chunk, Generation, TokenLogprobs
 
@@ -16,7 +17,7 @@ def completion(answers: Sequence[Generation], num_choices: int, echoes: Sequence
     choices = []
     for index, answer in enumerate(answers):
         echo = echoes[index // num_choices] if echoes else ""
-        logprobs = None if answer.logprobs is None else _logprobs(answer.logprobs, 0)
+        logprobs = None if answer.logprobs is None else logprobs_of(answer.logprobs, 0)
         choices.append(
             Choice(
                 finish_reason=answer.finish_reason,
@@ -31,7 +32,7 @@ def completion(answers: Sequence[Generation], num_choices: int, echoes: Sequence
         created=int(time.time()),
         model=answers[0].model,
         object="text_completion",
-        usage=_usage(answers, num_choices),
+        usage=usage_of(answers, num_choices),
     )
     made._request_id = answers[0].usage.request_id
     return made
@@ -57,8 +58,8 @@ class CompletionChunks:
         """What came of it."""
         if chunk.logprobs:
             offset = self._offsets.get(index, 0)
-            self._offsets[index] = offset + sum(len(_text(one)) for one in chunk.logprobs)
-            yield self._chunk(index, chunk.text, logprobs=_logprobs(chunk.logprobs, offset))
+            self._offsets[index] = offset + sum(len(text_of(one)) for one in chunk.logprobs)
+            yield self._chunk(index, chunk.text, logprobs=logprobs_of(chunk.logprobs, offset))
         elif chunk.text:
             yield self._chunk(index, chunk.text)
 
@@ -70,15 +71,16 @@ class CompletionChunks:
     def end(self, answers: Sequence[Generation]) -> Iterator[Completion]:
         """All have."""
         if self._wants_usage:
-            usage = _usage(answers, self._num_choices)
+            usage = usage_of(answers, self._num_choices)
             yield Completion(**self._head, model=self._model, choices=[], usage=usage)
 
     def _chunk(self, index: int, text: str, **fields: Any) -> Completion:
         return Completion(**self._head, model=self._model, choices=[Choice(index=index, text=text, **fields)])
 
 
-def _usage(answers: Sequence[Generation], num_choices: int) -> CompletionUsage:
-    parts = [usage_of(answers[at : at + num_choices]) for at in range(0, len(answers), num_choices)]
+def usage_of(answers: Sequence[Generation], num_choices: int) -> CompletionUsage:
+    """What the answers to prompts took; each prompt counts once."""
+    parts = [usage_of_one(answers[at : at + num_choices]) for at in range(0, len(answers), num_choices)]
     whole = parts[0]
     for part in parts[1:]:
         for name in ("completion_tokens", "prompt_tokens", "total_tokens"):
@@ -87,10 +89,11 @@ def _usage(answers: Sequence[Generation], num_choices: int) -> CompletionUsage:
     return whole
 
 
-def _logprobs(tokens: Sequence[TokenLogprobs], offset: int) -> Logprobs:
+def logprobs_of(tokens: Sequence[TokenLogprobs], offset: int) -> Logprobs:
+    """Those of tokens, of which the first begins so many characters into the answer."""
     made = Logprobs(text_offset=[], token_logprobs=[], tokens=[], top_logprobs=[])
     for one in tokens:
-        text = _text(one)
+        text = text_of(one)
         made.text_offset.append(offset)
         made.tokens.append(text)
         made.token_logprobs.append(one.chosen.logprob)
@@ -99,5 +102,6 @@ def _logprobs(tokens: Sequence[TokenLogprobs], offset: int) -> Logprobs:
     return made
 
 
-def _text(token: TokenLogprobs) -> str:
+def text_of(token: TokenLogprobs) -> str:
+    """A token's text; of parts of characters U+FFFD."""
     return token.chosen.data.decode(errors="replace")

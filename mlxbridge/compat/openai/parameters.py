@@ -178,7 +178,7 @@ def _common(left: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
             options[name] = left.pop(name)
             options[name.replace("penalty", "context_size")] = _WHOLE_TEXT
     if "logit_bias" in left:
-        options["logit_bias"] = _logit_bias(left.pop("logit_bias"))
+        options["logit_bias"] = logit_bias_of(left.pop("logit_bias"))
     if "timeout" in left:
         options["timeout"] = left.pop("timeout")
     return options, {}
@@ -327,7 +327,8 @@ def _response_format(given: Any) -> Any:
     return {"type": "json_schema", "schema": named["schema"]}
 
 
-def _logit_bias(given: Any) -> dict[int, Any]:
+def logit_bias_of(given: Any) -> dict[int, Any]:
+    """By token ids, which are texts in JSON."""
     try:
         return {int(token): number for token, number in given.items()}
     except (AttributeError, TypeError, ValueError) as error:

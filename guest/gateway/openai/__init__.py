@@ -1,0 +1,1 @@
+"""OpenAI's API: models, chats, completions, responses, embeddings, reranking and tokens."""

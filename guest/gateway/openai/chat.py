@@ -1,0 +1,72 @@
+"""``/v1/chat/completions``: a chat, and the answers to it, whole or as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from starlette.types import ASGIApp
+
+from mlxbridge.compat.openai.chat import chat_completion, logprobs_of, tool_call_of, usage_of
+from mlxbridge.compat.openai.parameters import Plan, chat_plan
+from mlxbridge.guest.gateway.exchange import Ask, Exchange
+from mlxbridge.guest.gateway.openai import fields
+from mlxbridge.guest.gateway.openai.chunks import NULL, ChunkWriter, Frame, encoded
+from mlxbridge.guest.gateway.responses import Json
+from mlxbridge.types import Chunk, Generation
+
+
+async def create_chat_completion(exchange: Exchange) -> ASGIApp:
+    """``POST /v1/chat/completions``."""
+    plan = chat_plan(fields.split(await exchange.read_json(), fields.CHAT, fields.HOST))
+    exchange.names = plan.names
+    if plan.is_stream:
+        return exchange.stream([Ask(*call) for call in plan.calls()], ChatWriter(plan))
+    return Json(chat_completion(await exchange.generate(Ask(None, plan.options), plan.num_choices)))
+
+
+class ChatWriter(ChunkWriter):
+    """The answers to a chat as ``chat.completion.chunk``."""
+
+    def __init__(self, plan: Plan) -> None:
+        frame = Frame("chatcmpl", "chat.completion.chunk", plan.model, has_usage=plan.wants_usage)
+        super().__init__(frame)
+        numbers = range(plan.num_choices)
+        text_end = b'},"logprobs":null,"finish_reason":null'
+        self._text = [frame.around(i, b'"delta":{"content":', text_end) for i in numbers]
+        self._whole = [frame.around(i, b'"delta":', b"") for i in numbers]
+
+    def begin(self, index: int) -> bytes:
+        """Who speaks."""
+        return self._chunk(index, {"role": "assistant", "content": "", "refusal": None})
+
+    def take(self, index: int, chunk: Chunk) -> bytes:
+        """What came: text, reasoning, or calls of tools, each whole."""
+        text, _, logprobs, reasoning, tool_calls = chunk
+        if not tool_calls and not reasoning and logprobs is None:
+            before, after = self._text[index]
+            return before + orjson.dumps(text) + after if text else b""
+        text += "".join(call.text for call in tool_calls if call.malformed)
+        delta: dict[str, Any] = {"content": text} if text or logprobs else {}
+        if reasoning:
+            delta["reasoning_content"] = reasoning
+        calls = [tool_call_of(call, index=call.index) for call in tool_calls if not call.malformed]
+        if calls:
+            delta["tool_calls"] = calls
+        return self._chunk(index, delta, logprobs=encoded(logprobs_of(logprobs))) if delta else b""
+
+    def finish(self, index: int, answer: Generation) -> bytes:
+        """Why it ended."""
+        return self._chunk(index, {}, reason=orjson.dumps(answer.finish_reason))
+
+    def end(self, answers: Sequence[Generation]) -> bytes:
+        """What it took, if that is wanted."""
+        return self._end(usage_of(answers) if self._frame.has_usage else None)
+
+    def _chunk(
+        self, index: int, delta: dict[str, Any], logprobs: bytes = NULL, reason: bytes = NULL
+    ) -> bytes:
+        before, after = self._whole[index]
+        rest = b',"logprobs":' + logprobs + b',"finish_reason":' + reason
+        return before + orjson.dumps(delta) + rest + after

@@ -1,0 +1,78 @@
+"""One host with models for chats, tools, vectors and ranking, and one gateway in front of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.guest.gateway.gateways import GatewayProcess, run_gateway
+from tests.guest.gateway.openai.sdk import KINDS, sdk_client
+from tests.host.embeddings.checkpoints import save_model
+from tests.host.engine.scripted import END, save_scripted_model
+from tests.integration.hosts import HostProcess, run_host
+
+REFERENCES = json.loads((Path(__file__).parents[3] / "host/embeddings/references.json").read_text())
+CONFIG = """
+default_model = "demo"
+[models.demo]
+aliases = ["gpt-4o"]
+[models.caller]
+source = "{folder}/caller"
+[models.finder]
+source = "{folder}/finder"
+[models.judge]
+source = "{folder}/judge"
+"""
+CALL = '<tool_call>{{"name": "get_weather", "arguments": {{"city": "{}"}}}}</tool_call>'
+SCRIPTS = {
+    "Weather?": ["Let me see. ", CALL.format("Tokyo"), END],
+    "Both?": [CALL.format("Berlin"), CALL.format("Rome"), END],
+    "Broken?": ["<tool_call>no call", END],
+    "<think>": ["I look it up.", "</think>", "Well.", END],
+    "<scene:result>": ["It rains.", END],
+}
+
+
+@pytest.fixture(scope="session")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostProcess]:
+    folder = tmp_path_factory.mktemp("models")
+    save_scripted_model(folder / "caller", SCRIPTS)
+    save_model(folder / "finder", REFERENCES["models"]["bert"])
+    judge: dict[str, Any] = {"architectures": ["BertForSequenceClassification"]}
+    save_model(folder / "judge", REFERENCES["classifiers"]["bert"], pooling=None, **judge)
+    config = folder / "config.toml"
+    config.write_text(CONFIG.format(folder=folder))
+    with run_host("unix", "--config", str(config), models=()) as running:
+        with running.client() as client:
+            for model in ("demo", "caller", "finder", "judge"):
+                client.load_model(model, timeout=120)
+        yield running
+
+
+@pytest.fixture(scope="session")
+def gateway(host: HostProcess) -> Iterator[GatewayProcess]:
+    with run_gateway(host.url) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def http(gateway: GatewayProcess) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=gateway.url, timeout=60) as http:
+        yield http
+
+
+@pytest.fixture(params=KINDS)
+def client(request: pytest.FixtureRequest, gateway: GatewayProcess) -> Iterator[Any]:
+    with sdk_client(request.param, gateway.url) as client:
+        yield client
+
+
+@pytest.fixture
+def blocking(gateway: GatewayProcess) -> Iterator[Any]:
+    with sdk_client("blocking", gateway.url) as client:
+        yield client
