@@ -236,6 +236,7 @@ class BlockingDriver:
             return bool(dialled)
 
         if self._leadership.without_mutex(dial, timeout):
+            self._comeback.reached()
             self._wire.close()
             self._wire = Wire(dialled[0], self._connection)
             if self._connection.cut:  # nobody has closed it meanwhile

@@ -6,9 +6,14 @@ import random
 
 from mlxbridge.addresses import Address, UnixAddress
 from mlxbridge.errors import BridgeError, ConnectionLost, Gone
+from mlxbridge.transport.reasons import is_refusal
 
 FIRST_DELAY_S = 0.05
 MOST_DELAY_S = 2.0
+REFUSALS = 3
+"""How often in a row nobody listens where a host was that has ended; of a unix socket once is enough, for whoever listens
+again is another process. Over TCP and vsock what refuses may be a relay, which is given a moment to begin anew."""
+
 MOST_FRUITLESS = 12
 """How often in a row a link may break again before anything has come over it: somebody in between does not let it live."""
 
@@ -35,6 +40,8 @@ class Comeback:
         self._most_s = FIRST_DELAY_S
         self._num_received = -1
         self._num_fruitless = 0
+        self._num_refusals = 0
+        self._most_refusals = 1 if isinstance(address, UnixAddress) else REFUSALS
 
     def begin(self, now: float, grace_s: float, num_received: int) -> None:
         """The link broke, at ``now`` of any clock, when so many message frames had come since it was first there.
@@ -49,6 +56,7 @@ class Comeback:
         self._num_received = num_received
         self.until = now + grace_s
         self.reason = ConnectionLost("the link was cut")
+        self._num_refusals = 0
 
     def next_delay(self, now: float) -> float | None:
         """Seconds until the next attempt; None if it would come too late, or be as fruitless as those before."""
@@ -58,10 +66,13 @@ class Comeback:
         self._most_s = min(2 * self._most_s, MOST_DELAY_S)
         return None if now + delay > self.until else delay
 
+    def reached(self) -> None:
+        """Somebody listens there, whatever becomes of it."""
+        self._num_refusals = 0
+
     def failed(self, error: BridgeError) -> None:
         """An attempt has ended so."""
         self.reason = error
-        if isinstance(self._address, UnixAddress) and isinstance(
-            error.__cause__, ConnectionRefusedError | FileNotFoundError
-        ):
+        self._num_refusals = self._num_refusals + 1 if is_refusal(self._address, error) else 0
+        if self._num_refusals >= self._most_refusals:
             self.reason = Gone(f"the host has ended: {error.message}")

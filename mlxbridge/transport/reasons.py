@@ -64,6 +64,12 @@ _LISTEN_LAUNCHD = {
     errno.EALREADY: "the socket was taken over before: give the name once",
 }
 
+_NOBODY_LISTENS = {
+    UnixAddress: {errno.ENOENT, errno.ECONNREFUSED},
+    TcpAddress: {errno.ECONNREFUSED},
+    VsockAddress: {errno.ECONNRESET},
+}
+
 # Waiting cures none of these: policy, kernel and file type stay what they are.
 _LASTING = {errno.EPERM, errno.EACCES, errno.EAFNOSUPPORT, errno.EOPNOTSUPP, errno.ENOTSOCK}
 
@@ -84,6 +90,17 @@ def dialling(address: Address) -> Iterator[None]:
         raise
     except OSError as exc:
         raise _transport_error(f"cannot connect to {address}", exc, _dial_table(address)) from exc
+
+
+def is_refusal(address: Address, error: BridgeError) -> bool:
+    """Whether nobody listens at an address; of a name with several the last one's answer counts.
+
+    Args:
+        address: what was dialled.
+        error: what came of it (``dialling``).
+    """
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno in _NOBODY_LISTENS[type(address)]
 
 
 @contextlib.contextmanager

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from collections.abc import Callable
 
 import pytest
 
 from mlxbridge import AsyncClient, Client
-from mlxbridge.addresses import UnixAddress
-from mlxbridge.errors import ConnectionLost
+from mlxbridge.addresses import TcpAddress, UnixAddress, parse_addresses
+from mlxbridge.errors import ConnectionLost, Gone, TransportError
 from mlxbridge.guest import comeback
-from mlxbridge.guest.comeback import MOST_FRUITLESS, Comeback
+from mlxbridge.guest.comeback import MOST_FRUITLESS, REFUSALS, Comeback
 from mlxbridge.host.server.session import Session
 from mlxbridge.protocol.events import ResumeAsked
 from tests.host.server.test_session import Rig, rig
@@ -122,3 +124,48 @@ def test_pauses_grow_until_something_has_come_over_the_link(monkeypatch: pytest.
     assert trouble.next_delay(40) is None
     trouble.begin(41, 30, 7)
     assert trouble.next_delay(71.5) is None and trouble.next_delay(41) is not None
+
+
+def refused(number: int) -> TransportError:
+    """What dialling gives where the kernel says so."""
+    error = TransportError("cannot connect")
+    error.__cause__ = OSError(number, os.strerror(number))
+    return error
+
+
+@pytest.mark.parametrize(
+    ("address", "number", "times"),
+    [
+        ("unix:///there", errno.ENOENT, 1),
+        ("unix:///there", errno.ECONNREFUSED, 1),
+        ("tcp://there:2048", errno.ECONNREFUSED, REFUSALS),
+        ("vsock://2:2048", errno.ECONNRESET, REFUSALS),
+    ],
+)
+def test_host_where_nobody_listens_any_more_has_ended(address: str, number: int, times: int) -> None:
+    (there,) = parse_addresses(address)
+    trouble = Comeback(there)
+    trouble.begin(0, 30, 5)
+    for _ in range(times):
+        assert trouble.next_delay(0) is not None and not isinstance(trouble.reason, Gone)
+        trouble.failed(refused(number))
+    assert trouble.next_delay(0) is None and isinstance(trouble.reason, Gone)
+
+
+@pytest.mark.parametrize("number", [errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ECONNRESET])
+def test_host_that_may_still_be_there_is_tried_again(number: int) -> None:
+    trouble = Comeback(TcpAddress("there", 2048))
+    trouble.begin(0, 30, 5)
+    for _ in range(3 * REFUSALS):
+        trouble.failed(refused(number))
+        assert trouble.next_delay(0) is not None
+    for between in (ConnectionLost("the peer closed the connection"), None):
+        for _ in range(REFUSALS - 1):
+            trouble.failed(refused(errno.ECONNREFUSED))
+        if between is None:
+            trouble.reached()
+        else:
+            trouble.failed(between)
+        trouble.failed(refused(errno.ECONNREFUSED))
+        assert trouble.next_delay(0) is not None
+        trouble.reached()

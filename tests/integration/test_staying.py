@@ -180,6 +180,25 @@ def test_host_that_has_started_anew_says_that_the_call_is_gone() -> None:
             assert client.ping() < 5
 
 
+def test_calls_over_tcp_are_gone_as_soon_as_nobody_listens_there_any_more() -> None:
+    with run_host("tcp") as host, host.client(timeout=120) as client:
+        stream = client.stream(PROMPT, **LONG)
+        next(stream)
+
+        async def read_in_task() -> None:
+            async with AsyncClient(host.url, token=host.token, timeout=120) as other:
+                async for _ in await other.stream(PROMPT, **LONG):
+                    if host.process.poll() is None:
+                        await asyncio.to_thread(host.stop, signal.SIGKILL)
+
+        started = time.monotonic()
+        with pytest.raises(Gone, match="the host has ended"):
+            asyncio.run(read_in_task())
+        with pytest.raises(Gone, match="the host has ended"):
+            stream.read()
+        assert time.monotonic() - started < 20, "the host's grace is 30 s"
+
+
 def test_stream_with_a_seed_goes_on_at_a_host_that_has_started_anew(
     undisturbed: tuple[str, list[int]],
 ) -> None:
