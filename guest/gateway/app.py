@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute, Router
@@ -26,15 +25,9 @@ APIS: list[tuple[str, Api]] = [("/v1/", OPENAI), ("/", health.PLAIN)]
 
 
 def make_app(gateway: Gateway, routes: Sequence[BaseRoute] = ROUTES) -> ASGIApp:
-    """The app of a gateway, which it opens and closes with its lifespan."""
+    """The app of a gateway, which is to be ``running`` while the app serves."""
     gateway.listen(log_record)
-
-    @asynccontextmanager
-    async def lifespan(app: object) -> AsyncIterator[None]:
-        async with gateway.running():
-            yield
-
-    router = Router(list(routes), redirect_slashes=False, default=_not_found, lifespan=lifespan)
+    router = Router(list(routes), redirect_slashes=False, default=_not_found)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         scope[GATEWAY] = gateway

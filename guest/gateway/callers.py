@@ -35,6 +35,7 @@ _PREFIX = "mlxb-"
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _NAME_RULE = "a caller's name has 1 to 64 letters, digits, '.', '_' or '-'"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_TOKEN = re.compile(r"[^:]+:.{8,}")
 _PRIORITIES = ("low", "normal", "high")
 
 
@@ -82,14 +83,20 @@ class Keys:
         """Whose key it is; None if nobody's."""
         return self._callers.get(_digest(key))
 
-    def reload(self) -> None:
-        """Read the file again; one that is wrong changes nothing, and is logged."""
+    @property
+    def names(self) -> frozenset[str]:
+        """Of all callers."""
+        return frozenset(caller.name for caller in self._callers.values())
+
+    def reload(self) -> bool:
+        """Read the file again; one that is wrong changes nothing, and is logged. Whether it was good."""
         try:
             self._callers = _read(self._path)
         except UsageError as error:
             log.error("keys stay as they were: %s", error.message)
-        else:
-            log.info("keys have been read again")
+            return False
+        log.info("keys have been read again")
+        return True
 
 
 def make_key() -> tuple[str, str]:
@@ -176,8 +183,10 @@ def _check(given: Mapping[str, Any]) -> None:
         raise UsageError(f"priority: must be one of {', '.join(_PRIORITIES)}, not {given['priority']!r}")
     if "manage" in given and type(given["manage"]) is not bool:
         raise UsageError(f"manage: must be true or false, not {given['manage']!r}")
-    if "token" in given and not isinstance(given["token"], str):
-        raise UsageError("token: must be NAME:SECRET, as in the host's token file")
+    if "token" in given and not (isinstance(given["token"], str) and _TOKEN.fullmatch(given["token"])):
+        raise UsageError(
+            "token: must be NAME:SECRET, as in the host's token file, the secret of at least 8 characters"
+        )
 
 
 def _is_list_of_texts(value: Any) -> bool:

@@ -85,18 +85,20 @@ class Endpoint:
             record.status = record.status or _CLIENT_GONE
         except asyncio.CancelledError:
             record.is_cut = True
-            raise
+            if not gateway.stopping.is_set():
+                raise
+            if not record.status:  # the time to drain is over, and this is the end of this task anyway
+                await self._refuse(Problem.stopping(), scope, receive, send)
         except Exception:
             log.exception("%s %s (%s)", record.method, record.path, record.request_id)
             record.error = "internal_error"
             if record.status:  # it has begun: closing the connection is all that can be said
                 raise
-            problem = Problem(
-                500, "the gateway's log tells more, under this request's id", code="internal_error"
-            )
-            await self._refuse(problem, scope, receive, send)
+            await self._refuse(Problem.internal(), scope, receive, send)
         finally:
             record.end = perf_counter()
+            if (exchange := scope.get(EXCHANGE)) is not None:
+                exchange.close()
             gateway.note(record)
 
     async def _handle(

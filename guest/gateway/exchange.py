@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+BODY_TIMEOUT_S = 120.0
+"""For the whole body of a request; who sends one byte now and then keeps what it has here no longer."""
+
 
 class Ask(NamedTuple):
     """One answer that is wanted: a prompt, or None for a chat among the options, and the options."""
@@ -48,13 +51,14 @@ class Exchange:
     ) -> None:
         self.gateway = gateway
         self.caller = caller
-        self.client: AsyncClient = gateway.client_of(caller)
         self.record = record
         self.headers = Headers(scope=scope)
         self.query = QueryParams(scope["query_string"])
         self.path: Mapping[str, Any] = scope.get("path_params", {})
         self.names: Mapping[str, str] = {}
-        self.meter = gateway.meter(caller)
+        self._seat = gateway.seats.take(caller)
+        self.client: AsyncClient = self._seat.client
+        self.meter = self._seat.meter
         self._receive = receive
         self._is_read = False
 
@@ -63,17 +67,35 @@ class Exchange:
         """What this request is called, here and in the log."""
         return self.record.request_id
 
+    def close(self) -> None:
+        """The request has ended."""
+        self.gateway.seats.leave(self._seat)
+
     async def read_body(self) -> bytes:
         """The whole body.
 
         Raises:
-            Problem: 413.
+            Problem: 408, 413, 415.
             ClientGone: it never came.
         """
-        most = self.gateway.settings.max_body_bytes
-        too_large = Problem(413, f"the body is larger than {most} bytes", code="too_large")
-        if int(self.headers.get("content-length") or 0) > most:
-            raise too_large
+        encoding = self.headers.get("content-encoding", "identity").strip().lower()
+        if encoding not in ("", "identity"):
+            raise Problem(
+                415,
+                f"content-encoding: {encoding!r} is not read here; send the body as it is",
+                code="unsupported",
+            )
+        if int(self.headers.get("content-length") or 0) > self.gateway.settings.max_body_bytes:
+            raise self._too_large()
+        try:
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                return await self._receive_body()
+        except TimeoutError:
+            raise Problem(
+                408, f"the body was not there within {BODY_TIMEOUT_S:g} s", code="timeout"
+            ) from None
+
+    async def _receive_body(self) -> bytes:
         parts: list[bytes] = []
         size = 0
         while not self._is_read:
@@ -82,17 +104,21 @@ class Exchange:
                 raise ClientGone
             part = message.get("body", b"")
             size += len(part)
-            if size > most:
-                raise too_large
+            if size > self.gateway.settings.max_body_bytes:
+                raise self._too_large()
             parts.append(part)
             self._is_read = not message.get("more_body", False)
         return b"".join(parts)
+
+    def _too_large(self) -> Problem:
+        most = self.gateway.settings.max_body_bytes
+        return Problem(413, f"the body is larger than {most} bytes", code="too_large")
 
     async def read_json(self) -> dict[str, Any]:
         """The body, a JSON object.
 
         Raises:
-            Problem: 400, 413.
+            Problem: 400, 408, 413, 415.
             ClientGone: it never came.
         """
         body = await self.read_body()

@@ -10,10 +10,10 @@ from contextlib import asynccontextmanager
 
 from mlxbridge import AsyncClient
 from mlxbridge.guest.gateway.callers import ANYONE, Caller, Keys
-from mlxbridge.guest.gateway.limits import Meter
 from mlxbridge.guest.gateway.origins import Origins
 from mlxbridge.guest.gateway.problem import Problem
 from mlxbridge.guest.gateway.record import Record
+from mlxbridge.guest.gateway.seats import Seats
 from mlxbridge.guest.gateway.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,7 @@ class Gateway:
     Attributes:
         settings: what it was told.
         origins: which pages may ask.
+        seats: what each caller has here.
         stopping: set once no new work is to begin; what goes on for ever has to end then.
 
     Raises:
@@ -44,10 +45,9 @@ class Gateway:
         )
         self.stopping = asyncio.Event()
         self._keys = None if settings.keys_file is None else Keys(settings.keys_file)
-        self._meters: dict[str, Meter] = {}
-        self._clients: dict[tuple[str, str | None], AsyncClient] = {}
+        self.seats = Seats(self._connect)
         self._listeners: list[Listener] = []
-        self._own = self._make_client(None)
+        self._own = self._connect(None)
 
     @property
     def client(self) -> AsyncClient:
@@ -79,37 +79,23 @@ class Gateway:
             )
         return caller
 
-    def meter(self, caller: Caller) -> Meter:
-        """What a caller has under way; the same one for all of its requests."""
-        meter = self._meters.get(caller.name)
-        if meter is None:
-            meter = self._meters[caller.name] = Meter(caller)
-        meter.update(caller)
-        return meter
-
-    def client_of(self, caller: Caller) -> AsyncClient:
-        """The connection that a caller's calls take."""
-        place = caller.name, caller.token
-        client = self._clients.get(place)
-        if client is None:
-            client = self._clients[place] = self._make_client(caller.token)
-        return client
-
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """From the first request to the last: SIGHUP has the keys read again."""
         loop = asyncio.get_running_loop()
-        keys = self._keys
-        if keys is not None:
-            loop.add_signal_handler(signal.SIGHUP, keys.reload)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
         try:
             yield
         finally:
-            if keys is not None:
-                loop.remove_signal_handler(signal.SIGHUP)
-            for client in (self._own, *self._clients.values()):
-                await client.close()
+            loop.remove_signal_handler(signal.SIGHUP)
+            await self.seats.close()
+            await self._own.close()
 
-    def _make_client(self, token: str | None) -> AsyncClient:
+    def reload(self) -> None:
+        """Read the keys again; requests that run go on, though their keys be gone."""
+        if self._keys is not None and self._keys.reload():
+            self.seats.keep(self._keys.names)
+
+    def _connect(self, token: str | None) -> AsyncClient:
         settings = self.settings
         return AsyncClient(settings.url, token=token or settings.token, timeout=settings.timeout_s)

@@ -29,7 +29,7 @@ async def tell_ready(exchange: Exchange) -> Json:
     """``GET /readyz``: the host answers, and has a model that can be asked; else 503."""
     gateway = exchange.gateway
     if gateway.stopping.is_set():
-        raise Problem(503, "the gateway is stopping", code="unavailable")
+        raise Problem.stopping()
     models = await exchange.run(gateway.client.list_models(timeout=_WITHIN_S))
     usable = [model.name for model in models if model.state != "failed"]
     if not usable:

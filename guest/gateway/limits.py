@@ -22,10 +22,9 @@ class Meter:
     def __init__(self, caller: Caller, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
         self._in_flight = 0
-        self._level = 0.0
-        self._at = clock()
-        self.update(caller)
+        self._caller = caller
         self._level = float(caller.tokens_per_minute or 0)
+        self._at = clock()
 
     @property
     def in_flight(self) -> int:
@@ -33,7 +32,9 @@ class Meter:
         return self._in_flight
 
     def update(self, caller: Caller) -> None:
-        """Her limits may have changed."""
+        """Her limits may have changed; a new one finds a full bucket."""
+        if self._caller.tokens_per_minute is None and caller.tokens_per_minute is not None:
+            self._level, self._at = float(caller.tokens_per_minute), self._clock()
         self._caller = caller
 
     def enter(self) -> None:
@@ -67,7 +68,8 @@ class Meter:
 
     def spend(self, num_tokens: int) -> None:
         """Tokens were read or generated."""
-        self._level -= num_tokens
+        if self._caller.tokens_per_minute is not None:
+            self._level -= num_tokens
 
     def _fill(self, rate: int) -> None:
         now = self._clock()

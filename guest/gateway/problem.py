@@ -81,6 +81,16 @@ class Problem(Exception):
             message = message.replace(named, own, 1) if message.startswith(named) else f"{own}: {message}"
         return cls(status, message, code=code, field=own or named, retry_after_s=error.retry_after)
 
+    @classmethod
+    def stopping(cls) -> Problem:
+        """The gateway ends, and this request with it."""
+        return cls(503, "the gateway is stopping", code="unavailable")
+
+    @classmethod
+    def internal(cls) -> Problem:
+        """A fault of the gateway's own, which is in its log."""
+        return cls(500, "the gateway's log tells more, under this request's id", code="internal_error")
+
     @property
     def headers(self) -> dict[str, str]:
         """What goes with it; Retry-After is whole seconds (RFC 9110, §10.2.3)."""

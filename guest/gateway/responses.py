@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
@@ -74,23 +75,31 @@ class Streamed:
         Raises:
             Problem, BridgeError: there was no first part.
         """
-        has_begun = False
+        record: Record = scope[RECORD]
+
+        async def write(data: bytes, *, more: bool = True) -> None:
+            if not record.status:
+                await begin_stream(scope, send, self._media_type)
+            await send({"type": "http.response.body", "body": data, "more_body": more})
+
+        async def fail(problem: Problem) -> None:
+            if record.status:
+                record.error = problem.code
+                await write(self._fail(problem), more=False)
+
         async with aclosing(self._parts) as parts, until_gone(receive):
             try:
-                async for part in parts:
-                    if not has_begun:
-                        has_begun = True
-                        await begin_stream(scope, send, self._media_type)
-                    await send({"type": "http.response.body", "body": part, "more_body": True})
+                if scope["method"] != "HEAD":
+                    async for part in parts:
+                        await write(part)
+                await write(b"", more=False)
+            except asyncio.CancelledError:
+                await fail(Problem.stopping())
+                raise
             except (BridgeError, Problem) as error:
-                if not has_begun:
+                if not record.status:
                     raise
-                problem = error if isinstance(error, Problem) else Problem.of(error)
-                scope[RECORD].error = problem.code
-                await send({"type": "http.response.body", "body": self._fail(problem), "more_body": True})
-            if not has_begun:
-                await begin_stream(scope, send, self._media_type)
-            await send({"type": "http.response.body", "body": b""})
+                await fail(error if isinstance(error, Problem) else Problem.of(error))
 
 
 async def begin_stream(scope: Scope, send: Send, media_type: str) -> None:

@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from mlxbridge.errors import BridgeError
 from mlxbridge.guest.gateway.exchange import Ask, Exchange
-from mlxbridge.guest.gateway.gone import until_gone
+from mlxbridge.guest.gateway.gone import ClientGone, until_gone
 from mlxbridge.guest.gateway.problem import Problem
 from mlxbridge.guest.gateway.responses import begin_stream
 from mlxbridge.types import Chunk, Generation
@@ -74,12 +74,19 @@ class StreamedAnswers:
                 async with until_gone(receive):
                     await self._answer()
             except asyncio.CancelledError:
-                await self._fail(Problem(503, "the gateway is stopping", code="unavailable"))
+                await self._fail(Problem.stopping())
                 raise
-            except BridgeError as error:
+            except (BridgeError, Problem) as error:
                 if not self._has_begun:
                     raise
-                await self._fail(Problem.of(error, self._exchange.names))
+                await self._fail(
+                    error if isinstance(error, Problem) else Problem.of(error, self._exchange.names)
+                )
+            except ClientGone:
+                raise
+            except Exception:
+                await self._fail(Problem.internal())
+                raise
             finally:
                 self._pulse.stop()
 

@@ -33,6 +33,16 @@ class GatewayProcess:
     def read_log(self) -> str:
         return self.log.read_text()
 
+    def wait_for_line(self, text: str) -> str:
+        """A line of the log with a text in it, whole."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            for line in self.read_log().splitlines(keepends=True):
+                if text in line and line.endswith("\n"):
+                    return line
+            time.sleep(0.01)
+        raise AssertionError(f"no {text!r} in the log:\n{self.read_log()}")
+
 
 @contextlib.contextmanager
 def run_gateway(

@@ -31,12 +31,12 @@ def test_all_that_a_caller_may_have_is_read(tmp_path: Path) -> None:
     path = tmp_path / "keys.toml"
     path.write_text(
         f'[alice]\nsha256 = ["{DIGEST}", "{digest}"]\nmax_in_flight = 4\ntokens_per_minute = 100_000\n'
-        'models = ["demo"]\npriority = "low"\nmanage = true\ntoken = "alice:secret"\n'
+        'models = ["demo"]\npriority = "low"\nmanage = true\ntoken = "alice:secret12"\n'
     )
     alice = Keys(path).find(key)
     assert alice is not None
     assert (alice.max_in_flight, alice.tokens_per_minute, alice.models) == (4, 100_000, ("demo",))
-    assert (alice.priority, alice.manage, alice.token) == ("low", True, "alice:secret")
+    assert (alice.priority, alice.manage, alice.token) == ("low", True, "alice:secret12")
     assert alice.may_use("demo") and not alice.may_use("other")
     assert alice.may_have("low") and not alice.may_have("normal")
 
@@ -64,6 +64,7 @@ def test_all_that_a_caller_may_have_is_read(tmp_path: Path) -> None:
             f'[alice]\nsha256 = "{DIGEST}"\n[bob]\nsha256 = "{DIGEST}"',
             "[bob]: sha256: 'alice' has the same key",
         ),
+        (f'[alice]\nsha256 = "{DIGEST}"\ntoken = "alice:short"', "[alice]: token: must be NAME:SECRET"),
         ("alice = 1", "[alice]: must be a table"),
     ],
 )

@@ -49,6 +49,16 @@ def test_tokens_that_are_spent_come_back_within_a_minute() -> None:
         meter.enter()  # an hour has not saved up more than a minute's
 
 
+def test_limit_that_is_new_finds_nothing_spent() -> None:
+    meter = Meter(Caller(name="alice"), Clock())
+    meter.spend(1_000_000)
+    meter.update(Caller(name="alice", tokens_per_minute=10))
+    meter.enter()
+    meter.spend(10)
+    with pytest.raises(Problem):
+        meter.enter()
+
+
 def test_limits_that_have_changed_hold_from_the_next_request_on() -> None:
     meter = Meter(Caller(name="alice"))
     for _ in range(3):
