@@ -10,6 +10,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mlxbridge.guest.gateway import health
 from mlxbridge.guest.gateway.access_log import log_record
+from mlxbridge.guest.gateway.anthropic import routes as anthropic
+from mlxbridge.guest.gateway.anthropic.problems import ANTHROPIC
 from mlxbridge.guest.gateway.endpoint import GATEWAY, Api, Endpoint
 from mlxbridge.guest.gateway.exchange import Exchange
 from mlxbridge.guest.gateway.gateway import Gateway
@@ -19,8 +21,9 @@ from mlxbridge.guest.gateway.problem import Problem
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
-ROUTES: list[BaseRoute] = [*health.routes, *openai.routes]
-APIS: list[tuple[str, Api]] = [("/v1/", OPENAI), ("/", health.PLAIN)]
+ROUTES: list[BaseRoute] = [*health.routes, *anthropic.routes, *openai.routes]
+"""The first that fits answers."""
+APIS: list[tuple[str, Api]] = [("/v1/messages", ANTHROPIC), ("/v1/", OPENAI), ("/", health.PLAIN)]
 """Whose shape errors have at paths that there are not, by how these begin; the first that fits."""
 
 

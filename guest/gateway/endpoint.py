@@ -7,7 +7,7 @@ import logging
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
@@ -44,11 +44,13 @@ class Api:
         name: of it.
         write_problem: what is told of a problem, as JSON values; takes the request's id too.
         id_headers: under which it tells the request's id.
+        statuses: of HTTP that it has for problems, by their code, where it is not the problem's own.
     """
 
     name: str
     write_problem: Callable[[Problem, str], Any]
     id_headers: tuple[bytes, ...] = (b"x-request-id",)
+    statuses: Mapping[str, int] = field(default_factory=dict)
 
 
 class Endpoint:
@@ -133,9 +135,8 @@ class Endpoint:
             told["allow"] = ", ".join(self._handlers)
         if problem.status == 401:
             told["www-authenticate"] = "Bearer"
-        await Json(self._api.write_problem(problem, record.request_id), problem.status, told)(
-            scope, receive, send
-        )
+        status = self._api.statuses.get(problem.code, problem.status)
+        await Json(self._api.write_problem(problem, record.request_id), status, told)(scope, receive, send)
 
 
 def route(api: Api, path: str, *, is_open: bool = False, **handlers: Handler) -> Route:

@@ -18,7 +18,7 @@ _STATUS: tuple[tuple[type[errors.BridgeError], int, str], ...] = (
     (errors.LimitExceeded, 413, "too_large"),
     (errors.PermissionDenied, 403, "permission_denied"),
     (errors.ModelNotFound, 404, "model_not_found"),
-    (errors.Overloaded, 429, "rate_limit_exceeded"),
+    (errors.Overloaded, 429, "overloaded"),
     (errors.UnknownMethod, 501, "unsupported"),
     (errors.DeadlineExceeded, 504, "timeout"),
     (errors.Cancelled, 503, "cancelled"),

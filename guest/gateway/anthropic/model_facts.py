@@ -1,0 +1,68 @@
+"""What has to be known of a model before it can be asked in Anthropic's way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mlxbridge.guest.gateway.exchange import Exchange
+from mlxbridge.types import ModelInfo
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """A model that generates.
+
+    Attributes:
+        name: its own.
+        most_tokens: of prompt and answer together.
+        reasoning_choices: what it can be asked of its reasoning.
+        keeps_reasoning: it reads what earlier answers were reasoned.
+    """
+
+    name: str
+    most_tokens: int
+    reasoning_choices: tuple[bool, ...]
+    keeps_reasoning: bool
+
+
+async def find_facts(exchange: Exchange, name: str | None) -> ModelFacts | None:
+    """What there is to know of the model of that name, or of the host's only one; it is loaded if it is not.
+
+    Returns:
+        None where there is no such model, or none that could be asked: the host then says why.
+
+    Raises:
+        BridgeError: of the host.
+        ClientGone: the caller went.
+    """
+    model = find_model(await exchange.run(exchange.client.list_models()), name)
+    if model is not None and model.state not in ("ready", "failed"):
+        model = await exchange.run(exchange.client.load_model(model.name))
+    return None if model is None else facts_of(model)
+
+
+def find_model(models: Iterable[ModelInfo], name: str | None) -> ModelInfo | None:
+    """The one of that name, with that alias, or with that adapter (``NAME+ADAPTER``); without a name the only one."""
+    known = list(models)
+    if name is None:
+        return known[0] if len(known) == 1 else None
+    names = (name, name.partition("+")[0])
+    for wanted in names:
+        for model in known:
+            if wanted == model.name or wanted in (model.details.get("aliases") or ()):
+                return model
+    return None
+
+
+def facts_of(model: ModelInfo) -> ModelFacts | None:
+    """What its host tells of a model; None if it is not ready, or generates nothing."""
+    details = model.details
+    if "reasoning_choices" not in details:
+        return None
+    return ModelFacts(
+        name=model.name,
+        most_tokens=details["most_tokens"],
+        reasoning_choices=tuple(details["reasoning_choices"]),
+        keeps_reasoning=details["keeps_reasoning"],
+    )
