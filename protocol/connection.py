@@ -393,6 +393,8 @@ class Connection:
         if state is _CLOSED or state is _CUT:
             self._in.clear()
             self._pong = None
+        if state is _CLOSED and self._kept is not None:
+            self._kept.close()
         allowed = MAY_SEND[peer_of(self.role)].get(state, frozenset())
         handlers = self._frame_handlers()
         self._handlers = {int(kind): handlers[kind] for kind in allowed}

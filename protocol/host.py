@@ -38,7 +38,7 @@ from mlxbridge.protocol.handshake import (
     peer_info,
     read_fields,
 )
-from mlxbridge.protocol.kept import Kept
+from mlxbridge.protocol.kept import Kept, KeptPool
 from mlxbridge.protocol.limits import (
     MAX_ARRAY_ITEMS,
     MAX_CALL_ID,
@@ -68,6 +68,7 @@ class HostConnection(Connection):
     Args:
         tokens: secret by guest name; None lets everyone in.
         resumption: with what a guest can come back, if the link breaks; None: it cannot.
+        kept_pool: bounds what is kept for the guests of many connections; None: this one is alone.
     """
 
     role = Role.HOST
@@ -81,11 +82,13 @@ class HostConnection(Connection):
         features: frozenset[str] = frozenset(),
         tokens: Mapping[str, bytes] | None = None,
         resumption: Resumption | None = None,
+        kept_pool: KeptPool | None = None,
     ) -> None:
         features |= frozenset() if resumption is None else {RESUME}
         super().__init__(software=software, nonce=nonce, limits=limits, features=features)
         self._tokens = tokens
         self._resumption = resumption
+        self._kept_pool = kept_pool
         self._claim: tuple[bytes, bytes, int] | None = (
             None  # on another connection, by a guest that comes back
         )
@@ -607,7 +610,7 @@ class HostConnection(Connection):
     def _welcome(self) -> None:
         agreed = None
         if self._resumption is not None and RESUME in self._hello_peer.features:
-            self._kept, agreed = Kept(), {"resume": self._resumption.to_wire()}
+            self._kept, agreed = Kept(self._kept_pool), {"resume": self._resumption.to_wire()}
         self._begin(agreed or {})
         self._events.append(Ready(self._hello_peer, self._identity))
 

@@ -9,6 +9,7 @@ from mlxbridge.errors import Gone
 from mlxbridge.host.waiting import WaitingRoom
 from mlxbridge.protocol.events import ResumeAsked
 from mlxbridge.protocol.handshake import LINK_BYTES, LINK_SECRET_BYTES, Resumption
+from mlxbridge.protocol.kept import KeptPool
 
 if TYPE_CHECKING:
     from mlxbridge.host.server.session import Session
@@ -17,6 +18,14 @@ MAX_AWAY = 1024
 MAX_AWAY_BYTES = 256 * 1024 * 1024
 _CALL_BYTES = 4096
 """What a call takes beside its answer, about."""
+
+MAX_KEPT_BYTES = 256 * 1024 * 1024
+"""What is kept of frames that guests may have missed, whether they are away or have not yet said that they got them. Past it the
+guest with the most can come back only if it has got all."""
+
+NOTHING_LEFT = (
+    "this host has nothing left of that connection: it has started anew, or too much time has passed"
+)
 
 
 class Away:
@@ -27,10 +36,12 @@ class Away:
 
     Attributes:
         grace_s: for guests that are still to come.
+        kept_pool: what is kept for all guests.
     """
 
     def __init__(self, grace_s: float) -> None:
         self.grace_s = grace_s
+        self.kept_pool = KeptPool(MAX_KEPT_BYTES)
         self._by_link: dict[bytes, Session] = {}
         self._room = WaitingRoom()
         self._sizes: dict[Session, tuple[str, int]] = {}  # of those that wait, and whose they are
@@ -56,13 +67,13 @@ class Away:
 
     def receive(self, fresh: Session, asked: ResumeAsked) -> None:
         """A session turns out to be that of a guest that comes back."""
-        session = self._by_link.get(asked.link)
-        if session is None or not session.welcome_back(fresh, asked):
-            fresh.refuse_return(
-                Gone(
-                    "this host has nothing left of that connection: it has started anew, or too much time has passed"
-                )
-            )
+        try:
+            session = self._by_link.get(asked.link)
+            if session is None:
+                raise Gone(NOTHING_LEFT)
+            session.welcome_back(fresh, asked)
+        except Gone as error:
+            fresh.refuse_return(error)
 
     def enter(self, session: Session, guest: str, num_calls: int, num_bytes: int) -> bool:
         """Let a session's calls wait for its guest; false if there is no room for them, and what is kept with them."""

@@ -12,10 +12,11 @@ from mlxbridge import __version__
 from mlxbridge.errors import (
     BridgeError,
     ConnectionLost,
+    Gone,
     HandshakeTimeout,
     Unavailable,
 )
-from mlxbridge.host.server.away import Away
+from mlxbridge.host.server.away import NOTHING_LEFT, Away
 from mlxbridge.host.server.guest import Guest
 from mlxbridge.host.server.guest_calls import GuestCalls, Methods
 from mlxbridge.host.telemetry.telemetry import Telemetry
@@ -80,6 +81,7 @@ class Session:
             tokens=tokens,
             features=_FEATURES,
             resumption=self.resumption,
+            kept_pool=away.kept_pool,
         )
         self.driver = Driver(self._connection, self._on_events, self._on_connection_lost)
         self.calls = GuestCalls(self._connection, methods, telemetry, Guest(), self.flush)
@@ -127,24 +129,30 @@ class Session:
             self._on_connection_lost()
         self.flush()
 
-    def welcome_back(self, fresh: Session, asked: ResumeAsked) -> bool:
-        """Go on with a guest that has come back over another session's link; false if it may not, or it is too late."""
+    def welcome_back(self, fresh: Session, asked: ResumeAsked) -> None:
+        """Go on with a guest that has come back over another session's link.
+
+        Raises:
+            Gone: it may not, or it is too late.
+        """
         own, driver = self.resumption, self.driver
         if (
             own is None
             or not secrets.compare_digest(own.secret, asked.secret)
             or asked.identity != self.guest.identity
             or self._connection.draining
-            or not self._connection.welcome_back(fresh._connection, asked.received)
         ):
-            return False
+            raise Gone(NOTHING_LEFT)
+        if not self._connection.welcome_back(fresh._connection, asked.received):
+            error = Gone("this host has not kept all that the guest has missed: it was too much")
+            self.close(error)  # nobody else can come back to it
+            raise error
         driver.release()
         self.driver = fresh.driver
         self.driver.serve(self._connection, self._on_events, self._on_connection_lost)
         fresh._timer.cancel()
         fresh._on_lost(fresh)
         self._on_events()
-        return True
 
     def refuse_return(self, error: BridgeError) -> None:
         """There is nothing to which this guest can come back."""

@@ -34,6 +34,7 @@ from mlxbridge.protocol.events import (
 from mlxbridge.protocol.frames import MAGIC, Flag
 from mlxbridge.protocol.handshake import CHECKSUM, RESUME, Resumption, Token
 from mlxbridge.protocol.host import _NO_ROWS
+from mlxbridge.protocol.kept import KeptPool
 from mlxbridge.protocol.limits import MAX_KEPT_BYTES
 from tests.helpers.wire import SECRET, make_guest, make_host, pump, unsent
 from tests.protocol.test_pair import GUEST_LIMITS, HOST_LIMITS, PairMachine, picks, sides
@@ -331,6 +332,61 @@ def test_more_is_not_kept_than_a_bound_and_then_nobody_can_come_back() -> None:
     cut(guest, host)
     fresh, claim = ask(guest)
     assert not host.welcome_back(fresh, claim.received)
+
+
+def test_of_many_connections_the_one_that_keeps_most_gives_its_frames_up_past_a_common_bound() -> None:
+    pool = KeptPool(max_bytes=5_000)
+    pairs = [(guest_that_resumes(), host_that_resumes(kept_pool=pool)) for _ in range(3)]
+    for guest, host in pairs:
+        pump(guest, host)
+        guest.open_call("work", {})
+        pump(guest, host)
+        host.events()
+    (_, stalled), (_, other), (_, third) = pairs
+    for _ in range(3):
+        stalled.send_item(1, bytes(1_000))
+    other.send_item(1, bytes(1_500))
+    assert pool.num_bytes == stalled.num_kept_bytes + other.num_kept_bytes > 4_500
+    third.send_item(1, bytes(1_000))
+    assert stalled.num_kept_bytes == 0
+    assert pool.num_bytes == other.num_kept_bytes + third.num_kept_bytes < 3_000
+    stalled.send_item(1, b"after that")
+    may_come_back = []
+    for guest, host in pairs:
+        cut(guest, host)
+        fresh, claim = ask(guest)
+        may_come_back.append(host.welcome_back(fresh, claim.received))
+    assert may_come_back == [False, True, True]
+
+
+def test_connection_that_keeps_more_than_all_may_is_still_of_use_to_a_peer_that_gets_everything() -> None:
+    pool = KeptPool(max_bytes=1_000)
+    guest, host = guest_that_resumes(), host_that_resumes(kept_pool=pool)
+    pump(guest, host)
+    guest.open_call("work", {})
+    pump(guest, host)
+    host.send_item(1, bytes(2_000))
+    assert pool.num_bytes == 0
+    pump(guest, host)
+    guest.events(), host.events()
+    cut(guest, host)
+    come_back(guest, host)
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_connections_that_end_leave_nothing_in_the_pool(is_cut: bool) -> None:
+    pool = KeptPool(max_bytes=10_000)
+    guest, host = guest_that_resumes(), host_that_resumes(kept_pool=pool)
+    pump(guest, host)
+    guest.open_call("work", {})
+    pump(guest, host)
+    host.send_item(1, bytes(2_000))
+    guest.events(), host.events()
+    if is_cut:
+        cut(guest, host)
+    assert pool.num_bytes > 2_000
+    host.close()
+    assert pool.num_bytes == 0 and not pool._members
 
 
 def test_orderly_end_leaves_nothing_to_come_back_to() -> None:

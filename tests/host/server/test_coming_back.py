@@ -230,6 +230,31 @@ async def test_no_more_waits_than_there_is_room_for(monkeypatch: pytest.MonkeyPa
         assert made.listener.count() == (0, 1)
 
 
+async def test_guest_of_which_too_much_is_kept_is_told_and_others_come_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(away_module, "MAX_KEPT_BYTES", 100_000)
+    async with rig(resume_grace_s=30) as made:
+        held = Held(made)
+        guests, sessions = [], []
+        for num_bytes in (70_000, 40_000):
+            guests.append(await with_a_call(made))
+            sessions.append(made.session)
+            made.calls.send_item(1, bytes(num_bytes))
+            assert made.listener.away.kept_pool.num_bytes <= 100_000
+        for guest, session in zip(guests, sessions, strict=True):
+            guest.writer.transport.abort()  # before it has read any of it
+            await until(lambda session=session: session.is_away)  # type: ignore[misc]
+            lose(guest)
+        again = await return_of(guests[1], made)
+        assert isinstance(await again.until(Resumed), Resumed)
+        end = await (await return_of(guests[0], made)).until(Closed)
+        assert isinstance(end, Closed) and isinstance(end.error, Gone)
+        assert "has not kept all that the guest has missed" in end.error.message
+        assert held.did == ["hold", "hold", "go on", "cancel"]
+        await until(lambda: made.listener.count() == (1, 1))
+
+
 async def test_nobody_comes_back_to_a_host_that_drains() -> None:
     async with rig(resume_grace_s=30) as made:
         held = Held(made)
