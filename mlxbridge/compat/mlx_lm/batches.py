@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import nan
 from time import perf_counter
 from typing import Any, cast
 
-from mlxbridge.compat.mlx_lm.generation import CACHES, OWN, QUANTIZED, STEPS, check_max_tokens
+from mlxbridge.compat.mlx_lm.generation import CACHES, OWN, QUANTIZED, STEPS, check_max_tokens, check_pair
 from mlxbridge.compat.mlx_lm.model import Model
 from mlxbridge.compat.mlx_lm.responses import BatchResponse, BatchStats
 from mlxbridge.compat.mlx_lm.sample_utils import choice_options
@@ -73,6 +73,7 @@ def batch_generate(
     own = {name: options.pop(name) for name in OWN if name in options}
     refused_here = {**options, "prompt_caches": prompt_caches, "return_prompt_caches": return_prompt_caches}
     refuse_all(refused_here, _REFUSED, "batch_generate")
+    check_pair(model, tokenizer)
     call = {**choice_options(sampler, logits_processors, tokenizer), **own, "model": model.name}
     if return_logprobs:
         call["logprobs"] = 0
@@ -103,10 +104,14 @@ def batch_generate(
 
 
 def _requests(prompts: Sequence[Any], max_tokens: int | Sequence[int]) -> list[Request]:
-    if isinstance(prompts, str) or any(isinstance(prompt, str) for prompt in prompts):
+    if (
+        isinstance(prompts, str)
+        or not isinstance(prompts, Iterable)
+        or any(isinstance(one, str) for one in prompts)
+    ):
         raise refused("prompts", "must be lists of token ids, as of tokenizer.encode or apply_chat_template")
     ids = [as_token_ids(f"prompts[{place}]", prompt) for place, prompt in enumerate(prompts)]
-    limits = [max_tokens] * len(ids) if isinstance(max_tokens, int) else list(max_tokens)
+    limits = list(max_tokens) if isinstance(max_tokens, Iterable) else [max_tokens] * len(ids)
     if len(limits) != len(ids):
         raise refused(
             "max_tokens", f"must be one number, or {len(ids)}, one for each prompt, not {len(limits)}"

@@ -79,7 +79,7 @@ def stream_generate(
     """
     own = {name: options.pop(name) for name in OWN if name in options}
     refuse_all({**options, "draft_model": draft_model}, _REFUSED, "stream_generate")
-    _check_pair(model, tokenizer)
+    check_pair(model, tokenizer)
     call: CallOptions = {**choice_options(sampler, logits_processors, tokenizer), **own}  # type: ignore[typeddict-item]
     if top_logprobs is not None:
         call["logprobs"] = top_logprobs
@@ -131,7 +131,12 @@ def check_max_tokens(given: Any) -> int | None:
     return None if given == -1 else given
 
 
-def _check_pair(model: Any, tokenizer: Any) -> None:
+def check_pair(model: Any, tokenizer: Any) -> None:
+    """Refuse what ``load`` has not made.
+
+    Raises:
+        UsageError: it names the first.
+    """
     for field, given, kind in (("model", model, Model), ("tokenizer", tokenizer, Tokenizer)):
         if not isinstance(given, kind):
             raise refused(
@@ -153,6 +158,7 @@ def _stream(
     begin = first_at = perf_counter()
     count = 0
     token, logprobs = -1, NOT_ASKED_FOR
+    held: GenerationResponse | None = None  # where any token may turn out to be the last
 
     def response(text: str, reason: str | None = None) -> GenerationResponse:
         return GenerationResponse(
@@ -188,14 +194,23 @@ def _stream(
                     logprobs = Logprobs(chunk.logprobs[place])
                 if place == last:
                     segments.push(chunk.text)
-                if count != max_tokens:  # that one is the last, and comes with the reason
+                if held is not None:
+                    yield held
+                if max_tokens is None:
+                    held = response(segments.take())
+                elif count != max_tokens:  # that one is the last, and comes with the reason
                     yield response(segments.take())
         generation = stream.generation
+    rest = segments.finish()
     if generation.usage.stop_token_id is not None:
+        if held is not None:
+            yield held
         count += 1
         token, logprobs = generation.usage.stop_token_id, NOT_TOLD
+    elif held is not None:
+        rest = held.text + rest
     if count:
-        yield response(segments.finish(), generation.finish_reason)
+        yield response(rest, generation.finish_reason)
 
 
 class Segments:

@@ -101,6 +101,8 @@ def load(
         "trust_remote_code": trust_remote_code,
     }
     refuse_all(given, _REFUSED, "load")
+    if not isinstance(path_or_hf_repo, str):
+        raise refused("path_or_hf_repo", f"must be a model's name at the host, not {path_or_hf_repo!r}")
     client = client or default_client()
     model = Model(path_or_hf_repo, client)
     if not lazy:

@@ -185,6 +185,8 @@ def choice_options(sampler: Any, logits_processors: Any, tokenizer: Tokenizer) -
 def _processing_options(processors: Iterable[Any] | None) -> CallOptions:
     options = _OFF
     last = -1
+    if processors is not None and not isinstance(processors, Iterable):
+        raise refused("logits_processors", "must be a list, as make_logits_processors makes it")
     for processor in processors or ():
         if not isinstance(processor, LogitsProcessor):
             raise refused(

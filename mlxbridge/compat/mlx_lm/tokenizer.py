@@ -140,7 +140,8 @@ class Tokenizer:
         if facts is None:
             raise refused(
                 "tokenizer",
-                f"the host tells nothing of that of {self._model.name}: it is older than this library",
+                f"the host tells nothing of that of {self._model.name}, "
+                "which is no model that generates; or else the host is older than this library",
             )
         return facts
 

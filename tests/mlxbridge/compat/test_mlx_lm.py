@@ -72,6 +72,21 @@ def test_responses_are_those_of_mlx_lm(pair: Any, original: Any, prompt: Any, ma
     assert ours.generate(*pair, prompt, max_tokens=max_tokens) == "".join(text for text, *_ in mine)
 
 
+def test_answer_without_a_bound_has_each_token_once(pair: Any, original: Any) -> None:
+    chat = pair[1].apply_chat_template(SUM, add_generation_prompt=True)
+    mine = same_fields(ours.stream_generate(*pair, chat, max_tokens=-1))
+    assert mine == same_fields(original_package.stream_generate(*original, chat, max_tokens=-1))
+
+    endless = ours.make_logits_processors(logit_bias=dict.fromkeys(pair[1].eos_token_ids, -1e4))
+    prompt = [65] * 1000  # which leaves little of the context
+    responses = list(ours.stream_generate(*pair, prompt, max_tokens=-1, logits_processors=endless))
+    count = len(responses)
+    assert [response.generation_tokens for response in responses] == [*range(1, count + 1)] and count > 1
+    assert [response.finish_reason for response in responses] == [None] * (count - 1) + ["length"]
+    bounded = list(ours.stream_generate(*pair, prompt, max_tokens=count, logits_processors=endless))
+    assert same_fields(responses) == same_fields(bounded)
+
+
 def test_logits_processors_mean_the_same(pair: Any, original: Any) -> None:
     settings: dict[str, Any] = {
         "logit_bias": {22: 3.0, 30: -2.0},
@@ -226,6 +241,9 @@ def test_defaults_of_mlx_lm_may_be_said(pair: Any, original: Any) -> None:
     )
 
 
+NO_LIST: Any = ours.make_logits_processors(repetition_penalty=1.1)[0]
+
+
 @pytest.mark.parametrize(
     ("call", "named"),
     [
@@ -233,6 +251,12 @@ def test_defaults_of_mlx_lm_may_be_said(pair: Any, original: Any) -> None:
         (lambda pair: ours.batch_generate(*pair, [[1]], max_tokens=[1, 2]), "max_tokens"),
         (lambda pair: ours.batch_generate(*pair, [[1]], return_prompt_caches=True), "return_prompt_caches"),
         (lambda pair: ours.batch_generate(*pair, [[1]], completion_batch_size=4), "completion_batch_size"),
+        (lambda pair: ours.batch_generate(*pair, [[1]], max_tokens=None), "max_tokens"),
+        (lambda pair: ours.batch_generate(*pair, 5), "prompts"),
+        (lambda pair: ours.batch_generate("demo", pair[1], [[1]]), "model"),
+        (lambda pair: ours.batch_generate(pair[0], None, [[1]]), "tokenizer"),
+        (lambda pair: ours.generate(*pair, "x", logits_processors=NO_LIST), "logits_processors"),
+        (lambda pair: ours.load(None), "path_or_hf_repo"),
         (lambda pair: ours.generate(object(), pair[1], "x"), "model"),
         (lambda pair: ours.generate(pair[0], object(), "x"), "tokenizer"),
         (lambda pair: ours.load("demo", trust_remote_code=True, client=pair[0].client), "trust_remote_code"),
