@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from starlette.types import ASGIApp
 
-from mlxbridge.compat.openai.chat import chat_completion, logprobs_of, tool_call_of, usage_of
+from mlxbridge.compat.openai.chat_completion import chat_completion, logprobs_of, tool_call_of, usage_of
 from mlxbridge.compat.openai.parameters import Plan, chat_plan
 from mlxbridge.guest.gateway.exchange import Ask, Exchange
 from mlxbridge.guest.gateway.openai import fields

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from mlxbridge.compat.openai.chat import new_id
+from mlxbridge.compat.openai.chat_completion import new_id
 from mlxbridge.guest.gateway.openai import sse
 from mlxbridge.guest.gateway.openai.errors import write_problem
 from mlxbridge.guest.gateway.problem import Problem

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import orjson
 from starlette.types import ASGIApp
 
-from mlxbridge.compat.openai.completions import completion, logprobs_of, text_of, usage_of
 from mlxbridge.compat.openai.parameters import Plan, completion_plan
+from mlxbridge.compat.openai.text_completion import completion, logprobs_of, text_of, usage_of
 from mlxbridge.guest.gateway.exchange import Ask, Exchange
 from mlxbridge.guest.gateway.openai import fields
 from mlxbridge.guest.gateway.openai.chunks import NULL, ChunkWriter, Frame, encoded

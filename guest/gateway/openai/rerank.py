@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from starlette.types import ASGIApp
 
-from mlxbridge.compat.openai.chat import new_id
+from mlxbridge.compat.openai.chat_completion import new_id
 from mlxbridge.compat.refusal import refused
 from mlxbridge.guest.gateway.exchange import Exchange
 from mlxbridge.guest.gateway.openai import fields

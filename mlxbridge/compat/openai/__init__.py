@@ -17,11 +17,13 @@ from mlxbridge.compat.openai.client import OpenAI, Stream
 from mlxbridge.compat.openai.errors import (
     APIConnectionError,
     APIError,
+    APIResponseValidationError,
     APIStatusError,
     APITimeoutError,
     AuthenticationError,
     BadRequestError,
     ConflictError,
+    ContentFilterFinishReasonError,
     InternalServerError,
     LengthFinishReasonError,
     NotFoundError,
@@ -30,20 +32,32 @@ from mlxbridge.compat.openai.errors import (
     RateLimitError,
     UnprocessableEntityError,
 )
-from mlxbridge.compat.openai.parameters import NOT_GIVEN, NotGiven
+from mlxbridge.compat.openai.parameters import NOT_GIVEN, NotGiven, Omit, not_given, omit
 
 if TYPE_CHECKING:
     from mlxbridge.compat.openai.async_client import AsyncOpenAI, AsyncStream
+    from mlxbridge.compat.openai.client import Beta, Chat, Completions, Embeddings, Models
     from mlxbridge.compat.openai.legacy import ChatCompletion, Completion, Embedding, Model
 
 Client = OpenAI
 
 api_key: str | None = None
-"""The token of ``ChatCompletion.create`` and its kin; else the environment's."""
+"""The token of ``chat.completions.create``, ``ChatCompletion.create`` and their kin; else the environment's."""
 base_url: str | None = None
 """Where they find the host."""
 api_base: str | None = None
 """The same by its old name."""
+timeout: float | None = 600.0
+"""Seconds for each of their calls."""
+max_retries: int = 2
+"""How often they try again."""
+
+if TYPE_CHECKING:
+    chat: Chat
+    beta: Beta
+    completions: Completions
+    embeddings: Embeddings
+    models: Models
 
 _HOME = {
     "AsyncClient": ("async_client", "AsyncOpenAI"),
@@ -52,11 +66,14 @@ _HOME = {
     **{name: ("legacy", name) for name in ("ChatCompletion", "Completion", "Embedding", "Model")},
 }
 """Loaded when they are first used, since they need asyncio."""
+_RESOURCES = ("chat", "beta", "completions", "embeddings", "models")
+"""Of the client that has the settings above, as they are at the time."""
 
 __all__ = [
     "NOT_GIVEN",
     "APIConnectionError",
     "APIError",
+    "APIResponseValidationError",
     "APIStatusError",
     "APITimeoutError",
     "AsyncOpenAI",
@@ -67,24 +84,30 @@ __all__ = [
     "Client",
     "Completion",
     "ConflictError",
+    "ContentFilterFinishReasonError",
     "Embedding",
     "InternalServerError",
     "LengthFinishReasonError",
     "Model",
     "NotFoundError",
     "NotGiven",
+    "Omit",
     "OpenAI",
     "OpenAIError",
     "PermissionDeniedError",
     "RateLimitError",
     "Stream",
     "UnprocessableEntityError",
+    "not_given",
+    "omit",
 ]
 
 
 def __getattr__(name: str) -> Any:
     import importlib
 
+    if name in _RESOURCES:
+        return getattr(importlib.import_module(f"{__name__}.legacy").shared_client(), name)
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, own = _HOME[name]

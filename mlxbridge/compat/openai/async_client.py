@@ -8,15 +8,15 @@ from types import TracebackType
 from typing import Any
 
 from mlxbridge import AsyncClient, AsyncTokenStream
-from mlxbridge.compat.openai.chat import ChatChunks, chat_completion
+from mlxbridge.compat.openai.chat_completion import ChatChunks, chat_completion
 from mlxbridge.compat.openai.client import Chunks
-from mlxbridge.compat.openai.completions import CompletionChunks, completion
 from mlxbridge.compat.openai.errors import translated
 from mlxbridge.compat.openai.lists import embed_plan, embedding_response, find_model, model_page
 from mlxbridge.compat.openai.objects import CreateEmbeddingResponse, Model, Object, Page
 from mlxbridge.compat.openai.parameters import NOT_GIVEN, NotGiven, Plan, chat_plan, completion_plan
 from mlxbridge.compat.openai.parsing import parse_answers
 from mlxbridge.compat.openai.settings import Configured, Settings
+from mlxbridge.compat.openai.text_completion import CompletionChunks, completion
 from mlxbridge.types import Generation, ModelInfo
 
 

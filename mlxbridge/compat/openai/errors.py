@@ -43,6 +43,10 @@ class APIError(OpenAIError):
         self.request_id = request_id
 
 
+class APIResponseValidationError(APIError):
+    """Not raised here."""
+
+
 class APIConnectionError(APIError):
     """There is no link to the host, or it broke."""
 
@@ -52,9 +56,14 @@ class APITimeoutError(APIConnectionError):
 
 
 class APIStatusError(APIError):
-    """The host refused the call or failed; ``status_code`` is what HTTP has for that."""
+    """The host refused the call or failed; ``status_code`` is what HTTP has for that.
+
+    Attributes:
+        response: None: there is no HTTP on the way to the host.
+    """
 
     status_code: int = 500
+    response: None = None
 
 
 class BadRequestError(APIStatusError):
@@ -109,6 +118,10 @@ class LengthFinishReasonError(OpenAIError):
     def __init__(self, *, completion: Any) -> None:
         super().__init__(f"the answer was cut by max_tokens, so that it is no object: {completion.usage}")
         self.completion = completion
+
+
+class ContentFilterFinishReasonError(OpenAIError):
+    """Not raised here."""
 
 
 _KINDS: tuple[tuple[type[errors.BridgeError], type[APIError], str | None, str | None], ...] = (

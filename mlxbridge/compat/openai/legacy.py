@@ -1,6 +1,7 @@
-"""The openai package as it was before version 1: ``openai.ChatCompletion.create`` and its kin.
+"""The openai package as its own client: ``openai.ChatCompletion.create`` and its kin, which there were before version 1, and
+``openai.chat.completions.create``.
 
-Where the host is, and with which token, say ``mlxbridge.compat.openai.api_base`` and ``api_key``; else the environment, as ever.
+The package's ``api_key``, ``base_url`` (or ``api_base``), ``timeout`` and ``max_retries`` are the client's, as they are at each call.
 """
 
 from __future__ import annotations
@@ -12,18 +13,37 @@ from typing import Any, cast
 
 from mlxbridge.compat.openai.async_client import AsyncOpenAI, AsyncStream
 from mlxbridge.compat.openai.client import OpenAI
+from mlxbridge.compat.openai.errors import translated
+from mlxbridge.compat.openai.settings import meaningless
 
 _lock = threading.Lock()
 _clients: dict[tuple[Any, ...], OpenAI] = {}
+_MEANINGLESS = (
+    *("default_headers", "default_query", "http_client"),
+    *("api_type", "api_version", "proxy", "requestssession"),  # before version 1
+)
 
 
 def _settings() -> dict[str, Any]:
     package: Any = sys.modules["mlxbridge.compat.openai"]
-    return {"api_key": package.api_key, "base_url": package.base_url or package.api_base}
+    with translated():
+        for name in _MEANINGLESS:
+            if vars(package).get(name) is not None:
+                raise meaningless(name)
+    return {
+        "api_key": package.api_key,
+        "base_url": package.base_url or package.api_base,
+        "timeout": package.timeout,
+        "max_retries": package.max_retries,
+    }
 
 
-def _client() -> OpenAI:
-    """The one with the package's settings, made at first use."""
+def shared_client() -> OpenAI:
+    """The one with the package's settings, made at first use.
+
+    Raises:
+        BadRequestError: one of them has no meaning here; ``param`` names it.
+    """
     settings = _settings()
     key = tuple(settings.values())
     with _lock:
@@ -50,7 +70,7 @@ class _Resource:
     @classmethod
     def create(cls, **parameters: Any) -> Any:
         """As ``create`` of ``OpenAI`` now; ``request_timeout`` is its ``timeout``. What it gives are dicts too."""
-        return cls._method(_client())(**_modern(parameters))
+        return cls._method(shared_client())(**_modern(parameters))
 
     @classmethod
     async def acreate(cls, **parameters: Any) -> Any:
@@ -98,9 +118,9 @@ class Model:
     @classmethod
     def list(cls) -> Any:
         """All of them."""
-        return _client().models.list()
+        return shared_client().models.list()
 
     @classmethod
     def retrieve(cls, id: str) -> Any:
         """One of them."""
-        return _client().models.retrieve(id)
+        return shared_client().models.retrieve(id)

@@ -49,7 +49,15 @@ class NotGiven:
         return "NOT_GIVEN"
 
 
-NOT_GIVEN = NotGiven()
+class Omit(NotGiven):
+    """The same, as openai has it for what is not even to be sent."""
+
+    def __repr__(self) -> str:
+        return "omit"
+
+
+NOT_GIVEN = not_given = NotGiven()
+omit = Omit()
 
 
 @dataclass(frozen=True)

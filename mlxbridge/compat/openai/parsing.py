@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mlxbridge.compat.openai.chat import chat_completion
+from mlxbridge.compat.openai.chat_completion import chat_completion
 from mlxbridge.compat.openai.errors import LengthFinishReasonError
 from mlxbridge.compat.openai.objects import ChatCompletion
 from mlxbridge.compat.openai.parameters import Plan

@@ -7,12 +7,17 @@ from typing import Any, TypeVar
 
 from mlxbridge.compat.openai.errors import translate, translated
 from mlxbridge.compat.openai.parameters import NOT_GIVEN, is_left_out
-from mlxbridge.compat.refusal import refused
-from mlxbridge.errors import BridgeError
+from mlxbridge.compat.refusal import MissingAttribute, refused
+from mlxbridge.errors import BridgeError, UsageError
 
 T = TypeVar("T")
 
 _HARMLESS = ("organization", "project")
+
+
+def meaningless(name: str) -> UsageError:
+    """The error for a setting that mlxbridge has no like of."""
+    return refused(name, "has no meaning here: there is no HTTP on the way to the host")
 
 
 class Settings:
@@ -43,7 +48,7 @@ class Settings:
         try:
             for name, value in others.items():
                 if name not in _HARMLESS and value is not None:
-                    raise refused(name, "has no meaning here: there is no HTTP on the way to the host")
+                    raise meaningless(name)
             for name, text in (("api_key", api_key), ("base_url", base_url)):
                 if text is not None and not isinstance(text, str):
                     raise refused(name, f"must be a text, not {type(text).__name__}")
@@ -93,6 +98,11 @@ class Configured:
     """What both clients know of their settings."""
 
     _settings: Settings
+
+    def __getattr__(self, name: str) -> Any:
+        raise MissingAttribute(
+            f"the host has nothing like openai's {name!r}; there is chat.completions, completions, embeddings and models"
+        )
 
     @property
     def api_key(self) -> str | None:

@@ -621,6 +621,26 @@ def test_seeds_go_round_where_numbers_end(blocking: openai.OpenAI) -> None:
     assert texts == [choice.message.content for choice in whole.choices]
 
 
+@pytest.mark.parametrize("name", ["default_headers", "http_client", "api_type"])
+def test_settings_of_the_module_are_refused_as_a_clients(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openai, name, {"a": "b"}, raising=False)
+    calls: list[Any] = [
+        lambda: openai.chat.completions.create(model="demo", messages=SUM),
+        lambda: openai.ChatCompletion.create(model="demo", messages=SUM),
+        lambda: asyncio.run(openai.ChatCompletion.acreate(model="demo", messages=SUM)),
+    ]
+    for call in calls:
+        with pytest.raises(openai.BadRequestError) as caught:
+            call()
+        assert caught.value.param == name
+
+
+def test_what_there_is_not_says_what_there_is(blocking: openai.OpenAI) -> None:
+    with pytest.raises(AttributeError, match="'responses'; there is chat.completions"):
+        _ = blocking.responses
+    assert not hasattr(openai.AsyncOpenAI(), "images")
+
+
 def test_options_share_the_connection(blocking: openai.OpenAI) -> None:
     other = blocking.with_options(timeout=5, max_retries=0)
     assert (other.timeout, other.max_retries, other.base_url) == (5, 0, blocking.base_url)
@@ -637,6 +657,8 @@ def test_stream_that_is_left_ends_the_call(blocking: openai.OpenAI) -> None:
 def run_example(code: str, host: HostProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLXBRIDGE_URL", host.url)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-proj-of-openai")
+    for name in ("api_key", "timeout"):  # which examples set
+        monkeypatch.setattr(openai, name, getattr(openai, name))
     changed = code.replace("from openai import", "from mlxbridge.compat.openai import")
     changed = changed.replace("import openai\n", "from mlxbridge.compat import openai\n")
     assert changed != code
@@ -807,8 +829,35 @@ except openai.RateLimitError as e:
 except openai.APIStatusError as e:
     print("Another non-200-range status code was received")
     print(e.status_code)
+    print(e.response)
 """,
-        "404",
+        "404\nNone",
+    ),
+    "module": (
+        """
+import openai
+
+# optional; defaults to `os.environ['OPENAI_API_KEY']`
+openai.api_key = "sk-..."
+
+# all client options can be configured just like the `OpenAI` instantiation counterpart
+openai.timeout = 60.0
+
+completion = openai.chat.completions.create(
+    model="gpt-4o",
+    messages=[
+        {
+            "role": "user",
+            "content": "What is 27 + 15?",
+        },
+    ],
+    temperature=openai.omit,
+)
+print(completion.choices[0].message.content, len(openai.models.list().data))
+print(openai.completions.create(model="gpt-4o", prompt="The capital of", max_tokens=2).usage.completion_tokens)
+print(len(openai.embeddings.create(model="text-embedding-3-small", input="x").data))
+""",
+        f"{ANSWER} 3\n2\n1",
     ),
     "old chat": (
         """

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mlxbridge.compat.openai.chat import token_of
+from mlxbridge.compat.openai.chat_completion import token_of
 from mlxbridge.guest.gateway.openai.responses.request import ResponseRequest
 from mlxbridge.guest.gateway.problem import Problem
 from mlxbridge.types import Generation, TokenLogprobs, ToolCall, Usage

@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mlxbridge.compat.openai.chat import new_id
-from mlxbridge.compat.openai.chat import usage_of as usage_of_one
+from mlxbridge.compat.openai.chat_completion import new_id
+from mlxbridge.compat.openai.chat_completion import usage_of as usage_of_one
 from mlxbridge.compat.openai.objects import Choice, Completion, CompletionUsage, Logprobs
 from mlxbridge.types import Chunk, Generation, TokenLogprobs
 
