@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 from mlxbridge import AsyncClient
 from mlxbridge.guest.gateway.callers import ANYONE, Caller, Keys
+from mlxbridge.guest.gateway.native.watch import Watch
 from mlxbridge.guest.gateway.origins import Origins
 from mlxbridge.guest.gateway.problem import Problem
 from mlxbridge.guest.gateway.record import Record
@@ -33,6 +34,7 @@ class Gateway:
         origins: which pages may ask.
         seats: what each caller has here.
         stopping: set once no new work is to begin; what goes on for ever has to end then.
+        watch: for those who want to see what the host does.
 
     Raises:
         UsageError: the keys file is wrong.
@@ -48,6 +50,8 @@ class Gateway:
         self.seats = Seats(self._connect)
         self._listeners: list[Listener] = []
         self._own = self._connect(None)
+        self.watch = Watch(self._own, self.stopping)
+        self.listen(self.watch.take_record)
 
     @property
     def client(self) -> AsyncClient:
@@ -92,9 +96,10 @@ class Gateway:
             await self._own.close()
 
     def reload(self) -> None:
-        """Read the keys again; requests that run go on, though their keys be gone."""
+        """Read the keys again; requests that run go on, though their keys be gone, but for those that would for ever."""
         if self._keys is not None and self._keys.reload():
             self.seats.keep(self._keys.names)
+            self.watch.end()
 
     def _connect(self, token: str | None) -> AsyncClient:
         settings = self.settings
