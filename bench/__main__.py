@@ -7,6 +7,7 @@ import argparse
 from bench import guest, prefixes
 from bench.embed import command as embed
 from bench.engine import command as engine
+from bench.gateway import command as gateway
 from bench.native import command as native
 from bench.soak import command as soak
 from bench.wire import command as wire
@@ -16,6 +17,7 @@ COMMANDS = {
     "engine": (engine, "the engine alone, beside mlx_lm's generate_step and BatchGenerator"),
     "native": (native, "tokens through the bridge, beside mlx_lm in-process"),
     "embed": (embed, "vectors through the bridge, beside the same model in-process, JSON over gRPC and HTTP"),
+    "gateway": (gateway, "answers over HTTP, beside mlx_lm.server; and what HTTP itself costs"),
     "prefixes": (
         prefixes,
         "the first token of a long prompt: read, found on disk after a restart, in memory",

@@ -1,0 +1,1 @@
+"""``python -m bench gateway``: answers over HTTP, beside other servers; and what HTTP itself costs."""
