@@ -44,7 +44,7 @@ class Thinking:
         options: dict[str, Any] = {}
         if self.wanted or (self.wanted is None and True in choices):
             options["reasoning"] = True
-            if self.budget_tokens:
+            if self.budget_tokens is not None:
                 options["max_reasoning_tokens"] = self.budget_tokens
         elif self.wanted is False and choices:
             # Where it cannot be switched off it is told apart all the same, and left out of the answer.
@@ -68,4 +68,6 @@ def read_thinking(value: Any) -> Thinking:
     budget = given.get("budget_tokens")
     if kind == "enabled" and budget is None:
         raise refused("thinking.budget_tokens", "is missing: after so many tokens thinking ends")
-    return Thinking(True if kind == "enabled" else None, budget, _DISPLAYS[display])
+    if kind == "adaptive":
+        return Thinking(None, budget or None, _DISPLAYS[display])  # Claude Code says 0 for no bound
+    return Thinking(True, budget, _DISPLAYS[display])

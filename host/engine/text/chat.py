@@ -22,6 +22,7 @@ from mlxbridge.host.engine.text.template import Template, template_of
 _RENDERERS_OWN = {*inspect.signature(PreTrainedTokenizerBase.apply_chat_template).parameters, "messages"} - {
     "documents"
 }
+_MAX_DEPTH = 100  # of what templates write as JSON
 # Names that templates have for what an answer's reasoning was.
 _REASONING_KEYS = ("reasoning", "reasoning_content", "thinking")
 
@@ -41,7 +42,11 @@ class Chat:
                 "messages", f"cannot be used: {loaded.name} has no chat template; send a prompt instead"
             )
         self._loaded = loaded
-        tools = [] if request.tool_choice == "none" else [_plain(tool) for tool in request.tools]
+        tools = (
+            []
+            if request.tool_choice == "none"
+            else [_plain(f"tools[{index}]", tool) for index, tool in enumerate(request.tools)]
+        )
         self._template = template_of(loaded.tokenizer, has_tools=bool(tools))
         self._turns = check_messages(request.messages)
         self._check_turns()
@@ -110,7 +115,7 @@ class Chat:
                 raise self._no_place(f"chat_template_kwargs.{name}", "is given that by the host alone")
             known = ", ".join(name for name in self._template.variables if name not in _RENDERERS_OWN)
             self._check_use(name, f"chat_template_kwargs.{name}", f"it has {known or 'none'}")
-        return {name: _plain(value) for name, value in given.items()}
+        return {name: _plain(f"chat_template_kwargs.{name}", value) for name, value in given.items()}
 
     def _check_use(self, variable: str, field: str, advice: str) -> None:
         if not self._template.uses(variable):
@@ -147,10 +152,16 @@ def keeps_reasoning(template: Template) -> bool:
     return template.mentions(*_REASONING_KEYS)
 
 
-def _plain(value: Any) -> Any:
-    """The value with maps and sequences as templates know them."""
+def _plain(field: str, value: Any, depth: int = 0) -> Any:
+    """The value with maps and sequences as templates know them.
+
+    Raises:
+        InvalidArgument: it is nested so deep that writing it as text might fail.
+    """
+    if depth > _MAX_DEPTH:
+        raise invalid(field, f"is nested deeper than {_MAX_DEPTH} levels")
     if isinstance(value, Mapping):
-        return {key: _plain(member) for key, member in value.items()}
+        return {key: _plain(field, member, depth + 1) for key, member in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return [_plain(member) for member in value]
+        return [_plain(field, member, depth + 1) for member in value]
     return value

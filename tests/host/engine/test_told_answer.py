@@ -432,6 +432,15 @@ def test_what_this_model_cannot_do_is_refused(
     assert isinstance(error, Unsupported) and error.details == {"field": field}
 
 
+def test_what_is_nested_too_deep_is_refused(make_engine: MakeEngine, scripted: LoadedModel) -> None:
+    schema: dict[str, Any] = {}
+    for _ in range(900):
+        schema = {"a": schema}
+    tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
+    error = refusal(make_engine(scripted), **chat("x", tools=[*TOOLS, tool]))
+    assert isinstance(error, InvalidArgument) and error.details == {"field": f"tools[{len(TOOLS)}]"}
+
+
 def test_reasoning_twice_is_refused(make_engine: MakeEngine, scripted: LoadedModel) -> None:
     request = chat("x", reasoning=True, chat_template_kwargs={"enable_thinking": True})
     error = refusal(make_engine(scripted), **request)

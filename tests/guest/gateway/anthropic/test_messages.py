@@ -433,6 +433,15 @@ def test_paths_and_methods_that_there_are_not(
     assert answer.status_code == status and answer.json()["type"] == "error"
 
 
+def test_schema_that_is_nested_too_deep_is_refused(client: anthropic.Anthropic) -> None:
+    schema: Any = {}
+    for _ in range(900):
+        schema = {"a": schema}
+    tools: list[Any] = [{"name": "x", "input_schema": schema}]
+    with pytest.raises(anthropic.BadRequestError, match="tools"):
+        client.messages.create(model="caller", max_tokens=5, messages=ASKED, tools=tools)
+
+
 def test_bodies_that_are_none(gateway: GatewayProcess) -> None:
     answer = httpx.post(f"{gateway.url}/v1/messages", content=b"{")
     assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error")

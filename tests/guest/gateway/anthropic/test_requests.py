@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, strategies
 
 from mlxbridge.errors import UsageError
 from mlxbridge.guest.gateway.anthropic.model_facts import ModelFacts
@@ -74,6 +75,7 @@ def test_answers_keep_to_a_schema(effort: dict[str, Any]) -> None:
         ({"type": "adaptive"}, THINKER, {"reasoning": True}),
         ({"type": "adaptive", "budget_tokens": 0}, THINKER, {"reasoning": True}),
         ({"type": "enabled", "budget_tokens": 5}, THINKER, {"reasoning": True, "max_reasoning_tokens": 5}),
+        ({"type": "enabled", "budget_tokens": 0}, THINKER, {"reasoning": True, "max_reasoning_tokens": 0}),
         # The host says that it cannot.
         ({"type": "enabled", "budget_tokens": 5}, PLAIN, {"reasoning": True, "max_reasoning_tokens": 5}),
     ],
@@ -315,3 +317,59 @@ def test_what_cannot_be_honoured_is_refused_by_its_path(body: dict[str, Any], fi
 def test_clearing_what_was_thought_is_no_error() -> None:
     edit = {"type": "clear_thinking_20251015", "keep": "all"}
     assert options_of(context_management={"edits": [edit]}) == options_of()
+
+
+NAMES = [
+    *(
+        "role",
+        "content",
+        "type",
+        "text",
+        "user",
+        "assistant",
+        "system",
+        "tool_use",
+        "tool_result",
+        "thinking",
+    ),
+    *(
+        "name",
+        "input",
+        "id",
+        "tool_use_id",
+        "input_schema",
+        "enabled",
+        "budget_tokens",
+        "json_schema",
+        "format",
+    ),
+    *("edits", "schema", "auto", "signature", "data", "is_error"),
+]
+ANYTHING = strategies.recursive(
+    strategies.none() | strategies.booleans() | strategies.integers() | strategies.sampled_from(NAMES),
+    lambda inner: (
+        strategies.lists(inner, max_size=3)
+        | strategies.dictionaries(strategies.sampled_from(NAMES), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+FIELDS = [
+    "messages",
+    "system",
+    "tools",
+    "tool_choice",
+    "thinking",
+    "output_config",
+    "context_management",
+    "model",
+]
+
+
+@given(body=strategies.dictionaries(strategies.sampled_from(FIELDS), ANYTHING, max_size=3))
+def test_body_is_read_or_refused_by_name(body: dict[str, Any]) -> None:
+    try:
+        request = read_request({"max_tokens": 9, "messages": HELLO, **body})
+    except UsageError as error:
+        assert error.details["field"].partition(".")[0] in FIELDS
+    else:
+        assert request.options(PLAIN)["messages"] and request.names
