@@ -10,9 +10,9 @@ from sys import maxsize
 
 import orjson
 
-from mlxbridge.guest.gateway.anthropic.model_facts import ModelFacts
 from mlxbridge.guest.gateway.anthropic.requests import MessageRequest
 from mlxbridge.guest.gateway.exchange import Exchange
+from mlxbridge.guest.gateway.model_facts import ModelFacts
 
 
 async def find_room(exchange: Exchange, request: MessageRequest, facts: ModelFacts | None) -> int | None:

@@ -15,9 +15,9 @@ from mlxbridge.guest.gateway.anthropic.checks import (
     read_switch,
     read_text,
 )
-from mlxbridge.guest.gateway.anthropic.model_facts import ModelFacts
 from mlxbridge.guest.gateway.anthropic.thinking import Thinking, read_thinking
 from mlxbridge.guest.gateway.anthropic.tools import read_tool_choice, read_tools
+from mlxbridge.guest.gateway.model_facts import ModelFacts
 from mlxbridge.types import GenerateOptions, Message, TokenizeOptions
 
 HARMLESS = frozenset({"betas", "cache_control", "diagnostics", "metadata", "service_tier", "user_profile_id"})

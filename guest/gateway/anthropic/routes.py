@@ -11,13 +11,13 @@ from starlette.types import ASGIApp, Scope
 
 from mlxbridge.guest.gateway.anthropic.events import MessageEvents
 from mlxbridge.guest.gateway.anthropic.fitting import count_prompt, find_room
-from mlxbridge.guest.gateway.anthropic.model_facts import ModelFacts, find_facts
 from mlxbridge.guest.gateway.anthropic.models import list_models, show_model
 from mlxbridge.guest.gateway.anthropic.problems import ANTHROPIC
 from mlxbridge.guest.gateway.anthropic.reply import Reply
 from mlxbridge.guest.gateway.anthropic.requests import MessageRequest, read_request
 from mlxbridge.guest.gateway.endpoint import Endpoint, route
 from mlxbridge.guest.gateway.exchange import Ask, Exchange
+from mlxbridge.guest.gateway.model_facts import ModelFacts, find_facts
 from mlxbridge.guest.gateway.responses import Json
 from mlxbridge.types import GenerateOptions
 

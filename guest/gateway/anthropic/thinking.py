@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from mlxbridge.compat.refusal import refused
 from mlxbridge.guest.gateway.anthropic.checks import read_choice, read_object
-from mlxbridge.guest.gateway.anthropic.model_facts import ModelFacts
+from mlxbridge.guest.gateway.model_facts import ModelFacts
 
 Shown = Literal["whole", "omitted", "nothing"]
 """What an answer has of its thinking: blocks with it, blocks with none of it, or no such blocks."""

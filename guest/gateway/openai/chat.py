@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -13,6 +14,7 @@ from mlxbridge.compat.openai.parameters import Plan, chat_plan
 from mlxbridge.guest.gateway.exchange import Ask, Exchange
 from mlxbridge.guest.gateway.openai import fields
 from mlxbridge.guest.gateway.openai.chunks import NULL, ChunkWriter, Frame, encoded
+from mlxbridge.guest.gateway.openai.reasoning import fit_reasoning
 from mlxbridge.guest.gateway.responses import Json
 from mlxbridge.types import Chunk, Generation
 
@@ -21,6 +23,7 @@ async def create_chat_completion(exchange: Exchange) -> ASGIApp:
     """``POST /v1/chat/completions``."""
     plan = chat_plan(fields.split(await exchange.read_json(), fields.CHAT, fields.HOST))
     exchange.names = plan.names
+    plan = replace(plan, options=await fit_reasoning(exchange, plan.options))
     if plan.is_stream:
         return exchange.stream([Ask(*call) for call in plan.calls()], ChatWriter(plan))
     return Json(chat_completion(await exchange.generate(Ask(None, plan.options), plan.num_choices)))

@@ -9,6 +9,7 @@ from starlette.types import ASGIApp
 
 from mlxbridge.compat.refusal import refused
 from mlxbridge.guest.gateway.exchange import Exchange
+from mlxbridge.guest.gateway.model_facts import find_model
 from mlxbridge.guest.gateway.openai import fields
 from mlxbridge.guest.gateway.responses import Json
 from mlxbridge.types import TokenizeOptions
@@ -68,15 +69,6 @@ def _prompt(body: Mapping[str, Any]) -> Any:
 
 async def _context_length(exchange: Exchange, model: str | None) -> int | None:
     """What the model takes, prompt and answer together; None if there is no limit, or it is not known which model it is."""
-    found = await exchange.client.list_models()
-    if model is None and len(found) == 1:
-        return _length(found[0].details)
-    for one in found:
-        if model in (one.name, *(one.details.get("aliases") or ())):
-            return _length(one.details)
-    return None
-
-
-def _length(details: Mapping[str, Any]) -> int | None:
-    length = details.get("context_length")
+    found = find_model(await exchange.client.list_models(), model)
+    length = None if found is None else found.details.get("context_length")
     return length if isinstance(length, int) else None

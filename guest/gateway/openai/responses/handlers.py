@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 from starlette.types import ASGIApp
 
 from mlxbridge.guest.gateway.exchange import Ask, Exchange
 from mlxbridge.guest.gateway.openai import fields
+from mlxbridge.guest.gateway.openai.reasoning import fit_reasoning
 from mlxbridge.guest.gateway.openai.responses import output
 from mlxbridge.guest.gateway.openai.responses.events import ResponseWriter
 from mlxbridge.guest.gateway.openai.responses.request import read_request
@@ -20,10 +21,11 @@ async def create_response(exchange: Exchange) -> ASGIApp:
     """``POST /v1/responses``."""
     request = read_request(await exchange.read_json())
     exchange.names = request.names
+    ask = Ask(None, await fit_reasoning(exchange, request.options))
     if request.is_stream:
-        return exchange.stream([Ask(None, request.options)], ResponseWriter(request))
+        return exchange.stream([ask], ResponseWriter(request))
     response = output.begin(request)
-    (answer,) = await exchange.generate(Ask(None, request.options))
+    (answer,) = await exchange.generate(ask)
     return Json(output.complete(response, answer, output.items_of(answer)))
 
 
@@ -31,13 +33,11 @@ async def count_input_tokens(exchange: Exchange) -> ASGIApp:
     """``POST /v1/responses/input_tokens``."""
     request = read_request(await exchange.read_json())
     exchange.names = request.names
-    given = {**request.options}
-    messages = given.pop("messages")
+    given: dict[str, Any] = {**await fit_reasoning(exchange, request.options)}
     options = {name: given[name] for name in given.keys() & fields.TOKENIZE_HOST}
-    exchange.check_model(request.options.get("model"))
     with exchange.under_way():
         count = await exchange.run(
-            exchange.client.count_tokens(messages, **cast(TokenizeOptions, options))  # type: ignore[arg-type]
+            exchange.client.count_tokens(given["messages"], **cast(TokenizeOptions, options))
         )
     return Json({"object": "response.input_tokens", "input_tokens": count})
 

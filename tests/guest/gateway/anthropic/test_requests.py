@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, strategies
 
 from mlxbridge.errors import UsageError
-from mlxbridge.guest.gateway.anthropic.model_facts import ModelFacts
 from mlxbridge.guest.gateway.anthropic.requests import HARMLESS, read_request
+from mlxbridge.guest.gateway.model_facts import ModelFacts
 
 PLAIN = ModelFacts(name="plain", most_tokens=1000, reasoning_choices=(), keeps_reasoning=False)
 THINKER = ModelFacts(name="thinker", most_tokens=1000, reasoning_choices=(False, True), keeps_reasoning=True)

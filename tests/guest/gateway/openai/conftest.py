@@ -23,6 +23,8 @@ default_model = "demo"
 aliases = ["gpt-4o"]
 [models.caller]
 source = "{folder}/caller"
+[models.thinker]
+source = "{folder}/thinker"
 [models.finder]
 source = "{folder}/finder"
 [models.judge]
@@ -36,12 +38,25 @@ SCRIPTS = {
     "<think>": ["I look it up.", "</think>", "Well.", END],
     "<scene:result>": ["It rains.", END],
 }
+# Thinks as hard as it is told, and reads what it thought before; nothing switches that off.
+THINKER_TEMPLATE = (
+    "{%- for m in messages -%}<s>{{ m.role }}:{{ m.reasoning_content or '' }}{{ m.content or '' }}</s>{%- endfor -%}"
+    "{%- if add_generation_prompt -%}<s>assistant:"
+    "{%- if reasoning_effort is defined -%}<effort:{{ reasoning_effort }}>{%- else -%}<think>{%- endif -%}"
+    "{%- endif -%}"
+)
+THINKER_SCRIPTS = {
+    "<think>": ["Hm.", "</think>", "Yes.", END],
+    "<effort:high>": ["<think>", "Hm.", "</think>", "Yes.", END],
+    "<effort:low>": ["Quick.", END],
+}
 
 
 @pytest.fixture(scope="session")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostProcess]:
     folder = tmp_path_factory.mktemp("models")
     save_scripted_model(folder / "caller", SCRIPTS)
+    save_scripted_model(folder / "thinker", THINKER_SCRIPTS, template=THINKER_TEMPLATE)
     save_model(folder / "finder", REFERENCES["models"]["bert"])
     judge: dict[str, Any] = {"architectures": ["BertForSequenceClassification"]}
     save_model(folder / "judge", REFERENCES["classifiers"]["bert"], pooling=None, **judge)
@@ -49,7 +64,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostProcess]:
     config.write_text(CONFIG.format(folder=folder))
     with run_host("unix", "--config", str(config), models=()) as running:
         with running.client() as client:
-            for model in ("demo", "caller", "finder", "judge"):
+            for model in ("demo", "caller", "thinker", "finder", "judge"):
                 client.load_model(model, timeout=120)
         yield running
 

@@ -179,6 +179,48 @@ def test_reasoning_has_a_field_of_its_own(client: Any) -> None:
     assert off.choices[0].message.content.startswith("Let me see.")
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({}, ("I look it up.", "Well.")),
+        ({"chat_template_kwargs": {"enable_thinking": True}}, ("I look it up.", "Well.")),
+        ({"chat_template_kwargs": {"enable_thinking": False}}, ("", "Let me see. ")),
+        ({"reasoning": False}, ("", "Let me see. ")),
+        ({"max_reasoning_tokens": 50}, ("I look it up.", "Well.")),
+    ],
+    ids=str,
+)
+def test_reasoning_is_never_in_the_text(blocking: Any, given: Any, told: tuple[str, str]) -> None:
+    found = blocking.chat.completions.create(model="caller", messages=ask("Weather?"), extra_body=given)
+    message = found.choices[0].message
+    assert (getattr(message, "reasoning_content", ""), message.content.partition("<")[0]) == told
+
+
+def test_model_thinks_as_hard_as_its_template_can_say(client: Any) -> None:
+    def message(effort: Any, model: str = "thinker") -> Any:
+        asked: dict[str, Any] = {"messages": ask("x"), "reasoning_effort": effort}
+        return client.chat.completions.create(model=model, **asked).choices[0].message
+
+    assert message("low").content == "Quick."
+    assert (message("high").content, message("high").reasoning_content) == ("Yes.", "Hm.")
+    for effort, model in (("none", "thinker"), ("high", "caller"), ("high", "demo")):
+        with pytest.raises(openai.BadRequestError) as caught:
+            message(effort, model)
+        assert caught.value.param == "reasoning_effort"
+
+
+def test_reasoning_is_given_back_to_models_that_read_it(http: httpx.Client) -> None:
+    def count(model: str, **message: str) -> int:
+        messages = [*ask("x"), {"role": "assistant", "content": "Yes.", **message}, *ask("y")]
+        found = http.post(
+            "/v1/chat/completions", json={"model": model, "messages": messages, "max_tokens": 1}
+        )
+        return int(found.json()["usage"]["prompt_tokens"])
+
+    assert count("thinker", reasoning_content="Hm.") > count("thinker")
+    assert count("caller", reasoning_content="Hm.") == count("caller")
+
+
 def test_formats(client: Any) -> None:
     class Capital(BaseModel):
         name: Literal["Berlin", "Paris"]

@@ -12,7 +12,7 @@ from tests.guest.gateway.openai.sdk import check
 
 def test_models_are_what_openai_gives(client: Any) -> None:
     page = client.models.list()
-    assert [check(model).id for model in page.data] == ["demo", "caller", "finder", "judge"]
+    assert [check(model).id for model in page.data] == ["demo", "caller", "thinker", "finder", "judge"]
     assert {model.owned_by for model in page.data} == {"mlxbridge"}
 
 
@@ -23,6 +23,6 @@ def test_one_model_is_found_by_its_name_or_alias(client: Any) -> None:
 
 @pytest.mark.parametrize("name", ["davinci", "org/model", "a b"])
 def test_model_that_there_is_not_is_told(client: Any, name: str) -> None:
-    with pytest.raises(openai.NotFoundError, match="it has demo, caller, finder, judge") as caught:
+    with pytest.raises(openai.NotFoundError, match="it has demo, caller, thinker, finder, judge") as caught:
         client.models.retrieve(name)
     assert (caught.value.code, caught.value.param) == ("model_not_found", "model")

@@ -158,6 +158,7 @@ def test_reasoning_is_an_item_of_its_own(client: Any) -> None:
     events = events_of(client.responses.create(input="x", stream=True, **asked))
     texts = [*item_names("reasoning_text"), *item_names("output_text")]
     assert names_of(events) == ["created", "in_progress", *texts, "completed"]
+    assert client.responses.create(model="caller", input="x").output[0].content[0].text == "I look it up."
     again = [{"role": "user", "content": "x"}, *found.output, {"role": "user", "content": "y"}]
     assert client.responses.create(input=again, **asked).output_text == "Well."
 

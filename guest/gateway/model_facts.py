@@ -1,12 +1,18 @@
-"""What has to be known of a model before it can be asked in Anthropic's way."""
+"""What has to be known of a model before it can be asked in the way of an API, which has no words to find that out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING
 
-from mlxbridge.guest.gateway.exchange import Exchange
 from mlxbridge.types import ModelInfo
+
+if TYPE_CHECKING:
+    from mlxbridge.guest.gateway.exchange import Exchange
+
+_FRESH_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,26 @@ class ModelFacts:
     keeps_reasoning: bool
 
 
+class KnownModels:
+    """Facts by the names that models were asked for, for ten seconds: asking the host takes as long as beginning a call.
+
+    What the facts are follows from a model's files and the host's configuration, which hardly ever change.
+    """
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._facts: dict[str | None, tuple[float, ModelFacts]] = {}
+
+    def get(self, name: str | None) -> ModelFacts | None:
+        """Those of a model; None if they are not known, or may be no more what they were."""
+        until, facts = self._facts.get(name, (0.0, None))
+        return facts if self._clock() < until else None
+
+    def put(self, name: str | None, facts: ModelFacts) -> None:
+        """They are these, as of now."""
+        self._facts[name] = (self._clock() + _FRESH_S, facts)
+
+
 async def find_facts(exchange: Exchange, name: str | None) -> ModelFacts | None:
     """What there is to know of the model of that name, or of the host's only one; it is loaded if it is not.
 
@@ -36,10 +62,16 @@ async def find_facts(exchange: Exchange, name: str | None) -> ModelFacts | None:
         BridgeError: of the host.
         ClientGone: the caller went.
     """
+    known = exchange.gateway.known_models
+    if (facts := known.get(name)) is not None:
+        return facts
     model = find_model(await exchange.run(exchange.client.list_models()), name)
     if model is not None and model.state not in ("ready", "failed"):
         model = await exchange.run(exchange.client.load_model(model.name))
-    return None if model is None else facts_of(model)
+    facts = None if model is None else facts_of(model)
+    if facts is not None:
+        known.put(name, facts)
+    return facts
 
 
 def find_model(models: Iterable[ModelInfo], name: str | None) -> ModelInfo | None:

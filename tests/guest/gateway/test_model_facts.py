@@ -1,0 +1,36 @@
+"""What a gateway remembers of a host's models."""
+
+from __future__ import annotations
+
+from mlxbridge.guest.gateway.model_facts import KnownModels, ModelFacts, facts_of, find_model
+from mlxbridge.types import ModelInfo
+
+FACTS = ModelFacts(name="m", most_tokens=8, reasoning_choices=(True,), keeps_reasoning=False)
+MODELS = [
+    ModelInfo(name="m", state="ready", source="", details={"aliases": ["other"]}),
+    ModelInfo(name="a+b", state="ready", source=""),
+]
+
+
+def test_facts_are_remembered_for_a_while() -> None:
+    now = 100.0
+    known = KnownModels(lambda: now)
+    assert known.get("m") is None
+    known.put("m", FACTS)
+    assert (known.get("m"), known.get("n")) == (FACTS, None)
+    now += 9.9
+    assert known.get("m") is FACTS
+    now += 0.2
+    assert known.get("m") is None
+
+
+def test_model_is_found_by_each_of_its_names() -> None:
+    for name, found in (("m", "m"), ("other", "m"), ("other+x", "m"), ("a+b", "a+b")):
+        model = find_model(MODELS, name)
+        assert model is not None and model.name == found
+    assert find_model(MODELS, "b") is None
+    assert find_model(MODELS, None) is None and find_model(MODELS[:1], None) is MODELS[0]
+
+
+def test_nothing_is_known_of_what_generates_nothing() -> None:
+    assert facts_of(MODELS[0]) is None
