@@ -16,6 +16,7 @@ from mlxbridge.guest.gateway.endpoint import GATEWAY, Api, Endpoint
 from mlxbridge.guest.gateway.exchange import Exchange
 from mlxbridge.guest.gateway.gateway import Gateway
 from mlxbridge.guest.gateway.native import routes as native
+from mlxbridge.guest.gateway.ollama import routes as ollama
 from mlxbridge.guest.gateway.openai import routes as openai
 from mlxbridge.guest.gateway.openai.errors import OPENAI
 from mlxbridge.guest.gateway.page import routes as page
@@ -23,12 +24,20 @@ from mlxbridge.guest.gateway.problem import Problem
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
-ROUTES: list[BaseRoute] = [*health.routes, *native.routes, *anthropic.routes, *openai.routes, *page.routes]
+ROUTES: list[BaseRoute] = [
+    *health.routes,
+    *native.routes,
+    *anthropic.routes,
+    *openai.routes,
+    *ollama.routes,
+    *page.routes,
+]
 """The first that fits answers."""
 APIS: list[tuple[str, Api]] = [
     ("/mlxbridge/", native.NATIVE),
     ("/v1/messages", ANTHROPIC),
     ("/v1/", OPENAI),
+    ("/api/", ollama.OLLAMA),
     ("/", health.PLAIN),
 ]
 """Whose shape errors have at paths that there are not, by how these begin; the first that fits."""

@@ -1,0 +1,1 @@
+"""Ollama's API: ``/api/*`` as its clients speak it, with lines of JSON and durations in nanoseconds."""

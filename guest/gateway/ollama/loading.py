@@ -1,0 +1,69 @@
+"""The model of a request: which one it is, and whether it is loaded."""
+
+from __future__ import annotations
+
+from mlxbridge.guest.gateway.exchange import Exchange
+from mlxbridge.guest.gateway.ollama.fields import refused
+from mlxbridge.guest.gateway.ollama.models import Found, context_length, find
+from mlxbridge.guest.gateway.problem import Problem
+from mlxbridge.types import KeepAlive
+
+
+async def find_model(exchange: Exchange, name: str) -> Found:
+    """A model that the caller may use.
+
+    Raises:
+        Problem: 403, 404.
+    """
+    found = find(await exchange.run(exchange.client.list_models()), name)
+    exchange.check_model(found.name)
+    exchange.note_model(found.name)
+    return found
+
+
+async def load(exchange: Exchange, found: Found, num_ctx: int | None) -> Found:
+    """The model once it is there; of one that has failed, the call itself tells why, and when to come back.
+
+    Args:
+        exchange: the request.
+        found: what it asks.
+        num_ctx: tokens of context that it has to have.
+
+    Raises:
+        Problem: it has not so many.
+    """
+    if found.info.state not in ("ready", "failed"):
+        found = Found(found.name, await exchange.run(exchange.client.load_model(found.info.name)))
+    if num_ctx is not None:
+        info = found.info
+        if info.state != "ready":
+            info = await exchange.run(exchange.client.show_model(info.name))
+        limit = context_length(info)
+        if limit is not None and num_ctx > limit:
+            why = f"{info.name} has a context of {limit} tokens here, not {num_ctx}: give less"
+            raise refused("options.num_ctx", why)
+    return found
+
+
+async def load_or_unload(
+    exchange: Exchange, found: Found, keep_alive: KeepAlive | None, num_ctx: int | None
+) -> str:
+    """What becomes of a model of which nothing is asked: it is loaded, or with a ``keep_alive`` of 0 goes after its last call.
+
+    Returns:
+        ``"load"`` or ``"unload"``.
+
+    Raises:
+        Problem: as ``load``; or it is to go and is pinned.
+    """
+    client, info = exchange.client, found.info
+    if keep_alive != 0:
+        await load(exchange, found, num_ctx)
+        await exchange.run(client.load_model(info.name, keep_alive=keep_alive))
+        return "load"
+    if info.details.get("pinned"):
+        why = f"keep_alive: {info.name} is pinned: it stays loaded"
+        raise Problem(403, why, code="permission_denied", field="keep_alive")
+    if info.state in ("loading", "waiting", "ready", "restarting"):
+        await exchange.run(client.load_model(info.name, keep_alive=0))
+    return "unload"
