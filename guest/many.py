@@ -19,7 +19,7 @@ from mlxbridge.guest.call import Call, read_parts, read_usage
 from mlxbridge.guest.formats import typed_outcome
 from mlxbridge.guest.requests import common_params, request_params, wrong
 from mlxbridge.protocol.codec import EncodeError, encode_plain, make_encoder
-from mlxbridge.protocol.connection import read_error
+from mlxbridge.protocol.error_head import read_error
 from mlxbridge.protocol.limits import MIB, Windows
 from mlxbridge.protocol.logprobs import decode_logprobs
 from mlxbridge.protocol.parts import check_parts

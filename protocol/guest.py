@@ -16,7 +16,8 @@ from mlxbridge.errors import (
     UsageError,
 )
 from mlxbridge.protocol.codec import Buffer, EncodeError, decode, encode_plain
-from mlxbridge.protocol.connection import Connection, Handler, read_error
+from mlxbridge.protocol.connection import Connection
+from mlxbridge.protocol.error_head import read_error
 from mlxbridge.protocol.events import (
     DataReceived,
     ErrorReceived,
@@ -47,6 +48,7 @@ from mlxbridge.protocol.handshake import (
 from mlxbridge.protocol.kept import Kept
 from mlxbridge.protocol.limits import MAX_CALL_ID, MAX_TOTAL, Limits, Windows
 from mlxbridge.protocol.parts import check_parts
+from mlxbridge.protocol.reader import Handler
 from mlxbridge.protocol.state import Role, State
 
 _MORE = int(Flag.MORE)
@@ -253,8 +255,8 @@ class GuestConnection(Connection):
             raise LocalProtocolError(f"the connection is {self._state.value}, not cut")
         self._is_coming_back = True
         self._nonce, self._time_left = nonce, time_left
-        self._begin_transport()
-        received = self._frames_received
+        received = self.num_received
+        self._begin_transport(received)
         self._say_hello({"link": resumption.link, "secret": resumption.secret, "received": received})
 
     def _resume(self, head: Any) -> None:
@@ -357,9 +359,9 @@ class GuestConnection(Connection):
         self._hello_peer: PeerInfo = peer_info(head, host_version(head))
         if CHECKSUM in self._features - self._hello_peer.features:
             raise RemoteProtocolError("HELLO: the host gives no checksums, though this guest needs them")
-        self._agree(self._hello_peer.features, self._own_hello + self._peer_hello)
+        self._agree(self._hello_peer.features, self._own_hello + self._reader.hello)
         if guest_auth(head, self._token) and self._token is not None:
-            secret, ours, theirs = self._token.secret, self._own_hello, self._peer_hello
+            secret, ours, theirs = self._token.secret, self._own_hello, self._reader.hello
             if not check_proof(host_proof(secret, ours, theirs), payload):
                 raise AuthenticationError(
                     f"host and guest hold different tokens for {self._token.identity!r}: the host could not prove that it knows this one"
@@ -455,9 +457,10 @@ class GuestConnection(Connection):
     # -- payloads ----------------------------------------------------------------------------------------------
 
     def _on_data(self, call: int, flags: int, head: Any, payload: bytes) -> None:
-        raise NotImplementedError  # pieces are read by _begin_piece and _end_piece
+        raise NotImplementedError  # pieces are read by begin_piece and end_piece
 
-    def _begin_piece(self, call: int, flags: int, head: Any, size: int) -> memoryview:
+    def begin_piece(self, call: int, flags: int, head: Any, size: int) -> memoryview:
+        """A DATA frame begins: where its payload goes, with the rest of a payload of several."""
         flow = self._flow("DATA", call)
         flow.bytes_received += size
         if flow.bytes_received > flow.bytes_granted or not flow.bytes_granted:
@@ -498,7 +501,8 @@ class GuestConnection(Connection):
         except MemoryError as error:
             raise LimitExceeded(f"DATA: no memory for a payload of {size} bytes") from error
 
-    def _end_piece(self) -> None:
+    def end_piece(self) -> None:
+        """Its payload is whole: tell of it, or of all of which it was the last."""
         call, size = self._piece_call, self._piece_size
         flow = self._calls[call]
         flow.payload_filled += size

@@ -16,9 +16,9 @@ from mlxbridge.errors import (
     RemoteProtocolError,
     Unavailable,
 )
-from mlxbridge.protocol.buffer import ReceiveBuffer
 from mlxbridge.protocol.codec import Buffer, EncodeError, encode_plain, make_encoder
-from mlxbridge.protocol.connection import Connection, Handler
+from mlxbridge.protocol.connection import Connection
+from mlxbridge.protocol.error_head import encode_error
 from mlxbridge.protocol.events import CallCancelled, CallOpened, PeerInfo, Ready, ResumeAsked, Resumed
 from mlxbridge.protocol.flow import Delta, HeldRow, Outflow, Payload
 from mlxbridge.protocol.frames import Flag, FrameType, encode_frame, pack_header
@@ -50,6 +50,7 @@ from mlxbridge.protocol.limits import (
     Limits,
 )
 from mlxbridge.protocol.parts import Part, max_bytes
+from mlxbridge.protocol.reader import Handler
 from mlxbridge.protocol.state import Role, State
 
 _MORE = int(Flag.MORE)
@@ -345,7 +346,7 @@ class HostConnection(Connection):
     # -- sending -----------------------------------------------------------------------------------------------
 
     def _error_frame(self, call: int, error: BridgeError) -> bytes:
-        head = self._encode_error(error, self._max_peer_head, **self._named(call))
+        head = encode_error(self._encode, error, self._max_peer_head, **self._named(call))
         return encode_frame(FrameType.ERROR, call, head)
 
     def _named(self, call: int) -> dict[str, str]:
@@ -575,7 +576,7 @@ class HostConnection(Connection):
         self._say_magic()
         if self._tokens is None:
             self._put(encode_frame(FrameType.HELLO, 0, hello))
-            self._agree(self._hello_peer.features, self._peer_hello + hello)
+            self._agree(self._hello_peer.features, self._reader.hello + hello)
             self._let_in()
             return
         identity = head.get("identity", DEFAULT_IDENTITY)
@@ -590,9 +591,9 @@ class HostConnection(Connection):
         ):  # an unknown name gets a proof too, so that names cannot be probed; it is refused later
             secret = decoy_secret(self._tokens, identity)
         self._identity = identity
-        self._expected_proof = guest_proof(secret, self._peer_hello, hello)
-        self._put(encode_frame(FrameType.HELLO, 0, hello, host_proof(secret, self._peer_hello, hello)))
-        self._agree(self._hello_peer.features, self._peer_hello + hello)
+        self._expected_proof = guest_proof(secret, self._reader.hello, hello)
+        self._put(encode_frame(FrameType.HELLO, 0, hello, host_proof(secret, self._reader.hello, hello)))
+        self._agree(self._hello_peer.features, self._reader.hello + hello)
         self._enter(State.AUTH)
 
     def _on_auth(self, call: int, flags: int, head: Any, payload: bytes) -> None:
@@ -623,14 +624,15 @@ class HostConnection(Connection):
 
     def _take_over(self, fresh: HostConnection) -> None:
         """Use the transport of another connection, whose handshake is over but for READY."""
-        self._begin_transport()
-        self._in, self._out, self._paused = fresh._in, fresh._out, fresh._paused
-        self._magic_seen = self._magic_sent = True
-        self._checksum, self._header_bytes = fresh._checksum, fresh._header_bytes
+        self._begin_transport(self.num_received)
+        self._reader, fresh._reader = fresh._reader, self._reader
+        self._reader.hand_over(self)
+        self._out, fresh._out, self._paused = fresh._out, [], fresh._paused
+        self._magic_sent = True
+        self._checksum = fresh._checksum
         self._hello_peer = fresh._hello_peer
-        fresh._in, fresh._out = ReceiveBuffer(), []
         fresh._enter(State.CLOSED)
-        self._begin({"resumed": {"received": self._frames_received}})
+        self._begin({"resumed": {"received": self.num_received}})
 
     # -- calls -------------------------------------------------------------------------------------------------
 

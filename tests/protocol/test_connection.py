@@ -21,7 +21,8 @@ from mlxbridge.errors import (
 )
 from mlxbridge.protocol import Limits
 from mlxbridge.protocol.codec import decode
-from mlxbridge.protocol.connection import Connection, read_error
+from mlxbridge.protocol.connection import Connection
+from mlxbridge.protocol.error_head import read_error
 from mlxbridge.protocol.events import Closed, GoawayReceived, PongReceived
 from mlxbridge.protocol.frames import MAGIC, FrameType
 from tests.helpers.wire import (
@@ -194,7 +195,7 @@ def test_any_bytes_give_events_and_last_words_never_an_exception(
 def test_memory_is_bounded_by_what_arrived(role: str, state: str, data: bytes) -> None:
     end = end_in_state(role, state)
     end.receive_data(data)
-    assert len(end._in.view) <= 65_536 + 2 * len(data)
+    assert len(end._reader.buffer.view) <= 65_536 + 2 * len(data)
     assert sum(map(len, end._out)) <= 2000 + 100 * len(data)
 
 
@@ -334,7 +335,7 @@ def test_closed_connection_holds_nothing_and_takes_nothing(role: str, state: str
     end.received(4)
     end.receive_data(b"abcd" * 100_000)
     end.keepalive()
-    assert end.events() == [Closed(None)] and len(end._in.view) == 65_536
+    assert end.events() == [Closed(None)] and len(end._reader.buffer.view) == 65_536
     with pytest.raises(LocalProtocolError):
         end.ping()
 
@@ -523,9 +524,9 @@ def test_buffer_shrinks_after_a_large_frame() -> None:
     _, host = make_pair()
     large = frame(FrameType.CALL, 1, {"method": "m", "params": {"prompt": "x" * 3_000_000}})
     host.receive_data(large[:-1])
-    assert 3_000_000 < len(host._in.view) <= 8 << 20
+    assert 3_000_000 < len(host._reader.buffer.view) <= 8 << 20
     host.receive_data(large[-1:])
-    assert len(host._in.view) == 65_536 and len(host.events()) == 1
+    assert len(host._reader.buffer.view) == 65_536 and len(host.events()) == 1
 
 
 def test_head_over_the_limit_is_refused_before_it_comes() -> None:

@@ -263,7 +263,7 @@ def test_cancelled_call_may_end_inside_a_payload(well: bool, ended_before: bool)
     (event,) = guest.events()
     assert isinstance(event, ResultReceived if well else ErrorReceived)
     assert guest.ready and guest.num_calls == 0 and host.num_calls == 0
-    assert not guest._in.filling
+    assert not guest._reader.buffer.filling
 
 
 def test_error_inside_a_payload_frees_it() -> None:

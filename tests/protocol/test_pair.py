@@ -325,7 +325,7 @@ class PairMachine(RuleBasedStateMachine):
             assert self.items[call] <= windows.items
             assert sum(self.bytes[call]) <= windows.bytes + MAX_PAYLOAD
         for end in (self.guest, self.host):
-            assert len(end._in.view) <= 4 * 65_536
+            assert len(end._reader.buffer.view) <= 4 * 65_536
             assert sum(map(len, end._out)) <= 8 * (65_536 + 4096) + 4096
 
     @invariant()
