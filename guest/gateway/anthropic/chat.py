@@ -22,13 +22,14 @@ _ATTRIBUTION = "x-anthropic-billing-header:"
 """Begins a system block that Claude Code counts requests with: no model is to read it, and it is another one each time, so
 that no prefix of the prompt would ever be found again."""
 
-# The members of each kind of block, beside its type and cache_control.
-_TEXT = ("text", "citations")
-_TOOL_USE = ("id", "name", "input", "caller")
-_TOOL_RESULT = ("tool_use_id", "content", "is_error")
-_THINKING = ("thinking", "signature")
-_REDACTED = ("data",)
-_REFERENCE = ("tool_name",)
+# The members of each kind of block, and of messages.
+_TEXT = ("type", "text", "cache_control", "citations")
+_TOOL_USE = ("type", "id", "name", "input", "cache_control", "caller")
+_TOOL_RESULT = ("type", "tool_use_id", "content", "is_error", "cache_control")
+_THINKING = ("type", "thinking", "signature", "cache_control")
+_REDACTED = ("type", "data", "cache_control")
+_REFERENCE = ("type", "tool_name", "cache_control")
+_MESSAGE = ("role", "content")
 
 
 @dataclass(slots=True)
@@ -140,14 +141,14 @@ def read_chat(system: Any, messages: Any) -> Chat:
 def _read_message(chat: Chat, value: Any, path: str) -> None:
     role = read_object(value, path).get("role")
     if role == "system":
-        message = read_object(value, path, "role", "content", "output_config")
-        read_object(message.get("output_config", {}), f"{path}.output_config", "effort")
+        message = read_object(value, path, (*_MESSAGE, "output_config"))
+        read_object(message.get("output_config", {}), f"{path}.output_config", ("effort",))
         for text in _texts(message.get("content"), f"{path}.content"):
             chat.add_system(text, path)
         return
     role = read_choice(role, f"{path}.role", _READERS)
     readers = _READERS[role]
-    message = read_object(value, path, "role", "content")
+    message = read_object(value, path, _MESSAGE)
     for block, place in _blocks(message.get("content"), f"{path}.content"):
         read = readers.get(block["type"])
         if read is None:
@@ -188,14 +189,10 @@ def _texts(content: Any, path: str) -> list[str]:
 
 
 def _text(block: Mapping[str, Any], place: str) -> str:
-    known = _members(block, place, _TEXT)
+    known = read_object(block, place, _TEXT)
     if known.get("citations"):
         raise refused(f"{place}.citations", "the host's models cite nothing; leave it out")
     return read_text(known.get("text"), f"{place}.text")
-
-
-def _members(block: Mapping[str, Any], place: str, names: tuple[str, ...]) -> dict[str, Any]:
-    return read_object(block, place, "type", "cache_control", *names)
 
 
 # -- blocks, by who says them
@@ -206,12 +203,12 @@ def _user_text(chat: Chat, block: dict[str, Any], place: str, origin: str) -> No
 
 
 def _tool_result(chat: Chat, block: dict[str, Any], place: str, origin: str) -> None:
-    known = _members(block, place, _TOOL_RESULT)
+    known = read_object(block, place, _TOOL_RESULT)
     call_id = read_text(known.get("tool_use_id"), f"{place}.tool_use_id")
     texts = []
     for inner, inside in _blocks(known.get("content", ""), f"{place}.content"):
         if inner["type"] == "tool_reference":
-            reference = _members(inner, inside, _REFERENCE)
+            reference = read_object(inner, inside, _REFERENCE)
             name = read_text(reference.get("tool_name"), f"{inside}.tool_name")
             chat.loaded_tools.add(name)
             texts.append(f"The tool {name} can be called from now on.")
@@ -231,7 +228,7 @@ def _assistant_text(chat: Chat, block: dict[str, Any], place: str, origin: str) 
 
 
 def _tool_use(chat: Chat, block: dict[str, Any], place: str, origin: str) -> None:
-    known = _members(block, place, _TOOL_USE)
+    known = read_object(block, place, _TOOL_USE)
     call_id, name = (read_text(known.get(key), f"{place}.{key}") for key in ("id", "name"))
     arguments = block.get("input")
     read_object(arguments, f"{place}.input")  # what is null in them stays
@@ -239,14 +236,14 @@ def _tool_use(chat: Chat, block: dict[str, Any], place: str, origin: str) -> Non
 
 
 def _thinking(chat: Chat, block: dict[str, Any], place: str, origin: str) -> None:
-    text = read_text(_members(block, place, _THINKING).get("thinking"), f"{place}.thinking")
+    text = read_text(read_object(block, place, _THINKING).get("thinking"), f"{place}.thinking")
     turn = chat.turn("assistant", origin)
     if text:  # of what was not shown there is only a signature
         turn.reasoning.append(text)
 
 
 def _redacted_thinking(chat: Chat, block: dict[str, Any], place: str, origin: str) -> None:
-    _members(block, place, _REDACTED)  # nobody here can read what is in it
+    read_object(block, place, _REDACTED)  # nobody here can read what is in it
 
 
 _Reader = Callable[[Chat, dict[str, Any], str, str], None]

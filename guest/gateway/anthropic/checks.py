@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from mlxbridge.compat.refusal import refused
@@ -10,7 +10,7 @@ from mlxbridge.compat.refusal import refused
 _MOST_SHOWN = 80
 
 
-def read_object(value: Any, path: str, *known: str) -> dict[str, Any]:
+def read_object(value: Any, path: str, known: Collection[str] = ()) -> dict[str, Any]:
     """A JSON object without what is null in it.
 
     Args:
@@ -23,7 +23,9 @@ def read_object(value: Any, path: str, *known: str) -> dict[str, Any]:
     """
     if not isinstance(value, dict):
         raise refused(path, f"must be an object, not {_kind(value)}")
-    given = {name: member for name, member in value.items() if member is not None}
+    given = value
+    if None in value.values():
+        given = {name: member for name, member in value.items() if member is not None}
     for name in given if known else ():
         if name not in known:
             raise refused(f"{path}.{name}", f"is not supported; there are {', '.join(known)}")

@@ -173,14 +173,14 @@ def _known(body: Mapping[str, Any]) -> dict[str, Any]:
 
 def _read_format(given: Mapping[str, Any]) -> Any:
     """The schema that the answer has to keep to; None for no such."""
-    config = read_object(given.get("output_config", {}), "output_config", "effort", "format")
+    config = read_object(given.get("output_config", {}), "output_config", ("effort", "format"))
     wanted = [(given["output_format"], "output_format")] if "output_format" in given else []
     if "format" in config:
         wanted.append((config["format"], "output_config.format"))
     if len(wanted) > 1:
         raise refused("output_format", "is what output_config.format once was; give one of them")
     for value, path in wanted:
-        format_ = read_object(value, path, "type", "schema", "name")
+        format_ = read_object(value, path, ("type", "schema", "name"))
         read_choice(format_.get("type"), f"{path}.type", ("json_schema",))
         schema = value.get("schema")
         read_object(schema, f"{path}.schema")
@@ -190,7 +190,7 @@ def _read_format(given: Mapping[str, Any]) -> Any:
 
 def _check_context_management(value: Any) -> None:
     """What was thought before is left to the chat template in any case; nothing else is taken out of a chat."""
-    edits = read_object(value, "context_management", "edits").get("edits", [])
+    edits = read_object(value, "context_management", ("edits",)).get("edits", [])
     for index, edit in enumerate(read_list(edits, "context_management.edits")):
         path = f"context_management.edits.{index}"
         kind = read_object(edit, path).get("type")

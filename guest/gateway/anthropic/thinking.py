@@ -61,7 +61,7 @@ def read_thinking(value: Any) -> Thinking:
     if value is None:
         return Thinking(False, None, "nothing")
     kind = read_choice(read_object(value, "thinking").get("type"), "thinking.type", _MEMBERS)
-    given = read_object(value, "thinking", "type", *_MEMBERS[kind])
+    given = read_object(value, "thinking", ("type", *_MEMBERS[kind]))
     if kind == "disabled":
         return Thinking(False, None, "nothing")
     display = read_choice(given.get("display", "summarized"), "thinking.display", _DISPLAYS)

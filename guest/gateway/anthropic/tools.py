@@ -39,7 +39,7 @@ def read_tools(value: Any, loaded: Container[str]) -> tuple[list[dict[str, Any]]
                 f"{path}.type",
                 f"{kind!r} is not supported: the host runs no tools, and its models know those alone that have an input_schema",
             )
-        tool = read_object(given, path, *_MEMBERS, *_HARMLESS)
+        tool = read_object(given, path, (*_MEMBERS, *_HARMLESS))
         if tool.get("allowed_callers", ["direct"]) != ["direct"]:
             raise refused(
                 f"{path}.allowed_callers", 'must be ["direct"]: the host runs no code that could call'
@@ -70,7 +70,7 @@ def read_tool_choice(value: Any) -> dict[str, Any]:
         UsageError: it is none; it names the place.
     """
     path = "tool_choice"
-    choice = read_object(value, path, "type", "name", "disable_parallel_tool_use")
+    choice = read_object(value, path, ("type", "name", "disable_parallel_tool_use"))
     kind = read_choice(choice.get("type"), f"{path}.type", _CHOICES)
     options: dict[str, Any] = {"tool_choice": _CHOICES[kind]}
     if kind == "tool":

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import os
+import signal
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import httpx
 import pytest
 from pydantic import BaseModel
 
+from mlxbridge import Client
 from mlxbridge.guest.gateway.callers import add_caller, make_key
 from tests.guest.gateway.gateways import GatewayProcess, run_gateway
 from tests.host.engine.scripted import save_scripted_model
@@ -351,6 +354,37 @@ def test_prefix_of_a_chat_is_found_again(client: anthropic.Anthropic) -> None:
     assert second.usage.cache_read_input_tokens is not None and second.usage.cache_read_input_tokens >= 64
     told = [(one.usage.input_tokens, one.usage.cache_read_input_tokens or 0) for one in (first, second)]
     assert len({sum(one) for one in told}) == 1
+
+
+# -- streams that do not come to their end
+
+
+def details_of(name: str, client: Client) -> Mapping[str, Any]:
+    (found,) = [model.details for model in client.status().models if model.name == name]
+    return found
+
+
+def test_stream_that_is_left_gives_its_place_back(client: anthropic.Anthropic, host: HostProcess) -> None:
+    with client.messages.stream(
+        model="caller", max_tokens=4000, messages=ASKED, extra_body=FOREVER
+    ) as stream:
+        assert "on" in next(stream.text_stream)
+    with host.client(timeout=60) as other:
+        while details_of("caller", other)["running"]:
+            pass
+
+
+def test_error_amid_a_stream_is_told(client: anthropic.Anthropic, host: HostProcess) -> None:
+    with (
+        host.client(timeout=60) as other,
+        pytest.raises(anthropic.APIStatusError) as lost,
+        client.messages.stream(model="caller", max_tokens=4000, messages=ASKED, extra_body=FOREVER) as stream,
+    ):
+        for number, _ in enumerate(stream.text_stream):
+            if number == 3:
+                os.kill(details_of("caller", other)["pid"], signal.SIGKILL)
+    assert lost.value.type == "api_error" and stream.current_message_snapshot.content
+    client.messages.create(model="caller", max_tokens=5, messages=ASKED)  # it has been started again
 
 
 # -- models
