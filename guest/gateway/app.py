@@ -73,4 +73,4 @@ async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
     async def refuse(exchange: Exchange) -> ASGIApp:
         raise Problem(404, f"there is no {scope['method']} {scope['path']}", code="not_found")
 
-    await Endpoint(api, dict.fromkeys(_METHODS, refuse), is_open=True)(scope, receive, send)
+    await Endpoint(api, "other", dict.fromkeys(_METHODS, refuse), is_open=True)(scope, receive, send)

@@ -58,12 +58,16 @@ class Endpoint:
 
     Args:
         api: in whose shape errors are told.
+        path: as the route has it; "other" for all that have none.
         handlers: by method of HTTP; one of GET answers HEAD too.
         is_open: needs no API key.
     """
 
-    def __init__(self, api: Api, handlers: Mapping[str, Handler], *, is_open: bool = False) -> None:
+    def __init__(
+        self, api: Api, path: str, handlers: Mapping[str, Handler], *, is_open: bool = False
+    ) -> None:
         self._api = api
+        self._path = path
         self._handlers = dict(handlers)
         if "GET" in handlers:
             self._handlers.setdefault("HEAD", handlers["GET"])
@@ -73,7 +77,14 @@ class Endpoint:
         """Answer a request."""
         gateway: Gateway = scope[GATEWAY]
         headers = Headers(scope=scope)
-        record = Record(request_id=_request_id(headers), method=scope["method"], path=scope["path"])
+        record = Record(
+            request_id=_request_id(headers),
+            api=self._api.name,
+            route=self._path,
+            method=scope["method"],
+            path=scope["path"],
+        )
+        gateway.metrics.begin()
         scope[RECORD] = record
         scope[ID_HEADERS] = self._api.id_headers
         try:
@@ -148,7 +159,7 @@ def route(api: Api, path: str, *, is_open: bool = False, **handlers: Handler) ->
         is_open: needs no API key.
         handlers: by method of HTTP: ``POST=create_message``.
     """
-    return Route(path, Endpoint(api, handlers, is_open=is_open))
+    return Route(path, Endpoint(api, path, handlers, is_open=is_open))
 
 
 def _request_id(headers: Headers) -> str:

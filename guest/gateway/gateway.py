@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 from mlxbridge import AsyncClient
 from mlxbridge.guest.gateway.callers import ANYONE, Caller, Keys
+from mlxbridge.guest.gateway.metrics import Metrics
 from mlxbridge.guest.gateway.model_facts import KnownModels
 from mlxbridge.guest.gateway.native.watch import Watch
 from mlxbridge.guest.gateway.origins import Origins
@@ -35,6 +36,7 @@ class Gateway:
         origins: which pages may ask.
         seats: what each caller has here.
         known_models: what is known of the host's.
+        metrics: what Prometheus is told.
         stopping: set once no new work is to begin; what goes on for ever has to end then.
         watch: for those who want to see what the host does.
 
@@ -51,7 +53,8 @@ class Gateway:
         self._keys = None if settings.keys_file is None else Keys(settings.keys_file)
         self.seats = Seats(self._connect)
         self.known_models = KnownModels()
-        self._listeners: list[Listener] = []
+        self.metrics = Metrics()
+        self._listeners: list[Listener] = [self.metrics.note]
         self._own = self._connect(None)
         self.watch = Watch(self._own, self.stopping)
         self.listen(self.watch.take_record)

@@ -1,15 +1,18 @@
-"""Whether the gateway lives, and whether the host behind it can be asked."""
+"""Whether the gateway lives, whether the host behind it can be asked, and what both have done."""
 
 from __future__ import annotations
 
 from starlette.routing import Route
 
+from mlxbridge.errors import BridgeError
 from mlxbridge.guest.gateway.endpoint import Api, route
 from mlxbridge.guest.gateway.exchange import Exchange
+from mlxbridge.guest.gateway.metrics import CONTENT_TYPE
 from mlxbridge.guest.gateway.problem import Problem
-from mlxbridge.guest.gateway.responses import Json
+from mlxbridge.guest.gateway.responses import Json, Whole
 
 _WITHIN_S = 5.0
+_SCRAPE_S = 2.0  # Prometheus waits for ten
 
 
 def write_problem(problem: Problem, request_id: str) -> dict[str, str]:
@@ -38,7 +41,21 @@ async def tell_ready(exchange: Exchange) -> Json:
     return Json({"status": "ok", "models": usable})
 
 
+async def tell_metrics(exchange: Exchange) -> Whole:
+    """``GET /metrics``: for Prometheus, with an API key where there are keys."""
+    gateway = exchange.gateway
+    try:
+        models = await exchange.run(gateway.client.list_models(timeout=_SCRAPE_S))
+    except BridgeError:
+        names = None
+    else:
+        names = [model.name for model in models]
+    body = await gateway.metrics.render(gateway.seats.in_flight, names)
+    return Whole(body, CONTENT_TYPE)
+
+
 routes: list[Route] = [
     route(PLAIN, "/healthz", is_open=True, GET=tell_alive),
     route(PLAIN, "/readyz", is_open=True, GET=tell_ready),
+    route(PLAIN, "/metrics", GET=tell_metrics),
 ]

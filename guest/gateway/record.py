@@ -14,6 +14,8 @@ class Record:
 
     Attributes:
         request_id: the caller's own, or made here.
+        api: which one is asked; the name of an ``Api``.
+        route: the path as its route has it, with the names of its parts.
         method, path: of HTTP; the path without its query.
         at: seconds since 1970 when it came.
         caller: who asked; "" if that is not known yet, or was refused.
@@ -28,6 +30,8 @@ class Record:
     """
 
     request_id: str
+    api: str
+    route: str
     method: str
     path: str
     at: float = field(default_factory=time)

@@ -56,6 +56,11 @@ class Seats:
         if seat.is_retired and not seat.num_users:
             self._close(seat)
 
+    @property
+    def in_flight(self) -> dict[str, int]:
+        """How many requests each caller has that count against its limit, by its name."""
+        return {name: seat.meter.in_flight for name, seat in self._seats.items()}
+
     def keep(self, names: Collection[str]) -> None:
         """Only these callers are left: connections of the others end with their last request."""
         for name in self._seats.keys() - set(names):

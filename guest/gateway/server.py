@@ -88,6 +88,8 @@ class Server(uvicorn.Server):
                 task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=_LAST_WORDS_S)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
 
 
 def serve(settings: Settings) -> None:

@@ -34,7 +34,7 @@ class Catalogue:
 
     Attributes:
         memory: the same.
-        default: name of the model for calls that name none; None: the only one there is, or that is for the method.
+        default: name of the model for calls that name none; None: the only one there is.
 
     Raises:
         UsageError: two models would have the same name.
@@ -59,15 +59,22 @@ class Catalogue:
     def __iter__(self) -> Iterator[Model]:
         return iter(self._models.values())
 
-    def find(self, name: str | None, method: str = "generate") -> Model:
-        """The model of that name; if none is named, the default one or the only one, of those that are for the method.
+    def find(self, name: str | None) -> Model:
+        """The model of that name; the default one, if none is named.
 
         Raises:
             ModelNotFound: there is none; the message lists those there are.
             InvalidArgument: none is named, there are several, and none of them is the default.
         """
         if name is None:
-            return self._unnamed(method)
+            if (default := self._models.get(self.default or "")) is not None:
+                return default
+            if len(self._models) == 1:
+                return next(iter(self._models.values()))
+            raise InvalidArgument(
+                f"model: name one of {', '.join(self._models)}; this host has no default_model",
+                details={"field": "model"},
+            )
         model = self._by_name.get(name)
         if model is None:
             near = nearest(name, self._by_name)
@@ -75,23 +82,7 @@ class Catalogue:
             raise ModelNotFound(f"this host has no model {name[:200]!r}; {hint}", details={"field": "model"})
         return model
 
-    def _unnamed(self, method: str) -> Model:
-        default = self._models.get(self.default or "")
-        fitting = [model for model in self if model.is_for(method)]
-        if default is not None and default in fitting:
-            return default
-        known = fitting or ([default] if default is not None else list(self))
-        if len(known) == 1:
-            return known[0]  # if it is not for the method, it says what it is for
-        names = ", ".join(model.name for model in known)
-        reason = (
-            f"{default.name}, the default_model, is not for {method}"
-            if default
-            else "this host has no default_model"
-        )
-        raise InvalidArgument(f"model: name one of {names}; {reason}", details={"field": "model"})
-
-    def choose(self, name: str | None, method: str = "generate") -> tuple[Model, str | None]:
+    def choose(self, name: str | None) -> tuple[Model, str | None]:
         """The model that is to run a call, and with which of its adapters: ``MODEL+ADAPTER`` names both.
 
         Raises:
@@ -99,7 +90,7 @@ class Catalogue:
         """
         base, plus, adapter = (name or "").rpartition("+")
         if not plus or name in self._by_name or base not in self._by_name:
-            return self.find(name, method), None
+            return self.find(name), None
         model = self._by_name[base]
         if adapter not in (known := model.settings.adapters):
             near = nearest(adapter, known)

@@ -31,7 +31,7 @@ from mlxbridge.host.models.crashes import Crashes
 from mlxbridge.host.models.errand import fetch_files
 from mlxbridge.host.models.failures import Failures
 from mlxbridge.host.models.job import Job
-from mlxbridge.host.models.kind import Kind, is_for, kind_of, refuse_method
+from mlxbridge.host.models.kind import is_for, kind_of, refuse_method
 from mlxbridge.host.models.memory import Memory, NoRoom
 from mlxbridge.host.models.settings import ModelSettings
 from mlxbridge.host.models.store import ModelSource
@@ -63,7 +63,6 @@ class Model:
         self._state = "unloaded"
         self._on_state = on_state
         self._details: Mapping[str, Any] = {}
-        self._kind: Kind | None = None  # once it was asked for
         self._worker: Worker | None = None  # from its start until its process has ended
         self._backlog = Backlog(settings.name)
         self._attempt: Attempt | None = None  # the latest to be ready
@@ -90,13 +89,6 @@ class Model:
         if state != self._state:
             self._state = state
             self._on_state(self)
-
-    def is_for(self, method: str) -> bool:
-        """Whether it can be asked with a method; of what is not on this machine yet that is not known, and taken for generating."""
-        folder = self.settings.source.folder
-        if self._kind is None and folder is not None:
-            self._kind = kind_of(folder)
-        return is_for(method, self._details.get("kind") or self._kind or "generate")
 
     def describe(self) -> dict[str, Any]:
         """Its map in ``models``, ``load`` and ``unload`` (SPEC.md §10)."""
@@ -207,7 +199,7 @@ class Model:
         self._lease.reconfigure(settings)
         is_same = settings.with_same_worker(before)
         if not is_same:
-            self._details, self._kind = {}, None  # they are of what was loaded
+            self._details = {}  # they are of what was loaded
         if self.state == "failed":  # what has failed may now be right
             self._failures.forget()
             self._crashes.forget()

@@ -108,13 +108,13 @@ class GuestMethods:
     def _generate(self, calls: GuestCalls, event: CallOpened) -> Running | None:
         # The worker reads it again; a bad one is refused without waiting for the worker.
         parse_generate(event.params)
-        model, adapter = self._catalogue.choose(parse_model(event.params), event.method)
+        model, adapter = self._catalogue.choose(parse_model(event.params))
         params = _complete(model, event.params, parse_generate)
         return _submit(calls, event, model, params, adapter)
 
     def _generate_many(self, calls: GuestCalls, event: CallOpened) -> Running | None:
         parse_many(event.params)  # but for the requests, each of which is answered with its own error
-        model, adapter = self._catalogue.choose(parse_model(event.params), event.method)
+        model, adapter = self._catalogue.choose(parse_model(event.params))
         params = _complete(model, event.params, parse_many)
         calls.name_model(event.call, model.name)
         job = ManyJob(
@@ -225,14 +225,13 @@ class GuestMethods:
         return {**known, "memory": told}
 
     def _submit(self, calls: GuestCalls, event: CallOpened) -> Running | None:
-        """Run a call on the model that it names, whatever that is for; if it names none, on the one that generates."""
+        """Run a call on the model that it names, whatever that is for."""
         model, adapter = self._catalogue.choose(parse_model(event.params))
         return _submit(calls, event, model, event.params, adapter)
 
     def _compute(self, calls: GuestCalls, event: CallOpened) -> Running | None:
         """Run a call on the model that it names, without an adapter."""
-        model = self._catalogue.find(parse_model(event.params), event.method)
-        return _submit(calls, event, model, event.params)
+        return _submit(calls, event, self._catalogue.find(parse_model(event.params)), event.params)
 
     def _named(self, method: str, calls: GuestCalls, event: CallOpened, known: frozenset[str]) -> Model:
         model = self._catalogue.find(self._name(method, event.params, known))

@@ -12,7 +12,7 @@ from mlxbridge.answers import print_json
 from mlxbridge.errors import UsageError
 from mlxbridge.logs import LogFormat, start_logging
 
-_NEEDED = ("httptools", "orjson", "starlette", "uvicorn", "uvloop")
+_NEEDED = ("httptools", "orjson", "prometheus_client", "starlette", "uvicorn", "uvloop")
 _LEVELS = ("debug", "info", "warning", "error")
 
 

@@ -67,7 +67,9 @@ class _OwnRoute(Route):
 routes: list[Route] = [
     route(ANTHROPIC, "/v1/messages", POST=create_message),
     route(ANTHROPIC, "/v1/messages/count_tokens", POST=count_tokens),
-    _OwnRoute("/v1/models", Endpoint(ANTHROPIC, {"GET": list_models})),
-    _OwnRoute("/v1/models/{model_id:path}", Endpoint(ANTHROPIC, {"GET": show_model})),
+    _OwnRoute("/v1/models", Endpoint(ANTHROPIC, "/v1/models", {"GET": list_models})),
+    _OwnRoute(
+        "/v1/models/{model_id:path}", Endpoint(ANTHROPIC, "/v1/models/{model_id:path}", {"GET": show_model})
+    ),
 ]
 """They come before OpenAI's."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -69,9 +70,8 @@ def _wait_for_url(process: subprocess.Popen[str], log: Path) -> str:
     """Where it listens, as it logs that, once it answers there."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while process.poll() is None and time.monotonic() < deadline:
-        _, found, rest = log.read_text().partition("listening on http://")
-        if found and "\n" in rest:
-            url = f"http://{rest.split()[0]}"
+        if found := re.search(r'listening on (http://[^\s"]+).*\n', log.read_text()):
+            url = found[1]
             with contextlib.suppress(httpx.TransportError):
                 httpx.get(f"{url}/healthz")
                 return url

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,56 +41,6 @@ def test_default_model_needs_no_name_whatever_else_comes(folder: Path) -> None:
     catalogue.default = None
     with pytest.raises(InvalidArgument, match="name one of demo, tiny; this host has no default_model"):
         catalogue.find(None)
-
-
-@pytest.fixture(scope="module")
-def embedders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    folders = [tmp_path_factory.mktemp("models") / name for name in ("finder", "seeker")]
-    for path in folders:
-        save_model(path)
-        save_tokenizer(byte_level_tokenizer(), path)
-        (path / "modules.json").write_text("[]")
-    return folders
-
-
-def test_only_model_for_a_method_needs_no_name(folder: Path, embedders: list[Path]) -> None:
-    finder, seeker = embedders
-    for catalogue in (
-        catalogue_of("demo", finder),
-        Catalogue([ModelSettings.of("demo"), ModelSettings.of(str(finder))], default="demo"),
-        Catalogue([ModelSettings.of("demo"), ModelSettings.of(str(finder))], default="finder"),
-    ):
-        assert catalogue.find(None, "embed").name == "finder"
-        for method in ("generate", "generate_many"):
-            assert catalogue.choose(None, method)[0].name == "demo"
-    assert catalogue_of("demo").find(None, "embed").name == "demo"  # which says what it is for
-    with pytest.raises(
-        InvalidArgument, match="^model: name one of demo, finder; this host has no default_model"
-    ):
-        catalogue_of("demo", finder).find(None, "rerank")
-    several = Catalogue(
-        [ModelSettings.of(str(name)) for name in ("demo", finder, folder, seeker)], default="demo"
-    )
-    assert several.find(None).name == "demo"
-    with pytest.raises(
-        InvalidArgument, match="name one of finder, seeker; demo, the default_model, is not for"
-    ):
-        several.find(None, "embed")
-    several.default = "seeker"
-    assert several.find(None, "embed").name == "seeker"
-    with pytest.raises(
-        InvalidArgument, match="name one of demo, tiny; seeker, the default_model, is not for"
-    ):
-        several.find(None)
-
-
-async def test_model_that_becomes_another_is_for_something_else(folder: Path, embedders: list[Path]) -> None:
-    catalogue = catalogue_of("demo", embedders[0])
-    assert catalogue.find(None, "embed").name == "finder"
-    now = ModelSettings.of(str(folder))
-    catalogue.find("finder").reconfigure(replace(now, name="finder"))
-    with pytest.raises(InvalidArgument):
-        catalogue.find(None, "embed")
 
 
 def test_unknown_model_gets_the_nearest_name(folder: Path) -> None:

@@ -1,0 +1,171 @@
+"""API keys and limits, over a real gateway in front of a real host."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from mlxbridge import Client, RequestEvent
+from mlxbridge.guest.gateway.callers import make_key
+from tests.guest.gateway.endless import streaming, until
+from tests.guest.gateway.gateways import GatewayProcess, run_gateway
+from tests.integration.hosts import HostProcess, run_host
+
+SHORT = {"model": "demo", "prompt": "The ", "max_tokens": 4, "ignore_eos": True}
+TOKENS = {"gateway": "gateway:0123456789", "guest": "guest:0123456789", "watcher": "watcher:0123456789"}
+KEYS = {
+    name: make_key()
+    for name in ("plain", "one", "few", "other", "low", "guest", "manager", "stranger", "late")
+}
+TABLES = {
+    "plain": "",
+    "one": "max_in_flight = 1",
+    "few": "tokens_per_minute = 5",
+    "other": 'models = ["another"]',
+    "low": 'priority = "low"',
+    "guest": f'token = "{TOKENS["guest"]}"',
+    "manager": "manage = true",
+}
+
+
+def write_keys(path: Path, tables: dict[str, str]) -> None:
+    path.write_text(
+        "\n".join(f'[{name}]\nsha256 = "{KEYS[name][1]}"\n{table}\n' for name, table in tables.items())
+    )
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("keys") / "keys.toml"
+    write_keys(path, TABLES)
+    return path
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostProcess]:
+    tokens = tmp_path_factory.mktemp("tokens") / "tokens"
+    tokens.write_text("\n".join(TOKENS.values()))
+    tokens.chmod(0o600)
+    options = ("--kv-window", "256", "--token-file", str(tokens), "--observers", "watcher")
+    with run_host("unix", *options, token=TOKENS["watcher"]) as host:
+        yield host
+
+
+@pytest.fixture(scope="module")
+def gateway(host: HostProcess, keys: Path) -> Iterator[GatewayProcess]:
+    with run_gateway(host.url, "--keys", str(keys), token=TOKENS["gateway"]) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def watcher(host: HostProcess) -> Iterator[Client]:
+    with host.client(timeout=60) as client:
+        yield client
+
+
+def headers(name: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {KEYS[name][0]}"}
+
+
+def ask(http: httpx.Client, name: str, **more: Any) -> httpx.Response:
+    return http.post("/v1/completions", json={**SHORT, **more}, headers=headers(name))
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        ({}, 401),
+        ({"authorization": "Bearer wrong"}, 401),
+        ({"authorization": KEYS["plain"][0]}, 401),
+        ({"authorization": f"Basic {KEYS['plain'][0]}"}, 401),
+        ({"authorization": f"Bearer {KEYS['plain'][1]}"}, 401),  # the hash is no key
+        ({"authorization": "Bearer \xff"}, 401),
+        ({"authorization": f"bearer {KEYS['plain'][0]}"}, 200),
+        ({"x-api-key": KEYS["plain"][0]}, 200),
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/models", "/metrics"])
+def test_key_is_needed(http: httpx.Client, sent: dict[str, str], status: int, path: str) -> None:
+    answer = http.get(
+        path, headers=[(name.encode(), value.encode("latin-1")) for name, value in sent.items()]
+    )
+    assert answer.status_code == status
+    if status == 401:
+        assert answer.headers["www-authenticate"] == "Bearer"
+        assert "API key" in answer.text
+
+
+def test_health_needs_no_key(http: httpx.Client) -> None:
+    assert http.get("/healthz").status_code == http.get("/readyz").status_code == 200
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_one_more_than_may_be_in_flight_is_refused(http: httpx.Client, stream: bool) -> None:
+    with streaming(http, headers("one")):
+        refused = ask(http, "one", stream=stream)
+        assert refused.status_code == 429
+        assert int(refused.headers["retry-after"]) >= 1
+        assert refused.json()["error"]["code"] == "rate_limit_exceeded"
+        assert ask(http, "plain").status_code == 200
+    until(lambda: ask(http, "one").status_code == 200)
+
+
+def test_tokens_of_a_minute_are_spent(http: httpx.Client) -> None:
+    assert ask(http, "few").status_code == 200
+    refused = ask(http, "few")
+    assert refused.status_code == 429
+    assert 12 <= int(refused.headers["retry-after"]) <= 60  # 8 of 5 are spent
+    assert "5 tokens a minute" in refused.json()["error"]["message"]
+
+
+def test_model_that_is_not_the_callers_is_refused(http: httpx.Client) -> None:
+    refused = ask(http, "other")
+    assert refused.status_code == 403 and refused.json()["error"]["param"] == "model"
+    assert ask(http, "other", model="another").status_code == 404  # she may, but there is none
+
+
+def test_priority_is_the_callers(http: httpx.Client) -> None:
+    assert ask(http, "low").status_code == ask(http, "low", priority="low").status_code == 200
+    refused = ask(http, "low", priority="high")
+    assert refused.status_code == 403 and "priority" in refused.json()["error"]["message"]
+
+
+def test_caller_with_a_token_is_a_guest_of_her_own(http: httpx.Client, watcher: Client) -> None:
+    with watcher.subscribe(["request"], timeout=60) as told:
+        assert ask(http, "guest").status_code == ask(http, "plain").status_code == 200
+        seen: list[str] = []
+        while len(seen) < 2:
+            event = next(told)
+            if isinstance(event, RequestEvent) and event.method == "generate":
+                seen.append(event.guest)
+    assert seen == ["guest", "gateway"]
+
+
+def test_keys_are_read_again_while_requests_run(
+    gateway: GatewayProcess, http: httpx.Client, keys: Path
+) -> None:
+    assert ask(http, "late").status_code == 401
+    with streaming(http, headers("plain")) as lines:
+        write_keys(keys, {**TABLES, "plain": "max_in_flight = 1", "late": ""})
+        gateway.process.send_signal(signal.SIGHUP)
+        until(lambda: ask(http, "late").status_code == 200)
+        assert ask(http, "plain").status_code == 429
+        left = {name: table for name, table in TABLES.items() if name != "plain"}
+        write_keys(keys, left)
+        gateway.process.send_signal(signal.SIGHUP)
+        until(lambda: ask(http, "late").status_code == 401)
+        assert ask(http, "plain").status_code == 401
+        for _ in range(6):
+            next(lines)  # what had begun goes on
+    keys.write_text("[broken")
+    gateway.process.send_signal(signal.SIGHUP)
+    gateway.wait_for_line("keys stay as they were")
+    assert ask(http, "manager").status_code == 200
+    write_keys(keys, TABLES)
+    gateway.process.send_signal(signal.SIGHUP)
+    until(lambda: ask(http, "plain").status_code == 200)
