@@ -13,7 +13,7 @@ from mlxbridge.compat.openai.chat_completion import chat_completion, logprobs_of
 from mlxbridge.compat.openai.parameters import Plan, chat_plan
 from mlxbridge.guest.gateway.exchange import Ask, Exchange
 from mlxbridge.guest.gateway.openai import fields
-from mlxbridge.guest.gateway.openai.chunks import NULL, ChunkWriter, Frame, encoded
+from mlxbridge.guest.gateway.openai.chunks import ChunkWriter
 from mlxbridge.guest.gateway.openai.reasoning import fit_reasoning
 from mlxbridge.guest.gateway.responses import Json
 from mlxbridge.types import Chunk, Generation
@@ -33,12 +33,10 @@ class ChatWriter(ChunkWriter):
     """The answers to a chat as ``chat.completion.chunk``."""
 
     def __init__(self, plan: Plan) -> None:
-        frame = Frame("chatcmpl", "chat.completion.chunk", plan.model, has_usage=plan.wants_usage)
-        super().__init__(frame)
-        numbers = range(plan.num_choices)
-        text_end = b'},"logprobs":null,"finish_reason":null'
-        self._text = [frame.around(i, b'"delta":{"content":', text_end) for i in numbers]
-        self._whole = [frame.around(i, b'"delta":', b"") for i in numbers]
+        super().__init__(plan, kind="chatcmpl", name="chat.completion.chunk", part="delta")
+        self._wants_usage = plan.wants_usage
+        self._text_heads = [head + b'{"content":' for head in self._heads]
+        self._text_tail = b"}" + self._text_tail
 
     def begin(self, index: int) -> bytes:
         """Who speaks."""
@@ -48,8 +46,7 @@ class ChatWriter(ChunkWriter):
         """What came: text, reasoning, or calls of tools, each whole."""
         text, _, logprobs, reasoning, tool_calls = chunk
         if not tool_calls and not reasoning and logprobs is None:
-            before, after = self._text[index]
-            return before + orjson.dumps(text) + after if text else b""
+            return self._text_heads[index] + orjson.dumps(text) + self._text_tail if text else b""
         text += "".join(call.text for call in tool_calls if call.malformed)
         delta: dict[str, Any] = {"content": text} if text or logprobs else {}
         if reasoning:
@@ -57,19 +54,12 @@ class ChatWriter(ChunkWriter):
         calls = [tool_call_of(call, index=call.index) for call in tool_calls if not call.malformed]
         if calls:
             delta["tool_calls"] = calls
-        return self._chunk(index, delta, logprobs=encoded(logprobs_of(logprobs))) if delta else b""
+        return self._chunk(index, delta, logprobs=logprobs_of(logprobs)) if delta else b""
 
     def finish(self, index: int, answer: Generation) -> bytes:
         """Why it ended."""
-        return self._chunk(index, {}, reason=orjson.dumps(answer.finish_reason))
+        return self._chunk(index, {}, reason=answer.finish_reason)
 
     def end(self, answers: Sequence[Generation]) -> bytes:
         """What it took, if that is wanted."""
-        return self._end(usage_of(answers) if self._frame.has_usage else None)
-
-    def _chunk(
-        self, index: int, delta: dict[str, Any], logprobs: bytes = NULL, reason: bytes = NULL
-    ) -> bytes:
-        before, after = self._whole[index]
-        rest = b',"logprobs":' + logprobs + b',"finish_reason":' + reason
-        return before + orjson.dumps(delta) + rest + after
+        return self._end(usage_of(answers) if self._wants_usage else None)

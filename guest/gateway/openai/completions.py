@@ -11,7 +11,7 @@ from mlxbridge.compat.openai.parameters import Plan, completion_plan
 from mlxbridge.compat.openai.text_completion import completion, logprobs_of, text_of, usage_of
 from mlxbridge.guest.gateway.exchange import Ask, Exchange
 from mlxbridge.guest.gateway.openai import fields
-from mlxbridge.guest.gateway.openai.chunks import NULL, ChunkWriter, Frame, encoded
+from mlxbridge.guest.gateway.openai.chunks import ChunkWriter
 from mlxbridge.guest.gateway.responses import Json
 from mlxbridge.types import Chunk, Generation
 
@@ -30,13 +30,10 @@ class CompletionWriter(ChunkWriter):
     """The answers to prompts as pieces of ``text_completion``."""
 
     def __init__(self, plan: Plan) -> None:
-        frame = Frame("cmpl", "text_completion", plan.model, has_usage=plan.wants_usage)
-        super().__init__(frame)
-        numbers = range(len(plan.prompts) * plan.num_choices)
-        self._text = [frame.around(i, b'"text":', b',"logprobs":null,"finish_reason":null') for i in numbers]
-        self._whole = [frame.around(i, b'"text":', b"") for i in numbers]
-        self._offsets = [0 for _ in numbers]
+        super().__init__(plan, kind="cmpl", name="text_completion", part="text")
         self._plan = plan
+        self._offsets = [0] * len(self._heads)
+        """Characters of each answer that have come with logprobs."""
 
     def begin(self, index: int) -> bytes:
         """The prompt, if it is to be repeated."""
@@ -46,21 +43,16 @@ class CompletionWriter(ChunkWriter):
     def take(self, index: int, chunk: Chunk) -> bytes:
         """Text that came."""
         if not chunk.logprobs:
-            before, after = self._text[index]
-            return before + orjson.dumps(chunk.text) + after if chunk.text else b""
+            return self._heads[index] + orjson.dumps(chunk.text) + self._text_tail if chunk.text else b""
         offset = self._offsets[index]
         self._offsets[index] += sum(len(text_of(one)) for one in chunk.logprobs)
-        return self._chunk(index, chunk.text, logprobs=encoded(logprobs_of(chunk.logprobs, offset)))
+        return self._chunk(index, chunk.text, logprobs=logprobs_of(chunk.logprobs, offset))
 
     def finish(self, index: int, answer: Generation) -> bytes:
         """Why it ended."""
-        return self._chunk(index, "", reason=orjson.dumps(answer.finish_reason))
+        return self._chunk(index, "", reason=answer.finish_reason)
 
     def end(self, answers: Sequence[Generation]) -> bytes:
         """What it took, if that is wanted."""
-        return self._end(usage_of(answers, self._plan.num_choices) if self._frame.has_usage else None)
-
-    def _chunk(self, index: int, text: str, logprobs: bytes = NULL, reason: bytes = NULL) -> bytes:
-        before, after = self._whole[index]
-        rest = b',"logprobs":' + logprobs + b',"finish_reason":' + reason
-        return before + orjson.dumps(text) + rest + after
+        plan = self._plan
+        return self._end(usage_of(answers, plan.num_choices) if plan.wants_usage else None)

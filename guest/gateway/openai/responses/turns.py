@@ -71,10 +71,8 @@ class Turns:
             for name, value in item.items():
                 if name not in _FIELDS[kind] and value is not None:
                     raise refused(f"{field}.{name}", f"there is no such field of a {kind} here")
-            if kind != "reasoning":
+            if kind != "reasoning" or place > last_question:
                 add[kind](field, item)
-            elif place > last_question:
-                self._add_reasoning(field, item)
         if self._reasoning is not None:
             raise refused(self._reasoning[0], "must come before what the model said or called with it")
 
