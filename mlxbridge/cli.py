@@ -7,11 +7,10 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
-from typing import Any, NoReturn
 
 from mlxbridge import __version__
 from mlxbridge.commands.exits import EXPLAINED, Exit, report
-from mlxbridge.errors import UsageError
+from mlxbridge.commands.parser import CommandParser
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -41,7 +40,7 @@ def _run(arguments: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     from mlxbridge.commands import batch, chat, demo, events, gateway, generate, models, ping, status, vectors
 
-    parser = _Parser(
+    parser = CommandParser(
         prog="mlxbridge",
         description="Use the models of an mlxbridge host.",
         epilog=EXPLAINED,
@@ -60,16 +59,6 @@ def _parser() -> argparse.ArgumentParser:
     gateway.add_command(commands)
     demo.add_command(commands)
     return parser
-
-
-class _Parser(argparse.ArgumentParser):
-    """Raises what argparse would print, so that all errors are told at one place; knows no half of an option's name."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(allow_abbrev=False, **options)
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message} ({self.prog} --help explains)")
 
 
 def _prepare_streams() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from mlxbridge.cli import main
 from mlxbridge.commands.exits import EXPLAINED, Exit, exit_of, report
 from mlxbridge.errors import (
     BridgeError,
@@ -103,6 +104,30 @@ def test_command_line_that_cannot_be_read_is_an_error_like_others() -> None:
     assert "required: prompt (mlxbridge generate --help explains)" in error["message"]
     done = run()
     assert done.returncode == 2 and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("generat hi", "there is no 'generat'; did you mean 'generate'? (mlxbridge --help"),
+        (
+            "generate hi --temprature 3",
+            "--temprature 3; did you mean '--temperature'? (mlxbridge generate --help",
+        ),
+        ("embed --modle=finder x", "--modle=finder; did you mean '--model'? (mlxbridge embed --help"),
+        (
+            "generate hi --priority hihg",
+            "argument --priority: there is no 'hihg'; did you mean 'high'? (mlxbridge",
+        ),
+        ("generate hi --zzz", "unrecognized arguments: --zzz (mlxbridge generate --help"),
+        ("zzz", "argument COMMAND: invalid choice: 'zzz' (choose from"),
+    ],
+)
+def test_what_may_have_been_meant_is_said(line: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(line.split())
+    assert caught.value.code == 2
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,50 @@
+"""The command line's parser: what it cannot read is told as all errors are, with what may have been meant."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+from mlxbridge.errors import UsageError
+
+
+class CommandParser(argparse.ArgumentParser):
+    """Raises what argparse would print; knows no half of an option's name."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the arguments.
+
+        Raises:
+            UsageError
+        """
+        raise UsageError(f"{message} ({self.prog} --help explains)")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's, but that a command refuses by itself what it does not know: its own options are the nearest ones."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(
+                f"unrecognized arguments: {' '.join(unknown)}"
+                + _hint(unknown[0].partition("=")[0], self._option_string_actions)
+            )
+        return found, unknown
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError:
+            if hint := _hint(str(value), map(str, action.choices or ())):
+                about = None if isinstance(action, argparse._SubParsersAction) else action
+                raise argparse.ArgumentError(about, f"there is no {value!r}{hint}") from None
+            raise
+
+
+def _hint(given: str, known: Iterable[str]) -> str:
+    from difflib import get_close_matches  # rarely needed, and slow to import
+
+    near = get_close_matches(given, [*known], n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
