@@ -38,7 +38,19 @@ def _run(arguments: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from mlxbridge.commands import batch, chat, demo, events, gateway, generate, models, ping, status, vectors
+    from mlxbridge.commands import (
+        batch,
+        chat,
+        completion,
+        demo,
+        events,
+        gateway,
+        generate,
+        models,
+        ping,
+        status,
+        vectors,
+    )
 
     parser = CommandParser(
         prog="mlxbridge",
@@ -47,6 +59,12 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"mlxbridge {__version__}")
+    parser.add_argument(
+        "--completion",
+        action=completion.Completion,
+        choices=tuple(completion.SHELLS),
+        help="print a script that has a shell complete commands and options",
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     generate.add_command(commands)
     batch.add_command(commands)
