@@ -132,12 +132,14 @@ class Exchange:
 
     # -- what the host is asked --------------------------------------------------------------------------------
 
-    def check_model(self, name: str | None) -> None:
-        """Refuse models that are not the caller's.
+    def check_model(self, name: Any) -> None:
+        """Refuse models that are not the caller's, and what is no name of one.
 
         Raises:
-            Problem: 403; or 400, if none is named and not all are the caller's.
+            Problem: 403; or 400, if it is no name, or none is named and not all are the caller's.
         """
+        if name is not None and not isinstance(name, str):
+            raise Problem(400, "model: must be a name", field="model")
         if self.caller.models is None:
             return
         if name is None:

@@ -23,8 +23,6 @@ async def fit_reasoning(exchange: Exchange, options: GenerateOptions) -> Generat
     """
     model = options.get("model")
     exchange.check_model(model)
-    if model is not None and not isinstance(model, str):
-        return options  # which the host refuses
     facts = await find_facts(exchange, model)
     return options if facts is None else _fit(options, facts)
 

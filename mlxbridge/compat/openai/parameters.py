@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -168,7 +169,7 @@ def _given(given: Mapping[str, Any]) -> dict[str, Any]:
             raise refused(name, _NOT_HERE[name])
         if name in _ONLY and value not in _ONLY[name][0]:
             allowed, why = _ONLY[name]
-            raise refused(name, f"is {' or '.join(map(repr, allowed))} here; {why}")
+            raise refused(name, f"is {' or '.join(dict.fromkeys(map(json.dumps, allowed)))} here; {why}")
         if name in _NOT_HERE or name in _ONLY:
             del left[name]
     return left

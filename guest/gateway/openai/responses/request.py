@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -103,6 +104,8 @@ def read_request(body: Mapping[str, Any]) -> ResponseRequest:
     if "tools" in given:
         options["tools"] = _tools(given["tools"])
         names |= {f"tools[{i}].function": f"tools[{i}]" for i in range(len(options["tools"]))}
+    if not options.get("tools") and isinstance(options.get("parallel_tool_calls"), bool):
+        del options["parallel_tool_calls"]  # clients say it whether they have tools or not
     if "tool_choice" in given:
         options["tool_choice"] = _tool_choice(given["tool_choice"])
     _take_text(given, options)
@@ -116,11 +119,7 @@ def _refuse_what_is_not_here(given: Mapping[str, Any]) -> None:
             raise refused(name, _NOT_HERE[name])
         if name in _ONLY and value not in _ONLY[name][0]:
             allowed, why = _ONLY[name]
-            raise refused(name, f"is {' or '.join(map(_json, allowed))} here; {why}")
-
-
-def _json(value: Any) -> str:
-    return "false" if value is False else f'"{value}"'
+            raise refused(name, f"is {' or '.join(map(json.dumps, allowed))} here; {why}")
 
 
 def _include(given: Mapping[str, Any]) -> list[str]:

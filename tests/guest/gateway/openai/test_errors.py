@@ -91,6 +91,27 @@ def test_body_that_is_no_object_is_refused(http: httpx.Client, body: bytes) -> N
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_json")
 
 
+@pytest.mark.parametrize(
+    ("path", "given"),
+    [
+        ("/v1/chat/completions", {"messages": SUM}),
+        ("/v1/chat/completions", {"messages": SUM, "stream": True}),
+        ("/v1/completions", {"prompt": "x"}),
+        ("/v1/responses", {"input": "x"}),
+        ("/v1/responses/input_tokens", {"input": "x"}),
+        ("/v1/embeddings", {"input": "x"}),
+        ("/v1/rerank", {"query": "x", "documents": ["y"]}),
+        ("/tokenize", {"prompt": "x"}),
+        ("/detokenize", {"tokens": [1]}),
+    ],
+)
+def test_model_that_is_no_name_is_refused(http: httpx.Client, path: str, given: dict[str, Any]) -> None:
+    wrong: list[Any] = [[], {}, 5]
+    for model in wrong:
+        answer = http.post(path, json={**given, "model": model})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "model")
+
+
 def test_host_that_is_gone_is_told() -> None:
     with run_host("unix") as host, run_gateway(host.url) as gateway:
         host.stop()

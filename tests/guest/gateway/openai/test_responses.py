@@ -61,7 +61,14 @@ CALL_NAMES = [
 
 def test_response_is_what_openai_gives(client: Any) -> None:
     asked: dict[str, Any] = {"model": "gpt-4o", "instructions": "Be brief.", "metadata": {"a": "b"}}
-    found = check(client.responses.create(input=SUM, temperature=0, user="me", **asked), allowed=TOLD)
+    asked |= {
+        "temperature": 0,
+        "user": "me",
+        "parallel_tool_calls": False,
+        "include": [],
+        "service_tier": "auto",
+    }
+    found = check(client.responses.create(input=SUM, **asked), allowed=TOLD)
     assert (found.output_text, found.status, found.model) == (ANSWER, "completed", "demo")
     assert (found.object, found.error, found.metadata, found.user) == ("response", None, {"a": "b"}, "me")
     assert (found.instructions, found.temperature, found.tools) == ("Be brief.", 0, [])
