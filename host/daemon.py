@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import signal
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 
+from mlxbridge.addresses import Address
 from mlxbridge.errors import UsageError
 from mlxbridge.host.config.config import Config
+from mlxbridge.host.gateway import IDENTITY, Gateway, Launch
 from mlxbridge.host.models.catalogue import Catalogue
 from mlxbridge.host.models.library import Library
 from mlxbridge.host.models.memory import Memory
@@ -45,7 +48,10 @@ class Daemon:
         memory: Memory | None = None,
         read_again: Callable[[], Config] | None = None,
     ) -> None:
-        self._config = config
+        self._gateway = Gateway()
+        self._gateway_secret = secrets.token_hex(32).encode()
+        self._addresses: Sequence[Address] = ()  # at which guests may connect
+        self._config = config = self._with_gateway(config)
         self._read_again = read_again
         self._telemetry = Telemetry()
         self._telemetry.keeps_prompts = config.log_prompts
@@ -74,7 +80,7 @@ class Daemon:
         listener = self._listener
         methods = GuestMethods(self._catalogue, listener, self._library, self._telemetry)
         await self._library.recall()
-        addresses = await listener.listen(self._config.listens, methods)
+        self._addresses = addresses = await listener.listen(self._config.listens, methods)
         scrape = None
         try:
             if self._config.metrics is not None:
@@ -82,16 +88,21 @@ class Daemon:
                 log.info("metrics are at %s", await scrape.listen(self._config.metrics))
             for address in addresses:
                 log.info("listening on %s", address)
+            self._gateway.change(Launch.of(self._config, addresses))
             self._catalogue.preload()
             self._notifier.ready(f"listening on {', '.join(map(str, addresses))}")
             await self._stop.wait()
             self._notifier.stopping("waiting for the calls that run")
             listener.stop_listening()
+            self._gateway.stop()
             await self._drain(listener)
         finally:
             if scrape is not None:
                 scrape.close()
             listener.stop_listening()
+            if self._signals != 1:
+                self._gateway.stop()
+            await self._gateway.close()
             await listener.close(_REASON)
             await self._library.close()
             await self._catalogue.close()
@@ -103,7 +114,8 @@ class Daemon:
             return
         self._notifier.reloading()
         try:
-            config = self._read_again()
+            config = self._with_gateway(self._read_again())
+            launch = Launch.of(config, self._addresses)
             self._listener.check_tokens(config.tokens)  # sockets stay open that it may not know of
         except UsageError as error:
             log.error("the configuration stays as it was: %s", error.message)
@@ -118,6 +130,7 @@ class Daemon:
             changes = reload(
                 before, config, catalogue=self._catalogue, library=self._library, listener=self._listener
             )
+            self._gateway.change(launch)
             self._telemetry.events.publish("reloaded", asdict(changes))
             log.info("the configuration has been read again")
         self._notifier.ready()
@@ -128,6 +141,12 @@ class Daemon:
         self._signals += 1
         if self._signals > 1:
             self._stop_now.set()
+
+    def _with_gateway(self, config: Config) -> Config:
+        """The same, with a token for the gateway where guests have tokens."""
+        if config.tokens is None or not config.gateway.enabled or IDENTITY in config.tokens:
+            return config
+        return replace(config, tokens={**config.tokens, IDENTITY: self._gateway_secret})
 
     def _make_scrape(self, methods: GuestMethods) -> Scrape:
         from mlxbridge.host.telemetry.metrics import Metrics  # takes its time, and most hosts do without

@@ -101,6 +101,18 @@ class Listen:
     address: Address
     mode: int | None = None
 
+    @property
+    def is_local(self) -> bool:
+        """Whether nobody but this machine's own programs can connect, its browsers among them."""
+        if isinstance(self.address, TcpAddress):
+            import ipaddress  # 5 ms that few need
+
+            try:
+                return ipaddress.ip_address(self.address.host).is_loopback
+            except ValueError:
+                return self.address.host == "localhost"
+        return isinstance(self.address, UnixAddress)
+
     def __str__(self) -> str:
         match self.address:
             case UnixAddress(path):
@@ -215,6 +227,25 @@ def parse_listen(text: str) -> Listen:
     if scheme == "vsock":
         return Listen(_vsock(text, place if is_url else f"any:{place or DEFAULT_PORT}"))
     return Listen(_tcp(text, place))
+
+
+def parse_http_listen(text: str) -> Listen:
+    """Read what the gateway is to bind.
+
+    Args:
+        text: ``HOST:PORT`` (port 0: any free one) or ``unix:PATH[?mode=OCTAL]``.
+
+    Returns:
+        What ``open_listener`` takes.
+
+    Raises:
+        UsageError: naming the part that is wrong and what would be right.
+    """
+    is_bare = not text.strip().startswith(("unix:", "tcp:", "vsock:"))
+    listen = parse_listen(f"tcp:{text.strip()}" if is_bare else text)
+    if isinstance(listen.address, VsockAddress):
+        raise _bad(text, "HTTP is spoken over TCP and unix sockets", "HOST:PORT or unix:PATH")
+    return listen
 
 
 def _socket_name(text: str, manager: str, name: str) -> str:

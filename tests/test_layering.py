@@ -162,6 +162,7 @@ ALLOWED = {
         ADDRESSES,
         ERRORS,
     ],
+    f"{HOST}.gateway": [f"{GATEWAY}.needs", f"{HOST}.config", ADDRESSES],
     f"{HOST}.service": [f"{HOST}.models.store.source", TRANSPORT, ADDRESSES, ERRORS],
     f"{HOST}.waiting": [f"{ENGINE}.interface"],
     f"{HOST}.keep_alive": [ERRORS],

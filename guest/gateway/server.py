@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import resource
 import signal
 import socket
@@ -23,6 +24,7 @@ from mlxbridge.transport.listen import bound_address, close_listener, open_liste
 log = logging.getLogger(__name__)
 
 _BACKLOG = 4096
+_STDIN = 0
 _MAX_FILES = 10_240  # what macOS lets a process have at most, OPEN_MAX
 _LAST_WORDS_S = 1.0
 """For those that were cut to say so; a client that does not read cannot keep the gateway from ending."""
@@ -61,9 +63,12 @@ class Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
+        if self._gateway.settings.ends_with_stdin:
+            loop.add_reader(_STDIN, self._read_stdin)
         try:
             yield
         finally:
+            loop.remove_reader(_STDIN)
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
 
@@ -78,6 +83,13 @@ class Server(uvicorn.Server):
                 running,
                 self._gateway.settings.drain_timeout_s,
             )
+
+    def _read_stdin(self) -> None:
+        """Stop if whoever holds the other end has gone, unless it has said before that this is to stop."""
+        if not os.read(_STDIN, 4096):
+            asyncio.get_running_loop().remove_reader(_STDIN)
+            if not self.should_exit:
+                self.stop()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain, then cut what still runs."""

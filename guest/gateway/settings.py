@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlxbridge.addresses import Listen, TcpAddress, UnixAddress, parse_listen
+from mlxbridge.addresses import Listen
 from mlxbridge.errors import UsageError
 
 DEFAULT_LISTEN = "127.0.0.1:8000"
@@ -29,6 +28,7 @@ class Settings:
         timeout_s: for each call of the host; None: as long as it takes.
         drain_timeout_s: what running requests have left once the gateway is to stop.
         logs_prompts: write prompts and answers into the log.
+        ends_with_stdin: stop, as with SIGTERM, when standard input ends, as it does with whoever holds its other end.
     """
 
     listens: tuple[Listen, ...]
@@ -40,23 +40,12 @@ class Settings:
     timeout_s: float | None = None
     drain_timeout_s: float = DRAIN_TIMEOUT_S
     logs_prompts: bool = False
+    ends_with_stdin: bool = False
 
     @property
     def is_local(self) -> bool:
         """Whether nobody but this machine's own programs, its browsers among them, can connect."""
-        return all(map(_is_local, self.listens))
-
-
-def read_listens(texts: Sequence[str]) -> tuple[Listen, ...]:
-    """Addresses to listen on, as ``--listen`` has them.
-
-    Args:
-        texts: each ``HOST:PORT`` (port 0: any free one) or ``unix:PATH[?mode=0666]``.
-
-    Raises:
-        UsageError: it cannot be read.
-    """
-    return tuple(map(_read_listen, texts))
+        return all(listen.is_local for listen in self.listens)
 
 
 def check_open(listens: Sequence[Listen], *, allows_anyone: bool) -> None:
@@ -66,28 +55,8 @@ def check_open(listens: Sequence[Listen], *, allows_anyone: bool) -> None:
         UsageError: it names the address.
     """
     for listen in listens:
-        if not allows_anyone and not _is_local(listen):
+        if not allows_anyone and not listen.is_local:
             raise UsageError(
                 f"{listen}: whoever reaches the port could use the models; give --keys FILE (`mlxbridge gateway key NAME` "
                 "makes one), or --allow-anyone where only those can reach it who may"
             )
-
-
-def _read_listen(text: str) -> Listen:
-    is_bare = not text.startswith(("unix:", "tcp:", "vsock:"))
-    listen = parse_listen(f"tcp:{text}" if is_bare else text)
-    if not isinstance(listen.address, TcpAddress | UnixAddress):
-        raise UsageError(
-            f"address {text!r}: HTTP is spoken over TCP and unix sockets (use HOST:PORT or unix:PATH)"
-        )
-    return listen
-
-
-def _is_local(listen: Listen) -> bool:
-    address = listen.address
-    if isinstance(address, TcpAddress):
-        try:
-            return ipaddress.ip_address(address.host).is_loopback
-        except ValueError:
-            return address.host == "localhost"
-    return True

@@ -17,6 +17,7 @@ from mlxbridge.host.config.overrides import (
     Overrides,
     as_flags,
     flag,
+    option_name,
     variable,
 )
 from mlxbridge.host.config.places import config_file
@@ -45,7 +46,7 @@ def chosen_file(config: Path | None) -> Path | None:
 def key_options(command: Command) -> Command:
     """An option for each key that is one, ``--model`` and ``--draft-model``; read them with ``read_overrides``."""
     for key in reversed(FLAG_KEYS):
-        command = _option(key[-1], field_of(key))(command)
+        command = _option(option_name(key), field_of(key))(command)
     command = click.option(
         "--draft-model",
         multiple=True,
@@ -66,7 +67,7 @@ def key_options(command: Command) -> Command:
 
 def read_overrides(context: click.Context) -> Overrides:
     """What the command's options and variables say, of those that ``key_options`` made."""
-    keys = {key[-1]: key for key in (*FLAG_KEYS, MODELS, DRAFT_MODELS)}
+    keys = {option_name(key): key for key in (*FLAG_KEYS, MODELS, DRAFT_MODELS)}
     names = {
         key: _name(context, name)
         for name, key in keys.items()
@@ -74,7 +75,7 @@ def read_overrides(context: click.Context) -> Overrides:
     }
     params = context.params
     return Overrides(
-        values={key: _plain(params[key[-1]]) for key in names if key in FLAG_KEYS},
+        values={key: _plain(params[option_name(key)]) for key in names if key in FLAG_KEYS},
         names=names,
         models=params["model"],
         draft_models=params["draft_model"],

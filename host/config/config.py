@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlxbridge.addresses import Activation, Listen, UnixAddress
@@ -16,7 +16,7 @@ from mlxbridge.host.config.models import choose_tables, keep_alive_s, make_model
 from mlxbridge.host.config.overrides import Overrides
 from mlxbridge.host.config.places import socket_file
 from mlxbridge.host.config.problems import Problems
-from mlxbridge.host.config.schema import RESUME_GRACE_S, ForModels, HostTable, ModelTable
+from mlxbridge.host.config.schema import RESUME_GRACE_S, ForModels, GatewayTable, HostTable, ModelTable
 from mlxbridge.host.config.tokens import read_tokens
 from mlxbridge.host.engine.interface import EngineLimits
 from mlxbridge.host.models.settings import ModelSettings
@@ -40,6 +40,7 @@ class Config:
         memory_bytes: that all loaded models may take together; None: what the device recommends.
         allow_pull: guests may have models fetched from the hub.
         metrics: where they may be asked for; None: nowhere.
+        gateway: whether one is run beside the host, and how.
         drain_timeout_s: how long running calls may go on after SIGTERM.
         resume_grace_s: how long calls wait for a guest whose link broke.
         log_level: of the least lines that are logged, as ``logging`` counts.
@@ -60,6 +61,7 @@ class Config:
     observers: frozenset[str] = frozenset()
     resume_grace_s: float = RESUME_GRACE_S
     metrics: Listen | None = None
+    gateway: GatewayTable = field(default_factory=GatewayTable)
     log_format: LogFormat = "human"
     log_prompts: bool = False
 
@@ -95,6 +97,7 @@ def read_config(path: Path | None, overrides: Overrides) -> Config:
     if table.token_file is None:
         _check_listens(listens, problems)
     _check_observers(table, tokens, problems)
+    _check_gateway(table.gateway, problems)
     folder = None if path is None else path.absolute().parent
     tables = choose_tables(table, overrides, problems)
     models = make_models(tables, table.defaults, problems, folder)
@@ -112,6 +115,7 @@ def read_config(path: Path | None, overrides: Overrides) -> Config:
         memory_bytes=table.memory,
         allow_pull=table.allow_pull,
         metrics=table.metrics,
+        gateway=table.gateway,
         drain_timeout_s=table.drain_timeout,
         resume_grace_s=table.resume_grace,
         log_level=logging.getLevelNamesMapping()[table.log_level.upper()],
@@ -137,6 +141,17 @@ def _check_listens(listens: tuple[Listen | Activation, ...], problems: Problems)
                 check_tokens(listen, None)
             except UsageError as error:
                 problems.add(("listen",), error.message)
+
+
+def _check_gateway(gateway: GatewayTable, problems: Problems) -> None:
+    if gateway.enabled and gateway.keys is None and not gateway.allow_anyone:
+        for listen in gateway.listen:
+            if not listen.is_local:
+                problems.add(
+                    ("gateway", "listen"),
+                    f"{listen}: whoever reaches the port could use the models; name a file of keys "
+                    "(`mlxbridge gateway key NAME` makes one), or set allow_anyone where only those can reach it who may",
+                )
 
 
 def _check_observers(table: HostTable, tokens: Mapping[str, bytes] | None, problems: Problems) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 from mlxbridge.host.config.file import read_tables
 from mlxbridge.host.config.models import choose_tables
 from mlxbridge.host.config.origins import Key
-from mlxbridge.host.config.overrides import DRAFT_MODELS, FLAG_KEYS, MODELS, Overrides
+from mlxbridge.host.config.overrides import DRAFT_MODELS, FLAG_KEYS, GATEWAY, MODELS, Overrides
 from mlxbridge.host.config.problems import Problems
-from mlxbridge.host.config.schema import ModelTable, field_of
+from mlxbridge.host.config.schema import ModelTable, field_of, spelled_out
 from mlxbridge.host.config.toml import write_key, write_value
 from mlxbridge.host.models.store import ModelSource
 
@@ -76,6 +76,8 @@ def _given(table: Mapping[str, Any], outer: Key = ()) -> Iterator[tuple[Key, Any
     for name, value in table.items():
         key = (*outer, name)
         is_table = key in (("defaults",), ("models",)) or (len(key) == 2 and outer == ("models",))
+        if key == (GATEWAY,):
+            value, is_table = spelled_out(value), True
         if is_table and (value or key == ("defaults",)):
             yield from _given(value, key)
         else:

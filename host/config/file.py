@@ -58,5 +58,5 @@ def _check(values: dict[str, object], problems: Problems) -> HostTable:
 
 
 def _merge(below: HostTable, above: HostTable) -> HostTable:
-    defaults = below.defaults.under(above.defaults)
-    return below.under(above).model_copy(update={"defaults": defaults})
+    inner = {"defaults": below.defaults.under(above.defaults), "gateway": below.gateway.under(above.gateway)}
+    return below.under(above).model_copy(update=inner)

@@ -9,18 +9,30 @@ from typing import Any
 
 from mlxbridge.errors import UsageError
 from mlxbridge.host.config.origins import Key
-from mlxbridge.host.config.schema import ForModels, HostTable
+from mlxbridge.host.config.schema import ForModels, GatewayTable, HostTable
 
 MODELS: Key = ("model",)
 DRAFT_MODELS: Key = ("draft_model",)
 """Names in ``Overrides.names`` for the models of the command line, which are no keys of the file."""
-_TABLES = ("defaults", "models")
+GATEWAY = "gateway"
+_TABLES = (GATEWAY, "defaults", "models")
 FLAG_KEYS: tuple[Key, ...] = (
     *((name,) for name in HostTable.model_fields if name not in _TABLES),
+    *((GATEWAY, name) for name in GatewayTable.model_fields),
     *(("defaults", name) for name in ForModels.model_fields),
 )
 """The keys that are flags and variables, too."""
-_WORDS = re.compile(rf"\b(?:{'|'.join(key[-1] for key in FLAG_KEYS if '_' in key[-1])})\b")
+
+
+def option_name(key: Key) -> str:
+    """What the option of a key is called, with underscores: those of ``[gateway]`` have its name before their own."""
+    if key[0] != GATEWAY:
+        return key[-1]
+    return GATEWAY if key[-1] == "enabled" else f"{GATEWAY}_{key[-1]}"
+
+
+_NAMES = [option_name(key) for key in FLAG_KEYS]
+_WORDS = re.compile(rf"\b(?:{'|'.join(name for name in _NAMES if '_' in name)})\b")
 _ENVIRONMENT = "MLXBRIDGE_HOST_"
 
 

@@ -5,12 +5,13 @@ Flags, environment variables and the commented file that ``mlxbridge-host init``
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
 from mlxbridge.host.config.values import (
+    HttpAddress,
     KeepAlive,
     ListenAddress,
     Memory,
@@ -188,6 +189,56 @@ class ModelTable(ForModels):
     )
 
 
+class GatewayTable(Table):
+    """``[gateway]``."""
+
+    enabled: bool = _key(
+        False,
+        "Run `mlxbridge gateway` beside the host: OpenAI's, Anthropic's and Ollama's APIs over HTTP. This table says so "
+        "without it, and so does `gateway = true` in its place.",
+    )
+    listen: list[HttpAddress] = _key(
+        [],
+        "Where it listens for HTTP: HOST:PORT or unix:PATH[?mode=0666].",
+        example=["127.0.0.1:8000"],
+        unset="127.0.0.1:8000",
+        metavar="ADDRESS",
+    )
+    keys: Place | None = _key(
+        None,
+        "API keys, as `mlxbridge gateway key` makes them. Required where other machines may connect.",
+        example="keys.toml",
+        unset="whoever reaches the address may ask",
+        metavar="FILE",
+    )
+    allow_anyone: bool = _key(False, "Listen without keys where other machines may connect.")
+    cors_origins: list[str] = _key(
+        [],
+        "Web pages whose scripts may ask, such as https://app.example; * for all.",
+        unset="none",
+        metavar="ORIGIN",
+    )
+    max_body: Memory | None = _key(
+        None, "The largest request, such as 64MB.", example="32MB", unset="32MB", metavar="SIZE"
+    )
+    timeout: float | None = _key(
+        None,
+        "Seconds for each call.",
+        example=600.0,
+        unset="as long as it takes",
+        metavar="SECONDS",
+        gt=0,
+        allow_inf_nan=False,
+    )
+
+
+def spelled_out(value: Any) -> Any:
+    """The gateway's table for ``true`` and ``false``; one that is there means that it is wanted."""
+    if isinstance(value, bool):
+        return {"enabled": value}
+    return {"enabled": True, **value} if isinstance(value, dict) else value
+
+
 class HostTable(Table):
     """The whole file."""
 
@@ -254,11 +305,14 @@ class HostTable(Table):
     log_level: Literal["debug", "info", "warning", "error"] = _key("info", "The least lines that are logged.")
     log_format: LogFormat = _key("human", "Log lines for people, or a JSON object a line.")
     log_prompts: bool = _key(False, "Log the first 1000 characters of what guests ask, too.")
+    gateway: Annotated[GatewayTable, BeforeValidator(spelled_out)] = _key(
+        GatewayTable(), "An HTTP gateway beside the host: true, or a table."
+    )
     defaults: ForModels = _key(ForModels(), "For all models that do not say otherwise in their own table.")
     models: dict[Name, ModelTable] = _key({}, "The models that guests may use, by name.")
 
 
 def field_of(key: tuple[str, ...]) -> FieldInfo:
-    """The field of a key of the host or of ``[defaults]``."""
-    table: type[Table] = HostTable if len(key) == 1 else ForModels
-    return table.model_fields[key[-1]]
+    """The field of a key of the host, of ``[gateway]`` or of ``[defaults]``."""
+    tables: dict[tuple[str, ...], type[Table]] = {(): HostTable, ("gateway",): GatewayTable}
+    return tables.get(key[:-1], ForModels).model_fields[key[-1]]

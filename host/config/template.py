@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from mlxbridge.host.config.schema import ForModels, HostTable, ModelTable
+from mlxbridge.host.config.schema import ForModels, GatewayTable, HostTable, ModelTable
 from mlxbridge.host.config.toml import write_value
 
 _WIDTH = 110
@@ -19,6 +19,15 @@ _BEGINNING = """\
 # file's folder. Each key of the first two parts is an option of `mlxbridge-host serve`, too (--max-batch), and an
 # environment variable (MLXBRIDGE_HOST_MAX_BATCH); an option wins over a variable, a variable over this file.
 # Sizes are in powers of 1024.
+"""
+_GATEWAY = """
+# -- OpenAI's, Anthropic's and Ollama's APIs over HTTP, by a process beside the host; options and variables have the
+# table's name before the keys': --gateway, --gateway-listen, MLXBRIDGE_HOST_GATEWAY_LISTEN
+
+[gateway]
+
+# Run it. A table without this key says so, too.
+enabled = false
 """
 _DEFAULTS = """
 # -- what holds for all models that do not say otherwise in a table of their own
@@ -39,8 +48,11 @@ def write_template() -> str:
         [
             _BEGINNING,
             *_keys(
-                HostTable, (name for name in HostTable.model_fields if name not in ("defaults", "models"))
+                HostTable,
+                (name for name in HostTable.model_fields if name not in ("gateway", "defaults", "models")),
             ),
+            _GATEWAY,
+            *_keys(GatewayTable, (name for name in GatewayTable.model_fields if name != "enabled")),
             _DEFAULTS,
             *_keys(ForModels, ForModels.model_fields),
             _MODELS,

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, PlainValidator, ValidationInfo
 
-from mlxbridge.addresses import Activation, Listen, parse_listen, parse_listen_option
+from mlxbridge.addresses import Activation, Listen, parse_http_listen, parse_listen, parse_listen_option
 from mlxbridge.errors import BridgeError, UsageError
 from mlxbridge.host.access import check_metrics
 from mlxbridge.host.keep_alive import parse_keep_alive
@@ -87,6 +87,11 @@ def _metrics(value: Any, info: ValidationInfo) -> Listen:
     return listen
 
 
+def _http_address(value: Any, info: ValidationInfo) -> Listen:
+    with _collected():
+        return parse_http_listen(_rooted(value, info))
+
+
 def _rooted(value: Any, info: ValidationInfo) -> str:
     """An address whose socket path, too, begins at the file's folder if it is in the file."""
     text = _text(value).strip()
@@ -158,6 +163,7 @@ Memory = Annotated[int, PlainValidator(parse_size), AfterValidator(_not_zero)]
 KeepAlive = Annotated[float, PlainValidator(_keep_alive)]
 """Seconds; infinite: for ever."""
 ListenAddress = Annotated[Listen | Activation, PlainValidator(_listen)]
+HttpAddress = Annotated[Listen, PlainValidator(_http_address)]
 MetricsAddress = Annotated[Listen, PlainValidator(_metrics)]
 Place = Annotated[Path, PlainValidator(_place)]
 """An absolute path."""

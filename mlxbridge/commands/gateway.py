@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import logging
 from pathlib import Path
 from typing import Any, get_args
 
+from mlxbridge.addresses import parse_http_listen
 from mlxbridge.answers import print_json
-from mlxbridge.errors import UsageError
+from mlxbridge.commands.variables import (
+    Read,
+    one_of,
+    read_bytes,
+    read_pause,
+    read_seconds,
+    read_yes_or_no,
+    take_variables,
+)
 from mlxbridge.logs import LogFormat, start_logging
 
-_NEEDED = ("httptools", "orjson", "prometheus_client", "starlette", "uvicorn", "uvloop")
 _LEVELS = ("debug", "info", "warning", "error")
+_VARIABLES: dict[str, Read] = {
+    "listen": str.split,
+    "keys": str,
+    "allow_anyone": read_yes_or_no,
+    "cors_origin": str.split,
+    "max_body": read_bytes,
+    "timeout": read_seconds,
+    "drain_timeout": read_pause,
+    "log_level": one_of(*_LEVELS),
+    "log_format": one_of(*get_args(LogFormat)),
+    "log_prompts": read_yes_or_no,
+}
+"""How the environment variable of an option is read; in those of options that may be given several times are blanks."""
 
 
 def add_command(commands: Any) -> None:
@@ -22,6 +42,8 @@ def add_command(commands: Any) -> None:
         "gateway",
         help="serve OpenAI's, Anthropic's and Ollama's APIs over HTTP",
         description="Serve OpenAI's, Anthropic's and Ollama's APIs over HTTP, and a page at /, with the models of a host.",
+        epilog="Each option but --url and --until-eof is an environment variable, too: MLXBRIDGE_GATEWAY_LISTEN, say, with blanks "
+        "between several addresses, or MLXBRIDGE_GATEWAY_ALLOW_ANYONE=1. An option wins over its variable.",
     )
     gateway.add_argument(
         "--listen",
@@ -39,20 +61,27 @@ def add_command(commands: Any) -> None:
     gateway.add_argument(
         "--cors-origin",
         action="append",
-        default=[],
         metavar="ORIGIN",
         help="let a web page's scripts ask; * for all",
     )
-    gateway.add_argument("--max-body", type=int, metavar="BYTES", help="of a request; 33554432")
+    gateway.add_argument("--max-body", type=read_bytes, metavar="BYTES", help="of a request; 33554432")
     gateway.add_argument(
-        "--timeout", type=float, metavar="SECONDS", help="for each call; else as long as it takes"
+        "--timeout", type=read_seconds, metavar="SECONDS", help="for each call; else as long as it takes"
     )
     gateway.add_argument(
-        "--drain-timeout", type=float, metavar="SECONDS", help="for what runs when it is to stop; 30"
+        "--drain-timeout",
+        type=read_pause,
+        metavar="SECONDS",
+        help="for what runs when it is to stop; 30",
     )
-    gateway.add_argument("--log-level", choices=_LEVELS, default="info")
-    gateway.add_argument("--log-format", choices=get_args(LogFormat), default="human")
+    gateway.add_argument("--log-level", choices=_LEVELS, help="of the least lines that are logged; info")
+    gateway.add_argument("--log-format", choices=get_args(LogFormat), help="lines for people, or JSON; human")
     gateway.add_argument("--log-prompts", action="store_true", help="log prompts and answers, too")
+    gateway.add_argument(
+        "--until-eof",
+        action="store_true",
+        help="stop when standard input ends, as it does with the process that started this one",
+    )
     gateway.add_argument("--json", action="store_true", help="print errors as JSON")
     gateway.set_defaults(command=_gateway)
     key = gateway.add_subparsers(metavar="").add_parser("key", help="make an API key")
@@ -65,12 +94,9 @@ def add_command(commands: Any) -> None:
 
 
 def _gateway(options: argparse.Namespace) -> None:
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UsageError(
-            f"the gateway needs {', '.join(missing)}: run pip install 'mlxbridge[gateway]' "
-            "(from a checkout: pip install '.[gateway]')"
-        )
+    from mlxbridge.guest.gateway.needs import check_needs
+
+    check_needs()
     from mlxbridge.guest.gateway.server import serve
     from mlxbridge.guest.gateway.settings import (
         DEFAULT_LISTEN,
@@ -78,27 +104,24 @@ def _gateway(options: argparse.Namespace) -> None:
         MAX_BODY_BYTES,
         Settings,
         check_open,
-        read_listens,
     )
 
-    listens = read_listens(options.listen or [DEFAULT_LISTEN])
+    take_variables(options, "MLXBRIDGE_GATEWAY_", _VARIABLES)
+    listens = tuple(map(parse_http_listen, options.listen or [DEFAULT_LISTEN]))
     if options.keys is None:
         check_open(listens, allows_anyone=options.allow_anyone)
-    for name in ("timeout", "max_body", "drain_timeout"):
-        value = getattr(options, name)
-        if value is not None and not value > 0:
-            raise UsageError(f"--{name.replace('_', '-')} must be above 0, not {value:g}")
-    start_logging(getattr(logging, options.log_level.upper()), options.log_format)
+    start_logging(getattr(logging, (options.log_level or "info").upper()), options.log_format or "human")
     serve(
         Settings(
             listens=listens,
             url=options.url,
             keys_file=None if options.keys is None else Path(options.keys),
-            cors_origins=tuple(options.cors_origin),
+            cors_origins=tuple(options.cors_origin or ()),
             max_body_bytes=options.max_body or MAX_BODY_BYTES,
             timeout_s=options.timeout,
-            drain_timeout_s=options.drain_timeout or DRAIN_TIMEOUT_S,
+            drain_timeout_s=DRAIN_TIMEOUT_S if options.drain_timeout is None else options.drain_timeout,
             logs_prompts=options.log_prompts,
+            ends_with_stdin=options.until_eof,
         )
     )
 

@@ -9,14 +9,14 @@ import pytest
 from mlxbridge.errors import UsageError
 from mlxbridge.host.config.config import Config, read_config
 from mlxbridge.host.config.origins import Key
-from mlxbridge.host.config.overrides import FLAG_KEYS, Overrides, flag
+from mlxbridge.host.config.overrides import FLAG_KEYS, Overrides, flag, option_name
 
 Read = Callable[..., Config]
 
 
 def flags(**values: Any) -> Overrides:
     """As if these options were given."""
-    keys: dict[str, Key] = {key[-1]: key for key in FLAG_KEYS}
+    keys: dict[str, Key] = {option_name(key): key for key in FLAG_KEYS}
     models, drafts = values.pop("model", ()), values.pop("draft_model", ())
     return Overrides(
         values={keys[name]: value for name, value in values.items()},
