@@ -242,7 +242,8 @@ class Usage:
     ``cached_tokens`` of the prompt were not read anew; ``reasoning_tokens`` of the completion were reasoning, None if that
     was not told apart. Of ``stop_string`` and ``stop_token_id`` at most one is set: what ended the answer, if it was
     not EOS. ``draft_tokens`` were drafted by speculation, and ``accepted_tokens`` of them are in the answer.
-    ``request_id`` is what the host calls the request, in its log for one; of ``generate_many``'s outcomes "".
+    ``request_id`` is what the host calls the request, in its log for one; outcomes of ``generate_many`` have that of the call
+    that they came in, some hundred of them the same.
     """
 
     finish_reason: FinishReason

@@ -43,11 +43,15 @@ class ManyJob(Job):
         return bool(self._requests) and not self.ended
 
     def take_item(self, item: Mapping[str, Any]) -> None:
-        """Pass an item on, under the guest's number."""
+        """Pass an item on, under the guest's number, and with the name of the call that it is of."""
         index = self._indexes[item["index"]]
         del self._requests[index]
         self._num_items += 1
-        super().take_item({**item, "index": index})
+        named = {"request_id": self.origin.request_id} if self.origin.request_id else {}
+        if "error" in item:
+            super().take_item({"index": index, "error": {**item["error"], **named}})
+        else:
+            super().take_item({**item, **named, "index": index})
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Tell the guest what came of all workers, or, if there are requests left, wait for another one."""

@@ -85,6 +85,18 @@ def requests(told: Events, count: int) -> list[RequestEvent]:
     return found
 
 
+def test_outcomes_bear_the_name_of_their_call(client: Client) -> None:
+    with client.subscribe(["request"], timeout=60) as told:
+        done, failed = sorted(
+            client.generate_many(["The ", {"prompt": "x", "top_p": 2}], max_tokens=1),
+            key=lambda one: one.index,
+        )
+        (event,) = requests(told, 1)
+    assert event.method == "generate_many" and event.request_id
+    assert done.usage is not None and done.usage.request_id == event.request_id
+    assert failed.error is not None and failed.error.request_id == event.request_id
+
+
 def test_error_and_event_bear_the_same_name(client: Client) -> None:
     with client.subscribe(["request"], timeout=60) as told:
         with pytest.raises(InvalidArgument) as caught:
