@@ -30,6 +30,7 @@ from mlxbridge.protocol.handshake import NONCE_BYTES
 from mlxbridge.protocol.limits import HANDSHAKE_TIMEOUT_S, KEEPALIVE_INTERVAL_S
 from mlxbridge.transport.dial import dial_blocking
 
+_LEAVE_S = 0.25
 _STALE_AFTER_S = 0.1  # a link that nobody has read from for longer is looked at before it is used
 
 
@@ -120,12 +121,18 @@ class BlockingDriver:
         self._hang_up()
 
     def leave(self) -> None:
-        """Have the host end the calls, and not wait for this guest to come back."""
+        """Have the host end the calls, and not wait for this guest to come back.
+
+        It is given a moment to read that: to one that is just writing, a link that was closed behind the last words is broken.
+        """
         if not self._is_over():
+            has_calls = self._connection.num_calls > 0
             self._connection.leave(LEAVING)
+            self._calls.fail(ConnectionLost("the client was closed"))
             with contextlib.suppress(OSError):
                 self._wire.write()
-            self._calls.fail(ConnectionLost("the client was closed"))
+                if has_calls and not self._wire.unsent:
+                    self._wire.await_end(_LEAVE_S)
 
     def close(self) -> None:
         """``leave``, and close the socket; threads that wait get ConnectionLost."""

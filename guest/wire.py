@@ -9,11 +9,13 @@ from __future__ import annotations
 import select
 import socket
 from collections import deque
+from time import monotonic
 
 from mlxbridge.protocol.codec import Buffer
 from mlxbridge.protocol.guest import GuestConnection
 
 _LONGEST_WAIT_S = 1_000_000.0  # poll(2) takes milliseconds in an int
+_REST_BYTES = 64 * 1024
 
 
 class Wire:
@@ -78,6 +80,18 @@ class Wire:
         )  # one of its own: several threads may wait for this, and poll objects forbid that
         poll.register(self._socket, select.POLLOUT)
         return _poll(poll, timeout)
+
+    def await_end(self, timeout: float) -> None:
+        """Throw away what comes, until the peer has closed or the timeout is over."""
+        until, rest = monotonic() + timeout, bytearray(_REST_BYTES)
+        while (left := until - monotonic()) > 0 and _poll(self._for_reading, left):
+            try:
+                if not self._socket.recv_into(rest):
+                    return
+            except BlockingIOError:
+                continue
+            except OSError:
+                return
 
     def shut_down(self) -> None:
         """End the link, and every wait on it, but keep the descriptor from being used for something else."""

@@ -143,6 +143,17 @@ def test_every_thread_learns_that_sending_failed(pair: Pair) -> None:
     assert all(isinstance(waiter.error, ConnectionLost) for waiter in waiters)
 
 
+def test_host_that_is_just_writing_can_still_read_that_the_guest_has_left(pair: Pair) -> None:
+    pair.link.open("a", [{}], NO_PAYLOADS, None, None)
+    leaving = threading.Thread(target=pair.link.close)
+    leaving.start()
+    until(lambda: pair.host.closed)
+    pair.theirs.sendall(b"a token that nobody reads")  # over a link that was closed this would fail
+    pair.theirs.shutdown(socket.SHUT_RDWR)
+    leaving.join(10)
+    assert not leaving.is_alive()
+
+
 # Python throws away an interrupt that comes inside a finalizer, with this warning.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_interrupts_at_any_moment_leave_the_client_usable(path: str) -> None:
