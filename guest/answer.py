@@ -9,6 +9,11 @@ from mlxbridge.guest.call import Call, Collector, Diverged
 from mlxbridge.guest.formats import typed
 from mlxbridge.types import Chunk, Generation
 
+_SAMPLED = (
+    "make the call again; with temperature=0 or a seed=, a stream with retry= goes on behind what had come"
+)
+_DIVERGED = "asked for again, the answer began otherwise: temperature=0 or a seed= would make it the same"
+
 
 class Answer:
     """What a stream gives; owns what was taken.
@@ -17,7 +22,7 @@ class Answer:
         call: the first that it is the answer of.
         response_format: what makes an object of it.
         is_seen: chunks are given away as they come, and can never be taken back.
-        is_repeatable: the same call would give the same tokens.
+        is_repeatable: the same call should give the same tokens.
 
     Attributes:
         call: the latest.
@@ -46,8 +51,7 @@ class Answer:
         try:
             ahead = self._collector.behind(self._before)
         except Diverged:
-            assert self._reason is not None
-            raise self._reason from None
+            raise self._diverged() from None
         if ahead is not None:
             self._before = None
         return ahead
@@ -71,10 +75,11 @@ class Answer:
         """
         call = self.call
         if call.error is not None:
+            if call.error.retryable and self._must_go_on and not self._is_repeatable:
+                call.error.advice = _SAMPLED
             raise call.error
         if self._before is not None:
-            assert self._reason is not None
-            raise self._reason
+            raise self._diverged()
         assert call.result is not None
         self._generation = typed(self._collector.finish(call.result), self._response_format)
 
@@ -99,6 +104,11 @@ class Answer:
                 "the stream was closed, or failed, before its end; text has what had come by then"
             )
         raise UsageError("the stream has not come to its end; iterate over it first, or call read()")
+
+    def _diverged(self) -> BridgeError:
+        assert self._reason is not None
+        self._reason.advice = _DIVERGED
+        return self._reason
 
     @property
     def _given(self) -> Collector:

@@ -28,36 +28,39 @@ class AsyncCaller:
         self._connector = connector
         self.defaults = defaults
 
+    async def connected(self, retries: Retries) -> AsyncLink:
+        """A link to the host, which is looked for as long as the call allows; raises as ``Caller.connected``."""
+        while True:
+            try:
+                link = await self._connector.connected(retries.deadline)
+            except BridgeError as error:
+                pause_s = retries.search_pause_s(error, was_there=self._connector.link is not None)
+                if pause_s is None:
+                    retries.not_found(error)
+                await asyncio.sleep(pause_s)
+            else:
+                retries.found()
+                return link
+
     async def open(
         self,
         method: str,
         params: Sequence[Mapping[str, Any]],
-        timeout: float | None,
+        retries: Retries,
         windows: Windows = NO_PAYLOADS,
-    ) -> tuple[AsyncLink, list[Call], float | None]:
-        """Start a call for each of ``params``; the link that they run over, and the seconds that are left of ``timeout``.
+    ) -> tuple[AsyncLink, list[Call]]:
+        """Start a call for each of ``params``; the link that they run over, too.
 
         Raises:
-            UsageError: the timeout is none.
-            DeadlineExceeded: no call could be opened in time.
-            BridgeError: as ``AsyncConnector.connected`` and ``AsyncLink.open``.
+            DeadlineExceeded: there is no time left for it.
+            BridgeError: as ``connected`` and ``AsyncLink.open``.
         """
-        budget_ms = deadline_ms(timeout)
-        loop = asyncio.get_running_loop()
-        start = loop.time()
+        link = await self.connected(retries)
         try:
-            async with asyncio.timeout(timeout):
-                link = await self._connector.connected()
-                try:
-                    calls = await link.open(method, params, windows, budget_ms)
-                except ConnectionLost:  # the host went away since the last call; this one was not started
-                    link = await self._connector.connected()
-                    calls = await link.open(method, params, windows, budget_ms)
-        except TimeoutError as error:
-            if isinstance(error, DeadlineExceeded):
-                raise
-            raise DeadlineExceeded(f"{method}: no call could be opened within {timeout:g} s") from None
-        return link, calls, None if timeout is None else max(0.0, timeout - (loop.time() - start))
+            return link, await _open(link, method, params, retries, windows)
+        except ConnectionLost:  # the host went away since the last call; this one was not started
+            link = await self.connected(retries)
+            return link, await _open(link, method, params, retries, windows)
 
     async def ask(
         self, method: str, params: Mapping[str, Any], timeout: float | None, progress: Progress | None = None
@@ -75,16 +78,16 @@ class AsyncCaller:
         retry: int | None = None,
     ) -> tuple[Mapping[str, Any], list[DataReceived]]:
         """A call's result, and its payloads; arguments and errors as for ``Caller.fetch``."""
+        retries = self.defaults.retries(method, self.defaults.timeout(timeout), retry)
         return await self.repeat(
-            self.defaults.retries(method, self.defaults.timeout(timeout), retry),
-            lambda left: self._fetch_once(method, params, left, windows, progress),
+            retries, lambda: self._fetch_once(method, params, retries, windows, progress)
         )
 
-    async def repeat(self, retries: Retries, work: Callable[[float | None], Awaitable[R]]) -> R:
-        """What ``work`` gives, which takes the seconds that are left, as often as it may be begun."""
+    async def repeat(self, retries: Retries, work: Callable[[], Awaitable[R]]) -> R:
+        """What ``work`` gives, as often as it may be begun."""
         while True:
             try:
-                return await work(retries.begin())
+                return await work()
             except BridgeError as error:
                 if not await self.pause(retries, error):
                     raise
@@ -100,15 +103,16 @@ class AsyncCaller:
         self,
         method: str,
         params: Mapping[str, Any],
-        timeout: float | None,
+        retries: Retries,
         windows: Windows,
         progress: Progress | None,
     ) -> tuple[Mapping[str, Any], list[DataReceived]]:
         payloads: list[DataReceived] = []
-        link, (call,), left = await self.open(method, [params], timeout, windows)
+        link, (call,) = await self.open(method, [params], retries, windows)
         waiter = Waiter(link.loop)
         call.news = waiter.wake
-        timer = None if left is None else link.loop.call_later(left, expire, link, call)
+        left_s = retries.left_s
+        timer = None if left_s is None else link.loop.call_later(left_s, expire, link, call)
         try:
             while not call.ended or call.items or call.payloads:
                 if not call.readable:
@@ -129,3 +133,16 @@ class AsyncCaller:
             raise call.error
         assert call.result is not None
         return call.result, payloads
+
+
+async def _open(
+    link: AsyncLink, method: str, params: Sequence[Mapping[str, Any]], retries: Retries, windows: Windows
+) -> list[Call]:
+    timeout = retries.begin()
+    try:
+        async with asyncio.timeout(retries.left_s):
+            return await link.open(method, params, windows, deadline_ms(timeout))
+    except TimeoutError as error:
+        if isinstance(error, BridgeError):
+            raise
+        raise DeadlineExceeded(f"{method}: no call could be opened within {timeout:g} s") from None

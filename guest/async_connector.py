@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from math import inf
+from time import monotonic
 
 from mlxbridge.errors import TransportError
 from mlxbridge.guest.async_link import AsyncLink
 from mlxbridge.guest.discovery import Lookups
-from mlxbridge.guest.link import LinkOwner
+from mlxbridge.guest.link import LinkOwner, check_time, late
 
 
 class AsyncConnector(LinkOwner[AsyncLink]):
@@ -19,12 +20,16 @@ class AsyncConnector(LinkOwner[AsyncLink]):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connecting = asyncio.Lock()
 
-    async def connected(self) -> AsyncLink:
+    async def connected(self, deadline: float | None) -> AsyncLink:
         """A link that takes calls. Safe to cancel.
+
+        Args:
+            deadline: of ``time.monotonic``.
 
         Raises:
             UsageError: the client is closed.
-            TransportError: no host was found.
+            DeadlineExceeded: another task was looking for the host until then.
+            TransportError: no host was found, in time.
             Unavailable: the host that was there has gone away, and said why.
             AuthenticationError, VersionMismatch: a host answered, and it and this guest do not go together.
         """
@@ -34,11 +39,15 @@ class AsyncConnector(LinkOwner[AsyncLink]):
             self._loop, self._link, self._connecting = loop, None, asyncio.Lock()
         if self._link is not None and self._link.usable:
             return self._link
-        async with self._connecting:
+        turn = self._connecting
+        await _take(turn, deadline)
+        try:
             if self._link is None or not self._link.usable:
                 with self._explaining():
-                    self._link = await self._search_host()
+                    self._link = await self._search_host(deadline)
             return self._link
+        finally:
+            turn.release()
 
     async def close(self) -> None:
         """Close the link, and make no more."""
@@ -46,9 +55,10 @@ class AsyncConnector(LinkOwner[AsyncLink]):
         if link is not None:
             await link.close()
 
-    async def _search_host(self) -> AsyncLink:
+    async def _search_host(self, deadline: float | None) -> AsyncLink:
+        check_time(deadline)
         failures = []
-        for place in self._search.places():
+        for place in self._search.places(deadline):
             if isinstance(place, Lookups):
                 await _wait(place)
                 continue
@@ -62,6 +72,14 @@ class AsyncConnector(LinkOwner[AsyncLink]):
                     failure = error
             failures.append((place, failure))
         raise self._search.nothing_answered(failures)
+
+
+async def _take(turn: asyncio.Lock, deadline: float | None) -> None:
+    try:
+        async with asyncio.timeout(None if deadline is None else deadline - monotonic()):
+            await turn.acquire()
+    except TimeoutError:
+        raise late() from None
 
 
 async def _wait(lookups: Lookups) -> None:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeVar, Unpack, overload
 
-from mlxbridge.errors import BridgeError, DeadlineExceeded
+from mlxbridge.errors import BridgeError
 from mlxbridge.guest.async_caller import AsyncCaller
-from mlxbridge.guest.async_connector import AsyncConnector
 from mlxbridge.guest.async_link import AsyncLink
 from mlxbridge.guest.async_outcomes import AsyncOutcomes
 from mlxbridge.guest.async_streams import AsyncTokenStream, read_all
 from mlxbridge.guest.call import Call
 from mlxbridge.guest.formats import TypedGeneration
 from mlxbridge.guest.many import Many
-from mlxbridge.guest.requests import chat_options, choices, deadline_ms, generate_params, refuse_stream
+from mlxbridge.guest.requests import chat_options, choices, generate_params, refuse_stream
 from mlxbridge.guest.retries import is_repeatable
 from mlxbridge.types import CallOptions, GenerateOptions, Generation, ManyPrompt, Message, Options, Prompt
 
@@ -25,7 +23,6 @@ T = TypeVar("T")
 class AsyncGenerateMethods:
     """As ``GenerateMethods``."""
 
-    _connector: AsyncConnector
     _caller: AsyncCaller
 
     @overload
@@ -164,14 +161,14 @@ class AsyncGenerateMethods:
             refuse_stream(n, stream)
             several = choices(params, n)
 
-            async def answer_all(left: float | None) -> list[Generation]:
-                return await read_all(*await caller.open("generate", several, left), form)
+            async def answer_all() -> list[Generation]:
+                return await read_all(*await caller.open("generate", several, retries), retries.left_s, form)
 
             return await caller.repeat(retries, answer_all)
 
-        async def open_stream(left: float | None) -> tuple[AsyncLink, Call, float | None]:
-            link, (call,), rest = await caller.open("generate", [params], left)
-            return link, call, rest
+        async def open_stream() -> tuple[AsyncLink, Call, float | None]:
+            link, (call,) = await caller.open("generate", [params], retries)
+            return link, call, retries.left_s
 
         async def open_again(error: BridgeError) -> tuple[AsyncLink, Call, float | None] | None:
             return await caller.repeat(retries, open_stream) if await caller.pause(retries, error) else None
@@ -188,15 +185,10 @@ class AsyncGenerateMethods:
     async def generate_many(self, prompts: Iterable[ManyPrompt], **options: Unpack[Options]) -> AsyncOutcomes:
         """Answer many prompts, for work that can wait; arguments and errors as for ``Client.generate_many``."""
         many, timeout = Many(prompts, options), self._caller.defaults.timeout(options.get("timeout"))
-        deadline_ms(timeout)  # refuses what is no timeout
-        deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
-        try:
-            async with asyncio.timeout_at(deadline):
-                link = await self._connector.connected()
-        except TimeoutError as error:
-            if isinstance(error, BridgeError):
-                raise
-            raise DeadlineExceeded(f"generate_many: no connection to the host within {timeout:g} s") from None
+        retries = self._caller.defaults.retries("generate_many", timeout)
+        link = await self._caller.connected(retries)
+        left_s = retries.left_s
+        deadline = None if left_s is None else link.loop.time() + left_s
         outcomes = AsyncOutcomes(link, many, timeout=timeout, deadline=deadline)
         await outcomes.open_calls()
         return outcomes

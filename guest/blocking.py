@@ -14,9 +14,8 @@ from mlxbridge.guest.conversation import Conversation
 from mlxbridge.guest.generate_methods import GenerateMethods
 from mlxbridge.guest.input_methods import InputMethods
 from mlxbridge.guest.model_methods import ModelMethods
-from mlxbridge.guest.requests import deadline_ms, read_status
+from mlxbridge.guest.requests import read_status
 from mlxbridge.guest.retries import CallDefaults
-from mlxbridge.guest.streams import deadline_after
 from mlxbridge.guest.subscriptions import Events, subscribe_params
 from mlxbridge.guest.tool_loop import MAX_ROUNDS, ToolLoop
 from mlxbridge.guest.turns import WhenFull
@@ -33,7 +32,8 @@ class Client(GenerateMethods, InputMethods, ModelMethods):
         url: one address or a comma list, tried in order; else ``MLXBRIDGE_URL``, else where hosts usually are: sockets, vsock,
             and the names that containers and VMs have for the machine around them, 3 s for all.
         token: ``NAME:SECRET`` or ``SECRET``; else ``MLXBRIDGE_TOKEN`` or ``MLXBRIDGE_TOKEN_FILE``.
-        connect_timeout: seconds for each address, and the most for each of the usual places.
+        connect_timeout: seconds for each address, and the most for each of the usual places; within a call's timeout each has a
+            share of it.
         timeout: seconds for each call, where the call names none; None for no limit.
         retry: how often a call is begun again if it ends with an error that is ``retryable``, where the call does not say.
 
@@ -173,16 +173,16 @@ class Client(GenerateMethods, InputMethods, ModelMethods):
             >>> event.kind, event.model
             ('model', 'demo')
         """
-        deadline_ms(timeout)  # refuses what is no timeout
         params = [subscribe_params(events)]
-        link, (call,), deadline = self._caller.repeat(
-            self._caller.defaults.retries("subscribe", timeout),
-            lambda left: self._caller.open("subscribe", params, left),
-        )
-        return Events(link, call, deadline)
+        retries = self._caller.defaults.retries("subscribe", timeout)
+        link, (call,) = self._caller.repeat(retries, lambda: self._caller.open("subscribe", params, retries))
+        return Events(link, call, retries.deadline)
 
-    def ping(self, *, timeout: float | None = 5.0) -> float:
+    def ping(self, *, timeout: float | None = None) -> float:
         """Seconds to the host's connection and back.
+
+        Args:
+            timeout: seconds to connect and to wait; the client's own if left out, but at most 5.
 
         Raises:
             DeadlineExceeded, TransportError
@@ -191,11 +191,10 @@ class Client(GenerateMethods, InputMethods, ModelMethods):
             >>> 0 < client.ping() < 5
             True
         """
-        deadline_ms(timeout)  # refuses what is no timeout
-        deadline = deadline_after(timeout)
-        link = self._connector.connected(deadline)
+        retries = self._caller.defaults.ping_retries(timeout)
+        link = self._caller.connected(retries)
         start = perf_counter()
-        link.ping(deadline)
+        link.ping(retries.deadline)
         return perf_counter() - start
 
     @property

@@ -20,7 +20,7 @@ from mlxbridge.errors import (
 from mlxbridge.guest.blocking_driver import BlockingDriver
 from mlxbridge.guest.call import TAKE_BATCH, Call
 from mlxbridge.guest.calls import LIMITS, Calls, features_for
-from mlxbridge.guest.link import Link
+from mlxbridge.guest.link import Link, ping_late
 from mlxbridge.guest.memory import allocate
 from mlxbridge.protocol.guest import GuestConnection
 from mlxbridge.protocol.handshake import NONCE_BYTES, Token
@@ -199,7 +199,7 @@ class BlockingLink(Link):
                 calls.ping(body)
                 self._driver.flush()
                 if not self._driver.wait(lambda: calls.pings[body], deadline):
-                    raise calls.closed or DeadlineExceeded("ping: no answer within the timeout")
+                    raise calls.closed or ping_late()
             finally:
                 calls.pings.pop(body, None)
 

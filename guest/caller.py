@@ -13,7 +13,6 @@ from mlxbridge.guest.calls import NO_PAYLOADS
 from mlxbridge.guest.connector import Connector
 from mlxbridge.guest.requests import deadline_ms
 from mlxbridge.guest.retries import CallDefaults, Retries
-from mlxbridge.guest.streams import deadline_after
 from mlxbridge.protocol.events import DataReceived
 from mlxbridge.protocol.limits import Windows
 from mlxbridge.types import Progress
@@ -33,26 +32,43 @@ class Caller:
         self._connector = connector
         self.defaults = defaults
 
+    def connected(self, retries: Retries) -> BlockingLink:
+        """A link to the host, which is looked for as long as the call allows.
+
+        Raises:
+            BridgeError: as ``Connector.connected``; or what had ended the call that was to begin anew.
+        """
+        while True:
+            try:
+                link = self._connector.connected(retries.deadline)
+            except BridgeError as error:
+                pause_s = retries.search_pause_s(error, was_there=self._connector.link is not None)
+                if pause_s is None:
+                    retries.not_found(error)
+                time.sleep(pause_s)
+            else:
+                retries.found()
+                return link
+
     def open(
         self,
         method: str,
         params: Sequence[Mapping[str, Any]],
-        timeout: float | None,
+        retries: Retries,
         windows: Windows = NO_PAYLOADS,
-    ) -> tuple[BlockingLink, list[Call], float | None]:
-        """Start a call for each of ``params``; the link that they run over, and the deadline that is ``timeout`` seconds away.
+    ) -> tuple[BlockingLink, list[Call]]:
+        """Start a call for each of ``params``; the link that they run over, too.
 
         Raises:
-            UsageError: the timeout is none.
-            BridgeError: as ``Connector.connected`` and ``BlockingLink.open``.
+            DeadlineExceeded: there is no time left for it.
+            BridgeError: as ``connected`` and ``BlockingLink.open``.
         """
-        budget_ms, deadline = deadline_ms(timeout), deadline_after(timeout)
-        link = self._connector.connected(deadline)
+        link = self.connected(retries)
         try:
-            return link, link.open(method, params, windows, budget_ms, deadline), deadline
+            return link, link.open(method, params, windows, deadline_ms(retries.begin()), retries.deadline)
         except ConnectionLost:  # the host went away since the last call; this one was not started
-            link = self._connector.connected(deadline)
-            return link, link.open(method, params, windows, budget_ms, deadline), deadline
+            link = self.connected(retries)
+            return link, link.open(method, params, windows, deadline_ms(retries.begin()), retries.deadline)
 
     def ask(
         self, method: str, params: Mapping[str, Any], timeout: float | None, progress: Progress | None = None
@@ -79,16 +95,14 @@ class Caller:
         Raises:
             BridgeError: what ended it in the end.
         """
-        return self.repeat(
-            self.defaults.retries(method, self.defaults.timeout(timeout), retry),
-            lambda left: self._fetch_once(method, params, left, windows, progress),
-        )
+        retries = self.defaults.retries(method, self.defaults.timeout(timeout), retry)
+        return self.repeat(retries, lambda: self._fetch_once(method, params, retries, windows, progress))
 
-    def repeat(self, retries: Retries, work: Callable[[float | None], R]) -> R:
-        """What ``work`` gives, which takes the seconds that are left, as often as it may be begun."""
+    def repeat(self, retries: Retries, work: Callable[[], R]) -> R:
+        """What ``work`` gives, as often as it may be begun."""
         while True:
             try:
-                return work(retries.begin())
+                return work()
             except BridgeError as error:
                 if not self.pause(retries, error):
                     raise
@@ -104,15 +118,15 @@ class Caller:
         self,
         method: str,
         params: Mapping[str, Any],
-        timeout: float | None,
+        retries: Retries,
         windows: Windows,
         progress: Progress | None,
     ) -> tuple[Mapping[str, Any], list[DataReceived]]:
         payloads: list[DataReceived] = []
-        link, (call,), deadline = self.open(method, [params], timeout, windows)
+        link, (call,) = self.open(method, [params], retries, windows)
         try:
             while not call.ended or call.items or call.payloads:
-                link.wait(call, deadline)
+                link.wait(call, retries.deadline)
                 item = link.take_item(call)
                 if item is not None and progress is not None:
                     progress(item)

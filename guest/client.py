@@ -8,7 +8,7 @@ from time import perf_counter
 from types import TracebackType
 from typing import Unpack
 
-from mlxbridge.errors import DeadlineExceeded
+from mlxbridge.errors import BridgeError
 from mlxbridge.events import EventKind
 from mlxbridge.guest.async_caller import AsyncCaller
 from mlxbridge.guest.async_connector import AsyncConnector
@@ -17,7 +17,8 @@ from mlxbridge.guest.async_generate_methods import AsyncGenerateMethods
 from mlxbridge.guest.async_input_methods import AsyncInputMethods
 from mlxbridge.guest.async_model_methods import AsyncModelMethods
 from mlxbridge.guest.async_subscriptions import AsyncEvents
-from mlxbridge.guest.requests import deadline_ms, read_status
+from mlxbridge.guest.link import ping_late
+from mlxbridge.guest.requests import read_status
 from mlxbridge.guest.retries import CallDefaults
 from mlxbridge.guest.subscriptions import subscribe_params
 from mlxbridge.guest.tool_loop import MAX_ROUNDS, ToolLoop
@@ -107,24 +108,24 @@ class AsyncClient(AsyncGenerateMethods, AsyncInputMethods, AsyncModelMethods):
     ) -> AsyncEvents:
         """What happens on the host, from now on; arguments and errors as for ``Client.subscribe``."""
         params = [subscribe_params(events)]
-        link, (call,), left = await self._caller.repeat(
-            self._caller.defaults.retries("subscribe", timeout),
-            lambda left: self._caller.open("subscribe", params, left),
+        retries = self._caller.defaults.retries("subscribe", timeout)
+        link, (call,) = await self._caller.repeat(
+            retries, lambda: self._caller.open("subscribe", params, retries)
         )
-        return AsyncEvents(link, call, left)
+        return AsyncEvents(link, call, retries.left_s)
 
-    async def ping(self, *, timeout: float | None = 5.0) -> float:
-        """Seconds to the host's connection and back."""
-        deadline_ms(timeout)  # refuses what is no timeout
+    async def ping(self, *, timeout: float | None = None) -> float:
+        """Seconds to the host's connection and back; ``timeout`` as for ``Client.ping``."""
+        retries = self._caller.defaults.ping_retries(timeout)
+        link = await self._caller.connected(retries)
+        start = perf_counter()
         try:
-            async with asyncio.timeout(timeout):
-                link = await self._connector.connected()
-                start = perf_counter()
+            async with asyncio.timeout(retries.left_s):
                 await link.ping()
         except TimeoutError as error:
-            if isinstance(error, DeadlineExceeded):
+            if isinstance(error, BridgeError):
                 raise
-            raise DeadlineExceeded(f"ping: no answer within {timeout:g} s") from None
+            raise ping_late() from None
         return perf_counter() - start
 
     @property

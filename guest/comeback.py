@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import random
-
 from mlxbridge.addresses import Address, UnixAddress
 from mlxbridge.errors import BridgeError, ConnectionLost, Gone
+from mlxbridge.guest.pauses import Pauses
 from mlxbridge.transport.reasons import is_refusal
 
 FIRST_DELAY_S = 0.05
@@ -21,9 +20,8 @@ MOST_FRUITLESS = 12
 class Comeback:
     """What becomes of the attempts to reach one host again.
 
-    Pauses double, of which each is drawn anew, lest all guests of a host come back at once. (Brooker, "Exponential Backoff and
-    Jitter", AWS 2015: full jitter.) They begin anew when something has come over the link, and not when it can be reached: one
-    that is cut over and over at the same byte would keep both ends busy for ever.
+    Pauses grow. They begin anew when something has come over the link, and not when it can be reached: one that is cut over and
+    over at the same byte would keep both ends busy for ever.
 
     Args:
         address: the host's.
@@ -37,7 +35,7 @@ class Comeback:
         self.until = 0.0
         self.reason: BridgeError = ConnectionLost("the link was cut")
         self._address = address
-        self._most_s = FIRST_DELAY_S
+        self._pauses = Pauses(FIRST_DELAY_S, MOST_DELAY_S)
         self._num_received = -1
         self._num_fruitless = 0
         self._num_refusals = 0
@@ -50,7 +48,8 @@ class Comeback:
             grace_s: how long the host keeps the calls.
         """
         if num_received > self._num_received:
-            self._most_s, self._num_fruitless = FIRST_DELAY_S, 0
+            self._pauses.begin_anew()
+            self._num_fruitless = 0
         else:
             self._num_fruitless += 1
         self._num_received = num_received
@@ -62,8 +61,7 @@ class Comeback:
         """Seconds until the next attempt; None if it would come too late, or be as fruitless as those before."""
         if self._num_fruitless > MOST_FRUITLESS or isinstance(self.reason, Gone):
             return None
-        delay = random.uniform(0, self._most_s)
-        self._most_s = min(2 * self._most_s, MOST_DELAY_S)
+        delay = self._pauses.next_s()
         return None if now + delay > self.until else delay
 
     def reached(self) -> None:

@@ -6,9 +6,8 @@ import os
 import threading
 from time import monotonic
 
-from mlxbridge.errors import DeadlineExceeded
 from mlxbridge.guest.blocking_link import BlockingLink
-from mlxbridge.guest.link import LinkOwner
+from mlxbridge.guest.link import LinkOwner, check_time, late
 from mlxbridge.guest.search import try_places
 
 
@@ -28,8 +27,8 @@ class Connector(LinkOwner[BlockingLink]):
 
         Raises:
             UsageError: the client is closed.
-            DeadlineExceeded: there was none in time.
-            TransportError: no host was found.
+            DeadlineExceeded: another thread was looking for the host until then.
+            TransportError: no host was found, in time.
             Unavailable: the host that was there has gone away, and said why.
             AuthenticationError, VersionMismatch: a host answered, and it and this guest do not go together.
         """
@@ -40,7 +39,7 @@ class Connector(LinkOwner[BlockingLink]):
         if link is not None and link.refresh():
             return link
         if not self._connecting.acquire(timeout=-1 if deadline is None else max(0.0, deadline - monotonic())):
-            raise DeadlineExceeded("no connection to the host within the timeout")
+            raise late()
         try:
             link = self._link
             if link is None or not link.usable:
@@ -65,6 +64,7 @@ class Connector(LinkOwner[BlockingLink]):
             link.abandon()
 
     def _search_host(self, deadline: float | None) -> BlockingLink:
+        check_time(deadline)
         failures = []
         for trial in try_places(self._search, self._token, timeout=self._timeout_s, deadline=deadline):
             if trial.link is not None:

@@ -299,7 +299,7 @@ def status(*, timeout: float | None = None) -> Status:
     return default_client().status(timeout=timeout)
 
 
-def ping(*, timeout: float | None = 5.0) -> float:
+def ping(*, timeout: float | None = None) -> float:
     """``Client.ping`` on the default client."""
     return default_client().ping(timeout=timeout)
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 SEARCH_S = 3.0
-"""For all places together, where nobody has named one."""
+"""For all places together, where nobody has named one; the next three are parts of it."""
 _SOCKET_S = 2.0  # launchd and systemd accept at once, and start the host then
 _VSOCK_S = 1.0
 _LOOK_UP_S = 1.5
@@ -57,7 +57,7 @@ class Place(NamedTuple):
 
     Attributes:
         address: how to get there.
-        within_s: seconds for connecting and the host's HELLO; None: what the client allows.
+        within_s: seconds for connecting and the host's HELLO; None: what the client allows for each.
         name: what the address was looked up for.
         failure: why it need not be tried.
     """
@@ -95,21 +95,35 @@ class Search:
         named = url or os.environ.get("MLXBRIDGE_URL")
         self._named = parse_addresses(named) if named else ()
 
-    def places(self) -> Iterator[Place | Lookups]:
-        """Where to look next, until a host has answered."""
-        if self._named:
-            yield from map(Place, self._named)
-            return
-        end = monotonic() + SEARCH_S
+    def places(self, deadline: float | None = None) -> Iterator[Place | Lookups]:
+        """Where to look next, until a host has answered.
+
+        Args:
+            deadline: of ``time.monotonic``, for all of them: each has a share of what is left, lest one that stays silent
+                keep the next from being tried.
+        """
+        return self._named_places(deadline) if self._named else self._usual_places(deadline)
+
+    def _named_places(self, deadline: float | None) -> Iterator[Place]:
+        for number, address in enumerate(self._named):
+            if deadline is None:
+                yield Place(address)
+            else:
+                yield _within(address, (deadline - monotonic()) / (len(self._named) - number), deadline)
+
+    def _usual_places(self, deadline: float | None) -> Iterator[Place | Lookups]:
+        start = monotonic()
+        budget_s = SEARCH_S if deadline is None else max(0.0, min(SEARCH_S, deadline - start))
+        end, share = start + budget_s, budget_s / SEARCH_S
         for path in usual_sockets():
             if _is_socket(path):
-                yield _within(UnixAddress(path), _SOCKET_S, end)
+                yield _within(UnixAddress(path), share * _SOCKET_S, end)
             else:
                 yield Place(UnixAddress(path), failure=TransportError("there is no such socket"))
         if sys.platform == "linux":
-            yield _within(VsockAddress(_HOST_CID, DEFAULT_PORT), _VSOCK_S, end)
+            yield _within(VsockAddress(_HOST_CID, DEFAULT_PORT), share * _VSOCK_S, end)
         found = {name: names.look_up(name, DEFAULT_PORT) for name in HOST_NAMES}
-        yield Lookups(found, max(0.0, min(_LOOK_UP_S, end - monotonic())))
+        yield Lookups(found, max(0.0, min(share * _LOOK_UP_S, end - monotonic())))
         for name, addresses in found.items():
             yield from _resolved(name, addresses, end)
         if os.environ.get("MLXBRIDGE_TRY_GATEWAY", "") not in ("", "0"):
@@ -125,10 +139,11 @@ class Search:
         if self._named and len(failures) == 1:
             return failures[0][1]
         tried = "".join(f"\n  {place}: {reason(place, error)}" for place, error in failures)
+        may_answer = any(error.retryable for _, error in failures)
         if self._named:
-            return HostNotFound(f"none of {len(failures)} addresses answered:{tried}")
+            return HostNotFound(f"none of {len(failures)} addresses answered:{tried}", retryable=may_answer)
         where = "MLXBRIDGE_URL is not set, and there is none where hosts usually are"
-        return HostNotFound(f"no host found: {where}:{tried}{self.advice}")
+        return HostNotFound(f"no host found: {where}:{tried}{self.advice}", retryable=may_answer)
 
 
 def reason(place: Place, failure: TransportError) -> str:
@@ -138,7 +153,7 @@ def reason(place: Place, failure: TransportError) -> str:
 
 def _within(address: Address, seconds: float, end: float, name: str | None = None) -> Place:
     left = min(seconds, end - monotonic())
-    failure = None if left > 0 else TransportError(f"not tried: {SEARCH_S:g} s are over")
+    failure = None if left > 0 else TransportError("not tried: the time was up")
     return Place(address, left, name, failure)
 
 

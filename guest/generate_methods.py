@@ -9,13 +9,12 @@ from mlxbridge.errors import BridgeError
 from mlxbridge.guest.blocking_link import BlockingLink
 from mlxbridge.guest.call import Call
 from mlxbridge.guest.caller import Caller
-from mlxbridge.guest.connector import Connector
 from mlxbridge.guest.formats import TypedGeneration
 from mlxbridge.guest.many import Many
 from mlxbridge.guest.outcomes import Outcomes
-from mlxbridge.guest.requests import chat_options, choices, deadline_ms, generate_params, refuse_stream
+from mlxbridge.guest.requests import chat_options, choices, generate_params, refuse_stream
 from mlxbridge.guest.retries import is_repeatable
-from mlxbridge.guest.streams import TokenStream, deadline_after, read_all
+from mlxbridge.guest.streams import TokenStream, read_all
 from mlxbridge.types import CallOptions, GenerateOptions, Generation, ManyPrompt, Message, Options, Prompt
 
 T = TypeVar("T")
@@ -24,7 +23,6 @@ T = TypeVar("T")
 class GenerateMethods:
     """``Client``'s methods that generate text."""
 
-    _connector: Connector
     _caller: Caller
 
     @overload
@@ -198,20 +196,26 @@ class GenerateMethods:
             refuse_stream(n, stream)
             several = choices(params, n)
             return caller.repeat(
-                retries, lambda left: read_all(*caller.open("generate", several, left), form)
+                retries,
+                lambda: read_all(*caller.open("generate", several, retries), retries.deadline, form),
             )
 
-        def open_stream(left: float | None) -> tuple[BlockingLink, Call]:
-            link, (call,), _ = caller.open("generate", [params], left)
+        def open_stream() -> tuple[BlockingLink, Call]:
+            link, (call,) = caller.open("generate", [params], retries)
             return link, call
 
         def open_again(error: BridgeError) -> tuple[BlockingLink, Call] | None:
             return caller.repeat(retries, open_stream) if caller.pause(retries, error) else None
 
-        deadline = deadline_after(timeout)
         link, call = caller.repeat(retries, open_stream)
         answer = TokenStream(
-            link, call, deadline, form, again=open_again, is_seen=stream, is_repeatable=is_repeatable(params)
+            link,
+            call,
+            retries.deadline,
+            form,
+            again=open_again,
+            is_seen=stream,
+            is_repeatable=is_repeatable(params),
         )
         return answer if stream else answer.read()
 
@@ -240,6 +244,5 @@ class GenerateMethods:
             '27 + 15 = 42.'
         """
         many, timeout = Many(prompts, options), self._caller.defaults.timeout(options.get("timeout"))
-        deadline_ms(timeout)  # refuses what is no timeout
-        deadline = deadline_after(timeout)
-        return Outcomes(self._connector.connected(deadline), many, timeout=timeout, deadline=deadline)
+        retries = self._caller.defaults.retries("generate_many", timeout)
+        return Outcomes(self._caller.connected(retries), many, timeout=timeout, deadline=retries.deadline)

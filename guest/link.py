@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from time import monotonic
 from typing import Generic, TypeVar
 
-from mlxbridge.errors import BridgeError, TransportError, UsageError
+from mlxbridge.errors import BridgeError, DeadlineExceeded, TransportError, UsageError
 from mlxbridge.guest.calls import Calls
 from mlxbridge.guest.discovery import Search, find_token
 
@@ -40,13 +41,36 @@ class Link:
 L = TypeVar("L", bound=Link)
 
 
+def late() -> DeadlineExceeded:
+    """The error of who waited too long for somebody else to find the host."""
+    return DeadlineExceeded("no connection to the host within the timeout", advice="give a larger timeout=")
+
+
+def check_time(deadline: float | None) -> None:
+    """Refuse to look for a host where there is no time for it.
+
+    Args:
+        deadline: of ``time.monotonic``.
+
+    Raises:
+        DeadlineExceeded: it has passed.
+    """
+    if deadline is not None and monotonic() >= deadline:
+        raise late()
+
+
+def ping_late() -> DeadlineExceeded:
+    """The error of a ping that was not answered."""
+    return DeadlineExceeded("ping: no answer within the timeout", advice="the host is hung, or far away")
+
+
 class LinkOwner(Generic[L]):
     """Where to look for a host, and the link to the one that was found; ``Connector`` and ``AsyncConnector`` make it.
 
     Args:
         url: one address or a comma list; else where hosts usually are (``discovery.Search``).
         token: ``NAME:SECRET`` or ``SECRET``; else that of the environment (``discovery.find_token``).
-        timeout_s: for each address, and the most for each of the usual places.
+        timeout_s: for each address, and the most for each of the usual places; a deadline may leave them less.
 
     Raises:
         UsageError: an address or the token cannot be read.

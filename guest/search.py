@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from time import monotonic
 from typing import NamedTuple
 
-from mlxbridge.errors import DeadlineExceeded, TransportError
+from mlxbridge.errors import TransportError
 from mlxbridge.guest.blocking_link import BlockingLink, connect
 from mlxbridge.guest.discovery import Lookups, Place, Search
 from mlxbridge.protocol.handshake import Token
@@ -36,25 +36,21 @@ def try_places(
         search: where to look.
         token: for the host.
         timeout: seconds for each place that was named.
-        deadline: of ``time.monotonic``, for all of them.
+        deadline: of ``time.monotonic``, for all of them; each has a share of the time.
 
     Raises:
-        DeadlineExceeded: it has passed.
         AuthenticationError, VersionMismatch: a host answered, and it and this guest do not go together.
     """
-    for place in search.places():
-        left = None if deadline is None else deadline - monotonic()
-        if left is not None and left <= 0:
-            raise DeadlineExceeded("no connection to the host within the timeout")
+    for place in search.places(deadline):
         if isinstance(place, Lookups):
-            _wait(place, left)
+            _wait(place)
             continue
         started = monotonic()
         link, failure = None, place.failure
         if failure is None:
             own = timeout if place.within_s is None else min(place.within_s, timeout)
             try:
-                link = connect(place.address, token, own if left is None else min(own, left))
+                link = connect(place.address, token, own)
             except TransportError as error:
                 failure = error
         yield Trial(place, monotonic() - started, link, failure)
@@ -62,7 +58,7 @@ def try_places(
             return
 
 
-def _wait(lookups: Lookups, left: float | None) -> None:
+def _wait(lookups: Lookups) -> None:
     from concurrent.futures import wait  # it brings logging along, which named hosts shall not pay for
 
-    wait(lookups.found.values(), lookups.within_s if left is None else min(lookups.within_s, left))
+    wait(lookups.found.values(), lookups.within_s)

@@ -47,7 +47,7 @@ class BridgeError(Exception):
         InvalidArgument 18 False {'field': 'top_p'}
     """
 
-    advice: ClassVar[str] = ""
+    advice: str = ""
     code: ClassVar[int] = 0
     retryable: bool = False
     request_id: str | None = None
@@ -59,10 +59,13 @@ class BridgeError(Exception):
         retryable: bool | None = None,
         retry_after: float | None = None,
         details: dict[str, Any] | None = None,
+        advice: str | None = None,
     ) -> None:
         super().__init__(message)
         if retryable is not None:
             self.retryable = retryable
+        if advice is not None:  # where that of the class does not fit
+            self.advice = advice
         self.retry_after = retry_after
         self.details: dict[str, Any] = details or {}
 

@@ -132,7 +132,8 @@ async def mixed(bench: Bench, client: AsyncClient) -> Result:
 async def arrays(client: AsyncClient, num_bytes: int, count: int) -> AsyncIterator[Floats]:
     """Payloads as the link received them; clients have no method for them yet."""
     params = {"nbytes": num_bytes, "count": count}
-    link, (call,), _ = await client._caller.open("bulk", [params], None, Windows())
+    retries = client._caller.defaults.retries("bulk", None)
+    link, (call,) = await client._caller.open("bulk", [params], retries, Windows())
     waiter = Waiter(link.loop)
     call.news = waiter.wake
     while True:

@@ -96,9 +96,10 @@ def mixed(bench: Bench, client: Client) -> Result:
 def arrays(client: Client, num_bytes: int, count: int) -> Iterator[Floats]:
     """Payloads as the link received them; clients have no method for them yet."""
     params = {"nbytes": num_bytes, "count": count}
-    link, (call,), deadline = client._caller.open("bulk", [params], None, Windows())
+    retries = client._caller.defaults.retries("bulk", None)
+    link, (call,) = client._caller.open("bulk", [params], retries, Windows())
     while True:
-        link.wait(call, deadline)
+        link.wait(call, retries.deadline)
         if not call.payloads:
             assert call.error is None, call.error
             return

@@ -62,7 +62,7 @@ def test_threads_that_come_at_once_get_one_link(host: ScriptHost, connector: Con
 
 async def test_tasks_that_come_at_once_get_one_link(host: ScriptHost) -> None:
     connector = AsyncConnector(host.url, None, 10)
-    found = await asyncio.gather(*(connector.connected() for _ in range(8)))
+    found = await asyncio.gather(*(connector.connected(None) for _ in range(8)))
     assert found == [connector.link] * 8 and len(host.connections) == 1
     await connector.close()
 
@@ -76,12 +76,12 @@ def test_link_that_was_cut_is_replaced(host: ScriptHost, connector: Connector) -
 
 async def test_link_of_a_loop_that_was_cut_is_replaced(host: ScriptHost) -> None:
     connector = AsyncConnector(host.url, None, 10)
-    first = await connector.connected()
+    first = await connector.connected(None)
     host.cut()
     async with asyncio.timeout(10):
         while first.usable:
             await asyncio.sleep(0.001)
-    second = await connector.connected()
+    second = await connector.connected(None)
     assert second is not first and second.usable
     await connector.close()
 
@@ -90,7 +90,7 @@ def test_link_of_another_loop_is_not_used(host: ScriptHost) -> None:
     connector = AsyncConnector(host.url, None, 10)
 
     async def connect() -> object:
-        link = await connector.connected()
+        link = await connector.connected(None)
         await link.close()
         return link
 
@@ -149,13 +149,13 @@ def test_host_that_said_why_it_went_away_is_quoted_when_nobody_is_there(path: st
 async def test_host_that_said_so_is_quoted_on_a_loop_too(path: str) -> None:
     connector = AsyncConnector(f"unix://{path}", None, 10)
     with script_host(path, leave):
-        link = await connector.connected()
+        link = await connector.connected(None)
         async with asyncio.timeout(10):
             while link.usable:
                 await asyncio.sleep(0.001)
     os.unlink(path)
     with pytest.raises(Unavailable, match="shutting down") as told:
-        await connector.connected()
+        await connector.connected(None)
     assert isinstance(told.value.__cause__, TransportError)
     await connector.close()
 
@@ -173,10 +173,10 @@ def test_second_place_is_taken_where_there_is_nobody_at_the_first(host: ScriptHo
 def test_closed_connector_makes_no_links(host: ScriptHost, kind: str) -> None:
     async def close_and_connect() -> None:
         connector = AsyncConnector(host.url, None, 10)
-        await connector.connected()
+        await connector.connected(None)
         await connector.close()
         assert connector.address is None
-        await connector.connected()
+        await connector.connected(None)
 
     with pytest.raises(UsageError, match="closed"):
         if kind == "async":

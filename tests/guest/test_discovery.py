@@ -3,15 +3,17 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
+from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
 
 from mlxbridge import AsyncClient, Client
 from mlxbridge.addresses import TcpAddress, UnixAddress
-from mlxbridge.errors import HostNotFound, TransportError, UsageError
+from mlxbridge.errors import HandshakeTimeout, HostNotFound, TransportError, UsageError
 from mlxbridge.guest import discovery
 from mlxbridge.guest.discovery import Lookups, Place, Search
 from mlxbridge.protocol import parse_token
@@ -156,14 +158,62 @@ def test_a_socket_that_never_says_hello_does_not_keep_a_host_from_being_found(
         assert ping(kind) == f"unix://{nothing_usual}/b"
 
 
-def ping(kind: str) -> str:
+@pytest.fixture
+def silent(path: str) -> Iterator[str]:
+    """Takes connections, and says nothing."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{path}.silent")
+        listener.listen()
+        yield f"unix://{path}.silent"
+
+
+@pytest.mark.parametrize("kind", ["blocking", "async"])
+def test_named_place_that_stays_silent_leaves_time_for_the_next(silent: str, path: str, kind: str) -> None:
+    with script_host(path, lambda connection, event: None) as host:
+        assert ping(kind, f"{silent},{host.url}", timeout=2.0) == host.url
+
+
+@pytest.mark.parametrize("kind", ["blocking", "async"])
+def test_each_named_place_has_its_reason_when_the_time_is_up(silent: str, path: str, kind: str) -> None:
+    with pytest.raises(HostNotFound) as caught:
+        ping(kind, f"unix://{path}.none,{silent}", timeout=0.3)
+    assert "there is no such file" in caught.value.message
+    assert "did not say HELLO within 0." in caught.value.message
+    assert caught.value.retryable
+
+
+@pytest.mark.parametrize("kind", ["blocking", "async"])
+def test_ping_heeds_the_clients_timeout(silent: str, kind: str) -> None:
+    start = monotonic()
+    with pytest.raises(HandshakeTimeout, match="HELLO within 0."):
+        ping(kind, silent, timeout=0.2)
+    assert monotonic() - start < 4, "it took its own 5 s"
+
+
+def test_usual_places_share_a_short_timeout(
+    nothing_usual: Path, resolver: Resolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(discovery, "monotonic", lambda: now)
+    monkeypatch.setattr(discovery, "_is_socket", lambda path: path.endswith("a"))
+    resolver.hosts = {name: ["10.0.0.1"] for name in discovery.HOST_NAMES}
+    spent = []
+    for place in Search(None).places(100.3):
+        if isinstance(place, Place) and place.failure is None:
+            assert place.within_s is not None
+            spent.append(place.within_s)
+            now += place.within_s
+    assert spent[0] == pytest.approx(0.2) and sum(spent) == pytest.approx(0.3)
+
+
+def ping(kind: str, url: str | None = None, timeout: float | None = None) -> str:
     if kind == "blocking":
-        with Client() as client:
+        with Client(url, timeout=timeout) as client:
             client.ping()
             return client.address or ""
 
     async def ping_async() -> str:
-        async with AsyncClient() as client:
+        async with AsyncClient(url, timeout=timeout) as client:
             await client.ping()
             return client.address or ""
 

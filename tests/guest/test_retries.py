@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,12 +16,16 @@ from mlxbridge.errors import (
     ConnectionLost,
     DeadlineExceeded,
     Gone,
+    HostNotFound,
     InvalidArgument,
     Overloaded,
+    TransportError,
+    Unavailable,
     UsageError,
     WorkerLost,
 )
-from mlxbridge.guest.retries import NUM_FREE, Retries, is_repeatable
+from mlxbridge.guest import retries as retries_module
+from mlxbridge.guest.retries import NUM_FREE, RESTART_S, START_S, Retries, is_repeatable
 from mlxbridge.protocol import HostConnection
 from mlxbridge.protocol.events import CallOpened, Event
 from tests.guest.script_host import script_host
@@ -107,7 +113,7 @@ def test_option_comes_before_the_clients_own(path: str) -> None:
     assert react.num_opened == 3
 
 
-@pytest.mark.parametrize("options", [{"seed": 3}, {"temperature": 0}])
+@pytest.mark.parametrize("options", [{"seed": 3}, {"temperature": 0}, {}], ids=["seed", "greedy", "left out"])
 @pytest.mark.parametrize("num_words", [1, 2, 3])
 def test_stream_that_can_be_repeated_goes_on_behind_what_was_had(
     path: str, ask: Ask, options: dict[str, Any], num_words: int
@@ -118,7 +124,7 @@ def test_stream_that_can_be_repeated_goes_on_behind_what_was_had(
 
 def test_stream_that_cannot_be_repeated_ends_with_its_error(path: str, ask: Ask) -> None:
     react = Failing(num_words=1)
-    with script_host(path, react) as host, pytest.raises(WorkerLost):
+    with script_host(path, react) as host, pytest.raises(WorkerLost, match="temperature=0 or a seed="):
         ask(host.url, stream=True, retry=5, temperature=0.7)
     assert react.num_opened == 1
 
@@ -129,7 +135,7 @@ def test_stream_whose_repetition_is_another_one_ends_with_its_error(
 ) -> None:
     react = Failing(num_words=2)
     react.words = words
-    with script_host(path, react) as host, pytest.raises(WorkerLost):
+    with script_host(path, react) as host, pytest.raises(WorkerLost, match="the answer began otherwise"):
         ask(host.url, stream=True, retry=1, seed=1)
     assert react.num_opened == 2
 
@@ -221,7 +227,125 @@ def test_what_is_free_has_an_end() -> None:
 
 @pytest.mark.parametrize(
     ("params", "expected"),
-    [({"seed": 1}, True), ({"temperature": 0.0}, True), ({}, False), ({"temperature": 0.5}, False)],
+    [({"seed": 1}, True), ({"temperature": 0.0}, True), ({}, True), ({"temperature": 0.5}, False)],
 )
-def test_what_a_host_repeats_is_what_leaves_nothing_to_it(params: dict[str, Any], expected: bool) -> None:
+def test_what_a_host_repeats_is_greedy_or_has_a_seed(params: dict[str, Any], expected: bool) -> None:
     assert is_repeatable(params) is expected
+
+
+class Outage:
+    """The socket is taken away amid the first answer, and is there again when it was looked for so many times."""
+
+    def __init__(self, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.first = Failing(num_words=2)
+        self.first.error = None
+        self.num_searches = 0
+        self._path = path
+        self._hosts = contextlib.ExitStack()
+        search_pause_s = Retries.search_pause_s
+        monkeypatch.setattr("random.uniform", lambda least, most: most / 1000)
+
+        def count(retries: Retries, error: BridgeError, *, was_there: bool) -> float | None:
+            self.num_searches += 1
+            if self.num_searches == self.until:
+                self._hosts.enter_context(script_host(path, Failing(0)))
+            return search_pause_s(retries, error, was_there=was_there)
+
+        monkeypatch.setattr(Retries, "search_pause_s", count)
+        self.until: int | None = None
+
+    def react(self, connection: HostConnection, event: Event) -> None:
+        if isinstance(event, CallOpened):
+            os.unlink(self._path)
+        self.first(connection, event)
+
+    def close(self) -> None:
+        self._hosts.close()
+
+
+@pytest.fixture
+def outage(path: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Outage]:
+    outage = Outage(path, monkeypatch)
+    yield outage
+    outage.close()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_host_that_starts_anew_is_looked_for_until_it_is_there(
+    path: str, ask: Ask, outage: Outage, stream: bool
+) -> None:
+    outage.until = 20
+    with script_host(path, outage.react) as host:
+        assert ask(host.url, stream=stream, retry=1) == "".join(WORDS)
+    assert outage.num_searches == 20
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_host_that_stays_away_ends_the_call_with_what_had_cut_it(
+    path: str, ask: Ask, outage: Outage, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    monkeypatch.setattr(retries_module, "RESTART_S", 0.05)
+    with script_host(path, outage.react) as host, pytest.raises(ConnectionLost) as caught:
+        ask(host.url, stream=stream, retry=3)
+    assert "while generate was running" in caught.value.message
+    assert f"cannot connect to unix://{path}" in caught.value.message
+    assert isinstance(caught.value.__cause__, TransportError) and caught.value.retryable
+    assert outage.num_searches > 3
+
+
+def test_host_that_is_away_is_not_waited_for_without_retry(path: str, ask: Ask, outage: Outage) -> None:
+    with pytest.raises(TransportError, match="there is no such file"):
+        ask(f"unix://{path}", stream=False, retry=0)
+    assert outage.num_searches == 1
+
+
+@pytest.mark.parametrize("kind", ["blocking", "async"])
+def test_ping_and_many_prompts_wait_for_a_host_that_begins(path: str, kind: str, outage: Outage) -> None:
+    outage.until = 20
+
+    async def ping() -> None:
+        async with AsyncClient(f"unix://{path}", retry=1) as client:
+            assert await client.ping() < 5
+
+    if kind == "async":
+        asyncio.run(ping())
+    else:
+        with Client(f"unix://{path}", retry=1) as client:
+            client.generate_many([]).close()
+            assert client.ping() < 5
+    assert outage.num_searches == 20
+
+
+def test_host_is_looked_for_as_long_as_it_takes_to_start_or_until_the_timeout() -> None:
+    now = 0.0
+    missing = HostNotFound("nobody")
+
+    def seconds(retries: Retries, *, was_there: bool) -> float:
+        nonlocal now
+        start = now
+        while (pause_s := retries.search_pause_s(missing, was_there=was_there)) is not None:
+            assert 0 <= pause_s <= 1
+            now += pause_s
+        assert retries.pause_s(missing) is None
+        return now - start
+
+    assert RESTART_S - 1 <= seconds(Retries("generate", 1, None, lambda: now), was_there=True) <= RESTART_S
+    assert START_S - 1 <= seconds(Retries("generate", 1, None, lambda: now), was_there=False) <= START_S
+    assert 9 <= seconds(Retries("generate", 1, 10, lambda: now), was_there=True) < 10
+    assert seconds(Retries("generate", 0, None, lambda: now), was_there=True) == 0
+    again = Retries("generate", 2, None, lambda: now)
+    assert again.search_pause_s(Unavailable(retry_after=20), was_there=True) == 20
+    now += 20
+    again.found()
+    assert again.search_pause_s(Unavailable(retry_after=20), was_there=True) == 20
+    lasting = TransportError("no", retryable=False)
+    assert again.search_pause_s(lasting, was_there=True) is None
+
+
+def test_time_that_was_spent_looking_is_not_the_calls_any_more() -> None:
+    now = 0.0
+    retries = Retries("generate", 1, 10.0, lambda: now)
+    assert retries.search_pause_s(HostNotFound(), was_there=False) is not None
+    now = 4.0
+    retries.found()
+    assert retries.begin() == 6.0
