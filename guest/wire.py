@@ -26,10 +26,8 @@ class Wire:
         self._socket = sock
         self._connection = connection
         self._unsent: deque[Buffer] = deque()
-        self._for_reading = select.poll()
-        self._for_reading.register(sock, select.POLLIN)
-        self._for_both = select.poll()
-        self._for_both.register(sock, select.POLLIN | select.POLLOUT)
+        self._for_reading = self._new_poll(select.POLLIN)
+        self._for_both = self._new_poll(select.POLLIN | select.POLLOUT)
 
     @property
     def unsent(self) -> bool:
@@ -75,16 +73,13 @@ class Wire:
 
     def await_room(self, timeout: float | None) -> bool:
         """Wait until something can be written; False when the timeout came first."""
-        poll = (
-            select.poll()
-        )  # one of its own: several threads may wait for this, and poll objects forbid that
-        poll.register(self._socket, select.POLLOUT)
-        return _poll(poll, timeout)
+        return _poll(self._new_poll(select.POLLOUT), timeout)
 
     def await_end(self, timeout: float) -> None:
         """Throw away what comes, until the peer has closed or the timeout is over."""
         until, rest = monotonic() + timeout, bytearray(_REST_BYTES)
-        while (left := until - monotonic()) > 0 and _poll(self._for_reading, left):
+        poll = self._new_poll(select.POLLIN)
+        while (left := until - monotonic()) > 0 and _poll(poll, left):
             try:
                 if not self._socket.recv_into(rest):
                     return
@@ -103,6 +98,12 @@ class Wire:
     def close(self) -> None:
         """Give the descriptor back; nobody may be waiting on it."""
         self._socket.close()
+
+    def _new_poll(self, events: int) -> select.poll:
+        """For one thread at a time, other than the one that waits for news: poll objects forbid more."""
+        poll = select.poll()
+        poll.register(self._socket, events)
+        return poll
 
 
 def _poll(poll: select.poll, timeout: float | None) -> bool:

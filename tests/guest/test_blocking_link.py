@@ -144,7 +144,8 @@ def test_every_thread_learns_that_sending_failed(pair: Pair) -> None:
 
 
 def test_host_that_is_just_writing_can_still_read_that_the_guest_has_left(pair: Pair) -> None:
-    pair.link.open("a", [{}], NO_PAYLOADS, None, None)
+    reader = Waiter(pair.link, "a")
+    until(lambda: pair.link._driver._leadership.is_taken)
     leaving = threading.Thread(target=pair.link.close)
     leaving.start()
     until(lambda: pair.host.closed)
@@ -152,6 +153,7 @@ def test_host_that_is_just_writing_can_still_read_that_the_guest_has_left(pair: 
     pair.theirs.shutdown(socket.SHUT_RDWR)
     leaving.join(10)
     assert not leaving.is_alive()
+    assert reader.ends() and isinstance(reader.error, ConnectionLost)
 
 
 # Python throws away an interrupt that comes inside a finalizer, with this warning.
