@@ -42,11 +42,12 @@ class CompletionWriter(ChunkWriter):
 
     def take(self, index: int, chunk: Chunk) -> bytes:
         """Text that came."""
-        if not chunk.logprobs:
-            return self._heads[index] + orjson.dumps(chunk.text) + self._text_tail if chunk.text else b""
+        text, _, logprobs, _, _ = chunk
+        if not logprobs:
+            return self._heads[index] + orjson.dumps(text) + self._text_tail if text else b""
         offset = self._offsets[index]
-        self._offsets[index] += sum(len(text_of(one)) for one in chunk.logprobs)
-        return self._chunk(index, chunk.text, logprobs=logprobs_of(chunk.logprobs, offset))
+        self._offsets[index] += sum(len(text_of(one)) for one in logprobs)
+        return self._chunk(index, text, logprobs=logprobs_of(logprobs, offset))
 
     def finish(self, index: int, answer: Generation) -> bytes:
         """Why it ended."""

@@ -50,7 +50,7 @@ class ResponseWriter:
             return self._say(_Message, text) if text else b""
         data = self._say(_Reasoning, reasoning) if reasoning else b""
         text += "".join(call.text for call in tool_calls if call.malformed)
-        if text or logprobs:
+        if text or (logprobs and not reasoning and not tool_calls):
             data += self._say(_Message, text, output.logprobs_of(logprobs))
         return data + b"".join(self._call(call) for call in tool_calls if not call.malformed)
 
@@ -125,6 +125,8 @@ class _Text(ABC):
     id_kind: str
     name: str
     """What its events are called."""
+    _plain_rest = b","
+    """What stands behind a delta without logprobs."""
 
     def __init__(self, place: int) -> None:
         self._id = output.new_id(self.id_kind)
@@ -146,9 +148,8 @@ class _Text(ABC):
     def delta(self, text: str, logprobs: Sequence[Any], sequence: int) -> bytes:
         """Some of its text."""
         self._texts.append(text)
-        return (
-            self._head + orjson.dumps(text) + self._rest(logprobs) + b',"sequence_number":%d}\n\n' % sequence
-        )
+        rest = self._plain_rest if not logprobs else self._rest(logprobs)
+        return self._head + orjson.dumps(text) + rest + b'"sequence_number":%d}\n\n' % sequence
 
     def item(self, *, is_cut: bool) -> dict[str, Any]:
         """The whole of it."""
@@ -169,11 +170,12 @@ class _Text(ABC):
         """The item, with as much text as that."""
 
     def _rest(self, logprobs: Sequence[Any]) -> bytes:
-        return b""
+        return self._plain_rest
 
 
 class _Message(_Text):
     id_kind, name = "msg", "output_text"
+    _plain_rest = b',"logprobs":[],'
 
     def __init__(self, place: int) -> None:
         super().__init__(place)
@@ -183,10 +185,8 @@ class _Message(_Text):
         return output.message(self._id, text, self._logprobs, is_cut=is_cut)
 
     def _rest(self, logprobs: Sequence[Any]) -> bytes:
-        if not logprobs:
-            return b',"logprobs":[]'
         self._logprobs += logprobs
-        return b',"logprobs":' + orjson.dumps(logprobs)
+        return b',"logprobs":' + orjson.dumps(logprobs) + b","
 
 
 class _Reasoning(_Text):

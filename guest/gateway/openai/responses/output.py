@@ -73,7 +73,8 @@ def items_of(answer: Generation) -> list[dict[str, Any]]:
     items = [reasoning(new_id("rs"), answer.reasoning)] if answer.reasoning else []
     if text or not calls:
         is_cut = answer.finish_reason == "length"
-        items.append(message(new_id("msg"), text, logprobs_of(answer.logprobs), is_cut=is_cut))
+        said = (answer.logprobs or [])[answer.usage.reasoning_tokens or 0 :]
+        items.append(message(new_id("msg"), text, logprobs_of(said), is_cut=is_cut))
     return items + [function_call(new_id("fc"), call) for call in calls]
 
 

@@ -203,6 +203,17 @@ def test_logprobs(client: Any) -> None:
     assert len(events[-1].response.output[0].content[0].logprobs) == len(tokens)
 
 
+def test_logprobs_are_those_of_the_text(client: Any) -> None:
+    asked: dict[str, Any] = {"model": "caller", "input": "x", "top_logprobs": 0}
+    asked["include"] = ["message.output_text.logprobs"]
+    whole = client.responses.create(**asked).output
+    *_, last = client.responses.create(stream=True, **asked)
+    for thought, said in (whole, last.response.output):
+        tokens = [token.token for token in said.content[0].logprobs]
+        assert (thought.type, said.content[0].text) == ("reasoning", "Well.")
+        assert "Well." in tokens and "I look it up." not in tokens
+
+
 def test_options_of_the_host_stand_beside_openais(blocking: Any) -> None:
     host = {"seed": 1, "stop": ["="], "top_k": 1, "logit_bias": {"22": -1}, "keep_alive": "30m"}
     found = blocking.responses.create(model="demo", input=SUM, temperature=2.0, extra_body=host)
