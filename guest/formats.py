@@ -123,7 +123,7 @@ def read_answer(response_format: Any, text: str, usage: Usage) -> Any:
     kind = Any if isinstance(response_format, Mapping) else response_format
     try:
         return read_value(kind, json.loads(text), "answer")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the latter of what is nested too deep for Python
         raise UnreadableAnswer(f"{error}; text has what came", text=text) from error
 
 

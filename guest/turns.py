@@ -308,8 +308,12 @@ def _unanswered(messages: Sequence[Message]) -> list[str]:
         if message.get("role") == "tool":
             answered.append(message.get("tool_call_id"))
         else:
-            calls: Any = message.get("tool_calls") or ()
-            ids = [call.get("id") for call in calls if isinstance(call, Mapping)]
+            calls: Any = message.get("tool_calls")
+            ids = (
+                [call.get("id") for call in calls if isinstance(call, Mapping)]
+                if isinstance(calls, list | tuple)
+                else []
+            )
             return [one for one in ids if isinstance(one, str) and one not in answered]
     return []
 

@@ -265,6 +265,7 @@ def test_messages_of_others_are_for_the_host_to_judge(client: Any) -> None:
     for first in (
         [{"role": "user", "content": "x"}, {"role": "assistant", "tool_calls": [called]}],
         [{"role": "assistant", "tool_calls": ["now", {"id": ["a"]}]}, {"role": "tool", "tool_call_id": []}],
+        [{"role": "assistant", "tool_calls": 5}],
         [{"content": "x"}],
     ):
         talk = client.conversation(messages=first)

@@ -11,10 +11,12 @@ from typing import Annotated, Any, Literal, Optional, TypedDict
 import jsonschema
 import pytest
 
-from mlxbridge.errors import UsageError
+from mlxbridge.errors import UnreadableAnswer, UsageError
+from mlxbridge.guest.formats import read_answer
 from mlxbridge.guest.schemas import schema_of
 from mlxbridge.guest.values import read_value
 from mlxbridge.host.engine.grammar.json_schema import check_schema
+from mlxbridge.types import Usage
 from tests.guest.shapes import City, Even, Mood, Person, Place, Report, Size, Weather
 
 PARIS = {"name": "Paris", "population": None, "place": {"country": "France"}}
@@ -178,3 +180,10 @@ def test_json_becomes_the_object(kind: Any, value: Any, made: Any) -> None:
 def test_value_of_another_type_is_refused_by_its_place(kind: Any, value: Any, said: str) -> None:
     with pytest.raises(ValueError, match=f"^{said}"):
         read_value(kind, value, "x")
+
+
+def test_answer_that_is_nested_too_deep_cannot_be_read() -> None:
+    usage = Usage(finish_reason="stop", prompt_tokens=1, completion_tokens=1)
+    with pytest.raises(UnreadableAnswer) as caught:
+        read_answer({"type": "json_schema", "schema": {}}, "[" * 100_000, usage)
+    assert caught.value.text == "[" * 100_000

@@ -172,6 +172,13 @@ def test_chat_from_a_pipe_prints_answers_alone(host: HostProcess, tmp_path: Path
     assert json.loads(done.stdout)["text"] == "Your name is Ada." and done.stderr == ""
 
 
+def test_conversation_of_others_may_lack_what_ours_has(host: HostProcess, tmp_path: Path) -> None:
+    for message in ({"role": "system"}, {"role": "assistant", "tool_calls": 5}):
+        (tmp_path / "talk.json").write_text(json.dumps({"messages": [message]}))
+        done = run(host, "chat", "--load", str(tmp_path / "talk.json"), stdin="/system\nHello\n")
+        assert done.returncode == 2 and "InvalidArgument: messages[0]." in done.stderr
+
+
 def test_error_ends_a_chat_from_a_pipe(host: HostProcess) -> None:
     done = run(host, "chat", stdin="/set temperature -1\nHello\nHello\n")
     assert (done.returncode, done.stdout) == (2, "")

@@ -139,7 +139,7 @@ class Chat:
         """``/system``."""
         first = self._system
         if not text:
-            _note(str(first[0]["content"]) if first else "(none)")
+            _note(str(first[0].get("content", "")) if first else "(none)")
             return
         rest = self._talk.messages[len(first) :]
         self._talk.messages = [*([] if text == "-" else [_system_message(text)]), *rest]
