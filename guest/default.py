@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeVar, Unpack, overload
@@ -42,6 +43,15 @@ T = TypeVar("T")
 
 _lock = threading.Lock()
 _client: Client | None = None
+
+
+def _renew_lock() -> None:
+    """In a child of a fork: the thread that held the lock, if one did, is not there to let it go."""
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 def default_client() -> Client:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from collections.abc import Iterator
 
 import pytest
 
 import mlxbridge
+from mlxbridge import Client
 from mlxbridge.errors import UsageError
 from mlxbridge.guest import default
 from tests.guest.script_host import ScriptHost, script_host
@@ -38,3 +42,28 @@ def test_functions_refuse_a_wrong_name(host: ScriptHost) -> None:
     with pytest.raises(UsageError, match="did you mean 'seed'"):
         mlxbridge.chat("you", sed=1)  # type: ignore[call-overload]
     assert host.connections == []
+
+
+def test_child_of_a_fork_makes_a_client_though_a_thread_was_about_to(
+    host: ScriptHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go = threading.Event(), threading.Event()
+    parent = os.getpid()
+
+    def make() -> Client:
+        if os.getpid() == parent:
+            begun.set()
+            go.wait(20)
+        return Client()
+
+    monkeypatch.setattr(default, "Client", make)
+    thread = threading.Thread(target=default.default_client)
+    thread.start()
+    begun.wait(20)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(10)
+        os._exit(7 if default.generate("child").text == "Hello child" else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    go.set()
+    thread.join()

@@ -7,7 +7,6 @@ The package's ``api_key``, ``base_url`` (or ``api_base``), ``timeout`` and ``max
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -16,7 +15,6 @@ from mlxbridge.compat.openai.client import OpenAI
 from mlxbridge.compat.openai.errors import translated
 from mlxbridge.compat.openai.settings import meaningless
 
-_lock = threading.Lock()
 _clients: dict[tuple[Any, ...], OpenAI] = {}
 _MEANINGLESS = (
     *("default_headers", "default_query", "http_client"),
@@ -46,10 +44,10 @@ def shared_client() -> OpenAI:
     """
     settings = _settings()
     key = tuple(settings.values())
-    with _lock:
-        if key not in _clients:
-            _clients[key] = OpenAI(**settings)
-        return _clients[key]
+    found = _clients.get(
+        key
+    )  # no lock, which a fork could keep for ever: a client that nobody uses connects to nothing
+    return _clients.setdefault(key, OpenAI(**settings)) if found is None else found
 
 
 def _modern(parameters: Mapping[str, Any]) -> dict[str, Any]:
