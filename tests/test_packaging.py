@@ -126,6 +126,7 @@ def test_wheel_holds_the_packages_and_nothing_else(tmp_path: Path) -> None:
         "mlxbridge/py.typed",
         "mlxbridge/protocol/SPEC.md",
         "mlxbridge/protocol/vectors/frames.json",
+        "mlxbridge/guest/gateway/page/static/index.html",
     } <= set(names)
     sizes = measure_wheel(wheel)
     assert sizes["wheel"] < 5_000_000  # the demo model is most of it

@@ -11,12 +11,13 @@ from mlxbridge.logs import fields
 log = logging.getLogger(__name__)
 
 _PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
+_PAGE = "/page/"
 
 
 def log_record(record: Record) -> None:
-    """Log a request that has ended: faults of the gateway or host as warnings, probes at debug."""
+    """Log a request that has ended: faults of the gateway or host as warnings, probes and the page's files at debug."""
     level = logging.INFO
-    if record.path in _PROBES:
+    if record.path in _PROBES or record.path.startswith(_PAGE):
         level = logging.DEBUG
     elif record.status >= 500:
         level = logging.WARNING

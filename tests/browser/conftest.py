@@ -45,7 +45,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostProcess]:
     folder = tmp_path_factory.mktemp("models") / "talker"
-    save_scripted_model(folder, SCRIPTS)
+    save_scripted_model(folder, SCRIPTS, context_length=100_000)
     with run_host("unix", models=("demo", str(folder))) as host:
         with host.client() as client:
             for model in ("demo", "talker"):

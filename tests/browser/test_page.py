@@ -14,10 +14,10 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from tests.browser.conftest import visit
-from tests.guest.gateway.gateways import GatewayProcess, run_gateway
-from tests.guest.gateway.test_native import demo_files, write_keys
+from tests.guest.gateway.gateways import GatewayProcess, run_gateway, write_keys
 from tests.helpers.hub import Repository, run_hub
 from tests.integration.hosts import HostProcess, run_host
+from tests.integration.test_store import MIB, demo_files
 
 CONTROLS = "a[href], button, input, select, textarea, summary, [tabindex='0']"
 
@@ -115,7 +115,7 @@ def test_model_is_unloaded_and_loaded_by_keyboard_alone(page: Page, host: HostPr
 def test_model_is_pulled_and_deleted(
     context: BrowserContext, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    slow = Repository(files=demo_files(), stall_at=1 << 20)
+    slow = Repository(files=demo_files(), stall_at=MIB)
     with run_hub(org__demo=slow) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         monkeypatch.setenv("HF_HOME", str(tmp_path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import signal
@@ -64,6 +65,16 @@ def run_gateway(
         finally:
             process.kill()
             process.wait()
+
+
+def write_keys(path: Path, **tables: str) -> None:
+    """A keys file with these callers, whose keys are their names."""
+    told = [
+        f'[{name}]\nsha256 = "{hashlib.sha256(name.encode()).hexdigest()}"\n{table}\n'
+        for name, table in tables.items()
+    ]
+    path.write_text("\n".join(told))
+    path.chmod(0o600)
 
 
 def _wait_for_url(process: subprocess.Popen[str], log: Path) -> str:

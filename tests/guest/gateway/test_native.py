@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import signal
 import time
@@ -14,12 +13,10 @@ import httpx
 import pytest
 
 from mlxbridge.events import RequestEvent
-from mlxbridge.host.models.store import classify
-from tests.guest.gateway.gateways import GatewayProcess, run_gateway
+from tests.guest.gateway.gateways import GatewayProcess, run_gateway, write_keys
 from tests.helpers.hub import Hub, Repository, run_hub
 from tests.integration.hosts import HostProcess, run_host
-
-MIB = 1 << 20
+from tests.integration.test_store import MIB, demo_files
 
 
 def read_events(lines: Iterator[str]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -177,16 +174,6 @@ def test_events_end_when_the_gateway_does(host: HostProcess) -> None:
 # -- who may know what
 
 
-def write_keys(path: Path, **tables: str) -> None:
-    """Keys that are the callers' names."""
-    told = [
-        f'[{name}]\nsha256 = "{hashlib.sha256(name.encode()).hexdigest()}"\n{table}\n'
-        for name, table in tables.items()
-    ]
-    path.write_text("\n".join(told))
-    path.chmod(0o600)
-
-
 def test_caller_is_told_of_her_own_alone(host: HostProcess, tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     write_keys(keys, alice="manage = true", bob="", carol='models = ["other"]')
@@ -225,12 +212,6 @@ def test_caller_whose_key_is_gone_is_told_no_more(host: HostProcess, tmp_path: P
 
 
 # -- models
-
-
-def demo_files() -> dict[str, bytes]:
-    folder = classify("demo").folder
-    assert folder is not None
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
 @pytest.fixture

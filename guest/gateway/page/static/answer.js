@@ -14,6 +14,8 @@ export class Answer {
   #firstAt = null;
   #lastAt = null;
   #thoughtUntil = null;
+  #thoughtNews = "";
+  #textNews = "";
   #usage = null;
   #end = "";
   #spoken = new Spoken();
@@ -26,6 +28,7 @@ export class Answer {
   #acts = el("p", { class: "acts" });
 
   constructor(model, { isJson }) {
+    this.model = model;
     this.#isJson = isJson;
     this.element = el(
       "li",
@@ -38,7 +41,12 @@ export class Answer {
     if (isJson) this.#body.classList.add("code");
   }
 
-  // A chunk of OpenAI's.
+  // Say what it waits for.
+  wait(words) {
+    if (this.#firstAt === null) say(this.#facts, words);
+  }
+
+  // A chunk of OpenAI's; what it says is seen with the next `show`.
   take(chunk) {
     if (chunk.error) throw new Error(chunk.error.message);
     if (chunk.usage) this.#usage = chunk.usage;
@@ -49,12 +57,17 @@ export class Answer {
     if (choice.finish_reason) this.#end = choice.finish_reason;
     if (!thought && !text) return;
     this.#lastAt = performance.now();
-    if (this.#firstAt === null) {
-      this.#firstAt = this.#lastAt;
-      say(this.#facts, `First token after ${milliseconds(this.#firstAt - this.#began)}`);
-    }
-    if (thought) this.#think(thought);
-    if (text) this.#write(text);
+    this.#firstAt ??= this.#lastAt;
+    this.#thoughtNews += thought;
+    this.#textNews += text;
+  }
+
+  // Put what has come into the page.
+  show() {
+    if (this.#firstAt !== null) say(this.#facts, `First token after ${milliseconds(this.#firstAt - this.#began)}`);
+    if (this.#thoughtNews) this.#think(this.#thoughtNews);
+    if (this.#textNews) this.#write(this.#textNews);
+    this.#thoughtNews = this.#textNews = "";
   }
 
   #think(thought) {
@@ -107,6 +120,7 @@ export class Answer {
   }
 
   #close(words) {
+    this.show();
     this.#prose.end();
     this.#endThoughts();
     this.element.classList.remove("busy");

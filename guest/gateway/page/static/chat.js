@@ -6,11 +6,20 @@ import { ask } from "./gateway.js";
 import { eventsOf } from "./lines.js";
 import { Settings } from "./settings.js";
 
+const WAITING = {
+  unloaded: "The model is being loaded",
+  loading: "The model is being loaded",
+  waiting: "The model waits for memory that others have",
+  draining: "The model makes room for others, and is loaded again then",
+  restarting: "The model starts again",
+};
+
 export class Chat {
   #settings = new Settings();
   #messages = []; // that the model is told again, without the system prompt
   #models = new Map();
   #abort = null; // of the answer that is under way
+  #answer = null; // which that is
 
   constructor() {
     $("composer").addEventListener("submit", (event) => {
@@ -52,6 +61,7 @@ export class Chat {
   #chooseModel() {
     const model = this.#models.get($("model").value);
     this.#settings.takeModel(model?.details);
+    this.#answer?.wait(WAITING[this.#models.get(this.#answer.model)?.state] ?? "Waiting for the first token");
   }
 
   #begin() {
@@ -75,16 +85,19 @@ export class Chat {
     fit();
     $("chat-none").hidden = true;
     $("turns").append(el("li", { class: "turn asked" }, el("h3", { class: "sight-free" }, "You"), el("div", { class: "text" }, text)));
+    // What was not answered is not told again: templates want turns that alternate.
+    if (this.#messages.at(-1)?.role === "user") this.#messages.pop();
     this.#messages.push({ role: "user", content: text });
-    this.#answer(settings);
+    this.#ask(settings);
   }
 
-  async #answer({ system, fields }) {
+  async #ask({ system, fields }) {
     const messages = this.#messages;
     const model = $("model").value;
-    const answer = new Answer(model, { isJson: fields.response_format !== undefined });
+    const answer = (this.#answer = new Answer(model, { isJson: fields.response_format !== undefined }));
     $("turns").append(answer.element);
-    follow(true);
+    $("turns").scrollTop = $("turns").scrollHeight;
+    let frame = 0; // chunks come faster than a screen can show them
     const abort = (this.#abort = new AbortController());
     say($("send"), "Stop");
     try {
@@ -98,21 +111,23 @@ export class Chat {
       const response = await ask("v1/chat/completions", { body, signal: abort.signal });
       for await (const { data } of eventsOf(response)) {
         if (data === "[DONE]") break;
-        const isAtEnd = atEnd();
         answer.take(JSON.parse(data));
-        follow(isAtEnd);
+        frame ||= requestAnimationFrame(() => {
+          frame = 0;
+          following(() => answer.show());
+        });
       }
-      answer.finish();
+      following(() => answer.finish());
     } catch (error) {
-      if (error.name === "AbortError") answer.stop();
-      else answer.fail(error, () => this.#again(answer, { system, fields }, messages));
+      if (error.name === "AbortError") following(() => answer.stop());
+      else following(() => answer.fail(error, () => this.#again(answer, { system, fields }, messages)));
     } finally {
+      cancelAnimationFrame(frame);
       if (this.#abort === abort) {
-        this.#abort = null;
+        this.#abort = this.#answer = null;
         say($("send"), "Send");
       }
       if (answer.text) messages.push({ role: "assistant", content: answer.text });
-      follow(atEnd());
     }
   }
 
@@ -121,18 +136,16 @@ export class Chat {
     if (messages.at(-1)?.role === "assistant") messages.pop();
     answer.element.remove();
     $("prompt").focus();
-    this.#answer(settings);
+    this.#ask(settings);
   }
 }
 
-// Whether the end of the chat is seen; whoever has gone up to read is left there.
-function atEnd() {
+// Add to the chat, and go along with its end; whoever has gone up to read is left there.
+function following(add) {
   const turns = $("turns");
-  return turns.scrollHeight - turns.scrollTop - turns.clientHeight < 48;
-}
-
-function follow(isWanted) {
-  if (isWanted) $("turns").scrollTop = $("turns").scrollHeight;
+  const isAtEnd = turns.scrollHeight - turns.scrollTop - turns.clientHeight < 48;
+  add();
+  if (isAtEnd) turns.scrollTop = turns.scrollHeight;
 }
 
 // The message's field is as high as what is written in it.

@@ -5,7 +5,7 @@ import { eventsOf } from "./lines.js";
 
 const PAUSES_MS = [250, 500, 1000, 2000, 4000];
 const SILENCE_MS = 10_000; // it says something every second
-const UNSEEN_MS = 60_000;
+const UNSEEN_MS = 20_000; // a browser has six connections to one gateway, for all its tabs
 
 // Fires "status" and "happened" with what was told, and "link" with {state, words} when that is another one:
 // "connecting", "live", "away" (the host), "gone" (the gateway), "locked" (no key) or "refused" (anything else).

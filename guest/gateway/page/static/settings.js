@@ -27,7 +27,6 @@ const NUMBERS = [
 
 export class Settings {
   #form = $("settings");
-  #canThink = false;
 
   constructor() {
     this.#form.append(
@@ -35,7 +34,7 @@ export class Settings {
       ...NUMBERS.map(([name, label, attributes]) =>
         field(name, label, el("input", { type: "number", inputmode: "decimal", ...attributes })),
       ),
-      field("reasoning", "Thinking", choice({ "": "on, if the model can", model: "as the model does", off: "off" })),
+      field("reasoning", "Thinking", choice({ "": "as the model does", on: "on", off: "off" })),
       field("stop", "Stop at", el("input", { type: "text", placeholder: "a text that ends the answer" })),
       field("format", "Answer", choice({ "": "free text", json_object: "any JSON object", json_schema: "JSON by a schema" })),
       wide("schema", "JSON schema", el("textarea", { rows: 8, spellcheck: "false", class: "code" })),
@@ -66,8 +65,8 @@ export class Settings {
       if (value !== "") fields[name] = Number(value);
     }
     if (this.#input("stop").value) fields.stop = this.#input("stop").value;
-    const thinking = this.#input("reasoning").value;
-    if (thinking === "off" || (thinking === "" && this.#canThink)) fields.reasoning = thinking === "";
+    const thinking = this.#input("reasoning");
+    if (thinking.value && !thinking.disabled) fields.reasoning = thinking.value === "on";
     const format = this.#input("format").value;
     if (format === "json_object") fields.response_format = { type: format };
     if (format === "json_schema") {
@@ -76,10 +75,14 @@ export class Settings {
     return { system: this.#input("system").value.trim(), fields };
   }
 
-  // Whether the model can think; that is known once it is loaded.
+  // What the model can be asked of its thinking, as far as that is known: once it is loaded.
   takeModel(details) {
-    this.#canThink = details?.reasoning_choices?.includes(true) ?? false;
-    this.#input("reasoning").disabled = details?.reasoning_choices !== undefined && !this.#canThink;
+    const choices = details?.reasoning_choices;
+    const input = this.#input("reasoning");
+    input.disabled = choices?.length === 0;
+    for (const option of input.options) {
+      option.disabled = option.value !== "" && choices !== undefined && !choices.includes(option.value === "on");
+    }
   }
 
   #readSchema() {
