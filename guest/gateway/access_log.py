@@ -10,6 +10,7 @@ from mlxbridge.logs import fields
 
 log = logging.getLogger(__name__)
 
+_MOST_CHARS = 300
 _PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 _PAGE = "/page/"
 
@@ -25,9 +26,14 @@ def log_record(record: Record) -> None:
         log.log(level, "%s", _describe(record), extra=fields(**_fields(record)))
 
 
+def _short(text: str) -> str:
+    """What a caller has named, as long as names are."""
+    return text if len(text) <= _MOST_CHARS else f"{text[:_MOST_CHARS]}…"
+
+
 def _describe(record: Record) -> str:
     """The line for people."""
-    words = [f"{record.method} {record.path} {record.status}"]
+    words = [f"{record.method} {_short(record.path)} {record.status}"]
     if record.error:
         words.append(record.error)
     if record.is_cut:
@@ -35,7 +41,7 @@ def _describe(record: Record) -> str:
     if record.caller:
         words.append(f"by {record.caller}")
     if record.model:
-        words.append(f"of {record.model}")
+        words.append(f"of {_short(record.model)}")
     if record.prompt_tokens or record.completion_tokens:
         words.append(f"{record.prompt_tokens} + {record.completion_tokens} tokens")
     if record.ttft_s is not None:
@@ -56,12 +62,12 @@ def _fields(record: Record) -> dict[str, Any]:
         "request_id": record.request_id,
         "host_ids": record.host_ids or None,
         "method": record.method,
-        "path": record.path,
+        "path": _short(record.path),
         "status": record.status,
         "error": record.error or None,
         "cut": record.is_cut or None,
         "caller": record.caller or None,
-        "model": record.model or None,
+        "model": _short(record.model) or None,
         "prompt_tokens": record.prompt_tokens or None,
         "completion_tokens": record.completion_tokens or None,
         "ttft_ms": None if record.ttft_s is None else round(record.ttft_s * 1000, 1),

@@ -85,6 +85,9 @@ class Connection(HttpToolsProtocol):
         if self._is_in_head or self._head:
             self._give_time()
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Nobody needs to hear of those that try CONNECT."""
+
     def _hold_head(self, data: bytes) -> None:
         """Show heads to the parser when they are whole."""
         self._unset_keepalive_if_required()

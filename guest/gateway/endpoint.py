@@ -15,7 +15,7 @@ from starlette.datastructures import Headers
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from mlxbridge.errors import AuthenticationError, BridgeError, TransportError
+from mlxbridge.errors import BridgeError
 from mlxbridge.guest.gateway.callers import ANYONE
 from mlxbridge.guest.gateway.exchange import Exchange
 from mlxbridge.guest.gateway.gateway import Gateway
@@ -102,6 +102,11 @@ class Endpoint:
                 raise
             if not record.status:  # the time to drain is over, and this is the end of this task anyway
                 await self._refuse(Problem.stopping(), scope, receive, send)
+        except RecursionError:
+            if record.status:
+                raise
+            problem = Problem(400, "the body is nested too deeply", code="invalid_json")
+            await self._refuse(problem, scope, receive, send)
         except Exception:
             log.exception("%s %s (%s)", record.method, record.path, record.request_id)
             record.error = "internal_error"
@@ -135,11 +140,7 @@ class Endpoint:
             problem = error
         else:
             exchange: Exchange | None = scope.get(EXCHANGE)
-            problem = Problem.of(error, None if exchange is None else exchange.names)
-            if error.request_id:
-                record.host_ids.append(error.request_id)
-            if isinstance(error, TransportError | AuthenticationError):
-                log.warning("the host cannot be asked: %s", error.message)
+            problem = Problem.of(error) if exchange is None else exchange.problem_of(error)
         record.error = problem.code
         told = dict(problem.headers)
         if problem.status == 405:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
@@ -11,6 +12,7 @@ from starlette.datastructures import Headers, QueryParams
 from starlette.types import Receive, Scope
 
 from mlxbridge import AsyncClient
+from mlxbridge.errors import AuthenticationError, BridgeError, TransportError
 from mlxbridge.guest.gateway.callers import Caller
 from mlxbridge.guest.gateway.gateway import Gateway
 from mlxbridge.guest.gateway.gone import ClientGone, until_gone
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from mlxbridge.guest.gateway.streaming import StreamedAnswers, Writer
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 BODY_TIMEOUT_S = 120.0
 """For the whole body of a request; who sends one byte now and then keeps what it has here no longer."""
@@ -239,6 +242,14 @@ class Exchange:
         """
         async with until_gone(self._receive):
             return await work
+
+    def problem_of(self, error: BridgeError) -> Problem:
+        """What is told of an error of the host, or of the way there; whoever runs the gateway is told more."""
+        if error.request_id:
+            self.record.host_ids.append(error.request_id)
+        if isinstance(error, TransportError | AuthenticationError):
+            log.warning("the host cannot be asked: %s (%s)", error.message, self.request_id)
+        return Problem.of(error, self.names)
 
     # -- what it came to ---------------------------------------------------------------------------------------
 

@@ -72,10 +72,8 @@ class Problem(Exception):
         field = error.details.get("field")
         named = field if isinstance(field, str) else None
         message = error.message
-        if isinstance(
-            error, errors.HostNotFound
-        ):  # where it looked is for whoever runs the gateway, in the log
-            message = "no host answers"
+        if isinstance(error, errors.TransportError | errors.AuthenticationError):
+            message = "the host cannot be asked now; the gateway's log tells why"  # and where it looked
         own = None if named is None else _own_name(named, names or {})
         if own is not None and named is not None:
             message = message.replace(named, own, 1) if message.startswith(named) else f"{own}: {message}"

@@ -79,9 +79,7 @@ class StreamedAnswers:
             except (BridgeError, Problem) as error:
                 if not self._has_begun:
                     raise
-                await self._fail(
-                    error if isinstance(error, Problem) else Problem.of(error, self._exchange.names)
-                )
+                await self._fail(error if isinstance(error, Problem) else self._exchange.problem_of(error))
             except ClientGone:
                 raise
             except Exception:

@@ -73,6 +73,14 @@ def test_no_line_can_be_forged(gateway: GatewayProcess, http: httpx.Client) -> N
     assert "\n    12:00:00 INFO    forged\\u001b[2J" in log and "\n12:00:00 INFO    forged" not in log
 
 
+def test_line_is_not_as_long_as_a_caller_wants(gateway: GatewayProcess, http: httpx.Client) -> None:
+    name = "x" * 20_000
+    http.post("/v1/completions", json={"model": name, "prompt": "x"}, headers={"x-request-id": "long-1"})
+    http.get(f"/{name}", headers={"x-request-id": "long-2"})
+    for number in (1, 2):
+        assert len(gateway.wait_for_line(f"long-{number}")) < 1000
+
+
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
 def test_probes_are_not_logged(gateway: GatewayProcess, http: httpx.Client, path: str) -> None:
     http.get(path, headers={"x-request-id": f"probe{path}"})

@@ -28,6 +28,11 @@ async def fail(exchange: Exchange) -> Whole:
     raise RuntimeError("a fault")
 
 
+async def recurse(exchange: Exchange) -> Json:
+    """What reads a body in its depth does."""
+    return await recurse(exchange)
+
+
 async def live(exchange: Exchange) -> Json:
     return Json({})
 
@@ -54,6 +59,7 @@ ROUTES = [
     route(PLAIN, "/echo", POST=echo),
     route(PLAIN, "/healthz", GET=live),
     route(PLAIN, "/fail", GET=fail),
+    route(PLAIN, "/recurse", GET=recurse),
     route(PLAIN, "/count", GET=count),
     route(PLAIN, "/wait", GET=wait),
 ]
@@ -171,6 +177,11 @@ async def test_head_of_what_goes_on_for_ever_ends(inside: Inside) -> None:
 async def test_fault_of_the_gateway_is_told_in_the_apis_shape(inside: Inside) -> None:
     status, body = await inside.ask(b"GET /fail HTTP/1.1\r\nhost: localhost\r\n\r\n")
     assert status == 500 and b'"internal_error"' in body and b"a fault" not in body
+
+
+async def test_body_without_bottom_is_the_callers_fault(inside: Inside) -> None:
+    status, body = await inside.ask(b"GET /recurse HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    assert status == 400 and b"nested too deeply" in body
 
 
 async def test_problem_behind_the_first_line_is_told_there(inside: Inside) -> None:

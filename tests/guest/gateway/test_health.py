@@ -26,6 +26,14 @@ def test_gateway_without_a_host_lives_but_is_not_ready() -> None:
         assert int(answer.headers["retry-after"]) >= 1
 
 
+def test_where_the_host_was_looked_for_is_for_the_log() -> None:
+    with run_gateway("unix:///nowhere/m.sock") as gateway:
+        for path in ("/readyz", "/v1/models", "/api/tags"):
+            answer = httpx.get(f"{gateway.url}{path}")
+            assert answer.status_code == 503 and "/nowhere" not in answer.text
+        assert "cannot connect to unix:///nowhere" in gateway.wait_for_line("cannot be asked")
+
+
 def test_request_is_called_what_the_caller_calls_it(http: httpx.Client) -> None:
     assert http.get("/healthz", headers={"x-request-id": "mine-7"}).headers["x-request-id"] == "mine-7"
     made = http.get("/healthz", headers={"x-request-id": "not one word"}).headers["x-request-id"]

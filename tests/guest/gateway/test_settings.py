@@ -33,6 +33,7 @@ def refusal(*options: str, **variables: str) -> str:
         (["--max-body", "1e6"], "--max-body: must be a whole number above 0"),
         (["--timeout", "nan"], "--timeout: must be a number from 0"),
         (["--drain-timeout", "-1"], "--drain-timeout: must be a number from 0"),
+        (["--url", "http://somewhere"], "unknown scheme 'http'"),
         (["--keys", "/nowhere/keys"], "cannot read /nowhere/keys"),
     ],
 )
