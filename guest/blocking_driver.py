@@ -121,17 +121,13 @@ class BlockingDriver:
         self._hang_up()
 
     def leave(self) -> None:
-        """Have the host end the calls, and not wait for this guest to come back.
-
-        It is given a moment to read that: to one that is just writing, a link that was closed behind the last words is broken.
-        """
+        """Have the host end the calls, and not wait for this guest to come back; it is given a moment to read that."""
         if not self._is_over():
-            has_calls = self._connection.num_calls > 0
             self._connection.leave(LEAVING)
             self._calls.fail(ConnectionLost("the client was closed"))
             with contextlib.suppress(OSError):
                 self._wire.write()
-                if has_calls and not self._wire.unsent:
+                if self._connection.lingering and not self._wire.unsent:
                     self._wire.await_end(_LEAVE_S)
 
     def close(self) -> None:

@@ -197,6 +197,7 @@ class GuestConnection(Connection):
         """End the connection, and tell the host that nobody will come back for its calls."""
         if self._state is _OPEN and not self._paused:
             self._put(self._goaway_frame(error, 0))
+            self._lingering = bool(self._calls)  # a host that is just writing would find the link broken
         self.close()
 
     def consume(self, call: int, *, items: int = 0, num_bytes: int = 0) -> None:

@@ -393,6 +393,7 @@ def test_orderly_end_leaves_nothing_to_come_back_to() -> None:
     guest, host = resumable_pair()
     guest.open_call("work", {})
     guest.leave(Cancelled("enough"))
+    assert guest.closed and guest.lingering, "the host may be writing, and read this later"
     host.receive_data(unsent(guest))
     assert isinstance(host.events()[-1], Closed) and not host.cut
     assert isinstance(guest.events()[-1], Closed) and not guest.cut
