@@ -319,6 +319,7 @@ def test_page_comes_back_with_its_gateway(context: BrowserContext, host: HostPro
         assert gateway.stop() == 0
     expect(link_of(page)).to_have_text("Gateway away")
     expect(page.get_by_role("alert").filter(has_text="tries again by itself")).to_be_visible()
+    expect(page.locator("#send")).to_be_in_viewport(ratio=1)
     expect(model(page, "demo")).to_be_visible()  # the last that is known
     with run_gateway(host.url, "--listen", listen):
         expect(link_of(page)).to_have_text("Live")

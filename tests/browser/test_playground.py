@@ -121,7 +121,7 @@ def test_answer_keeps_to_a_schema(page: Page) -> None:
         "required": ["markup", "sum"],
         "additionalProperties": False,
     }
-    set_field(page, "Answer", "JSON by a schema")
+    set_field(page, "Answer", "JSON schema")
     set_field(page, "JSON schema", json.dumps(schema))
     answer = ask(page, "What is 27 + 15?")
     wait_until_whole(answer)
@@ -131,7 +131,7 @@ def test_answer_keeps_to_a_schema(page: Page) -> None:
 
 
 def test_schema_that_is_wrong_is_told_and_nothing_is_sent(page: Page) -> None:
-    set_field(page, "Answer", "JSON by a schema")
+    set_field(page, "Answer", "JSON schema")
     set_field(page, "JSON schema", '{"type": ')
     page.get_by_label("Message", exact=True).fill("x")
     page.get_by_label("Message", exact=True).press("Enter")
@@ -141,7 +141,7 @@ def test_schema_that_is_wrong_is_told_and_nothing_is_sent(page: Page) -> None:
     set_field(page, "JSON schema", '{"type": "array", "uniqueItems": true}')
     answer = ask(page, "x")
     expect(answer.locator(".error")).to_contain_text("uniqueItems")
-    set_field(page, "Answer", "free text")
+    set_field(page, "Answer", "text")
     page.get_by_label("Message", exact=True).fill("What is 27 + 15?")
     page.keyboard.press("Enter")
     expect(page.locator(".answered").nth(1).locator(".text").last).to_have_text("27 + 15 = 42.")

@@ -55,6 +55,11 @@ $("key").addEventListener("click", () => {
   askKey("Another key takes the place of the one that is used now.").catch(() => {});
 });
 
+// What is said on top takes its room from the playground, whose message is always in sight.
+new ResizeObserver(() => {
+  document.documentElement.style.setProperty("--notice", `${$("notice").offsetHeight}px`);
+}).observe($("notice"));
+
 // On a narrow screen one view is seen at a time, and the address says which.
 function showView() {
   const view = location.hash === "#chat" ? "chat" : "now";

@@ -34,9 +34,9 @@ export class Settings {
       ...NUMBERS.map(([name, label, attributes]) =>
         field(name, label, el("input", { type: "number", inputmode: "decimal", ...attributes })),
       ),
-      field("reasoning", "Thinking", choice({ "": "as the model does", on: "on", off: "off" })),
-      field("stop", "Stop at", el("input", { type: "text", placeholder: "a text that ends the answer" })),
-      field("format", "Answer", choice({ "": "free text", json_object: "any JSON object", json_schema: "JSON by a schema" })),
+      field("reasoning", "Thinking", choice({ "": "as usual", on: "on", off: "off" })),
+      field("stop", "Stop at", el("input", { type: "text", placeholder: "no text" })),
+      field("format", "Answer", choice({ "": "text", json_object: "JSON", json_schema: "JSON schema" })),
       wide("schema", "JSON schema", el("textarea", { rows: 8, spellcheck: "false", class: "code" })),
       el("p", { id: "settings-error", class: "error", role: "alert", hidden: true }),
       el("button", { type: "button", class: "quiet", onclick: () => this.#clear() }, "Back to what the host has"),
