@@ -159,7 +159,11 @@ class CompletionUsage(Object):
 
 
 class TokensDetails(Object):
-    """Of which so many."""
+    """Of which so many; what the host does not count, ``audio_tokens`` for one, is None."""
+
+    def __missing__(self, name: str) -> None:
+        if not name.endswith("_tokens"):
+            raise KeyError(name)
 
 
 class CreateEmbeddingResponse(Object):
