@@ -95,7 +95,7 @@ def writing(path: str) -> Iterator[Writer]:
     kind = os.path.splitext(path)[1].lower()
     if kind not in WRITERS:
         raise UsageError(f"--out {path}: its name must end with {' or '.join(WRITERS)}")
-    part = f"{path}.part"
+    part = f"{path}.{os.getpid()}.part"  # of this process alone
     with open(part, "wb") as file:
         try:
             writer = WRITERS[kind](file)

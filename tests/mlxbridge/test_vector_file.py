@@ -67,6 +67,15 @@ def test_file_is_as_it_was_where_not_all_of_it_came(tmp_path: Path) -> None:
         pass
 
 
+def test_nobody_elses_part_is_written_over(tmp_path: Path) -> None:
+    other = tmp_path / "x.npy.part"
+    other.write_text("half of another's")
+    with writing(str(tmp_path / "x.npy")) as writer:
+        writer.add(embeddings(2))
+    assert other.read_text() == "half of another's"
+    assert {file.name for file in tmp_path.iterdir()} == {"x.npy", "x.npy.part"}
+
+
 def test_portions_keep_to_what_a_call_takes() -> None:
     assert [len(texts) for texts in portions(["x"] * 2500)] == [1024, 1024, 452]
     long = "é" * 300_000
