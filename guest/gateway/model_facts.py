@@ -53,7 +53,7 @@ class KnownModels:
 
 
 async def find_facts(exchange: Exchange, name: str | None) -> ModelFacts | None:
-    """What there is to know of the model of that name, or of the host's only one; it is loaded if it is not.
+    """What there is to know of the model of that name, or of the host's default one; it is loaded if it is not.
 
     Returns:
         None where there is no such model, or none that could be asked: the host then says why.
@@ -75,10 +75,10 @@ async def find_facts(exchange: Exchange, name: str | None) -> ModelFacts | None:
 
 
 def find_model(models: Iterable[ModelInfo], name: str | None) -> ModelInfo | None:
-    """The one of that name, with that alias, or with that adapter (``NAME+ADAPTER``); without a name the only one."""
+    """The one of that name, with that alias, or with that adapter (``NAME+ADAPTER``); without a name the default one."""
     known = list(models)
     if name is None:
-        return known[0] if len(known) == 1 else None
+        return next((model for model in known if model.details.get("default")), None)
     names = (name, name.partition("+")[0])
     for wanted in names:
         for model in known:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from mlxbridge.errors import InvalidArgument, ModelNotFound, UsageError
 from mlxbridge.host.models.memory import Memory
@@ -67,10 +68,8 @@ class Catalogue:
             InvalidArgument: none is named, there are several, and none of them is the default.
         """
         if name is None:
-            if (default := self._models.get(self.default or "")) is not None:
+            if (default := self._default_model()) is not None:
                 return default
-            if len(self._models) == 1:
-                return next(iter(self._models.values()))
             raise InvalidArgument(
                 f"model: name one of {', '.join(self._models)}; this host has no default_model",
                 details={"field": "model"},
@@ -81,6 +80,16 @@ class Catalogue:
             hint = f"did you mean {near!r}?" if near else f"it serves {', '.join(self._models)}"
             raise ModelNotFound(f"this host has no model {name[:200]!r}; {hint}", details={"field": "model"})
         return model
+
+    def _default_model(self) -> Model | None:
+        if len(self._models) == 1:
+            return next(iter(self._models.values()))
+        return self._models.get(self.default or "")
+
+    def describe(self) -> list[dict[str, Any]]:
+        """The models as they are now: the RESULT of ``models`` (SPEC.md §10)."""
+        default = self._default_model()
+        return [{**model.describe(), "default": model is default} for model in self]
 
     def choose(self, name: str | None) -> tuple[Model, str | None]:
         """The model that is to run a call, and with which of its adapters: ``MODEL+ADAPTER`` names both.

@@ -144,7 +144,7 @@ class GuestMethods:
 
     def _models(self, calls: GuestCalls, event: CallOpened) -> Running | None:
         check_names("models", event.params, _NOTHING)
-        calls.finish(event.call, {"models": [model.describe() for model in self._catalogue]})
+        calls.finish(event.call, {"models": self._catalogue.describe()})
         return None
 
     def _load(self, calls: GuestCalls, event: CallOpened) -> Running | None:

@@ -8,7 +8,7 @@ from mlxbridge.types import ModelInfo
 FACTS = ModelFacts(name="m", most_tokens=8, reasoning_choices=(True,), keeps_reasoning=False)
 MODELS = [
     ModelInfo(name="m", state="ready", source="", details={"aliases": ["other"]}),
-    ModelInfo(name="a+b", state="ready", source=""),
+    ModelInfo(name="a+b", state="ready", source="", details={"default": True}),
 ]
 
 
@@ -29,7 +29,7 @@ def test_model_is_found_by_each_of_its_names() -> None:
         model = find_model(MODELS, name)
         assert model is not None and model.name == found
     assert find_model(MODELS, "b") is None
-    assert find_model(MODELS, None) is None and find_model(MODELS[:1], None) is MODELS[0]
+    assert find_model(MODELS, None) is MODELS[1] and find_model(MODELS[:1], None) is None
 
 
 def test_nothing_is_known_of_what_generates_nothing() -> None:

@@ -38,7 +38,9 @@ def test_default_model_needs_no_name_whatever_else_comes(folder: Path) -> None:
     catalogue.add(ModelSettings.of(str(folder)))  # as a guest's pull does
     assert catalogue.find(None).name == "demo"
     assert catalogue.choose(None) == (catalogue.find("demo"), None)
+    assert [entry["default"] for entry in catalogue.describe()] == [True, False]
     catalogue.default = None
+    assert [entry["default"] for entry in catalogue.describe()] == [False, False]
     with pytest.raises(InvalidArgument, match="name one of demo, tiny; this host has no default_model"):
         catalogue.find(None)
 

@@ -24,7 +24,9 @@ def test_text_becomes_tokens_and_text_again(http: httpx.Client, start: str) -> N
 def test_chat_is_what_the_model_reads_of_it(http: httpx.Client) -> None:
     messages = [{"role": "user", "content": "What is 27 + 15?"}]
     asked: dict[str, Any] = {"messages": messages, "add_generation_prompt": True, "return_token_strs": False}
-    counted = http.post("/tokenize", json=asked).json()["count"]
+    found = http.post("/tokenize", json=asked).json()  # of the default model
+    counted = found["count"]
+    assert found["max_model_len"] == 1024
     answer = http.post("/v1/chat/completions", json={"messages": messages, "max_tokens": 1}).json()
     assert answer["usage"]["prompt_tokens"] == counted
     without = http.post("/tokenize", json={**asked, "add_generation_prompt": False}).json()["count"]
