@@ -14,6 +14,7 @@ from mlxbridge.types import EmbedOptions, GenerateOptions, KeepAlive, Message
 CHAT_NAMES: Mapping[str, str] = {
     **NAMES,
     "response_format": "format",
+    "response_format.schema": "format",
     "reasoning": "think",
     "chat_template_kwargs.reasoning_effort": "think",
     "logprobs": "top_logprobs",
@@ -21,6 +22,8 @@ CHAT_NAMES: Mapping[str, str] = {
 """Where the host's options are in the body of ``/api/chat``, by the host's names."""
 GENERATE_NAMES: Mapping[str, str] = {**CHAT_NAMES, "messages": "prompt"}
 """As there, of ``/api/generate``."""
+CONTEXT_NAMES: Mapping[str, str] = {**CHAT_NAMES, "prompt": "context"}
+"""As there, of what goes on with a ``context``."""
 EMBED_NAMES: Mapping[str, str] = {"inputs": "input"}
 """As there, of ``/api/embed``."""
 

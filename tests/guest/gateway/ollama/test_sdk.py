@@ -85,6 +85,8 @@ def test_context_goes_on_with_the_chat(ollama: Client) -> None:
     assert (second.response, second.prompt_eval_count) == (chat.message.content, chat.prompt_eval_count)
     assert first.context is not None and second.context is not None
     assert list(second.context)[: len(first.context)] == first.context
+    with pytest.raises(ResponseError, match=r"^context\[0\] holds token 99999"):
+        ollama.generate("demo", "Hi", context=[99999])
 
 
 def test_options_are_honoured(ollama: Client, models_host: HostProcess) -> None:
@@ -126,6 +128,24 @@ def test_options_are_honoured(ollama: Client, models_host: HostProcess) -> None:
     assert ollama.chat("demo", SUM, options={"stop": ["42"]}).message.content == "27 + 15 = "
 
 
+def test_answer_ends_where_the_context_does(ollama: Client) -> None:
+    options = {"num_predict": 100_000, "ignore_eos": True}
+    counts = []
+    first = ollama.generate("demo", SUM[0]["content"], options={"num_predict": 100_000})
+    assert (first.response, first.done_reason) == ("27 + 15 = 42.", "stop")
+    for answer in (
+        ollama.chat("demo", SUM, options=options),
+        ollama.generate("demo", SUM[0]["content"], options=options),
+        ollama.generate("demo", SUM[0]["content"], options=options, context=first.context),
+        ollama.generate("demo", "The ", raw=True, options=options),
+    ):
+        assert answer.done_reason == "length"
+        counts.append((answer.prompt_eval_count or 0) + (answer.eval_count or 0))
+    assert counts == [1024] * 4
+    with pytest.raises(ResponseError, match="the prompt has 3003 tokens"):
+        ollama.chat("demo", [{"role": "user", "content": "x " * 3000}], options=options)
+
+
 def test_format_is_kept_to(ollama: Client, models_host: HostProcess) -> None:
     for answer in (
         ollama.chat("demo", SUM, format=NUMBER).message.content,
@@ -137,6 +157,8 @@ def test_format_is_kept_to(ollama: Client, models_host: HostProcess) -> None:
         wanted = client.chat(
             SUM[0]["content"], model="demo", response_format={"type": "json_object"}, max_tokens=20
         ).text
+    with pytest.raises(ResponseError, match=r"^format\.not is not supported"):
+        ollama.chat("demo", SUM, format={"not": {}})
     said = ollama.chat("demo", SUM, format="json", options={"num_predict": 20}).message.content
     assert said == wanted and wanted.startswith("{")
 
