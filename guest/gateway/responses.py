@@ -87,12 +87,13 @@ class Streamed:
                 record.error = problem.code
                 await write(self._fail(problem), more=False)
 
-        async with aclosing(self._parts) as parts, until_gone(receive):
+        async with aclosing(self._parts) as parts:
             try:
-                if scope["method"] != "HEAD":
-                    async for part in parts:
-                        await write(part)
-                await write(b"", more=False)
+                async with until_gone(receive):
+                    if scope["method"] != "HEAD":
+                        async for part in parts:
+                            await write(part)
+                    await write(b"", more=False)
             except asyncio.CancelledError:
                 await fail(Problem.stopping())
                 raise

@@ -99,7 +99,7 @@ def _most_tokens(options: GenerateOptions, prompt: Prompt | None) -> int:
 
 
 def _template(options: GenerateOptions) -> Any:
-    return {name: options[name] for name in _TEMPLATE if name in options}
+    return {name: value for name, value in options.items() if name in _TEMPLATE}
 
 
 def _thinking(question: Question, found: Found) -> GenerateOptions:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
@@ -39,6 +40,13 @@ def gateway(hub: Hub) -> Iterator[GatewayProcess]:
 def ollama(gateway: GatewayProcess) -> Iterator[Client]:
     with Client(gateway.url, timeout=120) as client:
         yield client
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_model_is_pulled_used_and_deleted(ollama: Client) -> None:
@@ -82,11 +90,9 @@ def test_model_that_cannot_be_had_is_told(ollama: Client, name: str, told: str, 
 def test_pull_ends_when_nobody_watches_it_any_more(ollama: Client, hub: Hub, gateway: GatewayProcess) -> None:
     slow = hub.repositories["org/slow"]
     with httpx.stream("POST", f"{gateway.url}/api/pull", json={"model": "org/slow"}, timeout=120) as news:
-        lines = news.iter_lines()
-        while not slow.requests:
-            assert next(lines)
-    while "POST /api/pull 200, cut" not in gateway.read_log():
-        assert gateway.process.poll() is None
+        assert "pulling manifest" in next(news.iter_lines())
+        wait_until(lambda: "model.safetensors" in dict(slow.requests))
+    wait_until(lambda: "POST /api/pull 200, cut" in gateway.read_log())
     slow.go_on.set()
     assert ollama.pull("org/slow").status == "success"
     assert [path for path, _ in slow.requests].count("model.safetensors") == 2, "the first one had ended"
