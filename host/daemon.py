@@ -100,8 +100,9 @@ class Daemon:
             if scrape is not None:
                 scrape.close()
             listener.stop_listening()
+            self._gateway.stop()
             if self._signals != 1:
-                self._gateway.stop()
+                self._gateway.cut()
             await self._gateway.close()
             await listener.close(_REASON)
             await self._library.close()

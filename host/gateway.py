@@ -67,9 +67,9 @@ class Launch:
         if table.max_body is not None:
             words += ["--max-body", str(table.max_body)]
         if table.timeout is not None:
-            words += ["--timeout", f"{table.timeout:g}"]
+            words += ["--timeout", str(table.timeout)]
         words += ["--allow-anyone"] * table.allow_anyone + ["--log-prompts"] * config.log_prompts
-        words += ["--drain-timeout", f"{config.drain_timeout_s:g}"]
+        words += ["--drain-timeout", str(config.drain_timeout_s)]
         words += ["--log-level", logging.getLevelName(config.log_level).lower()]
         words += ["--log-format", config.log_format]
         variables = {"MLXBRIDGE_URL": str(_nearest(addresses))}
@@ -99,7 +99,7 @@ class Gateway:
             self._keeping = asyncio.ensure_future(self._keep(launch))
 
     def stop(self) -> None:
-        """Have it drain, and start no other; a second time, have it end at once."""
+        """Have it drain, and start no other."""
         if self._keeping is not None:
             self._keeping.cancel()
             self._keeping = None
@@ -107,8 +107,13 @@ class Gateway:
         if process is not None and process.returncode is None:
             self._ending[process] = asyncio.ensure_future(process.wait())
             self._ending[process].add_done_callback(lambda _: self._ending.pop(process))
-        for each in self._ending:
-            _signal(each, signal.SIGTERM)
+            assert process.stdin is not None
+            process.stdin.close()  # no signal: another one may come from whoever has stopped the host, and two cut
+
+    def cut(self) -> None:
+        """Have what still drains end at once."""
+        for process in self._ending:
+            _signal(process, signal.SIGTERM)
 
     async def close(self) -> None:
         """Wait until it has ended, after ``stop``; kill it if it does not."""

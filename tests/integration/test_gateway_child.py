@@ -134,6 +134,22 @@ def test_stream_goes_on_while_the_host_drains_and_is_told_its_end() -> None:
         assert host.process.wait(30) == 0
 
 
+def test_second_signal_cuts_what_the_gateway_streams() -> None:
+    port = free_port()
+    options = ("--gateway-listen", f"127.0.0.1:{port}", "--drain-timeout", "600", "--kv-window", "256")
+    with run_host("unix", *options) as host:
+        until(lambda: answers(port))
+        with streaming(port) as lines:
+            os.kill(gateway_pid(host), signal.SIGTERM)  # as of a service manager that stops all processes
+            host.process.send_signal(signal.SIGTERM)
+            until(lambda: "draining" in host.log.read_text())
+            for _ in range(4):
+                next(lines)
+            host.process.send_signal(signal.SIGTERM)
+            assert "error" in "".join(list(lines)[-6:])
+        assert host.process.wait(30) == 0
+
+
 def test_gateway_changes_with_the_configuration(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     first, second = free_port(), free_port()
