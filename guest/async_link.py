@@ -11,7 +11,7 @@ from mlxbridge import __version__
 from mlxbridge.addresses import Address
 from mlxbridge.errors import BridgeError, ConnectionLost, HandshakeTimeout
 from mlxbridge.guest.call import TAKE_BATCH, Call
-from mlxbridge.guest.calls import LEAVING, LIMITS, Calls, features_for
+from mlxbridge.guest.calls import LEAVING, LIMITS, Calls, client_closed, features_for
 from mlxbridge.guest.comeback import Comeback
 from mlxbridge.guest.link import Link
 from mlxbridge.guest.memory import allocate
@@ -175,7 +175,7 @@ class AsyncLink(Link):
         """Cancel what is open, close the transport and wait until it is gone."""
         if self._calls.closed is None:
             self._connection.leave(LEAVING)
-            self._calls.fail(ConnectionLost("the client was closed"))
+            self._calls.fail(client_closed())
             self._after_dispatch()
         if self._coming_back is not None:
             self._coming_back.cancel()

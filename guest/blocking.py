@@ -31,7 +31,7 @@ class Client(GenerateMethods, InputMethods, ModelMethods):
     Args:
         url: one address or a comma list, tried in order; else ``MLXBRIDGE_URL``, else where hosts usually are: sockets, vsock,
             and the names that containers and VMs have for the machine around them, 3 s for all.
-        token: ``NAME:SECRET`` or ``SECRET``; else ``MLXBRIDGE_TOKEN`` or ``MLXBRIDGE_TOKEN_FILE``.
+        token: ``NAME:SECRET`` or ``SECRET``, "" for none; else ``MLXBRIDGE_TOKEN`` or ``MLXBRIDGE_TOKEN_FILE``.
         connect_timeout: seconds for each address, and the most for each of the usual places; within a call's timeout each has a
             share of it.
         timeout: seconds for each call, where the call names none; None for no limit.

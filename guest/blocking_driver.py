@@ -21,7 +21,7 @@ from time import monotonic
 
 from mlxbridge.addresses import Address
 from mlxbridge.errors import ConnectionLost, DeadlineExceeded, TransportError
-from mlxbridge.guest.calls import LEAVING, Calls
+from mlxbridge.guest.calls import LEAVING, Calls, client_closed
 from mlxbridge.guest.comeback import Comeback
 from mlxbridge.guest.leadership import Leadership
 from mlxbridge.guest.wire import Wire
@@ -124,7 +124,7 @@ class BlockingDriver:
         """Have the host end the calls, and not wait for this guest to come back; it is given a moment to read that."""
         if not self._is_over():
             self._connection.leave(LEAVING)
-            self._calls.fail(ConnectionLost("the client was closed"))
+            self._calls.fail(client_closed())
             with contextlib.suppress(OSError):
                 self._wire.write()
                 if self._connection.lingering and not self._wire.unsent:

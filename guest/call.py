@@ -111,7 +111,8 @@ class Call:
 
     def late(self) -> DeadlineExceeded:
         """The error for a call that has a timeout, and has not ended within it."""
-        return DeadlineExceeded(f"{self.method}: no end within {self.timeout_s or 0:g} s")
+        advice = "give a larger timeout=, or ask for fewer max_tokens" if self.wants_tokens else None
+        return DeadlineExceeded(f"{self.method}: no end within {self.timeout_s or 0:g} s", advice=advice)
 
     def fail(self, error: BridgeError) -> None:
         """End the call from this side."""
@@ -217,9 +218,10 @@ class Collector:
     def finish(self, result: Mapping[str, Any]) -> Generation:
         """The whole answer, with the host's RESULT (SPEC.md §10)."""
         call = self._call
-        count = len(self._token_ids)
-        seconds = call.last_at - call.first_at
         usage = read_usage(result)
+        # Where nobody has read for a while, chunks are seen here later than they came.
+        seconds = usage.decode_seconds or call.last_at - call.first_at
+        count = usage.completion_tokens if usage.decode_seconds else len(self._token_ids)
         return Generation(
             text=self.text,
             token_ids=self._token_ids,

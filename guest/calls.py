@@ -32,6 +32,12 @@ from mlxbridge.protocol.parts import Part
 LIMITS = Limits(max_piece_bytes=LARGE_PIECE_BYTES)
 LEAVING = Cancelled("the guest has left")
 
+
+def client_closed() -> ConnectionLost:
+    """What calls end with when their own client is closed."""
+    return ConnectionLost("the client was closed", advice="it stays closed: make another one")
+
+
 NO_PAYLOADS = Windows(bytes=0)
 """For calls whose answer has none: a payload that comes all the same ends the connection before it takes memory."""
 
@@ -234,7 +240,10 @@ class Calls:
             lost = error
             if isinstance(error, TransportError):
                 kind = Gone if isinstance(error, Gone) else ConnectionLost
-                lost = kind(f"{self.address}: {error.message}, while {call.method} was running")
+                lost = kind(
+                    f"{self.address}: {error.message}, while {call.method} was running",
+                    advice=error.advice or None,
+                )
                 lost.__cause__ = error
                 if not call.has_begun:
                     lost.details = {"repeatable": True}

@@ -196,11 +196,14 @@ def usual_sockets() -> list[str]:
 def find_token(token: str | None) -> Token | None:
     """The token: ``token``, else ``MLXBRIDGE_TOKEN``, else the first in the file ``MLXBRIDGE_TOKEN_FILE``; None for none.
 
-    Empty lines of the file and lines that begin with ``#`` do not count.
+    A ``token`` that is empty is none, whatever the environment has. Empty lines of the file and lines that begin with ``#`` do not
+    count.
 
     Raises:
         UsageError: it is not a token, or the file cannot be read.
     """
+    if token == "":
+        return None
     text = token or os.environ.get("MLXBRIDGE_TOKEN")
     path = os.environ.get("MLXBRIDGE_TOKEN_FILE")
     if not text and path:

@@ -69,7 +69,7 @@ class LinkOwner(Generic[L]):
 
     Args:
         url: one address or a comma list; else where hosts usually are (``discovery.Search``).
-        token: ``NAME:SECRET`` or ``SECRET``; else that of the environment (``discovery.find_token``).
+        token: ``NAME:SECRET`` or ``SECRET``, "" for none; else that of the environment (``discovery.find_token``).
         timeout_s: for each address, and the most for each of the usual places; a deadline may leave them less.
 
     Raises:

@@ -35,6 +35,10 @@ NOT_SENT = frozenset({"timeout", "retry"})
 """Options that are for the client alone."""
 
 _ARGUMENTS = ("prompt", "stream", "n")
+_ELSEWHERE = {
+    "system": 'conversation() has it; else it is a message, {"role": "system", "content": …}',
+}
+"""Where there is what some look for among the options."""
 
 
 def generate_params(prompt: Prompt | None, options: GenerateOptions) -> dict[str, Any]:
@@ -175,6 +179,7 @@ def check_names(options: Mapping[str, Any], known: frozenset[str], arguments: Se
 
             near = get_close_matches(name, {*known, *arguments} - {name}, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known))}"
+            hint = _ELSEWHERE.get(name, hint)
             raise wrong(name, f"there is no such parameter; {hint}")
 
 
@@ -211,6 +216,13 @@ def _encode_tools(tools: Any) -> list[dict[str, Any]]:
             tool_of(tool, f"tools[{i}]").schema if callable(tool) else tool for i, tool in enumerate(tools)
         ]
     return _encode_maps("tools", tools, "type and function, or functions")
+
+
+def _encode_tool_choice(choice: Any) -> Any:
+    """OpenAI's form of naming a tool as the host's; anything else as it is."""
+    if isinstance(choice, Mapping) and choice.keys() == {"type", "function"} and choice["type"] == "function":
+        return choice["function"]
+    return choice
 
 
 def _encode_format(given: Any) -> Mapping[str, Any]:
@@ -257,6 +269,7 @@ _ENCODERS: dict[str, Callable[[Any], Any]] = {
     "messages": _encode_messages,
     "response_format": _encode_format,
     "tools": _encode_tools,
+    "tool_choice": _encode_tool_choice,
     "stop": _encode_stops,
     "stop_token_ids": _encode_stop_token_ids,
     "logit_bias": _encode_logit_bias,

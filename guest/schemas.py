@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime, time
 from enum import Enum
 from types import NoneType, UnionType
 from typing import (
@@ -19,6 +20,7 @@ from typing import (
     get_type_hints,
     is_typeddict,
 )
+from uuid import UUID
 
 from mlxbridge.guest.requests import shown, wrong
 
@@ -31,6 +33,8 @@ _PLAIN: Mapping[Any, str] = {
     float: "number",
     NoneType: "null",
 }
+FORMATS: Mapping[Any, str] = {datetime: "date-time", date: "date", time: "time", UUID: "uuid"}
+"""Types that are texts of a format in JSON."""
 SEQUENCES = (list, tuple, Sequence)
 MAPPINGS = (dict, Mapping)
 
@@ -38,7 +42,7 @@ MAPPINGS = (dict, Mapping)
 def schema_of(kind: Any, field: str) -> Schema:
     """The schema of a type.
 
-    ``str``, ``int``, ``float``, ``bool``, ``None``, ``Any``; ``list``, ``tuple[T, ...]``, ``dict[str, T]``; ``Literal``,
+    ``str``, ``int``, ``float``, ``bool``, ``None``, ``Any``; ``date``, ``time``, ``datetime``, ``UUID``; ``list``, ``tuple[T, ...]``, ``dict[str, T]``; ``Literal``,
     unions, ``Optional``; enums, dataclasses, TypedDicts; pydantic's models and what its ``Field`` says. A text in
     ``Annotated`` is a description. What has a default is not required, and an object has no more than is named.
 
@@ -154,6 +158,8 @@ class _Builder:
             return {}
         if kind is None or (isinstance(kind, type) and kind in _PLAIN):
             return {"type": _PLAIN.get(kind, "null")}
+        if isinstance(kind, type) and kind in FORMATS:
+            return {"type": "string", "format": FORMATS[kind]}
         if origin is Literal:
             return self._choice(arguments, path)
         if origin in (Union, UnionType):

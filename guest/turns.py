@@ -76,6 +76,10 @@ class History:
         if self._runs_tools:
             self._loop([], options)
 
+    def __repr__(self) -> str:
+        last = f", the last {shown(self.messages[-1])}" if self.messages else ""
+        return f"<{type(self).__name__} of {len(self.messages)} messages{last}>"
+
     def answer_tool(self, call: ToolCall, result: Any) -> None:
         """Tell the model what a tool returned that it called, before it is asked to go on with ``say()``.
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from datetime import date, time
 from enum import Enum
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, is_typeddict
+from uuid import UUID
 
 from mlxbridge.guest.requests import shown
 from mlxbridge.guest.schemas import (
+    FORMATS,
     MAPPINGS,
     SEQUENCES,
     fields_of,
@@ -42,6 +45,8 @@ def read_value(kind: Any, value: Any, path: str) -> Any:
         return value
     if kind is None or kind in _NAMES:
         return _read_plain(kind, value, path)
+    if isinstance(kind, type) and kind in FORMATS:
+        return _read_format(kind, value, path)
     if origin is Literal:
         return _read_choice({(type(one), one): one for one in arguments}, value, path)
     if origin in (Union, UnionType):
@@ -66,6 +71,15 @@ def _read_plain(kind: Any, value: Any, path: str) -> Any:
     if type(value) is not wanted:
         raise ValueError(f"{path}: must be {_NAMES[wanted]}, not {shown(value)}")
     return value
+
+
+def _read_format(kind: Any, value: Any, path: str) -> Any:
+    """A date, a time or the like, which is a text."""
+    _check(value, str, "a text", path)
+    try:
+        return UUID(value) if kind is UUID else kind.fromisoformat(value)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _read_choice(members: Mapping[tuple[type, Any], Any], value: Any, path: str) -> Any:
@@ -146,6 +160,8 @@ def plain_value(value: Any) -> Any:
         return dataclasses.asdict(value)
     if isinstance(value, Enum):
         return value.value
+    if isinstance(value, date | time):
+        return value.isoformat()
     if hasattr(value, "model_dump"):
         return value.model_dump(mode="json")
     return str(value)

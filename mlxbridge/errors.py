@@ -154,7 +154,9 @@ class VersionMismatch(RemoteError):
 class AuthenticationError(RemoteError):
     """The token is missing or wrong, on either side."""
 
-    advice = "set MLXBRIDGE_TOKEN, or token=, to one of the host's token file, or to none if it has none"
+    advice = (
+        "set MLXBRIDGE_TOKEN or token= to one of the host's token file; if it has none, neither, or token=''"
+    )
     code = 3
 
 
@@ -175,7 +177,7 @@ class Cancelled(RemoteError):
 class DeadlineExceeded(RemoteError, TimeoutError):
     """The call's time budget ran out."""
 
-    advice = "give a larger timeout=, or ask for fewer max_tokens"
+    advice = "give a larger timeout="
     code = 17
 
 
@@ -188,7 +190,7 @@ class InvalidArgument(RemoteError):
 class Unsupported(RemoteError):
     """A parameter is known but cannot be honoured here; ``details["field"]`` names it."""
 
-    advice = "leave it out, or use another model: list_models() and show_model() tell what they can do"
+    advice = "leave it out, or ask for something else: show_model() tells what a model can do"
     code = 19
 
 
@@ -200,9 +202,8 @@ class UnknownMethod(RemoteError):
 
 
 class PermissionDenied(RemoteError):
-    """This guest may not do that."""
+    """This guest may not do that; the message says why."""
 
-    advice = "whoever runs the host can allow it in its configuration"
     code = 21
 
 
@@ -230,7 +231,7 @@ class ModelTooLarge(ModelLoadFailed):
 class ContextTooLong(RemoteError):
     """Prompt and requested tokens exceed the model's context; the message gives both numbers."""
 
-    advice = "say less, or ask for fewer max_tokens: count_tokens() tells how long it is"
+    advice = "count_tokens() tells how long a text or a chat is"
     code = 24
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from struct import Struct
-from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
+from typing import Any, Literal, NamedTuple, NotRequired, TypedDict, overload
 
 from mlxbridge.errors import BridgeError, UsageError
 
@@ -48,7 +48,14 @@ class NamedTool(TypedDict):
     name: str
 
 
-ToolChoice = Literal["auto", "none", "required"] | NamedTool
+class FunctionChoice(TypedDict):
+    """The same in OpenAI's form."""
+
+    type: Literal["function"]
+    function: NamedTool
+
+
+ToolChoice = Literal["auto", "none", "required"] | NamedTool | FunctionChoice
 
 
 AnyTool = Mapping[str, Any] | Callable[..., Any]
@@ -265,9 +272,9 @@ class Usage:
 class Generation:
     """A finished answer; prints as its text.
 
-    ``time_to_first_token`` is seconds from the call to its first token, and ``tokens_per_second`` the tokens after the
-    first over the time after the first: both as the *caller* saw them, with the way there and back. ``usage`` has the
-    host's own times. ``logprobs`` has one entry for each of ``token_ids`` where the call asked for it, else it is None.
+    ``time_to_first_token`` is seconds from the call to its first token as the *caller* saw it, with the way there and back, and
+    later where it was read later. ``tokens_per_second`` is the tokens after the first over the time after the first, as the host
+    measured it; ``usage`` has all of its times. ``logprobs`` has one entry for each of ``token_ids`` where the call asked for it, else it is None.
     ``reasoning`` and ``tool_calls`` are not in ``text`` where the call asked for ``tools`` or ``reasoning``.
     """
 
@@ -447,7 +454,7 @@ class InputUsage:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Embeddings:
-    """Vectors, one for each input and in their order, also if there is only one.
+    """Vectors, one for each input and in their order, also if there is only one; a sequence of lists of floats.
 
     Attributes:
         shape: inputs and dimensions.
@@ -466,6 +473,40 @@ class Embeddings:
     def __len__(self) -> int:
         return self.shape[0]
 
+    @overload
+    def __getitem__(self, place: int) -> list[float]: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[list[float]]: ...
+
+    def __getitem__(self, place: int | slice) -> list[float] | list[list[float]]:
+        """The vector of one input, or of several.
+
+        Raises:
+            IndexError: there is none.
+        """
+        if isinstance(place, slice):
+            return [self[one] for one in range(*place.indices(len(self)))]
+        count, size = self.shape
+        if not -count <= place < count:
+            raise IndexError(f"there are {count} vectors, and no number {place}")
+        row = Struct(f"<{size}{self._code}")
+        return list(row.unpack_from(self.data, place % count * row.size))
+
+    def __iter__(self) -> Iterator[list[float]]:
+        count, size = self.shape
+        rows = Struct(f"<{size}{self._code}").iter_unpack(self.data) if count and size else ((),) * count
+        return map(list, rows)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        """For ``numpy.asarray``: ``numpy()``, as another type if that is asked for."""
+        array = self.numpy()
+        if dtype is not None and dtype != array.dtype:
+            if copy is False:
+                raise ValueError(f"{self.dtype} as {dtype} takes a copy")
+            return array.astype(dtype)
+        return array.copy() if copy else array
+
     def numpy(self) -> Any:
         """``numpy.ndarray`` of ``shape`` and ``dtype`` over the same memory; needs numpy.
 
@@ -482,9 +523,12 @@ class Embeddings:
 
     def tolist(self) -> list[list[float]]:
         """A list of floats for each input."""
-        code, (count, size) = ("f" if self.dtype == "float32" else "e"), self.shape
-        rows = Struct(f"<{size}{code}").iter_unpack(self.data) if count and size else ((),) * count
-        return [list(row) for row in rows]
+        return list(self)
+
+    @property
+    def _code(self) -> str:
+        """Of a number, for ``struct``."""
+        return "f" if self.dtype == "float32" else "e"
 
 
 @dataclass(frozen=True, slots=True)

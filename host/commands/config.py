@@ -11,7 +11,7 @@ from mlxbridge.errors import BridgeError
 from mlxbridge.host.commands.options import chosen_file, config_option, key_options, read_overrides
 from mlxbridge.host.config.config import read_config
 from mlxbridge.host.config.effective import describe_effective
-from mlxbridge.host.config.overrides import Overrides, variable
+from mlxbridge.host.config.overrides import Overrides
 from mlxbridge.host.config.places import config_file
 from mlxbridge.host.config.template import write_template
 from mlxbridge.host.models.settings import ModelSettings
@@ -41,12 +41,11 @@ def config() -> None:
 
 
 @config.command()
-@click.argument(
-    "file", required=False, type=click.Path(path_type=Path, dir_okay=False), envvar=variable("config")
-)
-def check(file: Path | None) -> None:
-    """Tell all that is wrong with the configuration, in FILE or in the usual place."""
-    path = chosen_file(file)
+@click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
+@config_option
+def check(file: Path | None, config: Path | None) -> None:
+    """Tell all that is wrong with the configuration, in FILE, which --config may name too, or in the usual place."""
+    path = chosen_file(file or config)
     if path is None:
         raise click.ClickException(f"there is no {config_file()}; mlxbridge-host init writes one")
     try:

@@ -45,6 +45,19 @@ exit status:
 """
 
 
+_HERE = {
+    "list_models()": "`mlxbridge models`",
+    "show_model()": "`mlxbridge show`",
+    "load_model()": "`mlxbridge load`",
+    "count_tokens() tells how long a text or a chat is": "shorten it",
+    " or token= to": " to",
+    "neither, or token=''": "unset it",
+    "timeout=": "--timeout",
+    "max_tokens": "--max-tokens",
+}
+"""What advice for programs is called on the command line."""
+
+
 def exit_of(error: BaseException) -> Exit:
     """The exit status of a command that ended with this."""
     match error:
@@ -96,6 +109,8 @@ def report(error: BaseException, *, as_json: bool) -> Exit:
 def describe_failure(error: BaseException) -> str:
     """What went wrong, and what to do next, for people."""
     if isinstance(error, BridgeError):
+        for name, option in _HERE.items():
+            error.advice = error.advice.replace(name, option)
         notes: list[str] = getattr(error, "__notes__", [])
         return f"{type(error).__name__}: {'; '.join([str(error), *notes])}"
     if isinstance(error, OSError):

@@ -304,6 +304,36 @@ def test_answer_that_is_only_an_end_has_a_time_to_first_token(path: str) -> None
         assert client.generate("x").time_to_first_token > 0
 
 
+def test_speed_is_that_of_the_host_however_late_chunks_are_read(path: str) -> None:
+    def react(connection: HostConnection, event: Event) -> None:
+        if isinstance(event, CallOpened):
+            for number in range(11):
+                connection.send_tokens([event.call], [[number]], ["."])
+            connection.finish(event.call, {**RESULT, "completion_tokens": 11, "decode_ms": 500})
+
+    with script_host(path, react) as host, Client(host.url, timeout=10) as client:
+        assert client.generate("x").tokens_per_second == 20
+
+
+@pytest.mark.parametrize("kind", ["blocking", "async"])
+def test_stream_of_a_client_that_was_closed_says_so(host: ScriptHost, kind: str) -> None:
+    async def read() -> None:
+        client = AsyncClient(host.url)
+        stream = await client.stream("hang")
+        await anext(stream)
+        await client.close()
+        await anext(stream)
+
+    with pytest.raises(ConnectionLost, match=r"the client was closed.*\(it stays closed: make another one\)"):
+        if kind == "async":
+            asyncio.run(read())
+        client = Client(host.url)
+        stream = client.stream("hang")
+        next(stream)
+        client.close()
+        next(stream)
+
+
 @pytest.mark.parametrize("kind", ["blocking", "async"])
 def test_call_to_a_host_that_went_away_says_why(path: str, kind: str) -> None:
     def react(connection: HostConnection, event: Event) -> None:

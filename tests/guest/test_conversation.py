@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from mlxbridge import Client
 from mlxbridge.errors import ContextTooLong, Overloaded, UsageError
 from mlxbridge.protocol import HostConnection
 from mlxbridge.protocol.events import CallCancelled, CallOpened, Event
@@ -300,3 +301,9 @@ def test_tools_are_for_the_whole_conversation(client: Any) -> None:
     with pytest.raises(UsageError, match="^tools: is for the whole conversation"):
         talk.say("x", tools=[TOOL])
     assert asked == []
+
+
+def test_conversation_shows_how_long_it_is() -> None:
+    with Client("unix:///nobody") as client:
+        talk = client.conversation(system="Be brief.")
+    assert "Conversation of 1 messages, the last {'content': 'Be brief.', 'role': 'system'}" in repr(talk)

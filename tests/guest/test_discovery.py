@@ -231,6 +231,7 @@ def test_token_comes_from_argument_environment_or_file(
     monkeypatch.setenv("MLXBRIDGE_TOKEN", "secret-in-env")
     assert discovery.find_token(None) == parse_token("default:secret-in-env")
     assert discovery.find_token("me:secret-given") == parse_token("me:secret-given")
+    assert discovery.find_token("") is None
 
 
 @pytest.mark.parametrize("content", [None, "", "\n"])

@@ -52,6 +52,19 @@ def test_wrong_name_is_refused_with_the_nearest(name: str, hint: str) -> None:
         params(prompt="x", **{name: 1})
 
 
+def test_system_text_is_told_where_it_goes() -> None:
+    with pytest.raises(UsageError, match=r"^system: .* conversation\(\) has it"):
+        params(prompt="x", system="You answer briefly.")
+
+
+def test_tool_is_named_in_openais_form_too() -> None:
+    openais = {"type": "function", "function": {"name": "now"}}
+    for choice in (openais, {"name": "now"}):
+        assert params(prompt="x", tool_choice=choice)["tool_choice"] == {"name": "now"}
+    odd = {"type": "function", "function": {"name": "now"}, "strict": True}
+    assert params(prompt="x", tool_choice=odd)["tool_choice"] == odd
+
+
 def test_name_like_none_is_refused_with_all_there_are() -> None:
     with pytest.raises(UsageError, match="there are chat_template_kwargs, .*xtc_threshold"):
         params(prompt="x", qqq=1)

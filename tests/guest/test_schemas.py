@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, date, datetime, time, timedelta
 from enum import Enum
 from typing import Annotated, Any, Literal, Optional, TypedDict
+from uuid import UUID
 
 import jsonschema
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from mlxbridge.errors import UnreadableAnswer, UsageError
 from mlxbridge.guest.formats import read_answer
 from mlxbridge.guest.schemas import schema_of
-from mlxbridge.guest.values import read_value
+from mlxbridge.guest.values import plain_value, read_value
 from mlxbridge.host.engine.grammar.json_schema import check_schema
 from mlxbridge.types import Usage
 from tests.guest.shapes import City, Even, Mood, Person, Place, Report, Size, Weather
@@ -36,6 +37,8 @@ PARIS = {"name": "Paris", "population": None, "place": {"country": "France"}}
         (Sequence[int], {"type": "array", "items": {"type": "integer"}}),
         (dict[str, int], {"type": "object", "additionalProperties": {"type": "integer"}}),
         (dict, {"type": "object"}),
+        (date, {"type": "string", "format": "date"}),
+        (list[datetime], {"type": "array", "items": {"type": "string", "format": "date-time"}}),
         (Literal["a", 3], {"enum": ["a", 3]}),
         (Mood, {"enum": ["good", "bad"]}),
         (Size, {"enum": [1, 2]}),
@@ -75,7 +78,7 @@ def test_two_classes_of_one_name_are_told_apart() -> None:
 
 
 class Dated(TypedDict):
-    when: datetime
+    when: timedelta
 
 
 class Odd(Enum):
@@ -85,7 +88,7 @@ class Odd(Enum):
 @pytest.mark.parametrize(
     ("kind", "field"),
     [
-        (datetime, "x"),
+        (timedelta, "x"),
         (bytes, "x"),
         (set[int], "x"),
         (dict[int, str], "x"),
@@ -187,3 +190,21 @@ def test_answer_that_is_nested_too_deep_cannot_be_read() -> None:
     with pytest.raises(UnreadableAnswer) as caught:
         read_answer({"type": "json_schema", "schema": {}}, "[" * 100_000, usage)
     assert caught.value.text == "[" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        (date, "2024-02-29", date(2024, 2, 29)),
+        (time, "10:30:00Z", time(10, 30, tzinfo=UTC)),
+        (datetime, "2024-02-29T10:30:00Z", datetime(2024, 2, 29, 10, 30, tzinfo=UTC)),
+        (UUID, "12345678-1234-5678-1234-567812345678", UUID(int=0x12345678123456781234567812345678)),
+    ],
+)
+def test_text_of_a_format_is_an_object_and_back(kind: Any, text: str, value: Any) -> None:
+    check_schema("x", schema_of(kind, "x"))
+    assert read_value(list[kind], [text], "answer") == [value]
+    assert read_value(kind, plain_value(value), "answer") == value
+    for wrong in ("2023-02-29", 3):
+        with pytest.raises(ValueError, match="^answer: "):
+            read_value(kind, wrong, "answer")

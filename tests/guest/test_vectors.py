@@ -109,9 +109,27 @@ def test_half_precision_is_given_as_such(client: Client) -> None:
     assert found.numpy().dtype == np.float16
 
 
+def test_vectors_are_a_sequence(client: Client) -> None:
+    found = client.embed(["half"])
+    assert [*found] == found.tolist() == [found[0], found[1]] == [found[-2], found[-1]] == found[:]
+    assert found[1:] == [[0.25, 65504.0]]
+    for place in (2, -3):
+        with pytest.raises(IndexError, match="there are 2 vectors"):
+            found[place]
+
+
+def test_numpy_takes_vectors_as_an_array(client: Client) -> None:
+    found = client.embed(["half"])
+    array = np.asarray(found)
+    assert (array.shape, array.dtype) == ((2, 2), np.float16)
+    assert np.shares_memory(array, found.numpy()) and not np.shares_memory(np.array(found), array)
+    assert np.asarray(found, np.float32).tolist() == found.tolist()
+
+
 def test_no_inputs_have_no_vectors(client: Client) -> None:
     found = client.embed([])
     assert (found.shape, found.tolist(), found.numpy().shape) == ((0, 5), [], (0, 5))
+    assert [*found] == [] and np.asarray(found).shape == (0, 5)
 
 
 @pytest.mark.parametrize("kind", ["none", *ANSWERS])

@@ -96,8 +96,8 @@ def test_file_is_written_checked_and_shown(tmp_path: Path) -> None:
     assert (again.returncode, file.read_text()) == (1, written)
     assert "--force replaces it" in again.stderr
     file.write_text("max_bach = 3\n[defaults]\nmax_batch = 9\n[models.demo]\nalias = []\n")
-    done = run("config", "check", str(file))
-    assert done.returncode == 1
+    done = run("config", "check", "--config", str(file))
+    assert done.returncode == 1 and done.stderr == run("config", "check", str(file)).stderr
     assert [line.split(": ")[1] for line in done.stderr.splitlines()] == ["models.demo.alias", "max_bach"]
     assert run("init", "--force", "--config", str(file)).returncode == 0
     assert file.read_text() == written

@@ -10,6 +10,7 @@ from mlxbridge import errors
 from mlxbridge.errors import (
     BridgeError,
     ContextTooLong,
+    DeadlineExceeded,
     InvalidArgument,
     Overloaded,
     TransportError,
@@ -25,7 +26,7 @@ ALL = [
     if isinstance(value, type) and issubclass(value, BridgeError) and value is not BridgeError
 ]
 GROUPS = {"TransportError", "ProtocolError", "RemoteError"}
-SAY_IT_THEMSELVES = {"UsageError", "UnreadableAnswer", "HostNotFound", "InvalidArgument"}
+SAY_IT_THEMSELVES = {"UsageError", "UnreadableAnswer", "HostNotFound", "InvalidArgument", "PermissionDenied"}
 """They name the argument and what would be right, or the ways to a host."""
 
 
@@ -44,6 +45,11 @@ def test_error_of_a_busy_host_says_when_to_come_back() -> None:
     assert str(Overloaded("busy", retry_after=1.5)) == "busy (try again in 1.5 s)"
     assert str(Overloaded("busy")) == "busy (try again in a moment)"
     assert str(ContextTooLong("")) == ContextTooLong.advice
+
+
+def test_error_may_have_advice_of_its_own() -> None:
+    assert str(DeadlineExceeded("late", advice="hurry")) == "late (hurry)"
+    assert str(DeadlineExceeded("late", advice="")) == "late"
 
 
 def test_advice_stays_off_the_wire() -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from mlxbridge.cli import main
-from mlxbridge.commands.exits import EXPLAINED, Exit, exit_of, report
+from mlxbridge.commands.exits import EXPLAINED, Exit, describe_failure, exit_of, report
 from mlxbridge.errors import (
+    BY_CODE,
     BridgeError,
     ConnectionLost,
     ContextTooLong,
@@ -177,3 +178,10 @@ def test_screen_that_is_watched_waits_for_a_host(tmp_path: Path) -> None:
         terminal.kill()
     done = run("status", "--watch", "0.1")
     assert done.returncode == 3 and done.stderr.count("\n") == 1
+
+
+def test_advice_is_for_the_command_line() -> None:
+    for kind in BY_CODE.values():
+        told = describe_failure(kind("it tripped"))
+        assert "()" not in told and "=" not in told, told
+    assert describe_failure(DeadlineExceeded("late")) == "DeadlineExceeded: late (give a larger --timeout)"

@@ -66,6 +66,8 @@ _ANNOTATIONS = frozenset(
         "writeOnly",
     ]
 )
+_TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
+_MAIN = frozenset({"$ref", "$defs", "properties", "items", "anyOf", "oneOf", "allOf", "enum", "const"})
 KEYWORDS = _ONE | _LIST | _BY_NAME | _HELD_TO | _ANNOTATIONS
 
 
@@ -95,6 +97,11 @@ def check_schema(field: str, schema: Any) -> None:
             f"{field}.patternProperties",
             f"has {num_patterns} patterns in all; at most {MAX_PATTERN_PROPERTIES} are supported",
         )
+
+
+def is_schema(value: Mapping[str, Any]) -> bool:
+    """Whether a map that is to have a schema is one itself, as pydantic's ``model_json_schema()`` gives it."""
+    return value.get("type") in _TYPES if "type" in value else not _MAIN.isdisjoint(value)
 
 
 def subschemas(path: str, schema: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

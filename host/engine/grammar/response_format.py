@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mlxbridge.host.engine.grammar.json_schema import check_schema
+from mlxbridge.host.engine.grammar.json_schema import check_schema, is_schema
 from mlxbridge.host.engine.grammar.lark import check_lark
 from mlxbridge.host.engine.refusal import invalid, shown, unsupported
 
@@ -63,6 +63,11 @@ def read_response_format(value: Any) -> Source:
         raise invalid("response_format", f"must be a map with a type, not {shown(value)}")
     kind = value.get("type")
     if not isinstance(kind, str) or kind not in _KEYS:
+        if is_schema(value):
+            told = (
+                'is a JSON schema itself: give {"type": "json_schema", "schema": …}, with this as the schema'
+            )
+            raise invalid("response_format", told)
         raise invalid("response_format.type", f"must be one of {', '.join(_KEYS)}, not {shown(kind)}")
     if kind == "json_schema" and "json_schema" in value:
         _check_keys("response_format", value, ("type", "json_schema"))

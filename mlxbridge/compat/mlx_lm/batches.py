@@ -124,7 +124,9 @@ def _requests(prompts: Sequence[Any], max_tokens: int | Sequence[int]) -> list[R
 
 def _stats(done: Sequence[Outcome], wall_s: float) -> BatchStats:
     usages = [one.usage for one in done if one.usage is not None]
-    prompt_s = min(sum(usage.prefill_seconds for usage in usages), wall_s)
+    # Answers run side by side: of the time that passed, prompts have the share that they have of what each answer took.
+    prompt_s, decode_s = sum(one.prefill_seconds for one in usages), sum(one.decode_seconds for one in usages)
+    prompt_s *= wall_s / max(prompt_s + decode_s, 1e-9)
     return BatchStats(
         prompt_tokens=sum(usage.prompt_tokens - 1 for usage in usages),
         prompt_time=prompt_s,

@@ -95,7 +95,7 @@ class BatchStats:
 
     Attributes:
         prompt_tokens: of all prompts, without each one's last, which the first step of its answer reads.
-        prompt_time: seconds of reading prompts, as far as the host tells: prompts that are read together count each.
+        prompt_time: seconds of reading prompts: the share of all that they have of what the answers took, each by itself.
         generation_tokens: of all answers, EOS among them.
         generation_steps: steps of the longest answer; there may have been more, where not all ran together.
         decode_time: seconds, the rest.

@@ -17,10 +17,11 @@ from mlx_lm import sample_utils as their_sample_utils
 
 from mlxbridge import Client
 from mlxbridge.compat import mlx_lm as drop_in
-from mlxbridge.compat.mlx_lm import sample_utils
+from mlxbridge.compat.mlx_lm import batches, sample_utils
 from mlxbridge.compat.mlx_lm.generation import Segments
 from mlxbridge.errors import DeadlineExceeded, ModelNotFound, UsageError
 from mlxbridge.guest import default
+from mlxbridge.types import Outcome, Usage
 from tests.integration.hosts import run_host
 
 ours: Any = drop_in  # called in ways that a type checker would not allow
@@ -421,3 +422,12 @@ def test_example_runs_with_one_import_changed(
 def test_names_of_sample_utils_are_where_mlx_lm_has_them() -> None:
     assert sample_utils.make_sampler is ours.make_sampler
     assert sample_utils.make_logits_processors is ours.make_logits_processors
+
+
+def test_time_of_a_batch_is_shared_between_prompts_and_answers() -> None:
+    usage = Usage(
+        finish_reason="stop", prompt_tokens=10, completion_tokens=20, prefill_seconds=3.0, decode_seconds=1.0
+    )
+    done = [Outcome(index=index, usage=usage) for index in range(8)]
+    stats = batches._stats(done, 4.0)
+    assert (stats.prompt_time, stats.decode_time, stats.generation_tps) == (3.0, 1.0, 160.0)

@@ -56,6 +56,8 @@ def test_order_of_properties_is_kept() -> None:
         ({}, "response_format.type"),
         ({"type": "json"}, "response_format.type"),
         ({"type": ["regex"]}, "response_format.type"),
+        ({"type": "object", "properties": {}}, "response_format"),
+        ({"$ref": "#/$defs/A", "$defs": {"A": {}}}, "response_format"),
         ({"type": "json_schema"}, "response_format.schema"),
         ({"type": "json_schema", "schema": "{}"}, "response_format.schema"),
         ({"type": "json_schema", "json_schema": SCHEMA["type"]}, "response_format.json_schema"),
