@@ -6,7 +6,6 @@ from typing import Any
 
 from mlxbridge.errors import BridgeError, UsageError
 from mlxbridge.guest.call import Call, Collector, Diverged
-from mlxbridge.guest.formats import typed
 from mlxbridge.types import Chunk, Generation
 
 _SAMPLED = (
@@ -81,7 +80,7 @@ class Answer:
         if self._before is not None:
             raise self._diverged()
         assert call.result is not None
-        self._generation = typed(self._collector.finish(call.result), self._response_format)
+        self._generation = as_asked(self._collector.finish(call.result), self._response_format)
 
     @property
     def text(self) -> str:
@@ -117,3 +116,12 @@ class Answer:
     @property
     def _must_go_on(self) -> bool:
         return self._is_seen and self._given.has_any
+
+
+def as_asked(generation: Generation, response_format: Any) -> Generation:
+    """The answer, with what it was to keep to, if there was such a thing."""
+    if response_format is None:
+        return generation
+    from mlxbridge.guest.formats import typed  # brings what few programs need, and what takes time to load
+
+    return typed(generation, response_format)

@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from time import perf_counter
 from types import TracebackType
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
-from mlxbridge.events import EventKind
 from mlxbridge.guest.caller import Caller
 from mlxbridge.guest.connector import Connector
-from mlxbridge.guest.conversation import Conversation
 from mlxbridge.guest.generate_methods import GenerateMethods
 from mlxbridge.guest.input_methods import InputMethods
 from mlxbridge.guest.model_methods import ModelMethods
-from mlxbridge.guest.requests import read_status
+from mlxbridge.guest.requests import MAX_ROUNDS, read_status
 from mlxbridge.guest.retries import CallDefaults
-from mlxbridge.guest.subscriptions import Events, subscribe_params
-from mlxbridge.guest.tool_loop import MAX_ROUNDS, ToolLoop
-from mlxbridge.guest.turns import WhenFull
 from mlxbridge.types import AnyTool, CallOptions, Message, Status, ToolRun
+
+if TYPE_CHECKING:
+    from mlxbridge.events import EventKind
+    from mlxbridge.guest.conversation import Conversation
+    from mlxbridge.guest.subscriptions import Events
+    from mlxbridge.guest.turns import WhenFull
 
 
 class Client(GenerateMethods, InputMethods, ModelMethods):
@@ -89,6 +90,8 @@ class Client(GenerateMethods, InputMethods, ModelMethods):
             >>> print(done, done.num_rounds)
             It rains in Tokyo. 1
         """
+        from mlxbridge.guest.tool_loop import ToolLoop  # loaded where it is used, to make the import cheap
+
         loop = ToolLoop(
             messages, tools, options, max_rounds=max_rounds, raise_errors=raise_errors, may_wait=False
         )
@@ -129,6 +132,8 @@ class Client(GenerateMethods, InputMethods, ModelMethods):
             >>> print(talk.say("What is 27 + 15?"))
             27 + 15 = 42.
         """
+        from mlxbridge.guest.conversation import Conversation
+
         return Conversation(
             self,
             system=system,
@@ -173,6 +178,8 @@ class Client(GenerateMethods, InputMethods, ModelMethods):
             >>> event.kind, event.model
             ('model', 'demo')
         """
+        from mlxbridge.guest.subscriptions import Events, subscribe_params
+
         params = [subscribe_params(events)]
         retries = self._caller.defaults.retries("subscribe", timeout)
         link, (call,) = self._caller.repeat(retries, lambda: self._caller.open("subscribe", params, retries))

@@ -18,10 +18,10 @@ from mlxbridge.guest.async_input_methods import AsyncInputMethods
 from mlxbridge.guest.async_model_methods import AsyncModelMethods
 from mlxbridge.guest.async_subscriptions import AsyncEvents
 from mlxbridge.guest.link import ping_late
-from mlxbridge.guest.requests import read_status
+from mlxbridge.guest.requests import MAX_ROUNDS, read_status
 from mlxbridge.guest.retries import CallDefaults
 from mlxbridge.guest.subscriptions import subscribe_params
-from mlxbridge.guest.tool_loop import MAX_ROUNDS, ToolLoop
+from mlxbridge.guest.tool_loop import ToolLoop
 from mlxbridge.guest.turns import WhenFull
 from mlxbridge.types import AnyTool, CallOptions, Message, Status, ToolRun
 

@@ -12,10 +12,9 @@ from mlxbridge.guest.blocking import Client
 from mlxbridge.guest.conversation import Conversation
 from mlxbridge.guest.formats import TypedGeneration
 from mlxbridge.guest.outcomes import Outcomes
-from mlxbridge.guest.requests import chat_options
+from mlxbridge.guest.requests import MAX_ROUNDS, chat_options
 from mlxbridge.guest.streams import TokenStream
 from mlxbridge.guest.subscriptions import Events
-from mlxbridge.guest.tool_loop import MAX_ROUNDS
 from mlxbridge.guest.turns import WhenFull
 from mlxbridge.types import (
     AnyTool,

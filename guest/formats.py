@@ -86,9 +86,7 @@ def encode_format(given: Any) -> Mapping[str, Any]:
 
 
 def typed(generation: Generation, response_format: Any) -> Generation:
-    """The answer, with what it was to keep to, if there was such a thing."""
-    if response_format is None:
-        return generation
+    """The answer, with what it was to keep to."""
     return TypedGeneration(**_values(generation), response_format=response_format)
 
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 from mlxbridge.errors import BridgeError
 from mlxbridge.guest.blocking_link import BlockingLink
 from mlxbridge.guest.call import Call
 from mlxbridge.guest.caller import Caller
-from mlxbridge.guest.formats import TypedGeneration
-from mlxbridge.guest.many import Many
-from mlxbridge.guest.outcomes import Outcomes
 from mlxbridge.guest.requests import chat_options, choices, generate_params, refuse_stream
 from mlxbridge.guest.retries import is_repeatable
 from mlxbridge.guest.streams import TokenStream, read_all
 from mlxbridge.types import CallOptions, GenerateOptions, Generation, ManyPrompt, Message, Options, Prompt
+
+if TYPE_CHECKING:
+    from mlxbridge.guest.formats import TypedGeneration
+    from mlxbridge.guest.outcomes import Outcomes
 
 T = TypeVar("T")
 
@@ -243,6 +244,9 @@ class GenerateMethods:
             >>> answers[1]
             '27 + 15 = 42.'
         """
+        from mlxbridge.guest.many import Many  # loaded where it is used, to make the import cheap
+        from mlxbridge.guest.outcomes import Outcomes
+
         many, timeout = Many(prompts, options), self._caller.defaults.timeout(options.get("timeout"))
         retries = self._caller.defaults.retries("generate_many", timeout)
         return Outcomes(self._caller.connected(retries), many, timeout=timeout, deadline=retries.deadline)

@@ -29,6 +29,8 @@ MAX_TOKEN_ID = 0xFFFF_FFFF
 MIN_INTEGER, MAX_INTEGER = -(1 << 63), (1 << 64) - 1
 MAX_CHOICES = Limits().max_calls
 """As many calls as a host allows at once, if it allows what hosts do by default."""
+MAX_ROUNDS = 10
+"""Of ``run_tools``: answers with calls that are run."""
 
 OPTIONS = frozenset(GenerateOptions.__annotations__)
 NOT_SENT = frozenset({"timeout", "retry"})

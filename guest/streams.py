@@ -7,10 +7,9 @@ from time import monotonic
 from typing import Any
 
 from mlxbridge.errors import BridgeError, Cancelled
-from mlxbridge.guest.answer import Answer
+from mlxbridge.guest.answer import Answer, as_asked
 from mlxbridge.guest.blocking_link import BlockingLink
 from mlxbridge.guest.call import TAKE_BATCH, Call, Collector
-from mlxbridge.guest.formats import typed
 from mlxbridge.guest.reader import Reader
 from mlxbridge.types import Chunk, Generation
 
@@ -37,7 +36,7 @@ def read_all(
         for call in calls:
             link.give_up(call, Cancelled("another answer to the same prompt failed"))
         raise
-    return [typed(collectors[call].finish(call.result or {}), response_format) for call in calls]
+    return [as_asked(collectors[call].finish(call.result or {}), response_format) for call in calls]
 
 
 def _drain(link: BlockingLink, call: Call, collector: Collector) -> bool:

@@ -22,7 +22,6 @@ from mlxbridge.types import (
     ToolRun,
 )
 
-MAX_ROUNDS = 10
 WRITE_AGAIN = "The tool call could not be read. Write it again."
 """What a model is told, as by the user, that meant to call a tool and failed at it."""
 _ASYNC = "an async function; AsyncClient runs them"

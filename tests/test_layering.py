@@ -304,7 +304,13 @@ def test_face_loads_nothing_but_itself() -> None:
     [
         ("import mlxbridge", ["asyncio", "numpy", "msgpack", "mlx", "mlx_lm", "ssl", "socket"]),
         ("import mlxbridge.protocol", ["asyncio", "numpy", "mlx", "mlx_lm", "socket", "ssl"]),
-        ("from mlxbridge import Client", ["numpy", "mlx", "mlx_lm", "uvloop", "click"]),
+        ("from mlxbridge import Client", ["asyncio", "numpy", "mlx", "mlx_lm", "uvloop", "click"]),
+        ("from mlxbridge import Client", [f"{GUEST}.{name}" for name in ("formats", "conversation", "many")]),
+        (
+            "from mlxbridge import Client",
+            [f"{GUEST}.{name}" for name in ("schemas", "tools", "subscriptions")],
+        ),
+        ("from mlxbridge import Client", [EVENTS]),
         ("from mlxbridge import AsyncClient", ["numpy", "mlx", "mlx_lm", "click"]),
         ("import mlxbridge.compat.openai", ["asyncio", "numpy", "openai", "pydantic"]),
         ("import mlxbridge.compat.mlx_lm", ["asyncio", "numpy", "mlx", "mlx_lm", "click"]),
