@@ -55,7 +55,7 @@ class FunctionChoice(TypedDict):
     function: NamedTool
 
 
-ToolChoice = Literal["auto", "none", "required"] | NamedTool | FunctionChoice
+ToolChoice = Literal["auto", "none", "required"] | NamedTool
 
 
 AnyTool = Mapping[str, Any] | Callable[..., Any]
@@ -118,7 +118,7 @@ class CallOptions(TypedDict, total=False):
     """Go on after EOS, to ``max_tokens`` or a stop."""
     logprobs: int | None
     """Give each token's log-probability, and those of so many likeliest, 0 to 20."""
-    tool_choice: ToolChoice | None
+    tool_choice: ToolChoice | FunctionChoice | None
     """"auto" (default): the model may call tools; "none": it is not told of them; "required", or ``{"name": …}``: it must
     call one, or that one, with arguments that its schema holds of; for models that write these as JSON."""
     parallel_tool_calls: bool | None
@@ -375,7 +375,7 @@ class TokenizeOptions(TypedDict, total=False):
     """Whether a chat ends with what begins an answer; true if left out, as ``chat`` has it."""
     tools: Sequence[AnyTool] | None
     """As for ``chat``, and so are the next three: they are a part of what the model reads."""
-    tool_choice: ToolChoice | None
+    tool_choice: ToolChoice | FunctionChoice | None
     reasoning: bool | None
     chat_template_kwargs: Mapping[str, Any] | None
     keep_alive: KeepAlive | None

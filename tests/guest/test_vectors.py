@@ -121,7 +121,7 @@ def test_vectors_are_a_sequence(client: Client) -> None:
 def test_numpy_takes_vectors_as_an_array(client: Client) -> None:
     found = client.embed(["half"])
     array = np.asarray(found)
-    assert (array.shape, array.dtype) == ((2, 2), np.float16)
+    assert array.shape == (2, 2) and array.dtype == np.float16
     assert np.shares_memory(array, found.numpy()) and not np.shares_memory(np.array(found), array)
     assert np.asarray(found, np.float32).tolist() == found.tolist()
 
