@@ -8,7 +8,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from mlxbridge.guest.gateway import health
+from mlxbridge.guest.gateway import health, openapi
 from mlxbridge.guest.gateway.access_log import log_record
 from mlxbridge.guest.gateway.anthropic import routes as anthropic
 from mlxbridge.guest.gateway.anthropic.problems import ANTHROPIC
@@ -26,6 +26,7 @@ _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 ROUTES: list[BaseRoute] = [
     *health.routes,
+    *openapi.routes,
     *native.routes,
     *anthropic.routes,
     *openai.routes,

@@ -40,8 +40,8 @@ async def list_models(exchange: Exchange) -> Json:
 
 
 async def show_model(exchange: Exchange) -> Json:
-    """``GET /v1/models/{model_id}``: one of them."""
-    name = exchange.path["model_id"]
+    """``GET /v1/models/{model}``: one of them."""
+    name = exchange.path["model"]
     entries = await _entries(exchange)
     for entry in entries:
         if entry["id"] == name:

@@ -68,8 +68,6 @@ routes: list[Route] = [
     route(ANTHROPIC, "/v1/messages", POST=create_message),
     route(ANTHROPIC, "/v1/messages/count_tokens", POST=count_tokens),
     _OwnRoute("/v1/models", Endpoint(ANTHROPIC, "/v1/models", {"GET": list_models})),
-    _OwnRoute(
-        "/v1/models/{model_id:path}", Endpoint(ANTHROPIC, "/v1/models/{model_id:path}", {"GET": show_model})
-    ),
+    _OwnRoute("/v1/models/{model:path}", Endpoint(ANTHROPIC, "/v1/models/{model:path}", {"GET": show_model})),
 ]
 """They come before OpenAI's."""
