@@ -50,8 +50,8 @@ class Server:
         return float(self._line())
 
     def stop(self) -> None:
-        self._process.kill()
-        self._process.wait()
+        with self._process:  # which closes its pipes, too
+            self._process.kill()
 
     def _expect(self, word: str) -> None:
         line = self._line()
