@@ -13,6 +13,10 @@ TARGET_STEP_S = 0.25
 MIN_BUDGET = 16
 _FIRST_BUDGET = 64
 _FIRST_BUDGET_ALONE = 512
+# How much larger the next piece may be: sizes that nothing is known about are tried with care, so that one that comes out
+# dearer than hoped is still no gap that anybody sees.
+_GROWTH_UNKNOWN = 1.5
+_GROWTH = 2.0
 # A step that read less than this share of its budget (which is rounded down) does not show that
 # the budget could be larger.
 _FULL = 0.6
@@ -46,11 +50,22 @@ class PieceCost:
         if len(self._seconds) > 12:
             self._seconds.popitem(last=False)
 
+    @property
+    def growth(self) -> float:
+        """How many times as long as the last piece the next one may be."""
+        return _GROWTH if len(self._seconds) > 1 else _GROWTH_UNKNOWN
+
     def tokens_within(self, seconds: float) -> float:
         """How long a piece may be to take so long; but never so short that most of its time is the fixed part: that
         would starve the prompts and help nobody.
+
+        What the fixed part is, two sizes tell. So while one is known that takes no longer, a larger one is tried.
         """
         fixed, per_token = self._fit()
+        if len(self._seconds) == 1:
+            ((size, times),) = self._seconds.items()
+            if median(times) <= seconds:
+                return max(seconds / per_token, _GROWTH_UNKNOWN * size)
         return max((seconds - fixed) / per_token, fixed / per_token)
 
     def _fit(self) -> tuple[float, float]:
@@ -115,16 +130,16 @@ class PrefillBudget:
     def _learn_beside(self, num_read: int, seconds: float, plain: float) -> None:
         self._cost_beside.add(num_read, max(seconds, 1e-6))
         wanted = self._cost_beside.tokens_within((TARGET_GAP - 1) * plain)
-        self._beside = _steered(self._beside, wanted, num_read, self._bounds)
+        self._beside = _steered(self._beside, wanted, num_read, self._cost_beside.growth, self._bounds)
 
     def _learn_alone(self, num_read: int, seconds: float) -> None:
         self._cost_alone.add(num_read, seconds)
         wanted = self._cost_alone.tokens_within(TARGET_STEP_S)
-        self._alone = _steered(self._alone, wanted, num_read, self._bounds_alone)
+        self._alone = _steered(self._alone, wanted, num_read, self._cost_alone.growth, self._bounds_alone)
 
 
-def _steered(budget: float, wanted: float, num_read: int, bounds: tuple[int, int]) -> float:
-    most = 1.5 * budget if num_read >= _FULL * budget else budget
+def _steered(budget: float, wanted: float, num_read: int, growth: float, bounds: tuple[int, int]) -> float:
+    most = growth * budget if num_read >= _FULL * budget else budget
     return _within(min(max(wanted, 0.4 * budget), most), bounds)
 
 

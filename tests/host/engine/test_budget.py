@@ -52,6 +52,18 @@ def test_budget_does_not_starve_prompts_where_every_chunk_is_dear() -> None:
     assert seen >= 512
 
 
+def test_budget_finds_out_that_long_pieces_cost_no_more_than_short_ones() -> None:
+    """As on a fast device, where a pass takes as long to launch whatever is in it."""
+    budget, plain = PrefillBudget(4096, largest_alone=8192), 0.004
+    observe(budget, plain, num_read=0, is_decoding=True, times=10)
+    for count in range(1, 20):  # pieces beside answers: twelve prompts or so of 200 tokens
+        tokens = budget.tokens(is_decoding=True)
+        budget.observe(Step(plain + 0.005 + 3e-6 * tokens, tokens, True))
+        if tokens >= 1024:
+            break
+    assert count <= 12
+
+
 def test_budget_stays_within_bounds() -> None:
     budget = PrefillBudget(100, largest_alone=300)
     for _ in range(50):
