@@ -41,7 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--requests", type=int, default=2, help="of each client, one after the other (default: 2)"
     )
-    parser.add_argument("--tokens", type=int, default=128, help="an answer (default: 128)")
+    parser.add_argument(
+        "--tokens",
+        type=int,
+        default=128,
+        help="an answer, from half to one and a half times as many (default: 128)",
+    )
     parser.add_argument("--prompt-chars", type=int, default=256, help="default: 256")
     parser.add_argument(
         "--streams", type=int, nargs="*", default=[1, 64], help="of the free model (default: 1 64)"
@@ -89,12 +94,8 @@ def run_serving(arguments: argparse.Namespace, folder: Path) -> Runs:
                 serving.measure(servers[side], num_clients, 1, *given[1:])
             for number in range(arguments.rounds):
                 for side in SIDES if number % 2 == 0 else reversed(SIDES):
-                    print(
-                        f"{num_clients} clients, round {number + 1}: {SIDES[side]}",
-                        file=sys.stderr,
-                        flush=True,
-                    )
                     result = serving.measure(servers[side], num_clients, *given)
+                    _tell(f"{num_clients} clients, round {number + 1}, {SIDES[side]}", result)
                     runs.append({"round": number, "side": side, "clients": num_clients, **result})
     return runs
 
@@ -105,11 +106,16 @@ def run_ceiling(arguments: argparse.Namespace, folder: Path) -> Runs:
     for num_streams in arguments.streams:
         for number in range(arguments.rounds):
             for case in ceiling.CASES if number % 2 == 0 else reversed(ceiling.CASES):
-                print(f"{num_streams} free streams, round {number + 1}: {case}", file=sys.stderr, flush=True)
                 with tempfile.TemporaryDirectory(prefix="mb-", dir="/tmp") as place:
                     result = ceiling.measure(case, num_streams, arguments.seconds, Path(place))
+                _tell(f"{num_streams} free streams, round {number + 1}, {case}", result)
                 runs.append({"round": number, "side": case, "streams": num_streams, **result})
     return runs
+
+
+def _tell(what: str, result: dict[str, float]) -> None:
+    told = ", ".join(f"{key} {show(value)}" for key, value in result.items() if key != "tokens")
+    print(f"{what}: {told}", file=sys.stderr, flush=True)
 
 
 def render(runs: Runs, count: str, sides: dict[str, str], keys: dict[str, str], own: str) -> Iterator[str]:

@@ -1,4 +1,8 @@
-"""Streaming clients that ask for completions, each with its own sampling, beside ``mlx_lm.server`` on the same model."""
+"""Streaming clients that ask for completions, each with its own sampling, beside ``mlx_lm.server`` on the same model.
+
+All ask at once at first; then each asks again when its answer has ended. Answers are of different lengths, the same for all
+servers, so that requests come one by one while others run, as they do where people ask.
+"""
 
 from __future__ import annotations
 
@@ -40,8 +44,13 @@ async def _ask_all(
     server: Server, num_clients: int, num_requests: int, max_tokens: int, prompt_chars: int
 ) -> list[Answer]:
     async def ask(number: int) -> list[Answer]:
+        lengths = random.Random(number)
         return [
-            await complete(server, request_of(number, max_tokens, prompt_chars)) for _ in range(num_requests)
+            await complete(
+                server,
+                request_of(number, round(max_tokens * (0.5 + lengths.random())), prompt_chars),
+            )
+            for _ in range(num_requests)
         ]
 
     found = await asyncio.gather(*(ask(number) for number in range(num_clients)))

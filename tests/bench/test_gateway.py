@@ -32,7 +32,7 @@ def test_both_servers_answer_the_same_clients(tmp_path: Path) -> None:
     assert {run["side"] for run in runs} == set(SIDES)
     for run in runs:
         assert run["clients"] == 2
-        assert 0 < run["tokens"] <= 16  # an answer may end before
+        assert 0 < run["tokens"] <= 24  # an answer may end before
         assert run["tokens_per_s"] > 0 and run["ttft_p99_ms"] >= run["ttft_p50_ms"] > 0
 
 
