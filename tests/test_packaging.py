@@ -130,11 +130,11 @@ def test_wheel_holds_the_packages_and_nothing_else(tmp_path: Path) -> None:
     } <= set(names)
     sizes = measure_wheel(wheel)
     assert sizes["wheel"] < 5_000_000  # the demo model is most of it
-    assert sizes["guest code"] < 250_000
+    assert sizes["guest code"] < 270_000
 
 
 def test_import_is_cheap() -> None:
     taken = measure_imports(5, ["nothing", "import mlxbridge", "mlxbridge.Client"])
     base = min(taken["nothing"]["cpu_ms"])  # the least of each: others use this machine, too
     assert min(taken["import mlxbridge"]["cpu_ms"]) - base < 50
-    assert min(taken["mlxbridge.Client"]["cpu_ms"]) - base < 200
+    assert min(taken["mlxbridge.Client"]["cpu_ms"]) - base < 400
