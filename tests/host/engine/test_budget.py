@@ -56,12 +56,11 @@ def test_budget_finds_out_that_long_pieces_cost_no_more_than_short_ones() -> Non
     """As on a fast device, where a pass takes as long to launch whatever is in it."""
     budget, plain = PrefillBudget(4096, largest_alone=8192), 0.004
     observe(budget, plain, num_read=0, is_decoding=True, times=10)
-    for count in range(1, 20):  # pieces beside answers: twelve prompts or so of 200 tokens
-        tokens = budget.tokens(is_decoding=True)
+    num_pieces = 0  # beside answers; so many are a dozen prompts of 200 tokens
+    while (tokens := budget.tokens(is_decoding=True)) < 1024:
         budget.observe(Step(plain + 0.005 + 3e-6 * tokens, tokens, True))
-        if tokens >= 1024:
-            break
-    assert count <= 12
+        num_pieces += 1
+        assert num_pieces <= 12
 
 
 def test_budget_stays_within_bounds() -> None:
