@@ -199,10 +199,14 @@ class Client(GenerateMethods, InputMethods, ModelMethods):
             True
         """
         retries = self._caller.defaults.ping_retries(timeout)
-        link = self._caller.connected(retries)
-        start = perf_counter()
-        link.ping(retries.deadline)
-        return perf_counter() - start
+
+        def ping_once() -> float:
+            link = self._caller.connected(retries)
+            start = perf_counter()
+            link.ping(retries.deadline)
+            return perf_counter() - start
+
+        return self._caller.repeat(retries, ping_once)
 
     @property
     def address(self) -> str | None:

@@ -117,16 +117,20 @@ class AsyncClient(AsyncGenerateMethods, AsyncInputMethods, AsyncModelMethods):
     async def ping(self, *, timeout: float | None = None) -> float:
         """Seconds to the host's connection and back; ``timeout`` as for ``Client.ping``."""
         retries = self._caller.defaults.ping_retries(timeout)
-        link = await self._caller.connected(retries)
-        start = perf_counter()
-        try:
-            async with asyncio.timeout(retries.left_s):
-                await link.ping()
-        except TimeoutError as error:
-            if isinstance(error, BridgeError):
-                raise
-            raise ping_late() from None
-        return perf_counter() - start
+
+        async def ping_once() -> float:
+            link = await self._caller.connected(retries)
+            start = perf_counter()
+            try:
+                async with asyncio.timeout(retries.left_s):
+                    await link.ping()
+            except TimeoutError as error:
+                if isinstance(error, BridgeError):
+                    raise
+                raise ping_late() from None
+            return perf_counter() - start
+
+        return await self._caller.repeat(retries, ping_once)
 
     @property
     def address(self) -> str | None:

@@ -28,7 +28,7 @@ from mlxbridge.guest import retries as retries_module
 from mlxbridge.guest.retries import NUM_FREE, RESTART_S, START_S, Retries, is_repeatable
 from mlxbridge.protocol import HostConnection
 from mlxbridge.protocol.events import CallOpened, Event
-from tests.guest.script_host import script_host
+from tests.guest.script_host import ScriptHost, script_host
 
 WORDS = ["one ", "two ", "three ", "four"]
 RESULT = {"finish_reason": "stop", "prompt_tokens": 1, "completion_tokens": 4, "model": "script"}
@@ -313,6 +313,29 @@ def test_ping_and_many_prompts_wait_for_a_host_that_begins(path: str, kind: str,
         with Client(f"unix://{path}", retry=1) as client:
             client.generate_many([]).close()
             assert client.ping() < 5
+    assert outage.num_searches == 20
+
+
+@pytest.mark.parametrize("kind", ["blocking", "async"])
+def test_ping_waits_for_a_host_that_starts_anew(path: str, kind: str, outage: Outage) -> None:
+    outage.until = 20
+
+    async def ping(host: ScriptHost) -> None:
+        async with AsyncClient(host.url, retry=1) as client:
+            await client.ping()
+            os.unlink(path)
+            host.cut()
+            assert await client.ping() < 5
+
+    with script_host(path, Failing(0)) as host:
+        if kind == "async":
+            asyncio.run(ping(host))
+        else:
+            with Client(host.url, retry=1) as client:
+                client.ping()
+                os.unlink(path)
+                host.cut()
+                assert client.ping() < 5
     assert outage.num_searches == 20
 
 
