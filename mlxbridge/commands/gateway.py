@@ -84,7 +84,18 @@ def add_command(commands: Any) -> None:
     )
     gateway.add_argument("--json", action="store_true", help="print errors as JSON")
     gateway.set_defaults(command=_gateway)
-    key = gateway.add_subparsers(metavar="").add_parser("key", help="make an API key")
+    more = gateway.add_subparsers(metavar="")
+    check = more.add_parser(
+        "check", help="ask a gateway that runs here whether it is well, as a health check"
+    )
+    check.add_argument(
+        "--listen", action="append", metavar="ADDRESS", help="as it was given; the first one is asked"
+    )
+    check.add_argument("--ready", action="store_true", help="ask for the host and a model behind it, too")
+    check.add_argument("--timeout", type=read_seconds, default=8.0, metavar="SECONDS", help="8")
+    check.add_argument("--json", action="store_true", help="print errors as JSON")
+    check.set_defaults(command=_check)
+    key = more.add_parser("key", help="make an API key")
     key.add_argument("name", help="whose it is; in the log, and for limits")
     key.add_argument(
         "--keys", metavar="FILE", help="add its hash to this file, which is made if it is not there"
@@ -124,6 +135,15 @@ def _gateway(options: argparse.Namespace) -> None:
             ends_with_stdin=options.until_eof,
         )
     )
+
+
+def _check(options: argparse.Namespace) -> None:
+    from mlxbridge.guest.gateway.check import check
+    from mlxbridge.guest.gateway.settings import DEFAULT_LISTEN
+
+    take_variables(options, "MLXBRIDGE_GATEWAY_", {"listen": str.split})
+    (listen, *_) = options.listen or [DEFAULT_LISTEN]
+    check(parse_http_listen(listen), is_ready=options.ready, timeout_s=options.timeout)
 
 
 def _key(options: argparse.Namespace) -> None:
