@@ -12,7 +12,8 @@ from typing import Any
 
 import grpc
 
-from bench.wire.workload import FLAT, make_array, stamp, token
+from bench.wire.clock import Clock
+from bench.wire.workload import make_array
 
 SERVICE = "bench.Bridge"
 OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
@@ -61,41 +62,3 @@ async def arrays_bytes(request: Any, context: Any) -> AsyncIterator[bytes]:
     data = make_array(request["nbytes"])
     for _ in range(request["count"]):
         yield data.tobytes()
-
-
-class Clock:
-    """Steps all paced streams together, as a batching engine does, through a queue for each stream."""
-
-    def __init__(self) -> None:
-        self._queues: dict[asyncio.Queue[int], None] = {}
-        self._due = 0.0
-
-    async def generate(self, request: Any, context: Any) -> AsyncIterator[Any]:
-        if request["prompt"] == FLAT:
-            number = 0
-            while True:
-                number += 1
-                yield token(number)
-        queue = self.join(float(request["prompt"]))
-        try:
-            while True:
-                yield token(await queue.get())
-        finally:
-            self._queues.pop(queue, None)
-
-    def join(self, interval: float) -> asyncio.Queue[int]:
-        """A queue that brings a stamp at each tick."""
-        if not self._queues:
-            loop = asyncio.get_running_loop()
-            self._due = loop.time()
-            loop.call_soon(self._tick, loop, interval)
-        queue: asyncio.Queue[int] = asyncio.Queue()
-        self._queues[queue] = None
-        return queue
-
-    def _tick(self, loop: asyncio.AbstractEventLoop, interval: float) -> None:
-        now = stamp()
-        for queue in self._queues:
-            queue.put_nowait(now)
-        self._due += interval
-        loop.call_at(self._due, self._tick, loop, interval)

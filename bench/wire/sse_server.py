@@ -10,7 +10,7 @@ from typing import Any
 
 import uvicorn  # type: ignore[import-not-found, unused-ignore]
 
-from bench.wire.grpc_server import Clock
+from bench.wire.clock import Clock
 from bench.wire.workload import FLAT, make_array, ready_vectors, token
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]

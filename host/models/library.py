@@ -67,6 +67,8 @@ class Library:
             facts["hub_id"] = settings.source.name
         if settings.draft is not None:
             facts["draft_model"] = settings.draft.name
+        if settings.chat_template is not None:
+            facts["chat_template"] = settings.chat_template
         if settings.adapters:
             facts["adapters"] = sorted(settings.adapters)
         return {**facts, **model.describe()}

@@ -333,7 +333,7 @@ def test_page_says_that_the_host_is_away(context: BrowserContext, tmp_path: Path
         page = context.new_page()
         page.goto(gateway.url)
         expect(link_of(page)).to_have_text("Host away")
-        expect(page.locator("#notice")).to_contain_text("start mlxbridge-host")
+        expect(page.locator("#notice")).to_contain_text("The host cannot be asked now")
         with run_host("unix", "--listen", listen):
             expect(link_of(page)).to_have_text("Live")
             expect(model(page, "demo")).to_be_visible()

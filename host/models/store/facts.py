@@ -16,6 +16,7 @@ from mlxbridge.host.models.store.headers import count_parameters, main_dtype, re
 _MOST_CARD_BYTES = 1 << 20
 _FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)^---", re.DOTALL | re.MULTILINE)
 _LICENCE = re.compile(r"^(license|license_name):[ \t]*[\"']?([^\s\"'#][^\"'#\r\n]*)", re.MULTILINE)
+_DEFAULT = "default"  # transformers' name for the template that is used where none is named
 _REASONING = ("<think>", "enable_thinking", "reasoning_content", "<|channel|>")
 
 
@@ -26,7 +27,8 @@ def read_facts(folder: Path) -> dict[str, Any]:
         architecture, model_type, parameters (a quantized weight counts as the weight it stands for), dtype (of the
         unquantized ones, or None), quantization (bits and group_size, or None), context_length (tokens of prompt and answer, or of
         an input of a model of vectors; or None), bytes (of
-        the weights), disk_bytes (of all files), capabilities (see ``_capabilities``), licence (or None).
+        the weights), disk_bytes (of all files), capabilities (see ``_capabilities``), chat_template (its text, or None), licence (or
+        None).
 
     Raises:
         ModelLoadFailed: a file is damaged or cannot be read.
@@ -38,6 +40,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ModelLoadFailed(f"{folder / 'config.json'}: {error}") from error
     tensors = read_tensors(folder)
+    templates = _chat_templates(folder)
     return {
         "architecture": (config.get("architectures") or [config.get("model_type")])[0],
         "model_type": config.get("model_type"),
@@ -47,7 +50,8 @@ def read_facts(folder: Path) -> dict[str, Any]:
         "context_length": _context_length(folder, config),
         "bytes": sum(tensor.num_bytes for tensor in tensors.values()),
         "disk_bytes": disk_bytes(folder),
-        "capabilities": _capabilities(folder),
+        "capabilities": _capabilities(folder, "\n".join(templates.values())),
+        "chat_template": templates.get(_DEFAULT),
         "licence": _licence(folder),
     }
 
@@ -79,14 +83,13 @@ def disk_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _capabilities(folder: Path) -> list[str]:
+def _capabilities(folder: Path, template: str) -> list[str]:
     """What the model can do: ``generate``, ``embed`` or ``rerank``; and as far as its chat template tells ``chat``,
     ``tools`` (it is told of tools) and ``reasoning`` (it knows of thinking).
     """
     kind = kind_of(folder)
     if kind != "generate":
         return [kind]
-    template = _chat_template(folder)
     return [
         kind,
         *["chat"] * bool(template),
@@ -95,22 +98,20 @@ def _capabilities(folder: Path) -> list[str]:
     ]
 
 
-def _chat_template(folder: Path) -> str:
-    """The text of the model's chat templates; nothing if it has none, or none that can be read."""
+def _chat_templates(folder: Path) -> dict[str, str]:
+    """The texts of the model's chat templates by name; none if it has none, or none that can be read."""
     try:
-        return (folder / "chat_template.jinja").read_text("utf-8")
+        return {_DEFAULT: (folder / "chat_template.jinja").read_text("utf-8")}
     except (OSError, UnicodeDecodeError):
         pass
     for name in ("chat_template.json", "tokenizer_config.json"):
-        try:
-            template = json.loads((folder / name).read_text("utf-8")).get("chat_template")
-        except (OSError, ValueError, AttributeError):
-            continue
+        template = _read_map(folder / name).get("chat_template")
         if isinstance(template, str):
-            return template
+            return {_DEFAULT: template}
         if isinstance(template, list):
-            return "\n".join(str(each.get("template", "")) for each in template if isinstance(each, dict))
-    return ""
+            named = [each for each in template if isinstance(each, dict)]
+            return {str(each.get("name", _DEFAULT)): str(each.get("template", "")) for each in named}
+    return {}
 
 
 def _licence(folder: Path) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from mlxbridge.compat.refusal import MissingAttribute, refuse_all, refused
@@ -37,7 +38,10 @@ _FACTS = (
     *("bos_token", "bos_token_id", "eos_token", "eos_token_id", "pad_token", "pad_token_id"),
     *("unk_token", "unk_token_id", "has_chat_template"),
 )
-_THERE_IS = ("encode", "decode", "apply_chat_template", "eos_token_ids", "vocab_size", "len()", *_FACTS)
+_THERE_IS = (
+    *("encode", "decode", "apply_chat_template", "chat_template", "eos_token_ids", "has_tool_calling"),
+    *("vocab_size", "len()", *_FACTS),
+)
 
 
 class Tokenizer:
@@ -119,6 +123,17 @@ class Tokenizer:
         return text
 
     @property
+    def chat_template(self) -> str | None:
+        """The text of the model's chat template; None if it has none. The host tells it once."""
+        text = self._shown.get("chat_template")
+        return text if isinstance(text, str) else None
+
+    @property
+    def has_tool_calling(self) -> bool:
+        """Whether the chat template tells the model of tools."""
+        return "tools" in self._shown.get("capabilities", ())
+
+    @property
     def eos_token_ids(self) -> set[int]:
         """Tokens that end an answer."""
         return set(self._facts["eos_token_ids"])
@@ -133,6 +148,10 @@ class Tokenizer:
         """ "bytes" (byte-level BPE), "sentencepiece", or None for others."""
         kind = self._facts["kind"]
         return kind if isinstance(kind, str) else None
+
+    @cached_property
+    def _shown(self) -> Mapping[str, Any]:
+        return self._model.client.show_model(self._model.name).details
 
     @property
     def _facts(self) -> Mapping[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from math import isclose
 from pathlib import Path
@@ -288,7 +288,8 @@ def test_tokenizer_is_the_one_of_mlx_lm(pair: Any, original: Any) -> None:
     for options in ({"add_generation_prompt": True}, {"tokenize": False}, {}):
         assert mine.apply_chat_template(SUM, **options) == theirs.apply_chat_template(SUM, **options)
     names = ("eos_token", "eos_token_id", "eos_token_ids", "bos_token", "bos_token_id", "pad_token_id")
-    for name in (*names, "has_chat_template", "vocab_size"):
+    told = ("has_chat_template", "chat_template", "has_tool_calling", "vocab_size")
+    for name in (*names, *told):
         assert getattr(mine, name) == getattr(theirs, name), name
     assert len(mine) == len(theirs)
     with pytest.raises(AttributeError, match="there is encode, decode, apply_chat_template"):
@@ -296,6 +297,31 @@ def test_tokenizer_is_the_one_of_mlx_lm(pair: Any, original: Any) -> None:
     assert not hasattr(mine, "add_tokens")
     with pytest.raises(AttributeError, match="at the host"):
         _ = pair[0].layers
+
+
+def test_snippet_of_model_cards_runs(client: Client) -> None:
+    model, tokenizer = ours.load("demo", client=client)
+    prompt: Any = "What is 27 + 15?"
+    if tokenizer.chat_template is not None:
+        messages: Any = [{"role": "user", "content": prompt}]
+        prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    assert ours.generate(model, tokenizer, prompt=prompt, verbose=False) == "27 + 15 = 42."
+
+
+def test_prompt_caches_are_refused_with_what_there_is_in_their_place(pair: Any) -> None:
+    from mlxbridge.compat.mlx_lm.models import cache
+    from mlxbridge.compat.mlx_lm.utils import load
+
+    assert load is ours.load
+    functions: list[Callable[[], Any]] = [
+        lambda: cache.make_prompt_cache(pair[0]),
+        lambda: cache.load_prompt_cache("prompt.safetensors"),
+        lambda: cache.save_prompt_cache("prompt.safetensors", []),
+        lambda: cache.trim_prompt_cache([], 1),
+    ]
+    for function in functions:
+        with pytest.raises(UsageError, match="the host keeps what it has read by itself"):
+            function()
 
 
 def test_model_is_loaded_when_it_is_asked_for(client: Client) -> None:

@@ -17,7 +17,7 @@ const LINK_WORDS = {
   refused: "Refused",
 };
 const NOTICES = {
-  away: (words) => `The host cannot be asked: ${words}. The gateway tries again every second.`,
+  away: (words) => `${words.charAt(0).toUpperCase()}${words.slice(1)}. The gateway tries again every second.`,
   gone: (words) => `${words} This page tries again by itself.`,
   locked: (words) => words,
   refused: (words) => words,

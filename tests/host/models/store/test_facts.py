@@ -27,6 +27,7 @@ def test_facts_of_the_demo_are_those_of_the_model_that_is_loaded(folder: Path) -
     assert (facts["context_length"], facts["quantization"], facts["licence"]) == (1024, None, None)
     assert facts["disk_bytes"] == sum(path.stat().st_size for path in folder.iterdir())
     assert facts["capabilities"] == ["generate", "chat"]
+    assert "{%" in facts["chat_template"]
 
 
 @pytest.mark.parametrize(
