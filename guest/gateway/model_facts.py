@@ -48,8 +48,10 @@ class KnownModels:
         return facts if self._clock() < until else None
 
     def put(self, name: str | None, facts: ModelFacts) -> None:
-        """They are these, as of now."""
-        self._facts[name] = (self._clock() + _FRESH_S, facts)
+        """They are these, as of now; what is no longer fresh is forgotten."""
+        now = self._clock()
+        self._facts = {known: entry for known, entry in self._facts.items() if now < entry[0]}
+        self._facts[name] = (now + _FRESH_S, facts)
 
 
 async def find_facts(exchange: Exchange, name: str | None) -> ModelFacts | None:
@@ -79,12 +81,22 @@ def find_model(models: Iterable[ModelInfo], name: str | None) -> ModelInfo | Non
     known = list(models)
     if name is None:
         return next((model for model in known if model.details.get("default")), None)
-    names = (name, name.partition("+")[0])
-    for wanted in names:
-        for model in known:
-            if wanted == model.name or wanted in (model.details.get("aliases") or ()):
-                return model
-    return None
+    base, _, adapter = name.partition("+")
+    return next(
+        (model for model in known if name in _names_of(model)),
+        next(
+            (
+                model
+                for model in known
+                if base in _names_of(model) and adapter in (model.details.get("adapters") or ())
+            ),
+            None,
+        ),
+    )
+
+
+def _names_of(model: ModelInfo) -> tuple[str, ...]:
+    return (model.name, *(model.details.get("aliases") or ()))
 
 
 def facts_of(model: ModelInfo) -> ModelFacts | None:
