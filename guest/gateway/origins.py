@@ -46,7 +46,7 @@ class Origins:
         origin = headers.get("origin")
         if origin is None or "*" in self._allowed or origin in self._allowed:
             return
-        if urlsplit(origin).netloc != host:
+        if _place(origin) != host:
             raise Problem(
                 403,
                 f"pages of {origin!r} may not ask; --cors-origin lets them",
@@ -54,8 +54,19 @@ class Origins:
             )
 
 
+def _place(origin: str) -> str | None:
+    """Host and port of an origin; None if it is none, such as ``http://[``."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
+
+
 def _is_own(host: str) -> bool:
-    name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
+    try:
+        name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
+    except ValueError:  # brackets with no IPv6 address in them
+        return False
     if (
         not name
         or name == "localhost"

@@ -55,6 +55,9 @@ def test_path_and_method_that_there_are_not_are_told(http: httpx.Client) -> None
         ({"host": "localhost:8000", "origin": "http://localhost:8000"}, 200),
         ({"host": "host.docker.internal:8000"}, 200),
         ({"host": "127.0.0.1:8000", "origin": "http://localhost:8000"}, 403),
+        ({"host": "[::1"}, 403),
+        ({"host": "[", "origin": "http://["}, 403),
+        ({"host": "localhost:8000", "origin": "http://["}, 403),
     ],
 )
 def test_pages_of_others_may_not_ask(http: httpx.Client, headers: dict[str, str], status: int) -> None:
