@@ -66,7 +66,7 @@ class ResponseWriter:
 
     def fail(self, problem: Problem, request_id: str) -> bytes:
         """What went wrong after the first byte."""
-        data = self._close(is_cut=True)
+        data = self._close(is_cut=True) if self._sequence else self.begin(0)
         self._response = output.fail(self._response, problem, self._items)
         return data + self._lifecycle("failed")
 

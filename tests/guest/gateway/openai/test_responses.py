@@ -11,6 +11,9 @@ import pytest
 from openai.types.responses import ResponseStreamEvent
 from pydantic import BaseModel, TypeAdapter
 
+from mlxbridge.guest.gateway.openai.responses.events import ResponseWriter
+from mlxbridge.guest.gateway.openai.responses.request import read_request
+from mlxbridge.guest.gateway.problem import Problem
 from tests.guest.gateway.openai.sdk import check, refuse_extra
 
 ANSWER = "27 + 15 = 42."
@@ -306,3 +309,14 @@ def test_field_of_an_item_is_named_as_the_request_has_it(http: httpx.Client) -> 
     call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "no JSON"}
     answer = http.post("/v1/responses", json={"model": "caller", "input": [user, call]})
     assert answer.json()["error"]["param"].startswith("input[1]"), answer.text
+
+
+def test_response_that_fails_before_anything_is_said_begins_all_the_same() -> None:
+    writer = ResponseWriter(read_request({"model": "demo", "input": "Hello"}))
+    told = writer.fail(Problem(503, "the host is away", code="unavailable"), "req-1").decode()
+    events = [json.loads(line[6:]) for line in told.splitlines() if line.startswith("data: ")]
+    names = ["response.created", "response.in_progress", "response.failed"]
+    assert [event["type"] for event in events] == names
+    assert [event["sequence_number"] for event in events] == [0, 1, 2]
+    for event in events:
+        TypeAdapter(ResponseStreamEvent).validate_python(event)
