@@ -152,7 +152,7 @@ def read_embed(body: Mapping[str, Any]) -> Inputs:
     """
     fields = Fields(body)
     given = fields.take("input")
-    texts = [given] if isinstance(given, str) and given else given or []
+    texts = [given] * (given != "") if isinstance(given, str) else [] if given is None else given
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise refused("input", "must be a text or a list of texts")
     truncate = fields.take_flag("truncate")
@@ -242,7 +242,11 @@ def _message(given: Any, place: str) -> Message:
     if not isinstance(given, dict):
         raise refused(place, f"must be an object, not {shown(given)}")
     fields = Fields(given, f"{place}.")
-    message: dict[str, Any] = {"role": fields.take_text("role"), "content": fields.take("content") or ""}
+    content = fields.take("content")
+    message: dict[str, Any] = {
+        "role": fields.take_text("role"),
+        "content": "" if content is None else content,
+    }
     if reasoning := fields.take_text("thinking"):
         message["reasoning"] = reasoning
     calls = fields.take_list("tool_calls")
@@ -264,9 +268,13 @@ def _call(given: Any, place: str) -> dict[str, Any]:
     if not isinstance(given, dict) or not isinstance(given.get("function"), dict):
         raise refused(place, 'must be {"function": {"name": …, "arguments": {…}}}')
     fields, function = Fields(given, f"{place}."), Fields(given["function"], f"{place}.function.")
+    arguments = function.take("arguments")
     call: dict[str, Any] = {
         "type": "function",
-        "function": {"name": function.take_text("name"), "arguments": function.take("arguments") or {}},
+        "function": {
+            "name": function.take_text("name"),
+            "arguments": {} if arguments in (None, "") else arguments,
+        },
     }
     if known := fields.take_text("id"):
         call["id"] = known

@@ -138,3 +138,20 @@ def test_field_that_cannot_be_honoured_is_named(
         read(body)
     assert (refused.value.status, refused.value.field) == (400, field)
     assert refused.value.message.startswith(f"{field}: ")
+
+
+@pytest.mark.parametrize("given", [False, 0, {}, [1]])
+def test_input_that_is_no_text_is_refused(given: Any) -> None:
+    with pytest.raises(Problem, match="input: must be a text or a list of texts"):
+        read_embed({"model": "finder", "input": given})
+
+
+@pytest.mark.parametrize("given", [None, "", []])
+def test_nothing_to_embed_is_told(given: Any) -> None:
+    assert read_embed({"model": "finder", "input": given}).texts == []
+
+
+@pytest.mark.parametrize("given", [False, 0, 1.5])
+def test_content_that_is_no_text_is_left_to_the_host_to_refuse(given: Any) -> None:
+    question = read_chat({"model": "demo", "messages": [{"role": "user", "content": given}]})
+    assert question.options["messages"] == [{"role": "user", "content": given}]
