@@ -8,7 +8,7 @@
     tokens_per_minute = 100_000     # of prompts and answers
     models = ["demo"]               # all if left out
     priority = "low"                # the most that she may ask for, and what she has if she asks for none
-    manage = true                   # may load, unload, pull and delete models
+    manage = true                   # may load, unload, pull and delete models, and say how long they stay (keep_alive)
     token = "alice:0123…"           # the host's, to be a guest of her own there; the gateway's if left out
 
 Keys are made here, of 256 random bits. So one SHA-256 hides them: there is nothing to guess that a slow hash would guard.
@@ -33,7 +33,9 @@ log = logging.getLogger(__name__)
 
 _PREFIX = "mlxb-"
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_NAME_RULE = "a caller's name has 1 to 64 letters, digits, '.', '_' or '-'"
+_NAME_RULE = (
+    "a caller's name has 1 to 64 letters, digits, '.', '_' or '-', and is not 'anyone', who has no key"
+)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _TOKEN = re.compile(r"[^:]+:.{8,}")
 _PRIORITIES = ("low", "normal", "high")
@@ -111,7 +113,7 @@ def add_caller(path: Path, name: str, digest: str) -> None:
     Raises:
         UsageError: the name is no name, the file has it already, or cannot be written.
     """
-    if not _NAME.fullmatch(name):
+    if not _is_name(name):
         raise UsageError(f"{name!r}: {_NAME_RULE}")
     before = ""
     try:
@@ -124,6 +126,11 @@ def add_caller(path: Path, name: str, digest: str) -> None:
         path.write_text(f'{before}\n\n[{quoted}]\nsha256 = "{digest}"\n'.lstrip("\n"), encoding="utf-8")
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"cannot add to {path}: {error}") from error
+
+
+def _is_name(name: str) -> bool:
+    """Whether a caller may be called so: who needs no key shares neither limits nor a connection with one who has."""
+    return name != ANYONE.name and _NAME.fullmatch(name) is not None
 
 
 def _digest(key: str) -> str:
@@ -154,7 +161,7 @@ def _read(path: Path) -> dict[str, Caller]:
 
 
 def _caller(name: str, table: Any) -> tuple[list[str], Caller]:
-    if not _NAME.fullmatch(name):
+    if not _is_name(name):
         raise UsageError(_NAME_RULE)
     if not isinstance(table, dict):
         raise UsageError("must be a table")

@@ -49,6 +49,7 @@ def test_all_that_a_caller_may_have_is_read(tmp_path: Path) -> None:
         ("[alice]", "[alice]: sha256: must be"),
         ('[alice]\nsha256 = "abc"', "[alice]: sha256: must be 64 hexadecimal digits"),
         (f'["a b"]\nsha256 = "{DIGEST}"', "[a b]: a caller's name has"),
+        (f'[anyone]\nsha256 = "{DIGEST}"', "[anyone]: a caller's name has"),
         (f'[alice]\nsha256 = "{DIGEST}"\nmax_inflight = 1', "[alice]: max_inflight: there is no such key"),
         (
             f'[alice]\nsha256 = "{DIGEST}"\nmax_in_flight = 0',
