@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
+_MOST_NAME_CHARS = 1024
+"""Of a model: its name is kept with what is known of a request once that has ended."""
+_MOST_LEVELS = 128
+"""Of lists and objects within each other in a field; what goes deeper, orjson would read and not write."""
 BODY_TIMEOUT_S = 120.0
 """For the whole body of a request; who sends one byte now and then keeps what it has here no longer."""
 
@@ -131,6 +135,11 @@ class Exchange:
             raise Problem(400, f"the body is no JSON: {error}", code="invalid_json") from error
         if not isinstance(value, dict):
             raise Problem(400, "the body must be a JSON object", code="invalid_json")
+        if body.count(b"[") + body.count(b"{") > _MOST_LEVELS:
+            for name, member in value.items():
+                if _is_deep(member):
+                    why = f"is nested too deeply: {_MOST_LEVELS} levels are read here"
+                    raise Problem(400, f"{name}: {why}", field=name)
         return value
 
     # -- what the host is asked --------------------------------------------------------------------------------
@@ -141,8 +150,10 @@ class Exchange:
         Raises:
             Problem: 403; or 400, if it is no name, or none is named and not all are the caller's.
         """
-        if name is not None and not isinstance(name, str):
-            raise Problem(400, "model: must be a name", field="model")
+        if name is not None and (not isinstance(name, str) or len(name) > _MOST_NAME_CHARS):
+            raise Problem(
+                400, f"model: must be a name, of at most {_MOST_NAME_CHARS} characters", field="model"
+            )
         if self.caller.models is None:
             return
         if name is None:
@@ -153,6 +164,26 @@ class Exchange:
             raise Problem(
                 403, f"model: this key may not use {name!r}", code="permission_denied", field="model"
             )
+
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """Refuse options of a call of the host that are not the caller's to say.
+
+        How long a model stays loaded is so for everybody who asks it, so it is for those who manage models.
+
+        Raises:
+            Problem: as ``check_model``; 403 for ``keep_alive``, 400 for more time than the gateway gives.
+        """
+        self.check_model(options.get("model"))
+        if options.get("keep_alive") is not None and not self.caller.manage:
+            raise Problem(
+                403,
+                "keep_alive: this key may not say how long a model stays loaded; manage = true in the keys file lets it",
+                code="permission_denied",
+                field="keep_alive",
+            )
+        most_s, wanted_s = self.gateway.settings.timeout_s, options.get("timeout")
+        if most_s is not None and isinstance(wanted_s, int | float) and wanted_s > most_s:
+            raise Problem(400, f"timeout: {most_s:g} seconds is the most here", field="timeout")
 
     def check_manage(self, what: str) -> None:
         """Refuse what changes the host for everybody.
@@ -171,9 +202,9 @@ class Exchange:
         """The options, with what the caller's limits make of them.
 
         Raises:
-            Problem: 403, naming what the caller may not have.
+            Problem: 403, naming what the caller may not have; or as ``check_options``.
         """
-        self.check_model(options.get("model"))
+        self.check_options(options)
         own = self.caller.priority
         wanted = options.get("priority")
         if own is not None and wanted is None:
@@ -286,6 +317,21 @@ class Exchange:
         for answer in answers:
             self.note_answer(answer)
             self.note_tokens(0, answer.completion_tokens)
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether there are more than so many levels of lists and objects within each other."""
+    level = [value]
+    for _ in range(_MOST_LEVELS + 1):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return False
+    return True
 
 
 class UnderWay:

@@ -29,16 +29,21 @@ async def tell_alive(exchange: Exchange) -> Json:
 
 
 async def tell_ready(exchange: Exchange) -> Json:
-    """``GET /readyz``: the host answers, and has a model that can be asked; else 503."""
+    """``GET /readyz``: the host answers, and has a model that can be asked; else 503.
+
+    It needs no key, so which models there are, and why they cannot be asked, is told where nothing does.
+    """
     gateway = exchange.gateway
     if gateway.stopping.is_set():
         raise Problem.stopping()
     models = await exchange.run(gateway.client.list_models(timeout=_WITHIN_S))
     usable = [model.name for model in models if model.state != "failed"]
+    needs_keys = gateway.settings.keys_file is not None
     if not usable:
         reasons = "; ".join(f"{model.name}: {model.details.get('reason', 'failed')}" for model in models)
-        raise Problem(503, f"no model can be asked ({reasons or 'there is none'})", code="unavailable")
-    return Json({"status": "ok", "models": usable})
+        why = "" if needs_keys else f" ({reasons or 'there is none'})"
+        raise Problem(503, f"no model can be asked{why}", code="unavailable")
+    return Json({"status": "ok"} if needs_keys else {"status": "ok", "models": usable})
 
 
 async def tell_metrics(exchange: Exchange) -> Whole:

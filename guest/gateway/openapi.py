@@ -42,7 +42,7 @@ _OWN: Operations = {
     ("GET", "/readyz"): Operation(
         summary="Whether the host answers, and has a model that can be asked",
         api="gateway",
-        answer={JSON: told({"status": choice("ok"), "models": list_of(TEXT, 1)})},
+        answer={JSON: told({"status": choice("ok"), "models": list_of(TEXT, 1)}, ["status"])},
         is_open=True,
     ),
     ("GET", "/metrics"): Operation(

@@ -6,8 +6,6 @@ that always ask for tens of thousands of tokens could use no smaller model other
 
 from __future__ import annotations
 
-from sys import maxsize
-
 import orjson
 
 from mlxbridge.guest.gateway.anthropic.requests import MessageRequest
@@ -44,7 +42,4 @@ async def count_prompt(exchange: Exchange, request: MessageRequest, facts: Model
 
 def _most_prompt_tokens(request: MessageRequest) -> int:
     """More tokens than the prompt has: one is at least a byte, and JSON takes more of them than a chat template."""
-    try:
-        return len(orjson.dumps([request.chat.messages, request.given.get("tools")]))
-    except orjson.JSONEncodeError:  # nested too deep
-        return maxsize
+    return len(orjson.dumps([request.chat.messages, request.given.get("tools")]))

@@ -44,7 +44,9 @@ async def count_tokens(exchange: Exchange) -> Json:
     """``POST /v1/messages/count_tokens``: how long the chat is, as the model would read it."""
     request, facts = await _read(exchange, is_count=True)
     exchange.note_model(request.model or ("" if facts is None else facts.name))
-    return Json({"input_tokens": await count_prompt(exchange, request, facts)})
+    exchange.check_options(request.given)
+    with exchange.under_way():
+        return Json({"input_tokens": await count_prompt(exchange, request, facts)})
 
 
 async def _read(exchange: Exchange, *, is_count: bool) -> tuple[MessageRequest, ModelFacts | None]:

@@ -57,6 +57,7 @@ async def load_or_unload(
         Problem: as ``load``; or it is to go and is pinned.
     """
     client, info = exchange.client, found.info
+    exchange.check_options({"model": found.name, "keep_alive": keep_alive})
     if keep_alive != 0:
         await load(exchange, found, num_ctx)
         await exchange.run(client.load_model(info.name, keep_alive=keep_alive))

@@ -171,6 +171,7 @@ async def _embed(exchange: Exchange, inputs: Inputs, clock: Clock) -> Embeddings
     found = await load(exchange, found, inputs.num_ctx)
     clock.note_loaded()
     options: EmbedOptions = {**inputs.options, "model": found.name}
+    exchange.check_options(options)
     with exchange.under_way():
         vectors = await exchange.run(exchange.client.embed(inputs.texts, **options))
     exchange.note_tokens(vectors.usage.prompt_tokens)

@@ -15,7 +15,7 @@ async def create_embeddings(exchange: Exchange) -> ASGIApp:
     body = await exchange.read_json()
     inputs, options, as_base64 = embed_plan(fields.split(body, fields.EMBEDDING, fields.EMBED_HOST))
     exchange.names = {"inputs": "input"}
-    exchange.check_model(options.get("model"))
+    exchange.check_options(options)
     with exchange.under_way():
         found = await exchange.run(exchange.client.embed(inputs, **options))
     exchange.note_model(found.model)

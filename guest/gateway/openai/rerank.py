@@ -25,7 +25,7 @@ async def rerank(exchange: Exchange) -> ASGIApp:
     if not isinstance(query, str):
         raise refused("query", "must be a text")
     options = cast(RerankOptions, {name: body[name] for name in body.keys() & fields.RERANK_HOST})
-    exchange.check_model(options.get("model"))
+    exchange.check_options(options)
     with exchange.under_way():
         ranking = await exchange.run(exchange.client.rerank(query, documents, **options))
     exchange.note_model(ranking.model)

@@ -32,7 +32,7 @@ async def tokenize(exchange: Exchange) -> ASGIApp:
     prompt = _prompt(body)
     exchange.names = {"prompt": "prompt" if isinstance(prompt, str) else "messages"}
     options = cast(TokenizeOptions, {name: body[name] for name in body.keys() & fields.TOKENIZE_HOST})
-    exchange.check_model(options.get("model"))
+    exchange.check_options(options)
     with exchange.under_way():
         ids = await exchange.run(exchange.client.tokenize(prompt, **options))
         most = await exchange.run(_context_length(exchange, options.get("model")))
@@ -49,7 +49,7 @@ async def detokenize(exchange: Exchange) -> ASGIApp:
         raise refused("tokens", "must be a list of token ids")
     if not isinstance(body.get("skip_special_tokens", False), bool):
         raise refused("skip_special_tokens", "must be true or false")
-    exchange.check_model(options.get("model"))
+    exchange.check_options(options)
     with exchange.under_way():
         text = await exchange.run(exchange.client.detokenize(body["tokens"], **options))
     return Json({"prompt": text})

@@ -100,8 +100,10 @@ def test_key_is_needed(http: httpx.Client, sent: dict[str, str], status: int, pa
         assert "API key" in answer.text
 
 
-def test_health_needs_no_key(http: httpx.Client) -> None:
-    assert http.get("/healthz").status_code == http.get("/readyz").status_code == 200
+def test_health_needs_no_key_and_names_no_model(http: httpx.Client) -> None:
+    for path in ("/healthz", "/readyz"):
+        answer = http.get(path)
+        assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -127,6 +129,83 @@ def test_model_that_is_not_the_callers_is_refused(http: httpx.Client) -> None:
     refused = ask(http, "other")
     assert refused.status_code == 403 and refused.json()["error"]["param"] == "model"
     assert ask(http, "other", model="another").status_code == 404  # she may, but there is none
+
+
+CHAT = {"model": "demo", "messages": [{"role": "user", "content": "Hello"}]}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/completions", SHORT),
+        ("/v1/chat/completions", {**CHAT, "max_tokens": 2}),
+        ("/v1/responses", {"model": "demo", "input": "Hello", "max_output_tokens": 2}),
+        ("/v1/responses/input_tokens", {"model": "demo", "input": "Hello"}),
+        ("/tokenize", {"model": "demo", "prompt": "Hello"}),
+        ("/detokenize", {"model": "demo", "tokens": [1]}),
+        ("/v1/messages", {**CHAT, "max_tokens": 2}),
+        ("/v1/messages/count_tokens", CHAT),
+        ("/api/generate", {"model": "demo"}),
+        ("/api/chat", {**CHAT, "stream": False, "options": {"num_predict": 2}}),
+    ],
+)
+def test_how_long_models_stay_is_for_those_who_manage_them(
+    http: httpx.Client, path: str, body: dict[str, Any]
+) -> None:
+    told = http.post(path, json={**body, "keep_alive": 0}, headers=headers("plain"))
+    assert told.status_code == 403 and "keep_alive: this key may not" in told.text
+    assert http.post(path, json=body, headers=headers("plain")).status_code == 200
+    kept = http.post(path, json={**body, "keep_alive": "5m"}, headers=headers("manager"))
+    assert kept.status_code == 200
+
+
+def test_vectors_and_ranks_do_not_say_how_long_models_stay(http: httpx.Client) -> None:
+    for path, body in (
+        ("/v1/embeddings", {"input": "a"}),
+        ("/v1/rerank", {"query": "a", "documents": ["b"]}),
+        ("/api/embed", {"input": "a"}),
+    ):
+        asked = {"model": "demo", "keep_alive": -1, **body}
+        assert http.post(path, json=asked, headers=headers("plain")).status_code == 403
+
+
+def test_nobody_has_more_time_than_the_gateway_gives(host: HostProcess, keys: Path) -> None:
+    options = ("--keys", str(keys), "--timeout", "60")
+    with (
+        run_gateway(host.url, *options, token=TOKENS["gateway"]) as gateway,
+        httpx.Client(base_url=gateway.url, timeout=60) as http,
+    ):
+        assert ask(http, "plain", timeout=60).status_code == 200
+        refused = ask(http, "plain", timeout=61)
+    assert refused.status_code == 400 and refused.json()["error"]["param"] == "timeout"
+
+
+def test_name_of_a_model_has_an_end(http: httpx.Client) -> None:
+    refused = ask(http, "plain", model="m" * 1025)
+    assert refused.status_code == 400 and refused.json()["error"]["param"] == "model"
+    assert ask(http, "plain", model="m" * 1024).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("/v1/responses", {"input": "a"}, "metadata"),
+        ("/v1/responses", {"input": "a"}, "tools"),
+        ("/v1/chat/completions", CHAT, "tools"),
+        ("/v1/messages", {**CHAT, "max_tokens": 2}, "tools"),
+        ("/api/chat", {**CHAT, "options": {"num_predict": 2}}, "tools"),
+    ],
+)
+def test_field_without_bottom_is_named(
+    http: httpx.Client, path: str, body: dict[str, Any], field: str
+) -> None:
+    deep: Any = {}
+    for _ in range(300):
+        deep = {"a": deep}
+    tool = {"type": "function", "name": "x", "input_schema": deep, "parameters": deep}
+    value = deep if field == "metadata" else [tool]
+    refused = http.post(path, json={**body, field: value}, headers=headers("plain"))
+    assert refused.status_code == 400 and f"{field}: is nested too deeply" in refused.text
 
 
 def test_priority_is_the_callers(http: httpx.Client) -> None:
