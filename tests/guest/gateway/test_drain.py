@@ -26,6 +26,8 @@ def refuses(gateway: GatewayProcess) -> bool:
         httpx.get(f"{gateway.url}/healthz")
     except httpx.ConnectError:
         return True
+    except httpx.TransportError:  # it was let in just before, and had not asked yet
+        return False
     return False
 
 
