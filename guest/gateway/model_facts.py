@@ -82,20 +82,18 @@ def find_model(models: Iterable[ModelInfo], name: str | None) -> ModelInfo | Non
     if name is None:
         return next((model for model in known if model.details.get("default")), None)
     base, _, adapter = name.partition("+")
-    return next(
-        (model for model in known if name in _names_of(model)),
-        next(
-            (
-                model
-                for model in known
-                if base in _names_of(model) and adapter in (model.details.get("adapters") or ())
-            ),
-            None,
-        ),
-    )
+    with_adapter = None
+    for model in known:
+        names = names_of(model)
+        if name in names:
+            return model
+        if base in names and adapter in (model.details.get("adapters") or ()):
+            with_adapter = model
+    return with_adapter
 
 
-def _names_of(model: ModelInfo) -> tuple[str, ...]:
+def names_of(model: ModelInfo) -> tuple[str, ...]:
+    """A model's name, and its aliases."""
     return (model.name, *(model.details.get("aliases") or ()))
 
 

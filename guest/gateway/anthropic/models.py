@@ -8,6 +8,7 @@ from typing import Any
 from mlxbridge.compat.refusal import refused
 from mlxbridge.errors import ModelNotFound
 from mlxbridge.guest.gateway.exchange import Exchange
+from mlxbridge.guest.gateway.model_facts import names_of
 from mlxbridge.guest.gateway.responses import Json
 from mlxbridge.types import ModelInfo
 
@@ -56,7 +57,7 @@ async def _entries(exchange: Exchange) -> list[dict[str, Any]]:
         _entry(name, model)
         for model in models
         if model.details.get("kind", "generate") == "generate"
-        for name in (model.name, *(model.details.get("aliases") or ()))
+        for name in names_of(model)
         if exchange.caller.may_use(name)
     ]
 

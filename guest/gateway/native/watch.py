@@ -14,6 +14,7 @@ from mlxbridge import AsyncClient
 from mlxbridge.errors import BridgeError
 from mlxbridge.events import Event, ModelEvent, RequestEvent, StoreEvent
 from mlxbridge.guest.gateway.callers import Caller
+from mlxbridge.guest.gateway.model_facts import names_of
 from mlxbridge.guest.gateway.native.recent import Entry, RecentCalls
 from mlxbridge.guest.gateway.problem import Problem
 from mlxbridge.guest.gateway.record import Record
@@ -178,9 +179,8 @@ def models_for(caller: Caller, models: list[ModelInfo]) -> list[ModelInfo]:
 
 
 def _names(model: ModelInfo) -> list[str]:
-    details = model.details
-    adapters = [f"{model.name}+{adapter}" for adapter in details.get("adapters", ())]
-    return [model.name, *details.get("aliases", ()), *adapters]
+    adapters = [f"{model.name}+{adapter}" for adapter in model.details.get("adapters", ())]
+    return [*names_of(model), *adapters]
 
 
 def sse(kind: str, value: Any) -> bytes:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any, NamedTuple
 
+from mlxbridge.guest.gateway.model_facts import find_model, names_of
 from mlxbridge.guest.gateway.problem import Problem
 from mlxbridge.types import ModelInfo
 
@@ -36,11 +37,8 @@ def find(models: Sequence[ModelInfo], name: str) -> Found:
         Problem: 404.
     """
     for wanted in dict.fromkeys((name, name.removesuffix(LATEST))):
-        base, _, adapter = wanted.partition("+")
-        for info in models:
-            names = names_of(info)
-            if wanted in names or (base in names and adapter in info.details.get("adapters", ())):
-                return Found(wanted, info)
+        if (info := find_model(models, wanted)) is not None:
+            return Found(wanted, info)
     raise Problem(404, f"model {name!r} not found; /api/tags tells which there are", code="model_not_found")
 
 
@@ -60,11 +58,6 @@ def tags(info: ModelInfo) -> list[dict[str, Any]]:
     """The entries of ``/api/tags``: one for each of a model's names."""
     entry = {**_entry(info, _bytes(info)), "modified_at": _NEVER}
     return [{**entry, "name": name, "model": name} for name in names_of(info)]
-
-
-def names_of(info: ModelInfo) -> tuple[str, ...]:
-    """A model's name, and its aliases."""
-    return (info.name, *info.details.get("aliases", ()))
 
 
 def process(info: ModelInfo, at: datetime) -> dict[str, Any] | None:

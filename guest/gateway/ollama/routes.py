@@ -9,6 +9,7 @@ from starlette.types import ASGIApp
 
 from mlxbridge.guest.gateway.endpoint import Api, Handler, route
 from mlxbridge.guest.gateway.exchange import Exchange
+from mlxbridge.guest.gateway.model_facts import names_of
 from mlxbridge.guest.gateway.ollama.answers import (
     MESSAGE,
     NDJSON,
@@ -25,7 +26,7 @@ from mlxbridge.guest.gateway.ollama.answers import (
 from mlxbridge.guest.gateway.ollama.asking import prepare
 from mlxbridge.guest.gateway.ollama.fields import Fields
 from mlxbridge.guest.gateway.ollama.loading import find_model, load, load_or_unload
-from mlxbridge.guest.gateway.ollama.models import hub_name, names_of, process, show, tags
+from mlxbridge.guest.gateway.ollama.models import hub_name, process, show, tags
 from mlxbridge.guest.gateway.ollama.pulls import SUCCESS, pull_lines
 from mlxbridge.guest.gateway.ollama.requests import (
     CHAT_NAMES,

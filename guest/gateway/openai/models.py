@@ -8,6 +8,7 @@ from starlette.types import ASGIApp
 
 from mlxbridge.compat.openai.lists import find_model, model_page
 from mlxbridge.guest.gateway.exchange import Exchange
+from mlxbridge.guest.gateway.model_facts import names_of
 from mlxbridge.guest.gateway.responses import Json
 from mlxbridge.types import ModelInfo
 
@@ -26,8 +27,7 @@ async def _models(exchange: Exchange) -> list[ModelInfo]:
     """Those that the caller may use, by the name or the alias that she may use."""
     found = []
     for model in await exchange.run(exchange.client.list_models()):
-        names = (model.name, *(model.details.get("aliases") or ()))
-        usable = filter(exchange.caller.may_use, names)
+        usable = filter(exchange.caller.may_use, names_of(model))
         if name := next(usable, None):
             found.append(replace(model, name=name))
     return found
