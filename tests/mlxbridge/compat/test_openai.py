@@ -20,6 +20,7 @@ from pydantic import BaseModel
 import mlxbridge
 from mlxbridge.compat import openai
 from mlxbridge.compat.openai import errors, parameters
+from tests.helpers.on_loop import OnLoop
 from tests.host.embeddings.checkpoints import save_model
 from tests.host.engine.scripted import END, save_scripted_model
 from tests.integration.hosts import HostProcess, run_host
@@ -73,38 +74,9 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostProcess]:
         yield running
 
 
-class OnLoop:
-    """An async client or what belongs to it, spoken to as a blocking one."""
-
-    def __init__(self, thing: Any, runner: asyncio.Runner) -> None:
-        self._thing = thing
-        self._runner = runner
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._thing, name)
-        if inspect.ismethod(found):
-            return lambda *args, **kwargs: self._wrapped(found(*args, **kwargs))
-        return self._wrapped(found)
-
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
-    def __next__(self) -> Any:
-        try:
-            return self._run(anext(self._thing))
-        except StopAsyncIteration:
-            raise StopIteration from None
-
-    def _wrapped(self, value: Any) -> Any:
-        value = self._run(value) if inspect.isawaitable(value) else value
-        is_async = type(value).__module__ == "mlxbridge.compat.openai.async_client"
-        return OnLoop(value, self._runner) if is_async else value
-
-    def _run(self, awaitable: Any) -> Any:
-        async def wait() -> Any:
-            return await awaitable
-
-        return self._runner.run(wait())
+def is_async(value: Any) -> bool:
+    """Whether it belongs to the drop-in's ``AsyncOpenAI``."""
+    return type(value).__module__ == "mlxbridge.compat.openai.async_client"
 
 
 @pytest.fixture(params=["blocking", "asyncio"])
@@ -114,7 +86,7 @@ def client(request: pytest.FixtureRequest, host: HostProcess) -> Iterator[Any]:
             yield made
         return
     with asyncio.Runner() as runner:
-        wrapped = OnLoop(openai.AsyncOpenAI(base_url=host.url, timeout=120), runner)
+        wrapped = OnLoop(openai.AsyncOpenAI(base_url=host.url, timeout=120), runner, is_async)
         yield wrapped
         wrapped.close()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,48 +11,14 @@ import openai
 from openai._resource import AsyncAPIResource
 from pydantic import BaseModel
 
+from tests.helpers.on_loop import OnLoop
+
 KINDS = ("blocking", "asyncio")
 
 
-class OnLoop:
-    """``AsyncOpenAI``, or what belongs to it, as a blocking one: what is to be awaited is."""
-
-    def __init__(self, thing: Any, runner: asyncio.Runner) -> None:
-        self._thing = thing
-        self._runner = runner
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._thing, name)
-        if inspect.isroutine(found):
-            return lambda *args, **kwargs: self._wrapped(found(*args, **kwargs))
-        return self._wrapped(found)
-
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
-    def __next__(self) -> Any:
-        try:
-            return self._run(anext(self._thing))
-        except StopAsyncIteration:
-            raise StopIteration from None
-
-    def __enter__(self) -> Any:
-        return self._wrapped(self._thing.__aenter__())
-
-    def __exit__(self, *error: Any) -> None:
-        self._run(self._thing.__aexit__(*error))
-
-    def _wrapped(self, value: Any) -> Any:
-        value = self._run(value) if inspect.isawaitable(value) else value
-        is_async = isinstance(value, AsyncAPIResource) or hasattr(value, "__anext__")
-        is_async = is_async or hasattr(value, "__aenter__")
-        return OnLoop(value, self._runner) if is_async else value
-
-    def _run(self, awaitable: Any) -> Any:
-        async def wait() -> Any:
-            return await awaitable
-
-        return self._runner.run(wait())
+def _is_async(value: Any) -> bool:
+    """Whether it belongs to ``AsyncOpenAI``, or is a stream of it."""
+    return isinstance(value, AsyncAPIResource) or hasattr(value, "__anext__") or hasattr(value, "__aenter__")
 
 
 @contextmanager
@@ -65,7 +30,7 @@ def sdk_client(kind: str, url: str, **options: Any) -> Iterator[Any]:
             yield client
         return
     with asyncio.Runner() as runner:
-        wrapped = OnLoop(openai.AsyncOpenAI(**given), runner)
+        wrapped = OnLoop(openai.AsyncOpenAI(**given), runner, _is_async)
         yield wrapped
         wrapped.close()
 
