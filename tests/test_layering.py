@@ -60,6 +60,7 @@ def within(module: str, *packages: str) -> bool:
 
 ERRORS, TYPES, ADDRESSES = "mlxbridge.errors", "mlxbridge.types", "mlxbridge.addresses"
 EVENTS, PROGRESS, LOGS = "mlxbridge.events", "mlxbridge.progress", "mlxbridge.logs"
+MODEL_NAMES = "mlxbridge.model_names"
 PROTOCOL, TRANSPORT, GUEST = "mlxbridge.protocol", "mlxbridge.transport", "mlxbridge.guest"
 COMPAT = "mlxbridge.compat"
 GATEWAY = f"{GUEST}.gateway"
@@ -76,6 +77,7 @@ ALLOWED = {
     TRANSPORT: [ADDRESSES, ERRORS],
     "mlxbridge.facts": [],
     LOGS: [],
+    MODEL_NAMES: [TYPES],
     PROGRESS: ["mlxbridge.facts"],
     GUEST: [PROTOCOL, TRANSPORT, ADDRESSES, EVENTS, PROGRESS, TYPES, ERRORS],
     # One more guest: it talks to hosts through the public client alone.
@@ -87,10 +89,11 @@ ALLOWED = {
         ADDRESSES,
         EVENTS,
         LOGS,
+        MODEL_NAMES,
         TYPES,
         ERRORS,
     ],
-    COMPAT: [f"{GUEST}.default", PROGRESS, TYPES, ERRORS],
+    COMPAT: [f"{GUEST}.default", MODEL_NAMES, PROGRESS, TYPES, ERRORS],
     ENGINE: [TYPES, ERRORS],
     EMBEDDINGS: [
         f"{ENGINE}.checkpoint",

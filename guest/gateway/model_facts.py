@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from mlxbridge.model_names import find_model
 from mlxbridge.types import ModelInfo
 
 if TYPE_CHECKING:
@@ -74,27 +75,6 @@ async def find_facts(exchange: Exchange, name: str | None) -> ModelFacts | None:
     if facts is not None:
         known.put(name, facts)
     return facts
-
-
-def find_model(models: Iterable[ModelInfo], name: str | None) -> ModelInfo | None:
-    """The one of that name, with that alias, or with that adapter (``NAME+ADAPTER``); without a name the default one."""
-    known = list(models)
-    if name is None:
-        return next((model for model in known if model.details.get("default")), None)
-    base, _, adapter = name.partition("+")
-    with_adapter = None
-    for model in known:
-        names = names_of(model)
-        if name in names:
-            return model
-        if base in names and adapter in (model.details.get("adapters") or ()):
-            with_adapter = model
-    return with_adapter
-
-
-def names_of(model: ModelInfo) -> tuple[str, ...]:
-    """A model's name, and its aliases."""
-    return (model.name, *(model.details.get("aliases") or ()))
 
 
 def facts_of(model: ModelInfo) -> ModelFacts | None:

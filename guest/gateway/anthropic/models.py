@@ -8,8 +8,8 @@ from typing import Any
 from mlxbridge.compat.refusal import refused
 from mlxbridge.errors import ModelNotFound
 from mlxbridge.guest.gateway.exchange import Exchange
-from mlxbridge.guest.gateway.model_facts import names_of
 from mlxbridge.guest.gateway.responses import Json
+from mlxbridge.model_names import names_of
 from mlxbridge.types import ModelInfo
 
 _UNKNOWN_DATE = "1970-01-01T00:00:00Z"  # as Anthropic has it where a date is not known

@@ -18,7 +18,7 @@ from mlxbridge.guest.gateway.anthropic.checks import (
 from mlxbridge.guest.gateway.anthropic.thinking import Thinking, read_thinking
 from mlxbridge.guest.gateway.anthropic.tools import read_tool_choice, read_tools
 from mlxbridge.guest.gateway.model_facts import ModelFacts
-from mlxbridge.types import GenerateOptions, Message, TokenizeOptions
+from mlxbridge.types import GenerateOptions, Message
 
 HARMLESS = frozenset({"betas", "cache_control", "diagnostics", "metadata", "service_tier", "user_profile_id"})
 """They change nothing of an answer, and are taken for nothing."""
@@ -98,12 +98,6 @@ class MessageRequest:
         """
         options = {**self.given, **self.thinking.options(facts), "messages": self.messages(facts)}
         return cast(GenerateOptions, options)
-
-    def tokenize_options(self, facts: ModelFacts | None) -> TokenizeOptions:
-        """What to have the host count the messages with."""
-        options = {**self.given, **self.thinking.options(facts)}
-        known = TokenizeOptions.__annotations__
-        return cast(TokenizeOptions, {name: value for name, value in options.items() if name in known})
 
     def messages(self, facts: ModelFacts | None) -> list[Message]:
         """What was said, as far as the model can read it: what was thought before is left out where it has no place."""

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import MutableMapping
-from typing import Any, cast
+from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Scope
 
 from mlxbridge.guest.gateway.anthropic.events import MessageEvents
-from mlxbridge.guest.gateway.anthropic.fitting import count_prompt, find_room
 from mlxbridge.guest.gateway.anthropic.models import list_models, show_model
 from mlxbridge.guest.gateway.anthropic.problems import ANTHROPIC
 from mlxbridge.guest.gateway.anthropic.reply import Reply
 from mlxbridge.guest.gateway.anthropic.requests import MessageRequest, read_request
 from mlxbridge.guest.gateway.endpoint import Endpoint, route
 from mlxbridge.guest.gateway.exchange import Ask, Exchange
+from mlxbridge.guest.gateway.fitting import count_prompt, fit
 from mlxbridge.guest.gateway.model_facts import ModelFacts, find_facts
 from mlxbridge.guest.gateway.responses import Json
-from mlxbridge.types import GenerateOptions
 
 _VERSION = "anthropic-version"
 
@@ -28,12 +27,10 @@ async def create_message(exchange: Exchange) -> ASGIApp:
     """``POST /v1/messages``: the answer to a chat, whole or as it comes."""
     request, facts = await _read(exchange, is_count=False)
     options = request.options(facts)
-    room = await find_room(exchange, request, facts)
-    if room is not None:
-        options = cast(GenerateOptions, {**options, "max_tokens": room})
+    fitting = await fit(exchange, options, None if facts is None else facts.most_tokens)
     name = request.model or ("" if facts is None else facts.name)
-    reply = Reply(name, request.thinking.shown, is_shortened=room is not None)
-    ask = Ask(None, options)
+    reply = Reply(name, request.thinking.shown, is_shortened=fitting is not options)
+    ask = Ask(None, fitting)
     if request.is_stream:
         return exchange.stream([ask], MessageEvents(reply))
     (answer,) = await exchange.generate(ask)
@@ -46,7 +43,7 @@ async def count_tokens(exchange: Exchange) -> Json:
     exchange.note_model(request.model or ("" if facts is None else facts.name))
     exchange.check_options(request.given)
     with exchange.under_way():
-        return Json({"input_tokens": await count_prompt(exchange, request, facts)})
+        return Json({"input_tokens": await count_prompt(exchange, request.options(facts))})
 
 
 async def _read(exchange: Exchange, *, is_count: bool) -> tuple[MessageRequest, ModelFacts | None]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import asdict
 from typing import Any
 
@@ -12,6 +11,7 @@ from starlette.routing import Route
 
 from mlxbridge.guest.gateway.endpoint import Api, route
 from mlxbridge.guest.gateway.exchange import Exchange
+from mlxbridge.guest.gateway.following import Following
 from mlxbridge.guest.gateway.native.watch import models_for, sse, status_for
 from mlxbridge.guest.gateway.problem import Problem
 from mlxbridge.guest.gateway.responses import Json, Streamed
@@ -95,27 +95,16 @@ async def _read(exchange: Exchange, what: str, *more: str) -> dict[str, Any]:
     return given
 
 
-def _tell_progress(exchange: Exchange, work: Callable[[Progress], Awaitable[ModelInfo]]) -> Streamed:
+def _tell_progress(
+    exchange: Exchange, work: Callable[[Progress], Coroutine[Any, Any, ModelInfo]]
+) -> Streamed:
     """Lines of JSON: what the host tells of its progress, then ``{"stage": "done", "model": …}`` or ``{"error": …}``."""
 
     async def lines() -> AsyncGenerator[bytes]:
-        unread: asyncio.Queue[Mapping[str, Any] | None] = asyncio.Queue(
-            1
-        )  # who reads slowly is told the latest
-
-        def tell(item: Mapping[str, Any] | None) -> None:
-            if unread.full():
-                unread.get_nowait()
-            unread.put_nowait(item)
-
-        task = asyncio.ensure_future(work(tell))
-        task.add_done_callback(lambda _: tell(None))
-        try:
-            while (item := await unread.get()) is not None:
-                yield _line(item)
-            yield _line({"stage": "done", "model": asdict(task.result())})
-        finally:
-            task.cancel()
+        async with Following(work) as following:
+            async for told in following:
+                yield _line(told)
+            yield _line({"stage": "done", "model": asdict(following.result())})
 
     return Streamed(
         lines(), "application/x-ndjson", lambda problem: _line(write_problem(problem, exchange.request_id))

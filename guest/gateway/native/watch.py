@@ -14,10 +14,10 @@ from mlxbridge import AsyncClient
 from mlxbridge.errors import BridgeError
 from mlxbridge.events import Event, ModelEvent, RequestEvent, StoreEvent
 from mlxbridge.guest.gateway.callers import Caller
-from mlxbridge.guest.gateway.model_facts import names_of
 from mlxbridge.guest.gateway.native.recent import Entry, RecentCalls
 from mlxbridge.guest.gateway.problem import Problem
 from mlxbridge.guest.gateway.record import Record
+from mlxbridge.model_names import names_of
 from mlxbridge.types import ModelInfo, Status
 
 _EVERY_S = 1.0

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-from mlxbridge.guest.gateway.model_facts import find_model, names_of
 from mlxbridge.guest.gateway.problem import Problem
+from mlxbridge.model_names import find_model, names_of
 from mlxbridge.types import ModelInfo
 
 LATEST = ":latest"

@@ -9,7 +9,6 @@ from starlette.types import ASGIApp
 
 from mlxbridge.guest.gateway.endpoint import Api, Handler, route
 from mlxbridge.guest.gateway.exchange import Exchange
-from mlxbridge.guest.gateway.model_facts import names_of
 from mlxbridge.guest.gateway.ollama.answers import (
     MESSAGE,
     NDJSON,
@@ -42,6 +41,7 @@ from mlxbridge.guest.gateway.ollama.requests import (
 )
 from mlxbridge.guest.gateway.problem import Problem
 from mlxbridge.guest.gateway.responses import Json, Streamed, Whole
+from mlxbridge.model_names import names_of
 from mlxbridge.types import Embeddings, EmbedOptions
 
 OLLAMA = Api("ollama", write_problem)

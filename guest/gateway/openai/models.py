@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from starlette.types import ASGIApp
 
-from mlxbridge.compat.openai.lists import find_model, model_page
+from mlxbridge.compat.openai.lists import model_named, model_page
 from mlxbridge.guest.gateway.exchange import Exchange
-from mlxbridge.guest.gateway.model_facts import names_of
 from mlxbridge.guest.gateway.responses import Json
+from mlxbridge.model_names import names_of
 from mlxbridge.types import ModelInfo
 
 
@@ -20,7 +20,7 @@ async def list_models(exchange: Exchange) -> ASGIApp:
 
 async def retrieve_model(exchange: Exchange) -> ASGIApp:
     """``GET /v1/models/{model}``."""
-    return Json(find_model(await _models(exchange), exchange.path["model"]))
+    return Json(model_named(await _models(exchange), exchange.path["model"]))
 
 
 async def _models(exchange: Exchange) -> list[ModelInfo]:

@@ -9,9 +9,9 @@ from starlette.types import ASGIApp
 
 from mlxbridge.compat.refusal import refused
 from mlxbridge.guest.gateway.exchange import Exchange
-from mlxbridge.guest.gateway.model_facts import find_model
 from mlxbridge.guest.gateway.openai import fields
 from mlxbridge.guest.gateway.responses import Json
+from mlxbridge.model_names import find_model
 from mlxbridge.types import TokenizeOptions
 
 _PROMPTS = frozenset({"prompt", "messages"})

@@ -7,11 +7,12 @@ from importlib.resources import files
 from types import MappingProxyType
 
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mlxbridge.guest.gateway.endpoint import route
 from mlxbridge.guest.gateway.exchange import Exchange
 from mlxbridge.guest.gateway.native.routes import NATIVE
-from mlxbridge.guest.gateway.responses import Whole
+from mlxbridge.guest.gateway.responses import Whole, begin
 
 _TYPES = MappingProxyType(
     {
@@ -54,12 +55,17 @@ class _File:
         self._type = _TYPES[name.rpartition(".")[2]]
         self._headers = {**_HEADERS, "etag": f'"{hashlib.sha256(body).hexdigest()[:16]}"'}
 
-    async def send(self, exchange: Exchange) -> Whole:
+    async def send(self, exchange: Exchange) -> ASGIApp:
         """The file, or that the browser has it."""
         known = exchange.headers.get("if-none-match", "")
         if self._headers["etag"] in known:
-            return Whole(b"", self._type, 304, self._headers)
+            return self._tell_unchanged
         return Whole(self._body, self._type, 200, self._headers)
+
+    async def _tell_unchanged(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """304, whose length would have to be the file's (RFC 9110, §8.6), and so is not told."""
+        await begin(scope, send, 304, self._headers)
+        await send({"type": "http.response.body", "body": b""})
 
 
 def _routes() -> list[Route]:

@@ -11,7 +11,7 @@ from mlxbridge import AsyncClient, AsyncTokenStream
 from mlxbridge.compat.openai.chat_completion import ChatChunks, chat_completion
 from mlxbridge.compat.openai.client import Chunks
 from mlxbridge.compat.openai.errors import translated
-from mlxbridge.compat.openai.lists import embed_plan, embedding_response, find_model, model_page
+from mlxbridge.compat.openai.lists import embed_plan, embedding_response, model_named, model_page
 from mlxbridge.compat.openai.objects import CreateEmbeddingResponse, Model, Object, Page
 from mlxbridge.compat.openai.parameters import NOT_GIVEN, NotGiven, Plan, chat_plan, completion_plan
 from mlxbridge.compat.openai.parsing import parse_answers
@@ -235,7 +235,7 @@ class AsyncModels:
     async def retrieve(self, model: str, *, timeout: float | NotGiven | None = NOT_GIVEN) -> Model:
         """As ``Models.retrieve``."""
         with translated():
-            return find_model(await self._known(timeout), model)
+            return model_named(await self._known(timeout), model)
 
     async def _known(self, timeout: float | NotGiven | None) -> Sequence[ModelInfo]:
         return await self._client._client.list_models(timeout=self._client._settings.timeout_of(timeout))

@@ -10,7 +10,7 @@ from typing import Any
 from mlxbridge import Client, TokenStream
 from mlxbridge.compat.openai.chat_completion import ChatChunks, chat_completion
 from mlxbridge.compat.openai.errors import translated
-from mlxbridge.compat.openai.lists import embed_plan, embedding_response, find_model, model_page
+from mlxbridge.compat.openai.lists import embed_plan, embedding_response, model_named, model_page
 from mlxbridge.compat.openai.objects import CreateEmbeddingResponse, Model, Object, Page
 from mlxbridge.compat.openai.parameters import NOT_GIVEN, NotGiven, Plan, chat_plan, completion_plan
 from mlxbridge.compat.openai.parsing import parse_answers
@@ -271,7 +271,7 @@ class Models:
             NotFoundError: there is none.
         """
         with translated():
-            return find_model(self._known(timeout), model)
+            return model_named(self._known(timeout), model)
 
     def _known(self, timeout: float | NotGiven | None) -> Sequence[ModelInfo]:
         return self._client._client.list_models(timeout=self._client._settings.timeout_of(timeout))

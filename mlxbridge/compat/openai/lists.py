@@ -10,6 +10,7 @@ from mlxbridge.compat.openai.objects import CreateEmbeddingResponse, Embedding, 
 from mlxbridge.compat.openai.parameters import HARMLESS, is_left_out, take_extra
 from mlxbridge.compat.refusal import refused
 from mlxbridge.errors import ModelNotFound
+from mlxbridge.model_names import find_model
 from mlxbridge.types import Embeddings, EmbedOptions, ModelInfo
 
 _SAME = ("model", "dimensions", "timeout")
@@ -66,18 +67,18 @@ def model_page(models: Iterable[ModelInfo]) -> Page:
     return Page(data=[_model(model) for model in models], object="list")
 
 
-def find_model(models: Iterable[ModelInfo], name: str) -> Model:
-    """The one of that name, or with that alias.
+def model_named(models: Iterable[ModelInfo], name: str) -> Model:
+    """The one of that name, with that alias, or with that adapter.
 
     Raises:
         ModelNotFound: there is none.
     """
     known = list(models)
-    for model in known:
-        if name == model.name or name in (model.details.get("aliases") or ()):
-            return _model(model)
-    names = ", ".join(model.name for model in known)
-    raise ModelNotFound(f"this host has no model {name!r}; it has {names}", details={"field": "model"})
+    found = find_model(known, name)
+    if found is None:
+        names = ", ".join(model.name for model in known)
+        raise ModelNotFound(f"this host has no model {name!r}; it has {names}", details={"field": "model"})
+    return _model(found)
 
 
 def _model(model: ModelInfo) -> Model:

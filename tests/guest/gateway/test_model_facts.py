@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from mlxbridge.guest.gateway.model_facts import KnownModels, ModelFacts, facts_of, find_model
+from mlxbridge.guest.gateway.model_facts import KnownModels, ModelFacts, facts_of
 from mlxbridge.types import ModelInfo
 
 FACTS = ModelFacts(name="m", most_tokens=8, reasoning_choices=(True,), keeps_reasoning=False)
-MODELS = [
-    ModelInfo(name="m", state="ready", source="", details={"aliases": ["other"], "adapters": ["x"]}),
-    ModelInfo(name="a+b", state="ready", source="", details={"default": True}),
-]
 
 
 def test_facts_are_remembered_for_a_while() -> None:
@@ -35,14 +31,5 @@ def test_facts_that_are_no_longer_fresh_are_forgotten() -> None:
     assert known.get("m") is FACTS and known.get("m100.0") is known.get("m120.0") is None
 
 
-def test_model_is_found_by_each_of_its_names() -> None:
-    for name, found in (("m", "m"), ("other", "m"), ("other+x", "m"), ("a+b", "a+b")):
-        model = find_model(MODELS, name)
-        assert model is not None and model.name == found
-    assert find_model(MODELS, "b") is None
-    assert find_model(MODELS, "m+y") is find_model(MODELS, "a+b+x") is None  # there is no such adapter
-    assert find_model(MODELS, None) is MODELS[1] and find_model(MODELS[:1], None) is None
-
-
 def test_nothing_is_known_of_what_generates_nothing() -> None:
-    assert facts_of(MODELS[0]) is None
+    assert facts_of(ModelInfo(name="m", state="ready", source="")) is None

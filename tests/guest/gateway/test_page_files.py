@@ -30,6 +30,7 @@ def test_file_is_sent_with_what_guards_it(http: httpx.Client, path: str) -> None
     assert answer.headers["x-content-type-options"] == "nosniff"
     again = http.get(path, headers={"if-none-match": answer.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
+    assert "content-length" not in again.headers and again.headers["etag"] == answer.headers["etag"]
 
 
 def test_every_file_is_used_and_every_one_used_is_there() -> None:

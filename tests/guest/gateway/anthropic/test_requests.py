@@ -120,14 +120,6 @@ def test_deferred_tools_are_told_once_they_were_found() -> None:
     assert options["messages"][-1]["content"] == "The tool now can be called from now on."
 
 
-def test_tokens_are_counted_with_what_the_model_reads() -> None:
-    request = read_request(
-        {"messages": HELLO, "model": "m", "tools": [TOOL], "thinking": {"type": "adaptive"}, "top_k": 4},
-        is_count=True,
-    )
-    assert request.tokenize_options(THINKER) == {"model": "m", "tools": [FUNCTION], "reasoning": True}
-
-
 # -- messages
 
 
