@@ -19,7 +19,6 @@ the peer may have missed, and goes on over another transport (``GuestConnection.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from mlxbridge.errors import (
@@ -30,19 +29,12 @@ from mlxbridge.errors import (
     Unavailable,
 )
 from mlxbridge.protocol.checksum import Checksum, Damaged
-from mlxbridge.protocol.codec import (
-    Buffer,
-    make_encoder,
-)
+from mlxbridge.protocol.codec import Buffer, make_encoder
 from mlxbridge.protocol.error_head import encode_error, read_error
 from mlxbridge.protocol.events import Closed, Cut, Event, GoawayReceived, PeerInfo, PongReceived
-from mlxbridge.protocol.frames import (
-    MAGIC,
-    FrameType,
-    encode_frame,
-)
+from mlxbridge.protocol.frames import FrameType, encode_frame
 from mlxbridge.protocol.handshake import CHECKSUM, NONCE_BYTES
-from mlxbridge.protocol.kept import Kept, KeptFrame
+from mlxbridge.protocol.kept import KeptFrame
 from mlxbridge.protocol.limits import (
     KEEPALIVE_MISSES,
     MAX_HANDSHAKE_HEAD_BYTES,
@@ -51,6 +43,7 @@ from mlxbridge.protocol.limits import (
 )
 from mlxbridge.protocol.reader import FrameReader, Handler
 from mlxbridge.protocol.state import MAY_SEND, Role, State, peer_of
+from mlxbridge.protocol.writer import FrameWriter
 
 # A member of an enum is looked up through its metaclass in Python 3.11: 0.1 to 0.2 us each time.
 _OPEN, _CUT, _CLOSED = State.OPEN, State.CUT, State.CLOSED
@@ -84,12 +77,10 @@ class Connection:
         self._features = features
         self._nonce = nonce
         self._encode = make_encoder()
-        self._kept: Kept | None = None  # what the peer may have missed, if the connection can be resumed
+        self._writer = FrameWriter()
         self._events: list[Event] = []
         self._draining = False
         self._lingering = False
-        self._frames_sent = 0  # message frames, as ACK counts them: over all transports, each once
-        self._frames_acked = 0
         self._frames_ack_sent = 0
         self._ack_every = max(1, self.limits.max_unacked_frames // 4)
         self._begin_transport()
@@ -98,11 +89,7 @@ class Connection:
         """Be as at the first byte, but for the calls, and for the message frames that have come over other transports."""
         self._received_before = received_before
         self._reader = FrameReader(self)
-        self._checksum: Checksum | None = None  # of all frames behind the HELLOs, if that was agreed on
-        self._magic_sent = False
-        self._out: list[Buffer] = []
-        self._paused = False
-        self._send_window = 1 << 62  # the peer's max_unacked_frames, once known
+        self._writer.begin()
         self._pong: bytes | None = None
         self._heard = False
         self._misses = 0
@@ -154,36 +141,35 @@ class Connection:
 
         The buffers must not be changed before they are written.
         """
-        if self._paused and self._state is not _CLOSED:
+        if self._writer.paused and self._state is not _CLOSED:
             return []
         if self._state is _OPEN:
             self._emit_control()
             self._release()
-        out, self._out = self._out, []
-        return out
+        return self._writer.take()
 
     def pause(self) -> None:
         """The transport is full: hold everything back."""
-        self._paused = True
+        self._writer.paused = True
 
     def resume(self) -> None:
         """The transport has room again; call ``data_to_send`` next."""
-        self._paused = False
+        self._writer.paused = False
 
     def ping(self, body: bytes = b"") -> None:
         """Ask for a sign of life; ``PongReceived`` brings ``body`` (at most 64 bytes) back."""
         if len(body) > MAX_SMALL_PAYLOAD_BYTES:
             raise LocalProtocolError(f"ping body is {len(body)} bytes, at most {MAX_SMALL_PAYLOAD_BYTES}")
         self._require_open()
-        self._put(encode_frame(FrameType.PING, 0, payload=body))
+        self._writer.put(encode_frame(FrameType.PING, 0, payload=body))
 
     def close(self, error: BridgeError | None = None) -> None:
         """End the connection now: a GOAWAY with the reason if there is one, then a ``Closed`` event."""
         if self._state is _CLOSED:
             return
         if error is not None and self._state is not _CUT:
-            self._say_magic()  # a guest of another version must be able to read why it is refused
-            self._put(self._goaway_frame(error, 0))
+            self._writer.say_magic()  # a guest of another version must be able to read why it is refused
+            self._writer.put(self._goaway_frame(error, 0))
             self._lingering = True
         self._enter(_CLOSED)
         self._events.append(Closed(error))
@@ -199,13 +185,13 @@ class Connection:
             self._heard, self._misses = False, 0
         elif self._misses >= KEEPALIVE_MISSES and not self.peer.passive:
             silent = ConnectionLost(f"nothing heard for {self._misses + 1} keepalive intervals")
-            if self._kept is None:
+            if self._writer.kept is None:
                 self.close(silent)
             else:
                 self._lose(silent)
         elif self._misses < KEEPALIVE_MISSES:
             self._misses += 1
-            if not self._paused:  # a PING that cannot leave is no question, and they must not pile up
+            if not self._writer.paused:  # a PING that cannot leave is no question, and they must not pile up
                 self.ping()
 
     @property
@@ -241,7 +227,7 @@ class Connection:
     @property
     def has_unsent(self) -> bool:
         """Whether anything still waits for room or credit."""
-        return bool(self._out) or self._pong is not None
+        return self._writer.has_waiting or self._pong is not None
 
     @property
     def num_received(self) -> int:
@@ -251,7 +237,8 @@ class Connection:
     @property
     def num_kept_bytes(self) -> int:
         """What is kept for a peer that may have missed it."""
-        return 0 if self._kept is None else self._kept.num_bytes
+        kept = self._writer.kept
+        return 0 if kept is None else kept.num_bytes
 
     # -- for the two roles -------------------------------------------------------------------------------------
 
@@ -273,42 +260,28 @@ class Connection:
 
     def _emit_control(self) -> None:
         if self._pong is not None:
-            self._put(encode_frame(FrameType.PONG, 0, payload=self._pong))
+            self._writer.put(encode_frame(FrameType.PONG, 0, payload=self._pong))
             self._pong = None
         received = self.num_received
         if received - self._frames_ack_sent >= self._ack_every:
             self._frames_ack_sent = received
-            self._put(encode_frame(FrameType.ACK, 0, self._encode(received)))
+            self._writer.put(encode_frame(FrameType.ACK, 0, self._encode(received)))
 
     def _release(self) -> None:
-        """Move what waits and may leave now into ``_out``."""
-
-    @property
-    def _blocked(self) -> bool:
-        return self._paused or self._frames_sent - self._frames_acked >= self._send_window
-
-    def _emit(self, frame: Buffer, call: int = 0, payload: Sequence[Buffer] = ()) -> None:
-        """Send a message frame; a DATA frame's payload lies elsewhere, and is not kept for a peer that missed it."""
-        self._frames_sent += 1
-        if self._kept is not None:
-            self._kept.add(call, None if payload else frame)
-        self._put(frame, payload)
-
-    def _put(self, frame: Buffer, payload: Sequence[Buffer] = ()) -> None:
-        self._out.append(frame if self._checksum is None else self._checksum.seal(frame, payload))
-        self._out += payload
+        """Give the writer what waits and may leave now."""
 
     def _agree(self, features: frozenset[str], hellos: bytes) -> None:
         """Both HELLOs are known: from here on frames have checksums, if both sides want them."""
         if CHECKSUM in features & self._features:
-            self._checksum = Checksum(hellos)
-            self._reader.expect_checksums(self._checksum)
+            checksum = Checksum(hellos)
+            self._reader.expect_checksums(checksum)
+            self._writer.add_checksums(checksum)
 
     def _lose(self, error: ConnectionLost) -> None:
         """The transport is of no use any more."""
         if self.closed:
             return
-        if self._kept is not None:
+        if self._writer.kept is not None:
             self._be_cut(error)
         else:
             self._enter(_CLOSED)
@@ -316,44 +289,35 @@ class Connection:
 
     def _be_cut(self, error: BridgeError) -> None:
         self._reader.drop_piece()
-        self._out.clear()
-        self._send_window = 0  # so that everything waits
+        self._writer.stop()
         self._enter(_CUT)
         self._events.append(Cut(error))
 
     def _missed_after(self, received: int) -> list[KeptFrame] | None:
         """The message frames behind so many, which the peer has got; None if they are not kept any more."""
-        kept, num_missed = self._kept, self._frames_sent - received
-        if kept is None or not 0 <= num_missed <= len(kept):
-            return None
-        kept.keep_last(num_missed)
-        self._frames_acked = received
-        self._frames_ack_sent = self.num_received  # which the handshake has told
-        return kept.frames
+        missed = self._writer.missed_after(received)
+        if missed is not None:
+            self._frames_ack_sent = self.num_received  # which the handshake has told
+        return missed
 
     def _enter(self, state: State) -> None:
         self._state = state
         if state is _CLOSED or state is _CUT:
             self._pong = None
-        if state is _CLOSED and self._kept is not None:
-            self._kept.close()
+        if state is _CLOSED and self._writer.kept is not None:
+            self._writer.kept.close()
         allowed = MAY_SEND[peer_of(self.role)].get(state, frozenset())
         handlers = self._frame_handlers()
         self._reader.expect(state, {int(kind): handlers[kind] for kind in allowed})
 
     def _open(self, peer: PeerInfo) -> None:
         self.peer = peer
-        self._send_window = peer.limits.max_unacked_frames
+        self._writer.open(peer.limits.max_unacked_frames)
         self._enter(_OPEN)
 
     def _require_open(self) -> None:
         if self._state is not _OPEN:
             raise LocalProtocolError(f"the connection is {self._state.value}, not open")
-
-    def _say_magic(self) -> None:
-        if not self._magic_sent:
-            self._magic_sent = True
-            self._out.append(MAGIC)
 
     def _goaway_frame(self, error: BridgeError, drain_ms: int) -> bytes:
         head = encode_error(self._encode, error, MAX_HANDSHAKE_HEAD_BYTES, drain_ms=drain_ms)
@@ -393,8 +357,7 @@ class Connection:
         self._events.append(PongReceived(payload))
 
     def _on_ack(self, call: int, flags: int, head: Any, payload: bytes) -> None:
-        if type(head) is not int or not 0 <= head <= self._frames_sent:
-            raise RemoteProtocolError(f"ACK: the head must be a count of at most {self._frames_sent} frames")
-        self._frames_acked = max(self._frames_acked, head)
-        if self._kept is not None:
-            self._kept.keep_last(self._frames_sent - self._frames_acked)
+        num_sent = self._writer.num_sent
+        if type(head) is not int or not 0 <= head <= num_sent:
+            raise RemoteProtocolError(f"ACK: the head must be a count of at most {num_sent} frames")
+        self._writer.acknowledge(head)

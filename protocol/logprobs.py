@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from struct import Struct
+from typing import Any
 
 from mlxbridge.errors import RemoteProtocolError
 from mlxbridge.types import TokenLogprob, TokenLogprobs
@@ -11,6 +12,8 @@ _CANDIDATE = Struct("<IfH")
 """Token id, logprob, length of the token's bytes, which follow. A float32 holds all that an engine computes."""
 
 MAX_TOKEN_BYTES = 0xFFFF
+
+_BYTES = {bytes}
 
 
 def encode_logprobs(token: TokenLogprobs) -> bytes:
@@ -42,3 +45,18 @@ def decode_logprobs(data: bytes) -> TokenLogprobs:
     if position > end:
         raise RemoteProtocolError("TOKENS: a token's logprobs are cut off")
     return TokenLogprobs(candidates[0], tuple(candidates[1:]))
+
+
+def check_logprobs(column: Any, token_ids: list[list[int]]) -> None:
+    """Refuse what is no fourth list of a TOKENS head, nor nil.
+
+    Raises:
+        RemoteProtocolError: it is not as long as the others, or a row has not one byte string for each of its tokens.
+    """
+    if type(column) is not list or len(column) != len(token_ids):
+        raise RemoteProtocolError("TOKENS: logprobs must be a list as long as the others")
+    for row, ids in zip(column, token_ids, strict=True):
+        if row is not None and not (
+            type(row) is list and len(row) == len(ids) and _BYTES.issuperset(map(type, row))
+        ):
+            raise RemoteProtocolError("TOKENS: a row's logprobs must be nil or one byte string a token")

@@ -111,7 +111,7 @@ class FlatEngine(Engine):
 
     def _go_on(self) -> None:
         connection = self._guest_calls._connection
-        self._held = connection.has_unsent or connection._blocked
+        self._held = connection.has_unsent or connection._writer.blocked
         if self._batch and not self._held:
             self._loop.call_soon(self._start)
 

@@ -232,7 +232,7 @@ def odd(connection: HostConnection, event: Event) -> None:
     if isinstance(event, CallOpened):
         connection.send_item(event.call, {"unasked": True})
         if event.params.get("prompt") == "payload":
-            connection._calls[event.call].bytes_total = 1 << 20
+            connection._answers.flows[event.call].bytes_total = 1 << 20
             connection.send_data(event.call, {}, b"x" * 1000)
         else:
             connection.send_tokens([event.call], [[1]], ["one"])

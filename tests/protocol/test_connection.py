@@ -196,7 +196,7 @@ def test_memory_is_bounded_by_what_arrived(role: str, state: str, data: bytes) -
     end = end_in_state(role, state)
     end.receive_data(data)
     assert len(end._reader.buffer.view) <= 65_536 + 2 * len(data)
-    assert sum(map(len, end._out)) <= 2000 + 100 * len(data)
+    assert sum(map(len, end._writer._waiting)) <= 2000 + 100 * len(data)
 
 
 @pytest.mark.parametrize(("role", "state"), ENDS)
@@ -386,7 +386,7 @@ def test_flood_of_pings_costs_one_pong() -> None:
     host.pause()
     for number in range(10_000):
         host.receive_data(frame(FrameType.PING, 0, None, number.to_bytes(4, "little") * 16))
-    assert host.has_unsent and not host._out
+    assert host.has_unsent and not host._writer._waiting
     host.resume()
     assert list(frames_in(unsent(host))) == [(FrameType.PONG, 0, 0, b"", (9999).to_bytes(4, "little") * 16)]
 
@@ -449,7 +449,7 @@ def test_keepalive_does_not_pile_up_while_the_transport_is_full() -> None:
         if number % 2:
             guest.receive_data(frame(FrameType.PONG))
             guest.events()
-    assert guest.ready and not guest._out
+    assert guest.ready and not guest._writer._waiting
 
 
 def test_keepalive_waits_for_the_handshake() -> None:
@@ -479,7 +479,7 @@ def test_smaller_ack_is_ignored() -> None:
         host.finish(call, {})
     unsent(host)
     host.receive_data(frame(FrameType.ACK, 0, 3) + frame(FrameType.ACK, 0, 1))
-    assert host.ready and host._frames_acked == 3
+    assert host.ready and host._writer.num_acked == 3
 
 
 @pytest.mark.parametrize("count", [-1, 4, True, 1.0, None, [3]])

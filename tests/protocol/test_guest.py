@@ -170,10 +170,10 @@ def test_calls_wait_for_the_host_to_keep_up_and_keep_their_order() -> None:
     guest, host, calls = full_window()
     assert kinds_in(unsent(guest)) == ["CALL"] * 8 and guest.has_unsent
     host.receive_data(frame(FrameType.ACK, 0, 0))  # nothing changes by itself
-    guest._frames_acked = 1
+    guest._writer.num_acked = 1
     late = guest.open_call("m", {"n": 10})
     assert [call for _, call, *_ in frames_in(unsent(guest))] == calls[8:9]
-    guest._frames_acked = 8
+    guest._writer.num_acked = 8
     assert [call for _, call, *_ in frames_in(unsent(guest))] == [calls[9], late]
     assert not guest.has_unsent
 

@@ -98,7 +98,7 @@ def test_paused_connection_melts_all_tokens_into_one_frame() -> None:
     host.pause()
     for number in range(1000):
         host.send_tokens(calls, [[number], [number]], ["a", "b"])
-    assert unsent(host) == b"" and not host._out and host.has_unsent
+    assert unsent(host) == b"" and not host._writer._waiting and host.has_unsent
     host.resume()
     assert tokens_in(unsent(host)) == [[calls, [list(range(1000))] * 2, ["a" * 1000, "b" * 1000]]]
 
@@ -795,7 +795,7 @@ def test_flood_of_calls_to_a_draining_host_is_bounded() -> None:
     while not host.closed:
         number += 1
         host.receive_data(frame(FrameType.CALL, number, {"method": "m"}))
-    assert number <= 8 + 1024 + 1 and len(host._out) <= 10
+    assert number <= 8 + 1024 + 1 and len(host._writer._waiting) <= 10
 
 
 @pytest.mark.parametrize("smaller", [[0, 0], [1, 1]])

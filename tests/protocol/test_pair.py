@@ -317,7 +317,7 @@ class PairMachine(RuleBasedStateMachine):
     @invariant()
     def the_peer_was_never_sent_more_frames_than_it_takes(self) -> None:
         for end in (self.guest, self.host):
-            assert end._frames_sent - end._frames_acked <= 8
+            assert end._writer.num_sent - end._writer.num_acked <= 8
 
     @invariant()
     def memory_is_bounded(self) -> None:
@@ -326,12 +326,12 @@ class PairMachine(RuleBasedStateMachine):
             assert sum(self.bytes[call]) <= windows.bytes + MAX_PAYLOAD
         for end in (self.guest, self.host):
             assert len(end._reader.buffer.view) <= 4 * 65_536
-            assert sum(map(len, end._out)) <= 8 * (65_536 + 4096) + 4096
+            assert sum(map(len, end._writer._waiting)) <= 8 * (65_536 + 4096) + 4096
 
     @invariant()
     def what_can_be_sent_is_not_forgotten(self) -> None:
-        for call, flow in self.host._calls.items():
-            assert call in self.host._sendable or not flow.can_send()
+        for call, flow in self.host._answers.flows.items():
+            assert call in self.host._answers.sendable or not flow.can_send()
 
     def mend(self) -> None:
         """Have the ends connected."""
@@ -360,7 +360,7 @@ class PairMachine(RuleBasedStateMachine):
         assert self.got_end == self.said_end
         assert not self.guest.num_calls and not self.host.num_calls
         assert not self.guest.has_unsent and not self.host.has_unsent
-        held = [part for flow in self.host._calls.values() for part in flow.queue]
+        held = [part for flow in self.host._answers.flows.values() for part in flow.queue]
         assert not any(isinstance(part, Delta | Payload) for part in held)
 
 

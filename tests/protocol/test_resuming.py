@@ -33,9 +33,9 @@ from mlxbridge.protocol.events import (
 )
 from mlxbridge.protocol.frames import MAGIC, Flag
 from mlxbridge.protocol.handshake import CHECKSUM, RESUME, Resumption, Token
-from mlxbridge.protocol.host import _NO_ROWS
 from mlxbridge.protocol.kept import KeptPool
 from mlxbridge.protocol.limits import MAX_KEPT_BYTES
+from mlxbridge.protocol.rows import NO_ROWS
 from tests.helpers.wire import SECRET, make_guest, make_host, pump, unsent
 from tests.protocol.test_pair import GUEST_LIMITS, HOST_LIMITS, PairMachine, picks, sides
 
@@ -438,5 +438,5 @@ def answer(features: frozenset[str]) -> bytes:
     guest, host = guest_that_resumes(features=features), host_that_resumes()
     host.receive_data(unsent(guest))
     said = unsent(host)
-    host._put(_NO_ROWS)
+    host._writer.put(NO_ROWS)
     return said + unsent(host)

@@ -34,8 +34,7 @@ from mlxbridge.host.server.running import Running
 from mlxbridge.host.server.session import Session
 from mlxbridge.host.telemetry.request import EndedRequest
 from mlxbridge.host.telemetry.telemetry import Telemetry
-from mlxbridge.protocol import GuestConnection, HostConnection, Limits, Token, Windows
-from mlxbridge.protocol import host as host_module
+from mlxbridge.protocol import GuestConnection, HostConnection, Limits, Token, Windows, answering
 from mlxbridge.protocol.events import (
     CallOpened,
     Closed,
@@ -422,7 +421,7 @@ async def test_credit_for_items_is_told_to_who_asked() -> None:
 async def test_call_whose_items_the_guest_does_not_take_fails_and_stops_its_work(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(host_module, "MAX_QUEUED_ITEMS", 3)
+    monkeypatch.setattr(answering, "MAX_QUEUED_ITEMS", 3)
     async with rig() as made:
         guest = await made.guest(limits=Limits(max_head_bytes=65_536))
         await guest.handshake()

@@ -453,7 +453,7 @@ def test_more_logprobs_than_an_item_has_room_for_fail_at_their_index(
 
 
 def test_item_that_the_front_cannot_take_fails_at_its_index(ready: FrontEnd) -> None:
-    ready.loop._connection._max_peer_head = 700
+    ready.loop._connection._answers.max_head_bytes = 700
     job = generate_many(ready, [{"prompt": "hello", "max_tokens": 200}, "hello"], ignore_eos=True)
     result = finish(ready, job)
     got = {item["index"]: item for item in items(ready, job)}

@@ -29,8 +29,7 @@ from mlxbridge.host.worker.generation import Generation
 from mlxbridge.host.worker.loop import Tell, WorkerLoop
 from mlxbridge.host.worker.rate import Rate
 from mlxbridge.host.worker.service import Serve
-from mlxbridge.protocol import Windows
-from mlxbridge.protocol import host as host_module
+from mlxbridge.protocol import Windows, answers
 from mlxbridge.protocol.events import ErrorReceived, Event, ItemReceived, ResultReceived, TokensReceived
 from mlxbridge.protocol.logprobs import decode_logprobs
 from tests.host.worker.front_end import FrontEnd, generate, generate_for
@@ -172,7 +171,7 @@ def test_parts_are_sent_for_the_calls_that_ask(ready: FrontEnd, thinking: Loaded
 def test_call_whose_logprobs_nobody_takes_is_stopped(
     ready: FrontEnd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(host_module, "MAX_HELD_LOGPROB_BYTES", 1000)
+    monkeypatch.setattr(answers, "MAX_HELD_LOGPROB_BYTES", 1000)
     request = {"prompt": "hello there", "max_tokens": 300, "ignore_eos": True, "logprobs": 5}
     params = {"request": request, "guest": "someone", "cache_scope": ""}
     unread = ready.connection.open_call("generate", params, windows=Windows(items=0))
