@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, TypeVar, Unpack, overload
+from typing import Any, Literal, TypeVar, Unpack, cast, overload
 
 from mlxbridge.errors import BridgeError
 from mlxbridge.guest.async_caller import AsyncCaller
@@ -89,7 +89,7 @@ class AsyncGenerateMethods:
         self, prompt: Prompt | None = None, **options: Unpack[GenerateOptions]
     ) -> AsyncTokenStream:
         """``generate(…, stream=True)``."""
-        return await self.generate(prompt, stream=True, **options)
+        return cast(AsyncTokenStream, await self.answer(prompt, options, stream=True, n=None))
 
     @overload
     async def chat(

@@ -6,6 +6,7 @@ import os
 import threading
 from time import monotonic
 
+from mlxbridge.errors import TransportError
 from mlxbridge.guest.blocking_link import BlockingLink
 from mlxbridge.guest.link import LinkOwner, check_time, late
 from mlxbridge.guest.search import try_places
@@ -69,6 +70,6 @@ class Connector(LinkOwner[BlockingLink]):
         for trial in try_places(self._search, self._token, timeout=self._timeout_s, deadline=deadline):
             if trial.link is not None:
                 return trial.link
-            if trial.failure is not None:
+            if isinstance(trial.failure, TransportError):
                 failures.append((trial.place, trial.failure))
         raise self._search.nothing_answered(failures)

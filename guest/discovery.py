@@ -17,7 +17,7 @@ from mlxbridge.addresses import (
     VsockAddress,
     parse_addresses,
 )
-from mlxbridge.errors import HostNotFound, TransportError, UsageError
+from mlxbridge.errors import BridgeError, HostNotFound, TransportError, UsageError
 from mlxbridge.protocol.handshake import Token, parse_token
 from mlxbridge.transport import names
 
@@ -146,7 +146,7 @@ class Search:
         return HostNotFound(f"no host found: {where}:{tried}{self.advice}", retryable=may_answer)
 
 
-def reason(place: Place, failure: TransportError) -> str:
+def reason(place: Place, failure: BridgeError) -> str:
     """Why there is no host at a place, without its name."""
     return failure.message.removeprefix(f"cannot connect to {place.address}: ")
 

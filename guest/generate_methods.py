@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, cast, overload
 
 from mlxbridge.errors import BridgeError
 from mlxbridge.guest.blocking_link import BlockingLink
@@ -117,7 +117,7 @@ class GenerateMethods:
             >>> stream.generation.finish_reason
             'stop'
         """
-        return self.generate(prompt, stream=True, **options)
+        return cast(TokenStream, self.answer(prompt, options, stream=True, n=None))
 
     @overload
     def chat(

@@ -39,6 +39,9 @@ NOT_SENT = frozenset({"timeout", "retry"})
 _ARGUMENTS = ("prompt", "stream", "n")
 _ELSEWHERE = {
     "system": 'conversation() has it; else it is a message, {"role": "system", "content": …}',
+    "stream": "generate() and chat() have it; what stream() gives is a stream without it",
+    "n": "generate() and chat() have it, for several answers at once; a stream is one answer",
+    "prompt": "generate() and stream() have it; a chat is messages",
 }
 """Where there is what some look for among the options."""
 

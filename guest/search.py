@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from time import monotonic
 from typing import NamedTuple
 
-from mlxbridge.errors import TransportError
+from mlxbridge.errors import AuthenticationError, BridgeError, TransportError, VersionMismatch
 from mlxbridge.guest.blocking_link import BlockingLink, connect
 from mlxbridge.guest.discovery import Lookups, Place, Search
 from mlxbridge.protocol.handshake import Token
@@ -18,13 +18,13 @@ class Trial(NamedTuple):
     Attributes:
         seconds: that it took.
         link: to the host that answered there, the caller's to close; or
-        failure: why there is none.
+        failure: why there is none. After one that is no ``TransportError`` no other place is tried: it is raised.
     """
 
     place: Place
     seconds: float
     link: BlockingLink | None
-    failure: TransportError | None
+    failure: BridgeError | None
 
 
 def try_places(
@@ -46,16 +46,19 @@ def try_places(
             _wait(place)
             continue
         started = monotonic()
-        link, failure = None, place.failure
+        link: BlockingLink | None = None
+        failure: BridgeError | None = place.failure
         if failure is None:
             own = timeout if place.within_s is None else min(place.within_s, timeout)
             try:
                 link = connect(place.address, token, own)
-            except TransportError as error:
+            except (TransportError, AuthenticationError, VersionMismatch) as error:
                 failure = error
         yield Trial(place, monotonic() - started, link, failure)
         if link is not None:
             return
+        if failure is not None and not isinstance(failure, TransportError):
+            raise failure
 
 
 def _wait(lookups: Lookups) -> None:

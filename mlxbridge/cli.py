@@ -65,7 +65,8 @@ def _parser() -> argparse.ArgumentParser:
         choices=tuple(completion.SHELLS),
         help="print a script that has a shell complete commands and options",
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser.set_defaults(command=lambda _: parser.print_help())  # of no command at all
+    commands = parser.add_subparsers(metavar="COMMAND")
     generate.add_command(commands)
     batch.add_command(commands)
     chat.add_command(commands)

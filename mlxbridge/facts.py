@@ -21,10 +21,10 @@ def describe_facts(facts: Mapping[str, Any]) -> Iterator[str]:
 
 
 def summarize_facts(facts: Mapping[str, Any]) -> str:
-    """The same in a few words, for a list of models: why it failed, or its size, source, aliases and adapters."""
+    """The same in a few words, for a list of models: why it failed, or what it is for, its size, source, aliases and adapters."""
     if facts["state"] == "failed":
         return str(facts.get("error", ""))
-    told = []
+    told = [str(facts["kind"])] if facts.get("kind") else []
     if isinstance(parameters := facts.get("parameters"), int):
         told.append(f"{describe_count(parameters)} parameters")
     if context := facts.get("context_length"):

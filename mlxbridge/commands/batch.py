@@ -30,6 +30,7 @@ def add_command(commands: Any) -> None:
             sampling_options(),
         ],
         help="answer the prompts of a file, when the host has time",
+        reads_stdin="stdin",
     )
     batch.add_argument(
         "file",

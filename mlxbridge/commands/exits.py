@@ -13,6 +13,7 @@ from mlxbridge.errors import (
     BridgeError,
     DeadlineExceeded,
     InvalidArgument,
+    ModelNotFound,
     TransportError,
     Unsupported,
     UsageError,
@@ -36,7 +37,7 @@ EXPLAINED = """\
 exit status:
   0    all is well
   1    the call failed; of a batch: a line of it did
-  2    an argument is wrong, or cannot be honoured, as far as is seen here or at the host
+  2    an argument is wrong (a model that there is not, for one), or cannot be honoured, as far as is seen here or at the host
   3    no host answers, or the connection to it was lost
   4    the time was up (--timeout)
   5    not now: the same command may succeed later (Overloaded, Unavailable, WorkerLost)
@@ -61,7 +62,7 @@ _HERE = {
 def exit_of(error: BaseException) -> Exit:
     """The exit status of a command that ended with this."""
     match error:
-        case UsageError() | InvalidArgument() | Unsupported():
+        case UsageError() | InvalidArgument() | Unsupported() | ModelNotFound():
             return Exit.USAGE
         case TransportError():
             return Exit.NO_HOST
@@ -112,10 +113,10 @@ def describe_failure(error: BaseException) -> str:
         for name, option in _HERE.items():
             error.advice = error.advice.replace(name, option)
         notes: list[str] = getattr(error, "__notes__", [])
-        return f"{type(error).__name__}: {'; '.join([str(error), *notes])}"
-    if isinstance(error, OSError):
-        return f"{error.filename}: {error.strerror}" if isinstance(error.filename, str) else str(error)
-    return f"this should not happen: {type(error).__name__}: {error} (MLXBRIDGE_TRACEBACK=1 shows where)"
+        told = "; ".join([str(error), *notes])
+    else:
+        told = _describe_other(error)
+    return f"{type(error).__name__}: {told}"
 
 
 def plain_failure(error: BaseException) -> dict[str, Any]:
@@ -126,10 +127,17 @@ def plain_failure(error: BaseException) -> dict[str, Any]:
     is_interrupt = isinstance(error, KeyboardInterrupt)
     return {
         "name": "Interrupted" if is_interrupt else type(error).__name__,
-        "message": "Ctrl-C" if is_interrupt else describe_failure(error),
+        "message": "Ctrl-C" if is_interrupt else _describe_other(error),
         "retryable": False,
         "details": {},
     }
+
+
+def _describe_other(error: BaseException) -> str:
+    """What an error says that is none of mlxbridge's."""
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if isinstance(error.filename, str) else str(error)
+    return f"{error} (this should not happen; MLXBRIDGE_TRACEBACK=1 shows where)"
 
 
 def _discard(descriptor: int) -> None:

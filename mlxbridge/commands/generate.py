@@ -30,7 +30,9 @@ def add_command(commands: Any) -> None:
     """The command, for what ``add_subparsers`` gave."""
     json = "print the whole result as JSON, at the end; with --n a list of them; errors too"
     parents = [host_options(json=json), sampling_options(), stats_option()]
-    generate = commands.add_parser("generate", parents=parents, help="answer one prompt")
+    generate = commands.add_parser(
+        "generate", parents=parents, help="answer one prompt", reads_stdin="the text on stdin"
+    )
     generate.add_argument(
         "prompt",
         nargs="+",

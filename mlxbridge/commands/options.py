@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, cast, get_args
 
 from mlxbridge.errors import BridgeError
+from mlxbridge.model_names import find_model
 from mlxbridge.types import Options, Priority, Speculation
 
 if TYPE_CHECKING:
@@ -109,16 +110,15 @@ def show_loading(client: Client, model: str | None) -> None:
 
     Args:
         client: of the host.
-        model: its name; None: the host's only one, if it has one.
+        model: its name; None: the default one, if the host has one.
     """
     if sys.stderr is None or not sys.stderr.isatty():
         return
     # What is wrong with the model, or with asking for it, is told by the call itself.
     with suppress(BridgeError):
-        known = client.list_models()
-        meant = [each for each in known if each.name == model] if model else known
-        if len(meant) == 1 and meant[0].state != "ready":
-            client.load_model(meant[0].name, progress=True)
+        meant = find_model(client.list_models(), model)
+        if meant is not None and meant.state != "ready":
+            client.load_model(meant.name, progress=True)
 
 
 def system_turn(options: argparse.Namespace) -> list[Message]:

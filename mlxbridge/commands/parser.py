@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import takewhile
 from typing import Any, NoReturn
 
 from mlxbridge.errors import UsageError
 
 
 class CommandParser(argparse.ArgumentParser):
-    """Raises what argparse would print; knows no half of an option's name."""
+    """Raises what argparse would print; knows no half of an option's name.
 
-    def __init__(self, **options: Any) -> None:
+    Args:
+        reads_stdin: of what a "-" among the arguments stands for, told where there are none.
+        options: argparse's.
+    """
+
+    def __init__(self, *, reads_stdin: str = "", **options: Any) -> None:
         super().__init__(allow_abbrev=False, **options)
+        self._reads_stdin = reads_stdin
 
     def error(self, message: str) -> NoReturn:
         """Refuse the arguments.
@@ -21,10 +28,17 @@ class CommandParser(argparse.ArgumentParser):
         Raises:
             UsageError
         """
+        if self._reads_stdin and message.startswith("the following arguments are required"):
+            message += f"; - is {self._reads_stdin}"
         raise UsageError(f"{message} ({self.prog} --help explains)")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse's, but that a command refuses by itself what it does not know: its own options are the nearest ones."""
+        for word in self._words_before_command(args):
+            name = word.partition("=")[0]
+            if name.startswith("--") and name not in self._option_string_actions:
+                hint = _hint(name, self._option_string_actions) or "; options of a command stand behind it"
+                self.error(f"unrecognized arguments: {word}{hint}")
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
             self.error(
@@ -32,6 +46,12 @@ class CommandParser(argparse.ArgumentParser):
                 + _hint(unknown[0].partition("=")[0], self._option_string_actions)
             )
         return found, unknown
+
+    def _words_before_command(self, words: Sequence[str]) -> Iterator[str]:
+        """None where there is no command to come."""
+        kinds = [action for action in self._actions if isinstance(action, argparse._SubParsersAction)]
+        names = {name for kind in kinds for name in kind.choices}
+        return takewhile(lambda word: bool(names) and word not in names, words)
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         try:

@@ -7,7 +7,7 @@ from typing import Any
 
 from mlxbridge.answers import print_json
 from mlxbridge.commands.options import host_options
-from mlxbridge.errors import HostNotFound, UsageError
+from mlxbridge.errors import BridgeError, HostNotFound, UsageError
 
 CONNECT_S = 5.0
 
@@ -59,21 +59,26 @@ def _find(options: argparse.Namespace, timeout: float, tried: list[dict[str, Any
 
     Raises:
         HostNotFound: none has.
+        AuthenticationError, VersionMismatch: one has, and it and this guest do not go together.
     """
     from mlxbridge.guest.discovery import Search, find_token, reason
     from mlxbridge.guest.search import try_places
 
     search = Search(options.url)
-    for trial in try_places(search, find_token(None), timeout=timeout):
-        if trial.link is not None:
-            outcome = f"{trial.link.software} answers"
-            trial.link.close()
-        else:
-            assert trial.failure is not None
-            outcome = reason(trial.place, trial.failure)
-        tried.append({"place": str(trial.place), "ms": trial.seconds * 1000, "outcome": outcome})
-        if not options.json:
-            print(f"{trial.place}: {outcome} ({trial.seconds * 1000:.1f} ms)", flush=True)
-        if trial.link is not None:
-            return str(trial.place.address)
-    raise HostNotFound(f"none of these places has a host{search.advice}", details={"tried": tried})
+    try:
+        for trial in try_places(search, find_token(None), timeout=timeout):
+            if trial.link is not None:
+                outcome = f"{trial.link.software} answers"
+                trial.link.close()
+            else:
+                assert trial.failure is not None
+                outcome = reason(trial.place, trial.failure)
+            tried.append({"place": str(trial.place), "ms": trial.seconds * 1000, "outcome": outcome})
+            if not options.json:
+                print(f"{trial.place}: {outcome} ({trial.seconds * 1000:.1f} ms)", flush=True)
+            if trial.link is not None:
+                return str(trial.place.address)
+        raise HostNotFound(f"none of these places has a host{search.advice}")
+    except BridgeError as error:
+        error.details["tried"] = tried
+        raise

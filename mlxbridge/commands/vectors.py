@@ -23,7 +23,8 @@ _CALL_BYTES = 1 << 20
 def add_commands(commands: Any) -> None:
     """Both, for what ``add_subparsers`` gave."""
     host = host_options()
-    embed = commands.add_parser("embed", parents=[host], help="turn texts into vectors")
+    lines = "a text a line from stdin"
+    embed = commands.add_parser("embed", parents=[host], help="turn texts into vectors", reads_stdin=lines)
     embed.add_argument(
         "text",
         nargs="+",
@@ -53,7 +54,10 @@ def add_commands(commands: Any) -> None:
     embed.set_defaults(command=_embed)
 
     rerank = commands.add_parser(
-        "rerank", parents=[host], help="order documents by how well they answer a query"
+        "rerank",
+        parents=[host],
+        help="order documents by how well they answer a query",
+        reads_stdin=f"documents, {lines}",
     )
     rerank.add_argument("query")
     rerank.add_argument(

@@ -150,6 +150,13 @@ def test_stream_of_several_is_refused(ask: Ask, answers: Answers) -> None:
     assert answers.opened == []
 
 
+def test_stream_is_one_by_itself(answers: Answers, host: ScriptHost) -> None:
+    given: dict[str, Any] = {"stream": True}
+    with Client(host.url) as client, pytest.raises(UsageError, match="^stream: .* a stream without it"):
+        client.stream("x", **given)
+    assert answers.opened == []
+
+
 def test_wrong_name_is_refused_before_anything_is_sent(ask: Ask, host: ScriptHost) -> None:
     with pytest.raises(UsageError, match="did you mean 'max_tokens'"):
         ask("x", max_token=2)

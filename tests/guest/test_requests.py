@@ -52,9 +52,13 @@ def test_wrong_name_is_refused_with_the_nearest(name: str, hint: str) -> None:
         params(prompt="x", **{name: 1})
 
 
-def test_system_text_is_told_where_it_goes() -> None:
-    with pytest.raises(UsageError, match=r"^system: .* conversation\(\) has it"):
-        params(prompt="x", system="You answer briefly.")
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [("system", r"conversation\(\) has it"), ("stream", "a stream without"), ("n", "for several")],
+)
+def test_what_others_take_is_told_where_it_goes(name: str, where: str) -> None:
+    with pytest.raises(UsageError, match=f"^{name}: there is no such parameter; .*{where}"):
+        params(prompt="x", **{name: "You answer briefly."})
 
 
 def test_tool_is_named_in_openais_form_too() -> None:

@@ -95,9 +95,10 @@ def test_chat_at_a_terminal(start: Start, tmp_path: Path) -> None:
     assert "max_tokens 3" in terminal.type("/set\r")
     terminal.type("/unset max-tokens\r")
     assert "is not set" in terminal.type("/unset max_tokens\r")
-    assert "  demo  ready" in terminal.type("/model\r")
-    terminal.type("/model nope\r", "nope> ")
-    assert "no model 'nope'" in terminal.type("Hello\r", "nope> ")
+    assert "InvalidArgument: top_p must be above 0" in terminal.type("/set top_p 9\r")
+    assert "is not set" in terminal.type("/unset top_p\r")
+    assert "* demo  ready  generate, 1.8M parameters" in terminal.type("/model\r")
+    assert "ModelNotFound: this host has no model 'nope'" in terminal.type("/model nope\r")
     terminal.type("/model demo\r", "demo> ")
     terminal.type(f"/save {tmp_path}/talk.json\r", "(8 messages")
     assert terminal.leave("/exit\r") == 0

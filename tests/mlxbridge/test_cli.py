@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import pytest
 
+from mlxbridge.cli import main
 from tests.integration.hosts import HostProcess, run_host
 
 
@@ -236,9 +237,21 @@ def test_ping_tells_each_place_that_it_tried(host: HostProcess) -> None:
     assert done.returncode == 3 and "none of these places has a host" in done.stderr
 
 
+def test_ping_tells_of_the_place_whose_host_refused(
+    host: HostProcess, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLXBRIDGE_TOKEN", "guest:secret-of-guest")
+    with pytest.raises(SystemExit):
+        main(["ping", "-v", "--url", f"unix:///nowhere/a.sock,{host.url}"])
+    said = capsys.readouterr()
+    assert [line.partition(": ")[0] for line in said.out.splitlines()] == ["unix:///nowhere/a.sock", host.url]
+    assert "the host has none" in said.out and said.err.startswith("mlxbridge: AuthenticationError: ")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("generate", "x", "--model", "nix"), "ModelNotFound: this host has no model 'nix'"),
         (("generate", "x", "--temperature", "-1"), "InvalidArgument: temperature"),
         (("generate", "x", "--min-tokens", "-1"), "InvalidArgument: min_tokens"),
         (("generate", "x", "--repetition-penalty", "0"), "InvalidArgument: repetition_penalty"),

@@ -38,7 +38,7 @@ ROOT = Path(__file__).parents[2]
         (UsageError("x"), 2),
         (InvalidArgument("x"), 2),
         (Unsupported("x"), 2),
-        (ModelNotFound("x"), 1),
+        (ModelNotFound("x"), 2),
         (ContextTooLong("x"), 1),
         (HostNotFound("x"), 3),
         (ConnectionLost("x"), 3),
@@ -102,9 +102,13 @@ def test_command_line_that_cannot_be_read_is_an_error_like_others() -> None:
     done = run("generate", "--bogus", "--json")
     error = json.loads(done.stderr)["error"]
     assert (done.returncode, error["name"]) == (2, "UsageError")
-    assert "required: prompt (mlxbridge generate --help explains)" in error["message"]
-    done = run()
-    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "required: prompt; - is the text on stdin (mlxbridge generate --help explains)" in error["message"]
+
+
+def test_command_line_alone_tells_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    main([])
+    said = capsys.readouterr()
+    assert "generate" in said.out and EXPLAINED in said.out and said.err == ""
 
 
 @pytest.mark.parametrize(
@@ -122,6 +126,10 @@ def test_command_line_that_cannot_be_read_is_an_error_like_others() -> None:
         ),
         ("generate hi --zzz", "unrecognized arguments: --zzz (mlxbridge generate --help"),
         ("zzz", "argument COMMAND: invalid choice: 'zzz' (choose from"),
+        ("--verison", "--verison; did you mean '--version'? (mlxbridge --help"),
+        ("--url tcp://x:1 ping", "--url; options of a command stand behind it (mlxbridge --help"),
+        ("gateway --lisen 1", "--lisen; did you mean '--listen'? (mlxbridge gateway --help"),
+        ("embed", "required: text; - is a text a line from stdin (mlxbridge embed --help"),
     ],
 )
 def test_what_may_have_been_meant_is_said(line: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -185,3 +193,14 @@ def test_advice_is_for_the_command_line() -> None:
         told = describe_failure(kind("it tripped"))
         assert "()" not in told and "=" not in told, told
     assert describe_failure(DeadlineExceeded("late")) == "DeadlineExceeded: late (give a larger --timeout)"
+
+
+def test_error_of_the_system_has_its_name_too(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["batch", "/nowhere/prompts.jsonl"])
+    missing = "/nowhere/prompts.jsonl: No such file or directory"
+    assert capsys.readouterr().err == f"mlxbridge: FileNotFoundError: {missing}\n"
+    with pytest.raises(SystemExit):
+        main(["batch", "/nowhere/prompts.jsonl", "--json"])
+    told = json.loads(capsys.readouterr().err)["error"]
+    assert (told["name"], told["message"]) == ("FileNotFoundError", missing)

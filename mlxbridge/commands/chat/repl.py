@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -15,7 +15,10 @@ from mlxbridge.answers import describe, harmless, plain, print_json, print_strea
 from mlxbridge.commands.chat.entry import Entry
 from mlxbridge.commands.chat.settings import parse_setting, setting_names
 from mlxbridge.commands.exits import describe_failure
+from mlxbridge.commands.options import show_loading
 from mlxbridge.errors import BridgeError, UsageError
+from mlxbridge.facts import summarize_facts
+from mlxbridge.model_names import find_model
 
 if TYPE_CHECKING:
     from mlxbridge.guest.blocking import Client
@@ -92,7 +95,7 @@ class Chat:
             except (BridgeError, OSError) as error:  # the conversation is worth more than the turn
                 if not self._is_person:
                     raise
-                _note(error.message if isinstance(error, UsageError) else describe_failure(error))
+                _note(describe_failure(error))
 
     def _take(self, message: str) -> None:
         if not message.strip():
@@ -128,12 +131,17 @@ class Chat:
     def choose_model(self, name: str) -> None:
         """``/model``."""
         if name:
-            self._settings["model"] = name
+            self._take_settings({"model": name})
             self._prompt = f"{name}> "
             return
-        for model in self._client.list_models():
-            mark = "*" if model.name == self._settings.get("model") else " "
-            _note(f"{mark} {model.name}  {model.state}")
+        models = self._client.list_models()
+        asked = find_model(models, self._settings.get("model"))
+        for model in models:
+            facts = {"state": model.state, "source": model.source, **model.details}
+            if "kind" not in facts:  # it was not loaded yet: its files tell
+                facts["kind"] = next(iter(self._client.show_model(model.name).details["capabilities"]), None)
+            mark = "*" if model is asked else " "
+            _note(f"{mark} {model.name}  {model.state}  {summarize_facts(facts)}")
 
     def tell_system(self, text: str) -> None:
         """``/system``."""
@@ -156,9 +164,21 @@ class Chat:
             given = [f"{name} {value}" for name, value in self._settings.items()]
             _note("\n".join(given) or f"(nothing; there are {', '.join(setting_names())})")
         elif value.strip():
-            self._settings.update(parse_setting(name, value.strip()))
+            self._take_settings(parse_setting(name, value.strip()))
         else:
             raise UsageError(f"/set: to what? /unset {name} has the host decide")
+
+    def _take_settings(self, changed: Mapping[str, Any]) -> None:
+        """Have settings, if the host takes them: it begins an answer with them.
+
+        Raises:
+            BridgeError: it does not, or cannot be asked; all is as it was.
+        """
+        settings = {**self._settings, **changed}
+        show_loading(self._client, settings.get("model"))
+        with self._client.chat("?", stream=True, **settings) as answer:
+            next(answer, None)
+        self._settings = settings
 
     def unset(self, name: str) -> None:
         """``/unset``."""
