@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from mlxbridge.guest.async_caller import AsyncCaller
 from mlxbridge.guest.tokens import detokenize_params, read_count, read_text, read_token_ids, tokenize_params
-from mlxbridge.guest.vectors import WINDOWS, embed_params, read_embeddings, read_ranking, rerank_params
-from mlxbridge.types import (
-    Embeddings,
-    EmbedInput,
-    EmbedOptions,
-    KeepAlive,
-    Message,
-    Ranking,
-    RerankOptions,
-    TokenizeOptions,
-)
+from mlxbridge.types import KeepAlive, Message, TokenizeOptions
+
+if TYPE_CHECKING:
+    from mlxbridge.types import Embeddings, EmbedInput, EmbedOptions, Ranking, RerankOptions
 
 
 class AsyncInputMethods:
@@ -29,6 +22,8 @@ class AsyncInputMethods:
         self, inputs: EmbedInput | Iterable[EmbedInput], **options: Unpack[EmbedOptions]
     ) -> Embeddings:
         """Turn each input into a vector; arguments and errors as for ``Client.embed``."""
+        from mlxbridge.guest.vectors import WINDOWS, embed_params, read_embeddings
+
         params = embed_params(inputs, options)
         return read_embeddings(
             *await self._caller.fetch(
@@ -38,6 +33,8 @@ class AsyncInputMethods:
 
     async def rerank(self, query: str, documents: Iterable[str], **options: Unpack[RerankOptions]) -> Ranking:
         """Score each document by how well it answers the query; arguments and errors as for ``Client.rerank``."""
+        from mlxbridge.guest.vectors import read_ranking, rerank_params
+
         params = rerank_params(query, documents, options)
         result, _ = await self._caller.fetch(
             "rerank", params, options.get("timeout"), retry=options.get("retry")

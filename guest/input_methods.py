@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from mlxbridge.guest.caller import Caller
 from mlxbridge.guest.tokens import detokenize_params, read_count, read_text, read_token_ids, tokenize_params
-from mlxbridge.guest.vectors import WINDOWS, embed_params, read_embeddings, read_ranking, rerank_params
-from mlxbridge.types import (
-    Embeddings,
-    EmbedInput,
-    EmbedOptions,
-    KeepAlive,
-    Message,
-    Ranking,
-    RerankOptions,
-    TokenizeOptions,
-)
+from mlxbridge.types import KeepAlive, Message, TokenizeOptions
+
+if TYPE_CHECKING:
+    from mlxbridge.types import Embeddings, EmbedInput, EmbedOptions, Ranking, RerankOptions
 
 
 class InputMethods:
@@ -49,6 +42,8 @@ class InputMethods:
             (2, 'float32')
             >>> first, second = found.tolist()
         """
+        from mlxbridge.guest.vectors import WINDOWS, embed_params, read_embeddings
+
         params = embed_params(inputs, options)
         return read_embeddings(
             *self._caller.fetch("embed", params, options.get("timeout"), WINDOWS, retry=options.get("retry"))
@@ -78,6 +73,8 @@ class InputMethods:
             >>> len(ranking), ranking[0].score >= ranking[1].score
             (2, True)
         """
+        from mlxbridge.guest.vectors import read_ranking, rerank_params
+
         params = rerank_params(query, documents, options)
         result, _ = self._caller.fetch("rerank", params, options.get("timeout"), retry=options.get("retry"))
         return read_ranking(result, params["documents"])

@@ -79,7 +79,7 @@ GENERATE: Mapping[str, Schema] = {
     "timeout": _TIMEOUT,
     "retry": _RETRY,
 }
-"""Of ``generate``, without its prompts; mlxbridge/types.py tells what they do."""
+"""Of ``generate``, without its prompts; mlxbridge/types/options.py tells what they do."""
 
 EMBED: Mapping[str, Schema] = {
     "model": MODEL,
