@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from mlxbridge.errors import UsageError
@@ -15,6 +15,31 @@ class MissingAttribute(UsageError, AttributeError):
 def refused(field: str, why: str) -> UsageError:
     """The error for an argument; the message begins with its name, which ``details["field"]`` has too."""
     return UsageError(f"{field}: {why}", details={"field": field})
+
+
+def check_members(given: Mapping[Any, Any], known: Collection[str], where: str = "") -> None:
+    """Refuse members that there are none of.
+
+    Args:
+        given: a request's fields, or an object among them.
+        known: the members there are.
+        where: what goes before their names: "text.", say.
+
+    Raises:
+        UsageError: it names the first one, and the nearest right name.
+    """
+    for name in given:
+        if name not in known:
+            from difflib import get_close_matches  # rarely needed, and slow to import
+
+            near = get_close_matches(str(name), known, n=1)
+            hint = f"; did you mean {where}{near[0]}?" if near else ""
+            raise refused(f"{where}{name}", f"there is no such field{hint}")
+
+
+def is_one_of(value: Any, allowed: Collection[Any]) -> bool:
+    """Whether a value is the same as one of some: 0 is not False, nor 1.0 a 1."""
+    return any(type(value) is type(one) and value == one for one in allowed)
 
 
 def refuse_all(given: Mapping[str, Any], known: Mapping[str, tuple[Any, str]], function: str) -> None:
@@ -32,5 +57,5 @@ def refuse_all(given: Mapping[str, Any], known: Mapping[str, tuple[Any, str]], f
         if name not in known:
             raise refused(name, f"{function} has no such parameter")
         default, why = known[name]
-        if value is not None and not (type(value) is type(default) and value == default):
+        if value is not None and not is_one_of(value, (default,)):
             raise refused(name, why)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any
 
-from mlxbridge.compat.refusal import refused
+from mlxbridge.compat.refusal import check_members
 from mlxbridge.types import EmbedOptions, GenerateOptions, RerankOptions, TokenizeOptions
 
 _SAMPLED = {"frequency_penalty", "logit_bias", "max_tokens", "model", "n", "presence_penalty", "seed", "stop"}
@@ -64,24 +63,6 @@ def split(body: Mapping[str, Any], own: frozenset[str], host: frozenset[str]) ->
     Raises:
         UsageError: there is no such field; ``details["field"]`` names it.
     """
-    check(body, own | host)
+    check_members(body, own | host)
     extra = {name: value for name, value in body.items() if name not in own}
     return {**{name: value for name, value in body.items() if name in own}, "extra_body": extra}
-
-
-def check(body: Mapping[str, Any], known: frozenset[str], where: str = "") -> None:
-    """Refuse fields that there are none of.
-
-    Args:
-        body: of a request, or an object in one.
-        known: the fields there are.
-        where: what goes before their names: "text.", say.
-
-    Raises:
-        UsageError: it names the first one, and the nearest right name.
-    """
-    for name in body:
-        if name not in known:
-            near = get_close_matches(name, known, n=1)
-            hint = f"; did you mean {where}{near[0]}?" if near else ""
-            raise refused(f"{where}{name}", f"there is no such field{hint}")

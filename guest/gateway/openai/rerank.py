@@ -8,7 +8,7 @@ from typing import Any, cast
 from starlette.types import ASGIApp
 
 from mlxbridge.compat.openai.chat_completion import new_id
-from mlxbridge.compat.refusal import refused
+from mlxbridge.compat.refusal import check_members, refused
 from mlxbridge.guest.gateway.exchange import Exchange
 from mlxbridge.guest.gateway.openai import fields
 from mlxbridge.guest.gateway.responses import Json
@@ -20,7 +20,7 @@ _FIELDS = frozenset({"query", "documents", "return_documents"})
 async def rerank(exchange: Exchange) -> ASGIApp:
     """``POST /v1/rerank``."""
     body = await exchange.read_json()
-    fields.check(body, _FIELDS | fields.RERANK_HOST)
+    check_members(body, _FIELDS | fields.RERANK_HOST)
     query, documents, has_documents = body.get("query"), _documents(body), _has_documents(body)
     if not isinstance(query, str):
         raise refused("query", "must be a text")

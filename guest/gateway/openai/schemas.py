@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mlxbridge.guest.gateway.openai.responses.schemas import (
+    COUNT_REQUEST,
     INPUT_TOKENS,
     RESPONSE,
     RESPONSE_REQUEST,
@@ -12,8 +13,8 @@ from mlxbridge.guest.gateway.openai.responses.schemas import (
 from mlxbridge.guest.gateway.operation import JSON, SSE, Operation, in_path
 from mlxbridge.guest.gateway.option_schemas import (
     EMBED,
-    FUNCTION,
     GENERATE,
+    NAMED_TOOL,
     RERANK,
     RESPONSE_FORMATS,
     TOKENIZE,
@@ -52,20 +53,25 @@ ERROR: Schema = told(
     }
 )
 
-_TEXT_PART = body({"type": choice("text"), "text": TEXT}, ["type", "text"])
-_CALL = told({"function": told({"name": TEXT, "arguments": any_of(TEXT, OBJECT)})})
-_MESSAGE = {
-    "type": "object",
-    "required": ["role"],
-    "properties": {
+_TEXT_PART = body({"type": choice("text"), "text": TEXT, "prompt_cache_breakpoint": ANY}, ["type", "text"])
+_CALLED = body(
+    {"name": TEXT, "arguments": any_of(TEXT, OBJECT), "parsed_arguments": ANY}, ["name", "arguments"]
+)
+_CALL = body({"id": TEXT, "type": choice("function"), "function": _CALLED}, ["function"])
+_MESSAGE = body(
+    {
         "role": TEXT,
-        "content": any_of(TEXT, list_of(_TEXT_PART), {"type": "null"}),
-        "name": _OR_NULL,
-        "reasoning_content": _OR_NULL,
-        "tool_call_id": _OR_NULL,
-        "tool_calls": any_of(list_of(_CALL), {"type": "null"}),
+        "content": any_of(TEXT, list_of(_TEXT_PART)),
+        "name": TEXT,
+        "annotations": choice([]),
+        "parsed": ANY,
+        "reasoning": TEXT,
+        "reasoning_content": TEXT,
+        "tool_call_id": TEXT,
+        "tool_calls": list_of(_CALL),
     },
-}
+    ["role"],
+)
 _MESSAGES = list_of(_MESSAGE, 1)
 
 _HARMLESS: Mapping[str, Schema] = dict.fromkeys(
@@ -81,23 +87,16 @@ _HARMLESS: Mapping[str, Schema] = dict.fromkeys(
 )
 _STREAMED: Mapping[str, Schema] = {
     "stream": FLAG,
-    "stream_options": body({"include_usage": ANY, "include_obfuscation": ANY}),
+    "stream_options": body({"include_usage": FLAG, "include_obfuscation": choice(False)}),
     "n": whole(1, 1024),
 }
 _TOOL_CHOICE = any_of(
     choice("auto", "none", "required"),
-    {
-        "type": "object",
-        "required": ["type", "function"],
-        "properties": {"type": choice("function"), "function": {**told({"name": TEXT})}},
-    },
+    body({"type": choice("function"), "function": NAMED_TOOL}, ["type", "function"]),
 )
-_JSON_SCHEMA = {
-    "type": "object",
-    "required": ["type", "json_schema"],
-    "properties": {"type": choice("json_schema"), "json_schema": told({"schema": OBJECT})},
-}
-_OF_TEXT = {"type": "object", "required": ["type"], "properties": {"type": choice("text")}}
+_NAMED_SCHEMA = body({"name": TEXT, "description": TEXT, "schema": OBJECT, "strict": FLAG}, ["schema"])
+_JSON_SCHEMA = body({"type": choice("json_schema"), "json_schema": _NAMED_SCHEMA}, ["type", "json_schema"])
+_OF_TEXT = body({"type": choice("text")}, ["type"])
 
 CHAT: Mapping[str, Schema] = {
     **GENERATE,
@@ -111,8 +110,8 @@ CHAT: Mapping[str, Schema] = {
     "response_format": any_of(*RESPONSE_FORMATS, _JSON_SCHEMA, _OF_TEXT),
     "service_tier": choice("auto", "default"),
     "tool_choice": _TOOL_CHOICE,
-    "tools": list_of(body({"type": choice("function"), "function": FUNCTION}, ["type", "function"])),
     "top_logprobs": whole(0, 20),
+    "verbosity": choice("medium"),
 }
 """Fields of ``/v1/chat/completions``."""
 
@@ -226,7 +225,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ),
     ("POST", "/v1/responses"): _post("The answer to items", RESPONSE_REQUEST, RESPONSE, streams=True),
     ("POST", "/v1/responses/input_tokens"): _post(
-        "How many tokens the items are", RESPONSE_REQUEST, INPUT_TOKENS
+        "How many tokens the items are", COUNT_REQUEST, INPUT_TOKENS
     ),
     **{(method, "/v1/responses/{response_id}"): _NO_RESPONSE for method in ("GET", "POST", "DELETE")},
     ("POST", "/v1/embeddings"): _post("Texts as vectors", body(EMBEDDING, ["input"]), _VECTORS_TOLD),

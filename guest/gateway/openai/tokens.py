@@ -7,7 +7,8 @@ from typing import Any, cast
 
 from starlette.types import ASGIApp
 
-from mlxbridge.compat.refusal import refused
+from mlxbridge.compat.openai.nested import check_switch, read_message, read_tool
+from mlxbridge.compat.refusal import check_members, refused
 from mlxbridge.guest.gateway.exchange import Exchange
 from mlxbridge.guest.gateway.openai import fields
 from mlxbridge.guest.gateway.responses import Json
@@ -25,13 +26,15 @@ _ONLY_FALSE: Mapping[str, str] = {
 async def tokenize(exchange: Exchange) -> ASGIApp:
     """``POST /tokenize``: token ids of a text, or of a chat."""
     body = await exchange.read_json()
-    fields.check(body, _PROMPTS | fields.TOKENIZE_HOST | _ONLY_FALSE.keys())
+    check_members(body, _PROMPTS | fields.TOKENIZE_HOST | _ONLY_FALSE.keys())
     for name, why in _ONLY_FALSE.items():
-        if body.get(name) not in (None, False):
+        if check_switch(name, body.get(name)):
             raise refused(name, why)
     prompt = _prompt(body)
     exchange.names = {"prompt": "prompt" if isinstance(prompt, str) else "messages"}
     options = cast(TokenizeOptions, {name: body[name] for name in body.keys() & fields.TOKENIZE_HOST})
+    if isinstance(tools := body.get("tools"), list):
+        options["tools"] = [read_tool(tool, f"tools[{place}]") for place, tool in enumerate(tools)]
     exchange.check_options(options)
     with exchange.under_way():
         ids = await exchange.run(exchange.client.tokenize(prompt, **options))
@@ -42,13 +45,12 @@ async def tokenize(exchange: Exchange) -> ASGIApp:
 async def detokenize(exchange: Exchange) -> ASGIApp:
     """``POST /detokenize``: the text of tokens."""
     body = await exchange.read_json()
-    fields.check(body, _DETOKENIZE)
+    check_members(body, _DETOKENIZE)
     exchange.names = {"token_ids": "tokens"}
     options = {name: value for name, value in body.items() if name != "tokens" and value is not None}
     if not isinstance(body.get("tokens"), list):
         raise refused("tokens", "must be a list of token ids")
-    if not isinstance(body.get("skip_special_tokens", False), bool):
-        raise refused("skip_special_tokens", "must be true or false")
+    check_switch("skip_special_tokens", body.get("skip_special_tokens"))
     exchange.check_options(options)
     with exchange.under_way():
         text = await exchange.run(exchange.client.detokenize(body["tokens"], **options))
@@ -62,9 +64,11 @@ def _prompt(body: Mapping[str, Any]) -> Any:
         raise refused("prompt", "or messages must be given, and not both")
     if prompt is not None and not isinstance(prompt, str):
         raise refused("prompt", "must be a text")
-    if prompt is None and not (isinstance(messages, list) and messages):
+    if prompt is not None:
+        return prompt
+    if not isinstance(messages, list) or not messages:
         raise refused("messages", "must be a list of messages")
-    return messages if prompt is None else prompt
+    return [read_message(message, place) for place, message in enumerate(messages)]
 
 
 async def _context_length(exchange: Exchange, model: str | None) -> int | None:

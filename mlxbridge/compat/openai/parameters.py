@@ -7,7 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from mlxbridge.compat.refusal import refused
+from mlxbridge.compat.openai.nested import (
+    read_message,
+    read_response_format,
+    read_tool,
+    read_tool_choice,
+    wants_usage,
+)
+from mlxbridge.compat.refusal import is_one_of, refused
 from mlxbridge.types import GenerateOptions, Prompt
 
 HARMLESS = frozenset(
@@ -27,7 +34,6 @@ _NOT_HERE: Mapping[str, str] = {
     "prediction": 'give speculation "ngram", an option of the host: it drafts from the prompt',
     "web_search_options": "the host searches nothing",
     "moderation": "the host moderates nothing",
-    "verbosity": "the host's models have no such switch; say it in the prompt",
     "prompt_cache_options": "the host keeps prefixes of prompts by itself",
     "suffix": "the host's models fill no gaps",
     "extra_headers": "there are no headers on the way to the host",
@@ -37,6 +43,7 @@ _ONLY: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "modalities": ((["text"], ("text",)), "the host's models write text"),
     "service_tier": (("auto", "default"), 'give priority "low" or "high", an option of the host'),
     "best_of": ((1,), "give n, and choose"),
+    "verbosity": (("medium",), "the host's models have no such switch; say it in the prompt"),
 }
 
 
@@ -107,7 +114,7 @@ def chat_plan(given: Mapping[str, Any]) -> Plan:
     """
     left = _given(given)
     options, names = _common(left)
-    options["messages"] = [_message(one, place) for place, one in enumerate(_messages(left))]
+    options["messages"] = [read_message(one, place) for place, one in enumerate(_messages(left))]
     for name in ("max_tokens", "max_completion_tokens"):
         if name in left:
             limit = left.pop(name)
@@ -115,13 +122,16 @@ def chat_plan(given: Mapping[str, Any]) -> Plan:
                 raise refused("max_tokens", "and max_completion_tokens are the same; give one")
             names["max_tokens"] = name
     _take_logprobs(left, options, names)
-    for name in ("tools", "parallel_tool_calls"):
-        if name in left:
-            options[name] = left.pop(name)
+    if "parallel_tool_calls" in left:
+        options["parallel_tool_calls"] = left.pop("parallel_tool_calls")
+    if "tools" in left:
+        options["tools"] = _tools(left.pop("tools"))
     if "tool_choice" in left:
-        options["tool_choice"] = _tool_choice(left.pop("tool_choice"))
+        options["tool_choice"] = read_tool_choice(left.pop("tool_choice"))
     if "response_format" in left:
-        options["response_format"] = _response_format(left.pop("response_format"))
+        wanted = options["response_format"] = read_response_format(left.pop("response_format"))
+        if isinstance(wanted, Mapping) and wanted.get("type") == "json_schema":
+            names["response_format.schema"] = "response_format.json_schema.schema"
     if "reasoning_effort" in left:
         options |= reasoning_options(left.pop("reasoning_effort"))
         names |= {
@@ -167,7 +177,7 @@ def _given(given: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in list(left.items()):
         if name in _NOT_HERE and value not in ({}, []):
             raise refused(name, _NOT_HERE[name])
-        if name in _ONLY and value not in _ONLY[name][0]:
+        if name in _ONLY and not is_one_of(value, _ONLY[name][0]):
             allowed, why = _ONLY[name]
             raise refused(name, f"is {' or '.join(dict.fromkeys(map(json.dumps, allowed)))} here; {why}")
         if name in _NOT_HERE or name in _ONLY:
@@ -217,7 +227,7 @@ def _finish(
         options=_merged(options, extra),
         num_choices=num_choices,
         is_stream=is_stream,
-        wants_usage=_wants_usage(wanted or {}),
+        wants_usage=wants_usage({} if wanted is None else wanted),
         echoes=list(echoes),
         names=names,
     )
@@ -255,17 +265,6 @@ def _merged(options: Mapping[str, Any], extra: Mapping[str, Any]) -> GenerateOpt
     return cast(GenerateOptions, own)
 
 
-def _wants_usage(options: Any) -> bool:
-    if not isinstance(options, Mapping):
-        raise refused("stream_options", f"must be a map, not {options!r}")
-    for name, value in options.items():
-        if name not in ("include_usage", "include_obfuscation"):
-            raise refused(f"stream_options.{name}", "there is no such option")
-        if name == "include_obfuscation" and value:
-            raise refused("stream_options.include_obfuscation", "the host hides no lengths")
-    return bool(options.get("include_usage"))
-
-
 def _take_logprobs(left: dict[str, Any], options: dict[str, Any], names: dict[str, str]) -> None:
     wanted, top = left.pop("logprobs", False), left.pop("top_logprobs", None)
     if top is not None and not wanted:
@@ -284,64 +283,21 @@ def _messages(left: dict[str, Any]) -> list[Any]:
     return list(given)
 
 
-def _message(given: Any, place: int) -> Any:
-    """A message as the host takes it; answers of a call may be given back as they came."""
-    message = _plain(given)
-    if not isinstance(message, dict):
-        raise refused(f"messages[{place}]", f"must be a message, not {type(given).__name__}")
-    message = {name: value for name, value in message.items() if value is not None or name == "content"}
-    for name in ("annotations", "tool_calls"):  # empty lists say nothing
-        if message.get(name) == []:
-            del message[name]
-    message.pop("parsed", None)  # which the content has, too
-    if "reasoning_content" in message:
-        message["reasoning"] = message.pop("reasoning_content")
-    if message.get("role") == "developer":
-        message["role"] = "system"
-    calls = message.get("tool_calls")
-    for call in calls if isinstance(calls, list) else ():
-        if isinstance(call, dict) and isinstance(function := call.get("function"), dict):
-            function.pop("parsed_arguments", None)
-    return message
-
-
-def _plain(value: Any) -> Any:
-    dump = getattr(value, "model_dump", None)
-    if dump is not None:
-        value = dump(exclude_none=True)
-    if isinstance(value, Mapping):
-        return {name: _plain(one) for name, one in value.items()}
-    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
-
-
-def _tool_choice(given: Any) -> Any:
-    if isinstance(given, str):
-        return given
-    function = given.get("function") if isinstance(given, Mapping) else None
-    if not isinstance(function, Mapping) or "name" not in function or given.get("type") != "function":
-        raise refused(
-            "tool_choice",
-            'must be "auto", "none", "required" or {"type": "function", "function": {"name": …}}',
-        )
-    return {"name": function["name"]}
-
-
-def _response_format(given: Any) -> Any:
-    if not isinstance(given, Mapping) or given.get("type") != "json_schema":
-        is_text = isinstance(given, Mapping) and given.get("type") == "text"
-        return None if is_text else given
-    named = given.get("json_schema")
-    if not isinstance(named, Mapping) or "schema" not in named:
-        raise refused("response_format", 'must have {"json_schema": {"name": …, "schema": {…}}}')
-    return {"type": "json_schema", "schema": named["schema"]}
-
-
 def logit_bias_of(given: Any) -> dict[int, Any]:
     """By token ids, which are texts in JSON."""
-    try:
-        return {int(token): number for token, number in given.items()}
-    except (AttributeError, TypeError, ValueError) as error:
-        raise refused("logit_bias", f"must map token ids to numbers ({error})") from error
+    if not isinstance(given, Mapping):
+        raise refused("logit_bias", f"must map token ids to numbers, not be {given!r}")
+    for token in given:
+        is_text = isinstance(token, str) and token.isascii() and token.isdigit()
+        if type(token) is not int and not is_text:
+            raise refused("logit_bias", f"must map token ids to numbers, of which {token!r} is none")
+    return {int(token): number for token, number in given.items()}
+
+
+def _tools(given: Any) -> Any:
+    if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
+        return given  # for the client to refuse
+    return [read_tool(tool, f"tools[{place}]") for place, tool in enumerate(given)]
 
 
 def _prompts(given: Any) -> list[Prompt | None]:

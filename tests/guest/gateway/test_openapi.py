@@ -92,6 +92,7 @@ def test_keys_are_told_where_there_are_any(http: httpx.Client) -> None:
             responses.FIELDS,
             (responses_request._OWN | responses_request._HOST) - {*responses_request._NOT_HERE},
         ),
+        (responses.COUNTED, responses_request.COUNTED - {*responses_request._NOT_HERE}),
         (
             anthropic.MESSAGES,
             {

@@ -357,6 +357,8 @@ def test_list_of_models_may_be_iterated_over(host: HostProcess) -> None:
     assert asyncio.run(names()) == ["demo", "caller", "finder"]
 
 
+NAMED = {"type": "function", "function": {"name": "f"}}
+LABELLED = {"type": "json_schema", "json_schema": {"name": "n", "schema": {}}}
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"functions": [{}]}, "functions"),
     ({"audio": {"voice": "alloy"}}, "audio"),
@@ -372,13 +374,28 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"max_completion_tokens": 0}, "max_completion_tokens"),
     ({"stream_options": {"include_usage": True}}, "stream_options"),
     ({"stream": True, "stream_options": {"include_all": True}}, "stream_options.include_all"),
+    ({"stream": True, "stream_options": {"include_usage": "yes"}}, "stream_options.include_usage"),
+    ({"stream": True, "stream_options": {"include_usage": 1}}, "stream_options.include_usage"),
     ({"n": 0}, "n"),
     ({"top_p": 9}, "top_p"),
     ({"temprature": 1}, "temprature"),
     ({"extra_body": {"top_kk": 1}}, "top_kk"),
     ({"extra_headers": {"x": "y"}}, "extra_headers"),
     ({"logit_bias": {"x": 1}}, "logit_bias"),
+    ({"logit_bias": {"1_0": 1}}, "logit_bias"),
     ({"tool_choice": {"type": "custom"}}, "tool_choice"),
+    ({"tool_choice": {**NAMED, "mode": "auto"}}, "tool_choice.mode"),
+    (
+        {"tool_choice": {"type": "function", "function": {"name": "f", "strict": True}}},
+        "tool_choice.function",
+    ),
+    ({"tools": [{"type": "custom", "custom": {"name": "f"}}]}, "tools[0].type"),
+    ({"tools": [{"type": "function", "function": {"name": "f"}, "cache": 1}]}, "tools[0].cache"),
+    (
+        {"tools": [{"type": "function", "function": {"name": "f", "returns": {}}}]},
+        "tools[0].function.returns",
+    ),
+    ({"tools": [{"type": "function", "function": {"name": "f", "strict": 1}}]}, "tools[0].function.strict"),
     ({"messages": "text"}, "messages"),
     ({"messages": ["text"]}, "messages[0]"),
     (
@@ -386,6 +403,20 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "messages",
     ),
     ({"response_format": {"type": "json_schema"}}, "response_format"),
+    ({"response_format": {"type": "text", "schema": {}}}, "response_format.schema"),
+    ({"response_format": {**LABELLED, "strict": True}}, "response_format.strict"),
+    (
+        {"response_format": {"type": "json_schema", "json_schema": {"schema": {}, "shema": {}}}},
+        "response_format.json_schema.shema",
+    ),
+    (
+        {"response_format": {"type": "json_schema", "json_schema": {"schema": {}, "strict": "yes"}}},
+        "response_format.json_schema.strict",
+    ),
+    (
+        {"response_format": {"type": "json_schema", "json_schema": {"schema": {}, "description": 5}}},
+        "response_format.json_schema.description",
+    ),
     ({"response_format": {"type": "xml"}}, "response_format"),
     ({"response_format": [str]}, "response_format"),
     ({"seed": "7"}, "seed"),

@@ -7,7 +7,7 @@
         response.output_item.added
         text:       content_part.added  output_text.delta …  output_text.done  content_part.done
         reasoning:  content_part.added  reasoning_text.delta …  reasoning_text.done  content_part.done
-        a call:     function_call_arguments.delta  function_call_arguments.done
+        a call:     function_call_arguments.delta  function_call_arguments.done, or with custom_tool_call_input
         response.output_item.done
     response.completed, or response.incomplete, or response.failed
 """
@@ -35,6 +35,7 @@ class ResponseWriter:
 
     def __init__(self, request: ResponseRequest) -> None:
         self._response = output.begin(request)
+        self._tools = request.tools
         self._items: list[dict[str, Any]] = []
         self._open: _Text | None = None
         self._sequence = 0
@@ -88,14 +89,19 @@ class ResponseWriter:
 
     def _call(self, call: ToolCall) -> bytes:
         data = self._close()
-        item = output.function_call(output.new_id("fc"), call)
+        item = output.call_item(call, self._tools)
         place = {"item_id": item["id"], "output_index": len(self._items)}
         self._items.append(item)
-        opening = {**item, "status": "in_progress", "arguments": ""}
+        is_custom = item["type"] == "custom_tool_call"
+        name, member = (
+            ("custom_tool_call_input", "input") if is_custom else ("function_call_arguments", "arguments")
+        )
+        opening = {**item, member: ""} if is_custom else {**item, "status": "in_progress", member: ""}
+        done = {member: item[member]} if is_custom else {"name": item["name"], member: item[member]}
         return data + self._events(
             ("output_item.added", {"output_index": place["output_index"], "item": opening}),
-            ("function_call_arguments.delta", {**place, "delta": call.text}),
-            ("function_call_arguments.done", {**place, "name": call.name, "arguments": call.text}),
+            (f"{name}.delta", {**place, "delta": item[member]}),
+            (f"{name}.done", {**place, **done}),
             ("output_item.done", {"output_index": place["output_index"], "item": item}),
         )
 

@@ -26,12 +26,12 @@ async def create_response(exchange: Exchange) -> ASGIApp:
         return exchange.stream([ask], ResponseWriter(request))
     response = output.begin(request)
     (answer,) = await exchange.generate(ask)
-    return Json(output.complete(response, answer, output.items_of(answer)))
+    return Json(output.complete(response, answer, output.items_of(answer, request.tools)))
 
 
 async def count_input_tokens(exchange: Exchange) -> ASGIApp:
     """``POST /v1/responses/input_tokens``."""
-    request = read_request(await exchange.read_json())
+    request = read_request(await exchange.read_json(), is_count=True)
     exchange.names = request.names
     given: dict[str, Any] = {**await fit_reasoning(exchange, request.options)}
     options = {name: given[name] for name in given.keys() & fields.TOKENIZE_HOST}

@@ -9,6 +9,7 @@ from typing import Any
 
 from mlxbridge.compat.openai.chat_completion import token_of
 from mlxbridge.guest.gateway.openai.responses.request import ResponseRequest
+from mlxbridge.guest.gateway.openai.responses.tools import Tools
 from mlxbridge.guest.gateway.problem import Problem
 from mlxbridge.types import Generation, TokenLogprobs, ToolCall, Usage
 
@@ -27,7 +28,7 @@ _CONSTANT = {
 
 
 def new_id(kind: str) -> str:
-    """A name for a response or an item: "resp", "msg", "rs" or "fc", and what makes it the only one."""
+    """A name for a response or an item: "resp", "msg", "rs", "fc" or "ctc", and what makes it the only one."""
     return f"{kind}_{secrets.token_hex(16)}"
 
 
@@ -66,7 +67,7 @@ def fail(response: Mapping[str, Any], problem: Problem, items: Sequence[Any]) ->
     return {**response, "status": "failed", "error": error, "output": items}
 
 
-def items_of(answer: Generation) -> list[dict[str, Any]]:
+def items_of(answer: Generation, tools: Tools) -> list[dict[str, Any]]:
     """What a whole answer is made of: reasoning, text, and calls of tools."""
     calls = [call for call in answer.tool_calls if not call.malformed]
     text = answer.text + "".join(call.text for call in answer.tool_calls if call.malformed)
@@ -75,7 +76,7 @@ def items_of(answer: Generation) -> list[dict[str, Any]]:
         is_cut = answer.finish_reason == "length"
         said = (answer.logprobs or [])[answer.usage.reasoning_tokens or 0 :]
         items.append(message(new_id("msg"), text, logprobs_of(said), is_cut=is_cut))
-    return items + [function_call(new_id("fc"), call) for call in calls]
+    return items + [call_item(call, tools) for call in calls]
 
 
 def message(id_: str, text: str, logprobs: Sequence[Any], *, is_cut: bool = False) -> dict[str, Any]:
@@ -102,16 +103,15 @@ def reasoning_text(text: str) -> dict[str, Any]:
     return {"type": "reasoning_text", "text": text}
 
 
-def function_call(id_: str, call: ToolCall) -> dict[str, Any]:
+def call_item(call: ToolCall, tools: Tools) -> dict[str, Any]:
     """An item of a call."""
-    return {
-        "id": id_,
-        "type": "function_call",
-        "status": "completed",
-        "call_id": call.id,
-        "name": call.name,
-        "arguments": call.text,
-    }
+    tool, text = tools.of(call)
+    item = {"call_id": call.id, "name": tool.name}
+    if tool.namespace is not None:
+        item["namespace"] = tool.namespace
+    if tool.is_custom:
+        return {"id": new_id("ctc"), "type": "custom_tool_call", **item, "input": text}
+    return {"id": new_id("fc"), "type": "function_call", "status": "completed", **item, "arguments": text}
 
 
 def logprobs_of(tokens: Sequence[TokenLogprobs] | None) -> list[dict[str, Any]]:

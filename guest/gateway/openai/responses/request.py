@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+from mlxbridge.compat.openai.nested import check_switch, read_json_schema
 from mlxbridge.compat.openai.parameters import logit_bias_of, reasoning_options
-from mlxbridge.compat.refusal import refused
+from mlxbridge.compat.refusal import check_members, is_one_of, refused
 from mlxbridge.guest.gateway.openai import fields
+from mlxbridge.guest.gateway.openai.responses.tools import Tools, read_tool_choice
 from mlxbridge.guest.gateway.openai.responses.turns import Turns
 from mlxbridge.types import GenerateOptions
 
@@ -34,16 +36,17 @@ _ONLY: Mapping[str, tuple[tuple[Any, ...], str]] = {
 }
 _REPEATED = ("prompt_cache_key", "prompt_cache_retention", "safety_identifier", "user")
 """They change nothing, but a response has them."""
+HARMLESS = frozenset({"client_metadata", "metadata", *_REPEATED})
+"""They change nothing of an answer, and are taken for nothing."""
 _OWN = frozenset(
     {
         *_NOT_HERE,
         *_ONLY,
-        *_REPEATED,
+        *HARMLESS,
         "include",
         "input",
         "instructions",
         "max_output_tokens",
-        "metadata",
         "model",
         "parallel_tool_calls",
         "reasoning",
@@ -58,9 +61,25 @@ _OWN = frozenset(
     }
 )
 _HOST = fields.HOST - _OWN - {"logprobs", "max_tokens", "response_format"}
+COUNTED = frozenset(
+    {
+        *("conversation", "input", "instructions", "model", "parallel_tool_calls", "previous_response_id"),
+        *("reasoning", "text", "tool_choice", "tools", "truncation"),
+    }
+) | (fields.TOKENIZE_HOST & _HOST)
+"""What has a part in how many tokens an input is, and what OpenAI takes there besides."""
 _LOGPROBS = "message.output_text.logprobs"
 _INCLUDABLE = (_LOGPROBS, "reasoning.encrypted_content")
-_TOOL_FIELDS = frozenset({"description", "name", "parameters", "strict", "type"})
+_OPENAIS_FORMATS = ("json_schema", "json_object")
+_JSON_SCHEMA = frozenset({"type", "name", "description", "schema", "strict"})
+_SUMMARIES = ("auto", "concise", "detailed")
+_REASONING: Mapping[str, tuple[str, ...]] = {
+    "summary": _SUMMARIES,
+    "generate_summary": _SUMMARIES,
+    "context": ("auto", "current_turn"),
+    "mode": ("standard",),
+}
+"""What may be said to no effect: reasoning is given whole, which is more than any summary, and read again in its turn alone."""
 _SAME = ("model", "temperature", "top_p", "parallel_tool_calls")
 _NAMES = {"max_tokens": "max_output_tokens", "logprobs": "top_logprobs", "response_format": "text.format"}
 
@@ -74,21 +93,27 @@ class ResponseRequest:
         is_stream: whether it is wanted as it comes.
         repeated: fields that the response has as the request had them.
         names: what the request calls the host's fields.
+        tools: what may be called.
     """
 
     options: GenerateOptions
     is_stream: bool
     repeated: Mapping[str, Any]
     names: Mapping[str, str]
+    tools: Tools
 
 
-def read_request(body: Mapping[str, Any]) -> ResponseRequest:
+def read_request(body: Mapping[str, Any], *, is_count: bool = False) -> ResponseRequest:
     """What a body asks for.
+
+    Args:
+        body: as it was decoded.
+        is_count: its tokens are to be counted, and there is no answer.
 
     Raises:
         UsageError: a field is none, or the host has nothing like it; ``details["field"]`` names it.
     """
-    fields.check(body, _OWN | _HOST)
+    check_members(body, COUNTED if is_count else _OWN | _HOST)
     given = {name: value for name, value in body.items() if value is not None}
     _refuse_what_is_not_here(given)
     turns = Turns(given.get("instructions"), given.get("input"))
@@ -101,23 +126,27 @@ def read_request(body: Mapping[str, Any]) -> ResponseRequest:
         options["max_tokens"] = given["max_output_tokens"]
     if "top_logprobs" in given or _LOGPROBS in _include(given):
         options["logprobs"] = given.get("top_logprobs", 0)
+    tools = Tools(given.get("tools", ()))
+    names |= tools.names
     if "tools" in given:
-        options["tools"] = _tools(given["tools"])
-        names |= {f"tools[{i}].function": f"tools[{i}]" for i in range(len(options["tools"]))}
-    if not options.get("tools") and isinstance(options.get("parallel_tool_calls"), bool):
-        del options["parallel_tool_calls"]  # clients say it whether they have tools or not
+        options["tools"] = tools.functions
+    check_switch("parallel_tool_calls", given.get("parallel_tool_calls"))
+    if not options.get("tools"):
+        options.pop("parallel_tool_calls", None)  # clients say it whether they have tools or not
     if "tool_choice" in given:
-        options["tool_choice"] = _tool_choice(given["tool_choice"])
+        options["tool_choice"] = read_tool_choice(given["tool_choice"])
     _take_text(given, options)
+    if is_count and options.get("response_format", {}).get("type") not in (None, *_OPENAIS_FORMATS):
+        raise refused("text.format.type", f"must be one of {', '.join(_OPENAIS_FORMATS)} to count tokens")
     _take_reasoning(given, options, names)
-    return ResponseRequest(cast(GenerateOptions, options), _is_stream(given), _repeated(given), names)
+    return ResponseRequest(cast(GenerateOptions, options), _is_stream(given), _repeated(given), names, tools)
 
 
 def _refuse_what_is_not_here(given: Mapping[str, Any]) -> None:
     for name, value in given.items():
         if name in _NOT_HERE and value not in ({}, []):
             raise refused(name, _NOT_HERE[name])
-        if name in _ONLY and value not in _ONLY[name][0]:
+        if name in _ONLY and not is_one_of(value, _ONLY[name][0]):
             allowed, why = _ONLY[name]
             raise refused(name, f"is {' or '.join(map(json.dumps, allowed))} here; {why}")
 
@@ -133,28 +162,6 @@ def _include(given: Mapping[str, Any]) -> list[str]:
     return wanted
 
 
-def _tools(given: Any) -> list[dict[str, Any]]:
-    if not isinstance(given, list):
-        raise refused("tools", "must be a list of tools")
-    return [_tool(f"tools[{place}]", tool) for place, tool in enumerate(given)]
-
-
-def _tool(field: str, tool: Any) -> dict[str, Any]:
-    if not isinstance(tool, dict) or tool.get("type") != "function":
-        raise refused(field, 'must be {"type": "function", "name": …}: the server runs no tools itself')
-    told = {name: value for name, value in tool.items() if value is not None}
-    fields.check(told, _TOOL_FIELDS, f"{field}.")
-    return {"type": "function", "function": {name: told[name] for name in told if name != "type"}}
-
-
-def _tool_choice(given: Any) -> Any:
-    if isinstance(given, str):
-        return given
-    if not isinstance(given, dict) or given.get("type") != "function" or "name" not in given:
-        raise refused("tool_choice", 'must be "auto", "none", "required" or {"type": "function", "name": …}')
-    return {"name": given["name"]}
-
-
 def _take_text(given: Mapping[str, Any], options: dict[str, Any]) -> None:
     text = _object(given, "text", frozenset({"format", "verbosity"}))
     if text.get("verbosity") not in (None, "medium"):
@@ -167,7 +174,8 @@ def _take_text(given: Mapping[str, Any], options: dict[str, Any]) -> None:
     if form.get("type") == "json_schema":
         if not isinstance(form.get("schema"), dict):
             raise refused("text.format.schema", "must be a JSON schema")
-        form = {"type": "json_schema", "schema": form["schema"]}
+        check_members(form, _JSON_SCHEMA, "text.format.")
+        form = read_json_schema(form, "text.format")
     options["response_format"] = form
 
 
@@ -176,19 +184,10 @@ def _take_reasoning(given: Mapping[str, Any], options: dict[str, Any], names: di
     if isinstance(wanted, bool):  # the host's own option
         options["reasoning"] = wanted
         return
-    told = _object(
-        given, "reasoning", frozenset({"context", "effort", "generate_summary", "mode", "summary"})
-    )
-    for name, allowed in (
-        ("summary", "auto"),
-        ("generate_summary", "auto"),
-        ("context", "auto"),
-        ("mode", "standard"),
-    ):
-        if told.get(name) not in (None, allowed):
-            raise refused(
-                f"reasoning.{name}", f'is "{allowed}" here: reasoning is given whole, as the model writes it'
-            )
+    told = _object(given, "reasoning", frozenset({"effort", *_REASONING}))
+    for name, allowed in _REASONING.items():
+        if name in told and told[name] not in (None, *allowed):
+            raise refused(f"reasoning.{name}", f"must be one of {', '.join(allowed)}, not {told[name]!r}")
     if told.get("effort") is not None:
         kwargs = options.get("chat_template_kwargs")
         own = reasoning_options(told["effort"])
@@ -205,18 +204,15 @@ def _object(given: Mapping[str, Any], name: str, known: frozenset[str]) -> Mappi
     value = given.get(name, {})
     if not isinstance(value, dict):
         raise refused(name, "must be an object")
-    fields.check(value, known, f"{name}.")
+    check_members(value, known, f"{name}.")
     return value
 
 
 def _is_stream(given: Mapping[str, Any]) -> bool:
-    is_stream = given.get("stream", False)
-    if not isinstance(is_stream, bool):
-        raise refused("stream", f"must be true or false, not {is_stream!r}")
     options = _object(given, "stream_options", frozenset({"include_obfuscation"}))
-    if options.get("include_obfuscation"):
+    if check_switch("stream_options.include_obfuscation", options.get("include_obfuscation")):
         raise refused("stream_options.include_obfuscation", "the gateway hides no lengths")
-    return is_stream
+    return check_switch("stream", given.get("stream"))
 
 
 def _repeated(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -231,8 +227,12 @@ def _repeated(given: Mapping[str, Any]) -> dict[str, Any]:
         "temperature": given.get("temperature"),
         "text": {"format": text.get("format") or {"type": "text"}},
         "tool_choice": given.get("tool_choice", "auto"),
-        "tools": [{"strict": False, **tool} for tool in given.get("tools", [])],
+        "tools": [_repeated_tool(tool) for tool in given.get("tools", [])],
         "top_logprobs": given.get("top_logprobs", 0),
         "top_p": given.get("top_p"),
         **{name: given.get(name) for name in _REPEATED},
     }
+
+
+def _repeated_tool(tool: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"strict": False, **tool} if tool["type"] == "function" else tool

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from mlxbridge.guest.gateway.option_schemas import GENERATE, RESPONSE_FORMATS
 from mlxbridge.guest.gateway.schema import (
@@ -19,35 +19,90 @@ from mlxbridge.guest.gateway.schema import (
     whole,
 )
 
-_PART = {
-    "type": "object",
-    "required": ["type"],
-    "properties": {"type": choice("input_text", "output_text", "text", "refusal")},
-}
-_ITEM = {
-    "type": "object",
-    "properties": {
-        "type": choice("message", "function_call", "function_call_output", "reasoning"),
-        "role": any_of(TEXT, {"type": "null"}),
-        "content": any_of(TEXT, list_of(any_of(_PART, OBJECT)), {"type": "null"}),
-    },
-}
-_TOOL = body(
-    {"type": choice("function"), "name": TEXT, "description": TEXT, "parameters": OBJECT, "strict": FLAG},
-    ["type", "name"],
+_ID: Mapping[str, Schema] = {"id": ANY, "status": ANY}
+_CALL: Mapping[str, Schema] = {**_ID, "call_id": TEXT, "name": TEXT, "namespace": TEXT, "caller": ANY}
+_RESULT: Mapping[str, Schema] = {**_ID, "call_id": TEXT, "name": ANY, "namespace": ANY, "caller": ANY}
+
+
+def _typed(kind: str, members: Mapping[str, Schema], required: Sequence[str]) -> Schema:
+    return body({"type": choice(kind), **members}, ["type", *required])
+
+
+def _texts(*parts: Schema) -> Schema:
+    return any_of(TEXT, list_of(any_of(*parts)))
+
+
+_SAID = _texts(
+    _typed("input_text", {"text": TEXT, "prompt_cache_breakpoint": ANY}, ["text"]),
+    _typed("output_text", {"text": TEXT, "annotations": ANY, "logprobs": ANY}, ["text"]),
+    _typed("text", {"text": TEXT}, ["text"]),
+    _typed("refusal", {"refusal": TEXT}, ["refusal"]),
 )
-_JSON_SCHEMA = {
-    "type": "object",
-    "required": ["type", "schema"],
-    "properties": {"type": choice("json_schema"), "schema": OBJECT},
+_ITEM = any_of(
+    body(
+        {
+            **_ID,
+            "type": choice("message"),
+            "role": choice("user", "assistant", "system", "developer"),
+            "content": _SAID,
+            "phase": ANY,
+        },
+        ["role", "content"],
+    ),
+    _typed(
+        "function_call",
+        {**_CALL, "arguments": TEXT, "parsed_arguments": ANY},
+        ["call_id", "name", "arguments"],
+    ),
+    _typed("custom_tool_call", {**_CALL, "input": TEXT}, ["call_id", "name", "input"]),
+    *(
+        _typed(f"{kind}_output", {**_RESULT, "output": _SAID}, ["call_id", "output"])
+        for kind in ("function_call", "custom_tool_call")
+    ),
+    _typed(
+        "reasoning",
+        {
+            **_ID,
+            "content": list_of(_typed("reasoning_text", {"text": TEXT}, ["text"])),
+            "summary": list_of(_typed("summary_text", {"text": TEXT}, ["text"])),
+            "encrypted_content": ANY,
+        },
+        ["summary"],
+    ),
+)
+_ANY_TOOL: Mapping[str, Schema] = {
+    "name": {**TEXT, "minLength": 1},
+    "description": TEXT,
+    "allowed_callers": choice(["direct"]),
+    "defer_loading": choice(False),
 }
-_AUTO = choice("auto")
+_CALLABLE = (
+    _typed("function", {**_ANY_TOOL, "parameters": OBJECT, "strict": FLAG}, ["name"]),
+    _typed("custom", {**_ANY_TOOL, "format": body({"type": choice("text")}, ["type"])}, ["name"]),
+)
+_NAMESPACE = _typed(
+    "namespace",
+    {"name": {**TEXT, "minLength": 1}, "description": TEXT, "tools": list_of(any_of(*_CALLABLE))},
+    ["name", "tools"],
+)
+_TOOL = any_of(*_CALLABLE, _NAMESPACE)
+_JSON_SCHEMA = _typed(
+    "json_schema", {"name": TEXT, "description": TEXT, "schema": OBJECT, "strict": FLAG}, ["schema"]
+)
+_FORMATS = (body({"type": choice("text")}, ["type"]), _JSON_SCHEMA)
+
+
+def _text(*formats: Schema) -> Schema:
+    return body({"format": any_of(*_FORMATS, *formats), "verbosity": choice("medium")})
+
+
+_SUMMARY = choice("auto", "concise", "detailed")
 _REASONING = body(
     {
         "effort": TEXT,
-        "summary": _AUTO,
-        "generate_summary": _AUTO,
-        "context": _AUTO,
+        "summary": _SUMMARY,
+        "generate_summary": _SUMMARY,
+        "context": choice("auto", "current_turn"),
         "mode": choice("standard"),
     }
 )
@@ -60,6 +115,7 @@ _HOST = {
 FIELDS: Mapping[str, Schema] = {
     **_HOST,
     "background": choice(False),
+    "client_metadata": ANY,
     "include": list_of(choice("message.output_text.logprobs", "reasoning.encrypted_content")),
     "input": any_of(TEXT, list_of(_ITEM, 1)),
     "instructions": TEXT,
@@ -72,20 +128,11 @@ FIELDS: Mapping[str, Schema] = {
     "service_tier": choice("auto", "default"),
     "store": choice(False),
     "stream": FLAG,
-    "stream_options": body({"include_obfuscation": ANY}),
-    "text": body(
-        {
-            "format": any_of(body({"type": choice("text")}, ["type"]), _JSON_SCHEMA, *RESPONSE_FORMATS),
-            "verbosity": choice("medium"),
-        }
-    ),
+    "stream_options": body({"include_obfuscation": choice(False)}),
+    "text": _text(*RESPONSE_FORMATS),
     "tool_choice": any_of(
         choice("auto", "none", "required"),
-        {
-            "type": "object",
-            "required": ["type", "name"],
-            "properties": {"type": choice("function"), "name": TEXT},
-        },
+        body({"type": choice("function", "custom"), "name": TEXT}, ["type", "name"]),
     ),
     "tools": list_of(_TOOL),
     "top_logprobs": whole(0, 20),
@@ -93,6 +140,13 @@ FIELDS: Mapping[str, Schema] = {
     "user": ANY,
 }
 RESPONSE_REQUEST = body(FIELDS, ["input"])
+COUNTED: Mapping[str, Schema] = {
+    **{name: FIELDS[name] for name in ("input", "instructions", "model", "parallel_tool_calls", "reasoning")},
+    **{name: FIELDS[name] for name in ("tool_choice", "tools", "truncation")},
+    **{name: FIELDS[name] for name in ("chat_template_kwargs", "keep_alive", "timeout")},
+    "text": _text(RESPONSE_FORMATS[0]),
+}
+COUNT_REQUEST = body(COUNTED, ["input"])
 
 _INT = whole(0)
 RESPONSE = told(
@@ -102,7 +156,10 @@ RESPONSE = told(
         "created_at": _INT,
         "status": choice("completed", "incomplete"),
         "model": TEXT,
-        "output": list_of(told({"id": TEXT, "type": choice("message", "reasoning", "function_call")}), 1),
+        "output": list_of(
+            told({"id": TEXT, "type": choice("message", "reasoning", "function_call", "custom_tool_call")}),
+            1,
+        ),
         "usage": told({"input_tokens": _INT, "output_tokens": _INT, "total_tokens": _INT}),
     }
 )

@@ -5,17 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mlxbridge.compat.refusal import refused
+from mlxbridge.compat.openai.nested import check_text
+from mlxbridge.compat.refusal import check_members, refused
+from mlxbridge.guest.gateway.openai.responses.tools import custom_arguments, name_for_host
 
-_TEXTS = ("input_text", "output_text", "text")
-_FIELDS: Mapping[str, frozenset[str]] = {
-    "message": frozenset({"content", "id", "phase", "role", "status", "type"}),
-    "function_call": frozenset({"arguments", "call_id", "id", "name", "parsed_arguments", "status", "type"}),
-    "function_call_output": frozenset({"call_id", "id", "output", "status", "type"}),
-    "reasoning": frozenset({"content", "encrypted_content", "id", "status", "summary", "type"}),
+_OF_ALL = ("type", "id", "status")
+_OF_CALLS = (*_OF_ALL, "call_id", "name", "namespace", "caller")
+_OF_RESULTS = (*_OF_ALL, "call_id", "output", "name", "namespace", "caller")
+_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "message": (*_OF_ALL, "content", "phase", "role"),
+    "function_call": (*_OF_CALLS, "arguments", "parsed_arguments"),
+    "function_call_output": _OF_RESULTS,
+    "custom_tool_call": (*_OF_CALLS, "input"),
+    "custom_tool_call_output": _OF_RESULTS,
+    "reasoning": (*_OF_ALL, "content", "encrypted_content", "summary"),
 }
-"""What an item may have; of these ``id``, ``phase``, ``status`` and ``parsed_arguments`` are as they were given out, and change
-nothing."""
+"""What an item may have; of these ``id``, ``phase``, ``status``, ``caller`` and ``parsed_arguments`` are as they were given out,
+and change nothing; nor do the names that results repeat."""
+_PARTS: Mapping[str, tuple[str, ...]] = {
+    "input_text": ("text", "prompt_cache_breakpoint"),
+    "output_text": ("text", "annotations", "logprobs"),
+    "text": ("text",),
+    "refusal": ("refusal",),
+    "summary_text": ("text",),
+    "reasoning_text": ("text",),
+}
+"""What a part may have: its text, and then what changes nothing."""
+_SAID = ("input_text", "output_text", "text", "refusal")
+_THOUGHT = {"content": "reasoning_text", "summary": "summary_text"}
 
 
 class Turns:
@@ -56,6 +73,8 @@ class Turns:
             "message": self._add_message,
             "function_call": self._add_call,
             "function_call_output": self._add_result,
+            "custom_tool_call": self._add_call,
+            "custom_tool_call_output": self._add_result,
             "reasoning": self._add_reasoning,
         }
         last_question = max((place for place, item in enumerate(items) if _is_users(item)), default=-1)
@@ -64,13 +83,11 @@ class Turns:
             if not isinstance(item, dict):
                 raise refused(field, f"must be an item, not {type(item).__name__}")
             kind = item.get("type", "message")
-            if kind not in add:
+            if not isinstance(kind, str) or kind not in add:
                 raise refused(
                     f"{field}.type", f"must be {', '.join(add)}; the host has nothing like {kind!r}"
                 )
-            for name, value in item.items():
-                if name not in _FIELDS[kind] and value is not None:
-                    raise refused(f"{field}.{name}", f"there is no such field of a {kind} here")
+            check_members(_given(item), _FIELDS[kind], f"{field}.")
             if kind != "reasoning" or place > last_question:
                 add[kind](field, item)
         if self._reasoning is not None:
@@ -100,10 +117,14 @@ class Turns:
             self._add(field, {"role": role, "content": text})
 
     def _add_call(self, field: str, item: Mapping[str, Any]) -> None:
-        for name in ("call_id", "name", "arguments"):
+        is_custom = item.get("type") == "custom_tool_call"
+        written = "input" if is_custom else "arguments"
+        for name in ("call_id", "name", written):
             if not isinstance(item.get(name), str):
                 raise refused(f"{field}.{name}", "must be a text")
-        function = {"name": item["name"], "arguments": item["arguments"]}
+        check_text(f"{field}.namespace", item.get("namespace"))
+        arguments = custom_arguments(item[written]) if is_custom else item[written]
+        function = {"name": name_for_host(item["name"], item.get("namespace")), "arguments": arguments}
         call = {"id": item["call_id"], "type": "function", "function": function}
         last = self.messages[-1] if self.messages else None
         if last is None or last["role"] != "assistant" or self._reasoning is not None:
@@ -118,10 +139,13 @@ class Turns:
         self._add(field, {"role": "tool", "tool_call_id": item["call_id"], "content": text})
 
     def _add_reasoning(self, field: str, item: Mapping[str, Any]) -> None:
-        told = item.get("content") or item.get("summary") or []
-        if not isinstance(told, list) or not all(isinstance(part, dict) for part in told):
-            raise refused(f"{field}.content", "must be a list of reasoning_text")
-        text = "".join(str(part.get("text", "")) for part in told)
+        texts = []
+        for name in ("content", "summary"):
+            parts = item.get(name) or []
+            if not isinstance(parts, list):
+                raise refused(f"{field}.{name}", f"must be a list of {_THOUGHT[name]}")
+            texts.append(_text(f"{field}.{name}", parts, (_THOUGHT[name],)))
+        text = next(filter(None, texts), "")
         if not text and item.get("encrypted_content"):
             raise refused(
                 f"{field}.encrypted_content", "cannot be read here: give content, as responses have it"
@@ -134,23 +158,26 @@ def _is_users(item: Any) -> bool:
     return isinstance(item, dict) and item.get("type", "message") == "message" and item.get("role") == "user"
 
 
-def _text(field: str, content: Any) -> str:
+def _text(field: str, content: Any, kinds: Sequence[str] = _SAID) -> str:
     """What a message or a tool's result says: a text, or parts that are texts."""
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
         raise refused(field, "must be a text, or a list of parts")
-    return "".join(_part(f"{field}[{place}]", part) for place, part in enumerate(content))
+    return "".join(_part(f"{field}[{place}]", part, kinds) for place, part in enumerate(content))
 
 
-def _part(field: str, part: Any) -> str:
+def _part(field: str, part: Any, kinds: Sequence[str]) -> str:
     kind = part.get("type") if isinstance(part, dict) else None
-    if kind == "refusal":
-        text = part.get("refusal")
-    elif kind in _TEXTS:
-        text = part.get("text")
-    else:
-        raise refused(field, f"must be a text: the host has nothing like {kind!r}")
+    if not isinstance(kind, str) or kind not in kinds:
+        raise refused(field, f"must be one of {', '.join(kinds)}: the host has nothing like {kind!r}")
+    check_members(_given(part), ("type", *_PARTS[kind]), f"{field}.")
+    text = part.get(_PARTS[kind][0])
     if not isinstance(text, str):
         raise refused(field, "must have a text")
     return text
+
+
+def _given(told: Mapping[str, Any]) -> dict[str, Any]:
+    """What is not null."""
+    return {name: value for name, value in told.items() if value is not None}

@@ -36,6 +36,8 @@ SCRIPTS = {
     "Both?": [CALL.format("Berlin"), CALL.format("Rome"), END],
     "Broken?": ["<tool_call>no call", END],
     "<think>": ["I look it up.", "</think>", "Well.", END],
+    "Shell?": ['<tool_call>{"name": "shell", "arguments": {"input": "ls -l"}}</tool_call>', END],
+    "Search?": ['<tool_call>{"name": "web__find", "arguments": {"q": "rain"}}</tool_call>', END],
     "<scene:result>": ["It rains.", END],
 }
 # Thinks as hard as it is told, and reads what it thought before; nothing switches that off.

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mlxbridge.compat.openai.parameters import HARMLESS
+from mlxbridge.guest.gateway.openai.responses.request import HARMLESS as OF_RESPONSES
 from mlxbridge.guest.gateway.openai.routes import routes
 from tests.guest.gateway.gateways import GatewayProcess
 
@@ -31,4 +32,4 @@ def test_every_path_is_told() -> None:
 
 def test_what_changes_nothing_is_told() -> None:
     harmless = SECTION.partition("Harmless")[2].partition("All else")[0]
-    assert all(f"`{name}`" in harmless for name in HARMLESS)
+    assert all(f"`{name}`" in harmless for name in HARMLESS | OF_RESPONSES)

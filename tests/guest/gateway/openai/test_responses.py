@@ -142,6 +142,44 @@ def test_calls_are_events_in_order(client: Any) -> None:
     assert names_of(mixed)[2:-1] == [*item_names("output_text"), *CALL_NAMES]
 
 
+def test_custom_tools_and_namespaces_are_called_as_they_were_given(client: Any) -> None:
+    shell = {"type": "custom", "name": "shell", "description": "Runs a command."}
+    find = {
+        "type": "function",
+        "name": "find",
+        "parameters": {"type": "object"},
+        "strict": False,
+        "output_schema": None,
+    }
+    web = {"type": "namespace", "name": "web", "description": "The web.", "tools": [find]}
+    asked: dict[str, Any] = {"model": "caller", "tools": [shell, web], "reasoning": {"effort": "none"}}
+    asked |= {"tool_choice": "auto", "parallel_tool_calls": True, "store": False}
+    asked |= {"include": ["reasoning.encrypted_content"], "prompt_cache_key": "k"}
+    asked |= {"extra_body": {"client_metadata": {"x-codex": "1"}}}
+    conversation: list[Any] = [{"role": "user", "content": "Shell?"}]
+    (custom,) = check(client.responses.create(input=conversation, **asked), allowed=TOLD).output
+    assert (custom.type, custom.name, custom.input) == ("custom_tool_call", "shell", "ls -l")
+    conversation += [
+        custom,
+        {"type": "custom_tool_call_output", "call_id": custom.call_id, "output": "a file"},
+    ]
+    assert client.responses.create(input=conversation, **asked).output_text == "It rains."
+    events = events_of(client.responses.create(input="Shell?", stream=True, **asked))
+    assert names_of(events)[2:-1] == [
+        name.replace("function_call_arguments", "custom_tool_call_input") for name in CALL_NAMES
+    ]
+    assert events[-1].response.output[0].input == "ls -l"
+    (call,) = client.responses.create(input="Search?", **asked).output
+    assert (call.type, call.namespace, call.name, call.arguments) == (
+        "function_call",
+        "web",
+        "find",
+        '{"q": "rain"}',
+    )
+    events = events_of(client.responses.create(input="Search?", stream=True, **asked))
+    assert events[-1].response.output[0].namespace == "web"
+
+
 def test_call_can_be_made_sure(client: Any) -> None:
     asked: dict[str, Any] = {"model": "caller", "input": "x", "reasoning": {"effort": "none"}}
     for choice in ("required", {"type": "function", "name": "get_weather"}):
@@ -230,6 +268,21 @@ def test_input_tokens_are_counted(client: Any) -> None:
     assert (counted.object, counted.input_tokens) == ("response.input_tokens", found.usage.input_tokens)
 
 
+@pytest.mark.parametrize(
+    ("given", "param"),
+    [
+        ({"max_output_tokens": {}}, "max_output_tokens"),
+        ({"temperature": 1}, "temperature"),
+        ({"parallel_tool_calls": 5}, "parallel_tool_calls"),
+        ({"text": {"format": {"type": "regex"}}}, "text.format.type"),
+        ({"previous_response_id": "resp_1"}, "previous_response_id"),
+    ],
+)
+def test_what_has_no_part_in_counting_is_refused(http: httpx.Client, given: Any, param: str) -> None:
+    answer = http.post("/v1/responses/input_tokens", json={"model": "demo", "input": SUM, **given})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+
+
 def test_nothing_is_kept(client: Any) -> None:
     found = client.responses.create(model="demo", input=SUM, store=False, max_output_tokens=1)
     assert found.to_dict()["store"] is False
@@ -275,13 +328,22 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"stream": 1}, "stream"),
     ({"stream": True, "stream_options": {"include_obfuscation": True}}, "stream_options.include_obfuscation"),
     ({"stream_options": {"include_usage": True}}, "stream_options.include_usage"),
+    ({"stream_options": {"include_obfuscation": 0}}, "stream_options.include_obfuscation"),
+    ({"store": 0}, "store"),
+    ({"parallel_tool_calls": "no"}, "parallel_tool_calls"),
     ({"text": {"verbosity": "low"}}, "text.verbosity"),
     ({"text": {"format": {"type": "json_schema"}}}, "text.format.schema"),
     ({"text": {"format": {"type": "json_schema", "schema": {"not": {}}}}}, "text.format"),
     ({"text": {"format": {"type": "xml"}}}, "text.format"),
+    (
+        {"text": {"format": {"type": "json_schema", "schema": {}, "strictly": True}}},
+        "text.format.strictly",
+    ),
+    ({"text": {"format": {"type": "json_schema", "schema": {}, "name": 5}}}, "text.format.name"),
     ({"text": "x"}, "text"),
     ({"reasoning": {"effort": "high"}}, "reasoning.effort"),
-    ({"reasoning": {"summary": "detailed"}}, "reasoning.summary"),
+    ({"reasoning": {"summary": "long"}}, "reasoning.summary"),
+    ({"reasoning": {"context": "all_turns"}}, "reasoning.context"),
     ({"reasoning": {"depth": 1}}, "reasoning.depth"),
     ({"reasoning": 1}, "reasoning"),
     ({"tools": {}}, "tools"),
@@ -289,8 +351,21 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"tools": [{"type": "function", "name": ""}], "model": "caller"}, "tools[0].name"),
     ({"tools": [{"type": "function", "name": "f", "colour": 1}]}, "tools[0].colour"),
     ({"tools": [{**WEATHER, "strict": True}], "model": "caller"}, "tools[0].strict"),
+    ({"tools": [{**WEATHER, "strict": "yes"}]}, "tools[0].strict"),
+    ({"tools": [{**WEATHER, "defer_loading": True}]}, "tools[0].defer_loading"),
+    ({"tools": [{**WEATHER, "output_schema": {}}]}, "tools[0].output_schema"),
+    (
+        {"tools": [{"type": "custom", "name": "f", "format": {"type": "grammar", "syntax": "lark"}}]},
+        "tools[0].format",
+    ),
+    (
+        {"tools": [{"type": "namespace", "name": "n", "tools": [{"type": "namespace", "name": "m"}]}]},
+        "tools[0].tools[0].type",
+    ),
+    ({"tools": [WEATHER, WEATHER]}, "tools[1].name"),
     ({"tool_choice": {"type": "web_search"}}, "tool_choice"),
     ({"tool_choice": "required"}, "tool_choice"),
+    ({"tool_choice": {"type": "function", "name": "f", "mode": "auto"}}, "tool_choice.mode"),
     ({"tol_choice": "auto"}, "tol_choice"),
     ({"logit_bias": {"x": 1}}, "logit_bias"),
 ]

@@ -40,7 +40,7 @@ def test_chat_is_what_the_model_reads_of_it(http: httpx.Client) -> None:
         ("/tokenize", {"prompt": "x", "messages": []}, "prompt"),
         ("/tokenize", {"prompt": ["x"]}, "prompt"),
         ("/tokenize", {"messages": []}, "messages"),
-        ("/tokenize", {"messages": ["x"]}, "messages"),
+        ("/tokenize", {"messages": ["x"]}, "messages[0]"),
         (
             "/tokenize",
             {"messages": [{"role": "user", "content": "x"}], "continue_final_message": True},

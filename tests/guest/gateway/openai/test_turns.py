@@ -71,6 +71,18 @@ def test_reasoning_for_earlier_answers_is_not_read_again() -> None:
     assert [set(turn) for turn in turns.messages] == [{"role", "content"}] * 3
 
 
+def test_calls_of_custom_tools_and_of_namespaces_are_calls_of_their_functions() -> None:
+    custom = {"type": "custom_tool_call", "call_id": "c1", "name": "patch", "input": 'a "b"'}
+    result = {"type": "custom_tool_call_output", "call_id": "c1", "output": "done", "name": "patch"}
+    turns = Turns(None, [USER, {**CALL, "namespace": "mcp"}, custom, result])
+    calls = [call["function"] for call in turns.messages[1]["tool_calls"]]
+    assert calls == [
+        {"name": "mcp__f", "arguments": "{}"},
+        {"name": "patch", "arguments": '{"input": "a \\"b\\""}'},
+    ]
+    assert turns.messages[2] == {"role": "tool", "tool_call_id": "c1", "content": "done"}
+
+
 @pytest.mark.parametrize(
     ("items", "field"),
     [
@@ -90,7 +102,18 @@ def test_reasoning_for_earlier_answers_is_not_read_again() -> None:
             [{"type": "reasoning", "summary": [], "encrypted_content": "x"}, SAID],
             "input[0].encrypted_content",
         ),
-        ([{"type": "reasoning", "summary": "x"}, SAID], "input[0].content"),
+        ([{"type": "reasoning", "summary": "x"}, SAID], "input[0].summary"),
+        ([{"type": ["message"], "role": "user", "content": "x"}], "input[0].type"),
+        (
+            [{"role": "user", "content": [{"type": "input_text", "text": "x", "detail": "low"}]}],
+            "input[0].content[0].detail",
+        ),
+        ([{**THOUGHT, "content": [{"type": "reasoning_text", "text": 5}]}, SAID], "input[0].content[0]"),
+        ([{**CALL, "namespace": 5}], "input[0].namespace"),
+        (
+            [{"type": "custom_tool_call", "call_id": "c1", "name": "f", "arguments": "x"}],
+            "input[0].arguments",
+        ),
     ],
     ids=str,
 )
