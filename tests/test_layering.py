@@ -2,11 +2,10 @@
 
 import ast
 import os
-import re
-import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -37,21 +36,24 @@ def module_files() -> Iterator[tuple[str, Path]]:
 FILES = dict(module_files())
 
 
-def imports_of(path: Path) -> list[str]:
-    """Full names of what a file imports; ``from a import b`` counts as ``a.b`` if that is a module."""
+@cache
+def tree_of(module: str) -> ast.Module:
+    return ast.parse(FILES[module].read_text(), str(FILES[module]))
+
+
+@cache
+def imports_of(module: str) -> list[str]:
+    """Full names of what a module imports; ``from a import b`` counts as ``a.b`` if that is a module."""
     found = []
-    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+    for node in ast.walk(tree_of(module)):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            module = node.module or ""
-            names = [f"{module}.{alias.name}" for alias in node.names]
-            found += [name if name in FILES else module for name in names]
+            assert node.level == 0, f"{module}: relative import"
+            whole = node.module or ""
+            names = [f"{whole}.{alias.name}" for alias in node.names]
+            found += [name if name in FILES else whole for name in names]
     return found
-
-
-IMPORTS = {module: imports_of(path) for module, path in FILES.items()}
 
 
 def within(module: str, *packages: str) -> bool:
@@ -188,19 +190,29 @@ def rule_of(module: str) -> str | None:
     return max(fitting, key=len, default=None)
 
 
-@pytest.mark.parametrize("module", sorted(FILES))
-def test_module_imports_only_what_its_layer_allows(module: str) -> None:
+def test_modules_import_only_what_their_layers_allow() -> None:
+    assert by_module(not_allowed, FILES) == {}
+
+
+def not_allowed(module: str) -> list[str]:
     rule = rule_of(module)
     if rule is None:
-        return
-    inner = [name for name in IMPORTS[module] if within(name, "mlxbridge")]
+        return []
+    inner = [name for name in imports_of(module) if within(name, "mlxbridge")]
     if not within(module, ERRORS, TYPES, ADDRESSES, PROTOCOL, ENGINE, EMBEDDINGS):
         inner = [name for name in inner if name != "mlxbridge"]  # for the version
-    assert [name for name in inner if not within(name, rule, *ALLOWED[rule])] == []
+    return [name for name in inner if not within(name, rule, *ALLOWED[rule])]
+
+
+def by_module(
+    find_wrong: Callable[[str], Collection[str]], modules: Iterable[str]
+) -> dict[str, Collection[str]]:
+    """What is wrong with each of the modules with which something is."""
+    return {module: wrong for module in modules if (wrong := find_wrong(module))}
 
 
 def third_party(module: str) -> set[str]:
-    tops = {name.split(".")[0] for name in IMPORTS[module]}
+    tops = {name.split(".")[0] for name in imports_of(module)}
     return tops - sys.stdlib_module_names - {"mlxbridge", "bench"}
 
 
@@ -227,24 +239,28 @@ NEVER = {
 }
 
 
-@pytest.mark.parametrize("module", sorted(name for name in FILES if within(name, *NEVER)))
-def test_module_stays_away_from_what_its_layer_bans(module: str) -> None:
-    banned = [name for package, names in NEVER.items() if within(module, package) for name in names]
-    assert [name for name in IMPORTS[module] if within(name, *banned)] == []
+def test_modules_stay_away_from_what_their_layers_ban() -> None:
+    def banned(module: str) -> list[str]:
+        names = [name for package, names in NEVER.items() if within(module, package) for name in names]
+        return [name for name in imports_of(module) if within(name, *names)]
+
+    assert by_module(banned, FILES) == {}
 
 
-@pytest.mark.parametrize("module", sorted(FILES))
-def test_models_are_touched_only_where_they_run(module: str) -> None:
-    if not within(module, ENGINE, EMBEDDINGS, WORKER, "bench"):
-        assert third_party(module) & {"llguidance", "mlx", "mlx_lm", "transformers", "tokenizers"} == set()
+def test_models_are_touched_only_where_they_run() -> None:
+    elsewhere = [name for name in FILES if not within(name, ENGINE, EMBEDDINGS, WORKER, "bench")]
+    runtime = {"llguidance", "mlx", "mlx_lm", "transformers", "tokenizers"}
+    assert by_module(lambda module: third_party(module) & runtime, elsewhere) == {}
 
 
-@pytest.mark.parametrize("module", sorted(FILES))
-def test_no_module_goes_by_the_folder_names(module: str) -> None:
+def test_no_module_goes_by_the_folder_names() -> None:
     """``import host`` works at the root of a checkout, and nowhere else."""
-    assert {name.split(".")[0] for name in IMPORTS[module]} & {"host", "guest", "protocol", "tests"} == set()
-    if not within(module, "bench"):
-        assert not any(within(name, "bench") for name in IMPORTS[module])
+
+    def folders_in(module: str) -> list[str]:
+        folders = ["host", "guest", "protocol", "tests", *([] if within(module, "bench") else ["bench"])]
+        return [name for name in imports_of(module) if within(name, *folders)]
+
+    assert by_module(folders_in, FILES) == {}
 
 
 def test_msgpack_is_imported_by_the_codec_alone() -> None:
@@ -252,32 +268,30 @@ def test_msgpack_is_imported_by_the_codec_alone() -> None:
     assert users == {f"{PROTOCOL}.codec"}
 
 
-@pytest.mark.parametrize(
-    "module", sorted(name for name in FILES if not within(name, HOST, "bench", PROTOCOL))
-)
-def test_guest_side_needs_nothing_that_is_not_there(module: str) -> None:
+def test_guest_side_needs_nothing_that_is_not_there() -> None:
     """numpy, pydantic and uvloop are used where they happen to be installed, from inside a function."""
-    if within(module, f"{GUEST}.gateway"):
-        return
     optional = {"numpy", "prompt_toolkit", "pydantic", "uvloop"}
-    assert third_party(module) - optional == set()
-    tree = ast.parse(FILES[module].read_text())
-    at_import = {
-        name.split(".")[0]
-        for node in tree.body
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for name in (
-            [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
-        )
-    }
-    assert at_import & optional == set()
+
+    def needed(module: str) -> set[str]:
+        at_import = {
+            name.split(".")[0]
+            for node in tree_of(module).body
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for name in (
+                [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+            )
+        }
+        return (third_party(module) - optional) | (at_import & optional)
+
+    guests = [name for name in FILES if not within(name, HOST, "bench", PROTOCOL, GATEWAY)]
+    assert by_module(needed, guests) == {}
 
 
 def test_host_is_not_imported_from_the_guest_side() -> None:
     users = {
         module
         for module in FILES
-        if not within(module, HOST, "bench") and any(within(name, HOST) for name in IMPORTS[module])
+        if not within(module, HOST, "bench") and any(within(name, HOST) for name in imports_of(module))
     }
     assert users <= {"mlxbridge.cli", "mlxbridge.__main__"}, "and there only inside a function"
 
@@ -291,6 +305,7 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@cache
 def loaded_by(statement: str) -> set[str]:
     code = (
         f"import sys; before = set(sys.modules)\n{statement}\nprint(*(set(sys.modules) - before), sep='\\n')"
@@ -326,14 +341,3 @@ def test_import_does_not_load(statement: str, banned: list[str]) -> None:
         pytest.importorskip("click")
         pytest.importorskip("uvloop")
     assert {name for name in loaded_by(statement) if within(name, *banned)} == set()
-
-
-def import_us(name: str) -> int:
-    """Cumulative microseconds that an import takes in a fresh interpreter."""
-    report = python("-X", "importtime", "-c", f"import {name}").stderr
-    (found,) = re.findall(rf"^import time: +\d+ \| +(\d+) \| {re.escape(name)}$", report, re.M)
-    return int(found)
-
-
-def test_face_is_imported_in_no_time() -> None:
-    assert statistics.median(import_us("mlxbridge") for _ in range(5)) < 50_000

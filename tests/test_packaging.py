@@ -134,7 +134,7 @@ def test_wheel_holds_the_packages_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_import_is_cheap() -> None:
-    taken = measure_imports(5, ["nothing", "import mlxbridge", "mlxbridge.Client"])
+    taken = measure_imports(3, ["nothing", "import mlxbridge", "mlxbridge.Client"])
     base = min(taken["nothing"]["cpu_ms"])  # the least of each: others use this machine, too
     assert min(taken["import mlxbridge"]["cpu_ms"]) - base < 50
     assert min(taken["mlxbridge.Client"]["cpu_ms"]) - base < 400
