@@ -18,18 +18,12 @@ from mlxbridge.commands.chat.entry import read_message
 from mlxbridge.commands.chat.history import MOST_ENTRIES, HistoryFile
 from mlxbridge.commands.chat.settings import parse_setting
 from mlxbridge.errors import UsageError
+from tests.helpers.command_line import run
 from tests.helpers.terminal import CTRL_C, WITH, WITHOUT, Terminal
-from tests.integration.hosts import HostProcess, run_host
-from tests.mlxbridge.test_cli import run
+from tests.integration.hosts import HostProcess
 
 UP, CTRL_A, CTRL_E, ALT_ENTER = "\x1b[A", "\x01", "\x05", "\x1b\r"
 Start = Callable[..., "Terminal"]
-
-
-@pytest.fixture(scope="module")
-def host() -> Iterator[HostProcess]:
-    with run_host("unix") as running:
-        yield running
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The guest's command line as a shell sees it, against a real host."""
+"""The guest's command line against a real host."""
 
 from __future__ import annotations
 
@@ -8,36 +8,18 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from mlxbridge.cli import main
-from tests.integration.hosts import HostProcess, run_host
-
-
-@pytest.fixture(scope="module")
-def host() -> Iterator[HostProcess]:
-    with run_host("unix") as running:
-        yield running
-
-
-def run(host: HostProcess | None, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    url = host.url if host is not None else "unix:///nowhere/m.sock"
-    return subprocess.run(
-        [sys.executable, "-m", "mlxbridge", *arguments],
-        env={**os.environ, "MLXBRIDGE_URL": url},
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+from tests.helpers.command_line import run, run_process
+from tests.integration.hosts import HostProcess
 
 
 def test_generate_prints_the_answer_alone(host: HostProcess) -> None:
-    done = run(host, "generate", "What is 27 + 15?")
+    done = run_process(host, "generate", "What is 27 + 15?")
     assert (done.returncode, done.stdout, done.stderr) == (0, "27 + 15 = 42.\n", "")
 
 
@@ -281,7 +263,7 @@ def test_unknown_priority_is_refused_before_anything_is_sent() -> None:
 
 
 def test_no_host_is_one_line_and_status_3() -> None:
-    done = run(None, "generate", "x")
+    done = run_process(None, "generate", "x")
     assert "unix:///nowhere/m.sock" in done.stderr
     assert done.stderr.count("\n") == 1
     assert done.returncode == 3

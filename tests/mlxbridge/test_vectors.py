@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.helpers.command_line import run
 from tests.host.embeddings.checkpoints import save_model
 from tests.integration.hosts import HostProcess, run_host
-from tests.mlxbridge.test_cli import run
 
 REFERENCES: dict[str, Any] = json.loads(
     (Path(__file__).parents[1] / "host" / "embeddings" / "references.json").read_text()
