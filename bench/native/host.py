@@ -16,5 +16,5 @@ async def _spawn(fd: int) -> asyncio.subprocess.Process:
 
 
 if __name__ == "__main__":
-    worker._spawn = _spawn
+    worker.spawn = _spawn  # type: ignore[attr-defined]
     cli.main()

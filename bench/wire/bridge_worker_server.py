@@ -24,7 +24,7 @@ def serve(path: str, announce: Callable[..., None]) -> None:
 
 
 async def _serve(path: str, announce: Callable[..., None]) -> None:
-    worker_module._spawn = _spawn_ready
+    worker_module.spawn = _spawn_ready  # type: ignore[attr-defined]
     worker = await Worker.start()
     await worker.ask("load", {})
     listener = Listener(None)

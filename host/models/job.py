@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from mlxbridge.errors import BridgeError
 from mlxbridge.host.engine.interface import NOBODY, Origin
+from mlxbridge.protocol.limits import MAX_TOTAL
 from mlxbridge.protocol.parts import Part
+
+GUEST_LEAD_S = 0.05
+"""A guest watches its timeout too, and its clock began a little earlier: a cancel so shortly before is that."""
 
 
 class Sink(Protocol):
@@ -102,6 +107,33 @@ class Job:
         """What a worker needs of it; nobody asks again."""
         params, self.params = self.params, {}  # maybe megabytes, and the worker has them now
         return params
+
+    def for_worker(self) -> dict[str, Any]:
+        """The params of its call at a worker."""
+        # What the guest wrote stays apart: nothing in it can say whose call this is.
+        origin = self.origin
+        adapter = {} if origin.adapter is None else {"adapter": origin.adapter}
+        return {
+            "request": self.hand_over(),
+            "request_id": origin.request_id,
+            "guest": origin.guest,
+            "cache_scope": origin.cache_scope,
+            **adapter,
+        }
+
+    @property
+    def time_left_ms(self) -> int | None:
+        """Until its deadline; None if it has none."""
+        if self.origin.deadline_at is None:
+            return None
+        left_ms = round((self.origin.deadline_at - time.monotonic()) * 1000)
+        return min(max(0, left_ms), MAX_TOTAL)
+
+    @property
+    def is_late(self) -> bool:
+        """Whether it has reached its deadline, if it is cancelled now."""
+        deadline_at = self.origin.deadline_at
+        return deadline_at is not None and time.monotonic() >= deadline_at - GUEST_LEAD_S
 
     def take_item(self, item: Mapping[str, Any]) -> None:
         """Pass an item on."""

@@ -32,10 +32,11 @@ from mlxbridge.host.models.errand import fetch_files
 from mlxbridge.host.models.failures import Failures
 from mlxbridge.host.models.job import Job
 from mlxbridge.host.models.kind import is_for, kind_of, refuse_method
-from mlxbridge.host.models.memory import Memory, NoRoom
+from mlxbridge.host.models.lease import NoRoom
+from mlxbridge.host.models.memory import Memory
 from mlxbridge.host.models.settings import ModelSettings
 from mlxbridge.host.models.store import ModelSource
-from mlxbridge.host.models.worker import Worker, is_late
+from mlxbridge.host.models.worker import Worker
 from mlxbridge.logs import fields
 
 log = logging.getLogger(__name__)
@@ -258,7 +259,7 @@ class Model:
     def cancel(self, job: Job) -> None:
         """Nobody waits for the job any more."""
         if self._backlog.remove(job):
-            self._num_expired += is_late(job.origin)
+            self._num_expired += job.is_late
             self._note_work()
             self._withdraw_if_unwanted()
         elif self._worker is not None:

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import signal
 import socket
-import sys
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -22,10 +18,12 @@ from mlxbridge.errors import (
     TransportError,
     WorkerLost,
 )
-from mlxbridge.host.engine.interface import Origin
-from mlxbridge.host.models.job import Job, Sink
+from mlxbridge.host.models.job import Job
 from mlxbridge.host.models.pieces import PieceMemory
-from mlxbridge.logs import current_format, current_level, log_words
+from mlxbridge.host.models.process import how_it_ended, reap, spawn
+from mlxbridge.host.models.questions import Item, Questions
+from mlxbridge.host.models.step import pass_on
+from mlxbridge.logs import current_format, current_level
 from mlxbridge.protocol.events import (
     Closed,
     ErrorReceived,
@@ -38,8 +36,7 @@ from mlxbridge.protocol.events import (
 from mlxbridge.protocol.frames import HEADER_BYTES
 from mlxbridge.protocol.guest import GuestConnection
 from mlxbridge.protocol.handshake import NONCE_BYTES
-from mlxbridge.protocol.limits import LARGE_PIECE_BYTES, MAX_TOTAL, MIB, Limits, Windows
-from mlxbridge.protocol.parts import Part
+from mlxbridge.protocol.limits import LARGE_PIECE_BYTES, MIB, Limits, Windows
 from mlxbridge.transport.driver import Driver
 
 PAYLOAD_WINDOW_BYTES = 16 * MIB
@@ -54,12 +51,6 @@ _WINDOWS = Windows(items=1 << 48, bytes=PAYLOAD_WINDOW_BYTES)
 _LIMITS = Limits(max_unacked_frames=1024, max_piece_bytes=LARGE_PIECE_BYTES)
 _OVERLOADED_RETRY_S = 1.0
 MAX_UNSENT_BYTES = 64 * 1024 * 1024
-STOP_TIMEOUT_S = 2.0
-GUEST_LEAD_S = 0.05
-"""A guest watches its timeout too, and its clock began a little earlier: a cancel so shortly before is that."""
-
-Item = Callable[[Any], object]
-"""Takes each item of an answer's stream."""
 
 
 class Worker:
@@ -83,17 +74,11 @@ class Worker:
             allocate=PieceMemory(LARGE_PIECE_BYTES + HEADER_BYTES).allocate,
         )
         self._driver = Driver(self._connection, self._on_events, self._on_lost)
-        loop = asyncio.get_running_loop()
-        self._ready: asyncio.Future[None] = loop.create_future()
-        self._lost: asyncio.Future[None] = loop.create_future()
+        self._questions = Questions(self._connection, self._driver.flush_soon)
+        self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._jobs: dict[int, Job] = {}
-        self._unsaid: dict[
-            int, None
-        ] = {}  # jobs of which the process does not know yet whether they are held
+        self._unsaid: dict[int, None] = {}  # jobs of which it does not know yet whether they are held
         self.num_expired = 0  # jobs that ended because their deadline had passed
-        self._asked: dict[int, asyncio.Future[Mapping[str, Any]]] = {}
-        self._counting: asyncio.Future[Mapping[str, Any]] | None = None
-        self._listeners: dict[int, Item] = {}
         self._fault = ""  # what ended the link, if it was not the process's end
 
     @classmethod
@@ -115,7 +100,7 @@ class Worker:
         ours.setblocking(False)
         try:
             with theirs:
-                worker = cls(await _spawn(theirs.fileno()), on_idle, on_return)
+                worker = cls(await spawn(theirs.fileno()), on_idle, on_return)
         except BaseException:
             ours.close()
             raise
@@ -146,16 +131,7 @@ class Worker:
             WorkerLost: the process died meanwhile.
             RemoteError: its answer.
         """
-        await asyncio.shield(self._ready)
-        if not self._connection.can_open:
-            raise WorkerLost("the model's worker process has ended")
-        call = self._connection.open_call(method, params)
-        answer: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
-        self._asked[call] = answer
-        if on_item is not None:
-            self._listeners[call] = on_item
-        self._driver.flush_soon()
-        return await answer
+        return await self._questions.ask(method, params, on_item)
 
     async def count(self) -> Mapping[str, Any]:
         """Its counters; who asks while it has not answered shares that answer, lest looks take the place of calls.
@@ -163,10 +139,7 @@ class Worker:
         Raises:
             WorkerLost, RemoteError: as ``ask``.
         """
-        if self._counting is None or self._counting.done():
-            self._counting = asyncio.ensure_future(self.ask("stats", {}))
-            self._counting.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return await asyncio.shield(self._counting)
+        return await self._questions.count()
 
     def submit(self, job: Job) -> None:
         """Pass a guest's call on. A call that cannot be passed on fails."""
@@ -176,8 +149,8 @@ class Worker:
         try:
             number = self._connection.open_call(
                 job.method,
-                _for_worker(job),
-                deadline_ms=_time_left_ms(job.origin),
+                job.for_worker(),
+                deadline_ms=job.time_left_ms,
                 windows=None if job.items_left is None else Windows(items=job.items_left, bytes=0),
             )
         except BridgeError as error:
@@ -199,7 +172,7 @@ class Worker:
         """Nobody waits for the job any more; its slot is free before the worker's next step."""
         if job.worker_call is not None and self._jobs.get(job.worker_call) is job:
             del self._jobs[job.worker_call]
-            self.num_expired += is_late(job.origin)
+            self.num_expired += job.is_late
             self._connection.cancel(job.worker_call)
             self._driver.flush()
             self._note_end()
@@ -238,31 +211,14 @@ class Worker:
     async def ended(self) -> str:
         """Wait for the process's end; how it came, in words."""
         await asyncio.shield(self._lost)
-        if not await self._reap():
+        if not await reap(self.process):
             return f"lost its link and had to be killed{self._fault}"
-        code = self.process.returncode or 0
-        if code < 0:
-            with contextlib.suppress(ValueError):
-                return f"was killed by {signal.Signals(-code).name}"
-        return f"exited with status {code}{self._fault}"
+        return how_it_ended(self.process, self._fault)
 
     async def stop(self) -> None:
         """Let the process end: it does when its socket closes, unless it is stuck. Twice is fine."""
         self._driver.abort()
-        await self._reap()
-
-    async def _reap(self) -> bool:
-        """Wait for the process, but not for ever; whether it ended by itself."""
-        try:
-            # asyncio.wait_for loses a cancel that comes with the end (before Python 3.12).
-            async with asyncio.timeout(STOP_TIMEOUT_S):
-                await self.process.wait()
-        except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                self.process.kill()
-            await self.process.wait()
-            return False
-        return True
+        await reap(self.process)
 
     # ------------------------------------------------------------------------------------------------------------
 
@@ -283,16 +239,13 @@ class Worker:
     def _on_events(self) -> None:
         for event in self._connection.events():
             if type(event) is TokensReceived:
-                if event.logprobs is None and event.parts is None:
-                    self._route(event)
-                else:
-                    self._route_all(event)
+                pass_on(event, self._jobs)
             elif isinstance(event, ResultReceived | ErrorReceived):
                 self._end(event)
             elif isinstance(event, PieceReceived):
                 self._on_piece(event)
             elif isinstance(event, Ready):
-                self._ready.set_result(None)
+                self._questions.begin()
                 self.set_log()
             elif isinstance(event, ItemReceived):
                 self._on_item(event)
@@ -301,55 +254,12 @@ class Worker:
         if self._unsaid:
             self._say_held()
 
-    def _route(self, event: TokensReceived) -> None:
-        """Regroup a step's rows by guest: one frame and one write for each."""
-        jobs = self._jobs
-        groups: dict[Sink, tuple[list[int], list[list[int]], list[str]]] = {}
-        for number, ids, text in zip(event.calls, event.token_ids, event.texts, strict=True):
-            job = jobs.get(number)
-            if job is None:  # cancelled a moment ago
-                continue
-            group = groups.get(job.sink)
-            if group is None:
-                group = groups[job.sink] = ([], [], [])
-            group[0].append(job.call)
-            group[1].append(ids)
-            group[2].append(text)
-        for sink, columns in groups.items():
-            sink.send_tokens(*columns)
-            sink.flush()
-
-    def _route_all(self, event: TokensReceived) -> None:
-        """As ``_route``, with logprobs and parts; a guest whose rows have none does not get that column."""
-        none = [None] * len(event.calls)
-        groups: dict[Sink, list[tuple[int, list[int], str, list[bytes] | None, list[Part] | None]]] = {}
-        for number, ids, text, data, some in zip(
-            event.calls,
-            event.token_ids,
-            event.texts,
-            event.logprobs or none,
-            event.parts or none,
-            strict=True,
-        ):
-            job = self._jobs.get(number)
-            if job is not None:
-                groups.setdefault(job.sink, []).append((job.call, ids, text, data, some))
-        for sink, rows in groups.items():
-            calls, token_ids, texts, logprobs, parts = map(list, zip(*rows, strict=True))
-            sink.send_tokens(
-                calls, token_ids, texts, logprobs if any(logprobs) else None, parts if any(parts) else None
-            )
-            sink.flush()
-
     def _on_item(self, event: ItemReceived) -> None:
         job = self._jobs.get(event.call)
         if job is not None:
             job.take_item(event.value)
-            return
-        self._connection.consume(event.call, items=1)
-        listener = self._listeners.get(event.call)
-        if listener is not None:
-            listener(event.value)
+        else:
+            self._questions.take_item(event)
 
     def _on_piece(self, event: PieceReceived) -> None:
         job = self._jobs.get(event.call)
@@ -363,23 +273,17 @@ class Worker:
 
     def _end(self, event: ResultReceived | ErrorReceived) -> None:
         job = self._jobs.pop(event.call, None)
-        if job is not None:
-            if isinstance(event, ResultReceived):
-                job.finish(event.result)
-                if job.is_unfinished:
-                    self._on_return(job)
-            else:
-                self.num_expired += isinstance(event.error, DeadlineExceeded)
-                job.fail(event.error)
-            self._note_end()
+        if job is None:
+            self._questions.end(event)
             return
-        self._listeners.pop(event.call, None)
-        answer = self._asked.pop(event.call, None)
-        if answer is not None and not answer.done():
-            if isinstance(event, ResultReceived):
-                answer.set_result(event.result)
-            else:
-                answer.set_exception(event.error)
+        if isinstance(event, ResultReceived):
+            job.finish(event.result)
+            if job.is_unfinished:
+                self._on_return(job)
+        else:
+            self.num_expired += isinstance(event.error, DeadlineExceeded)
+            job.fail(event.error)
+        self._note_end()
 
     def _note_end(self) -> None:
         if not self._jobs:
@@ -388,56 +292,9 @@ class Worker:
     def _on_closed(self, error: BridgeError) -> None:
         self._fault = "" if isinstance(error, TransportError) else f" ({error.message})"
         lost = WorkerLost(f"the model's worker process ended under the call{self._fault}")
-        asked, self._asked = self._asked, {}
-        self._listeners.clear()
-        waiting: list[asyncio.Future[Any]] = [self._ready, *asked.values()]
-        for future in waiting:
-            if not future.done():
-                future.set_exception(lost)
-                future.exception()  # retrieved, so that nobody is warned if nobody waits
+        self._questions.fail(lost)
         self.fail_jobs(lost)
 
     def _on_lost(self) -> None:
         if not self._lost.done():
             self._lost.set_result(None)
-
-
-def _for_worker(job: Job) -> dict[str, Any]:
-    # What the guest wrote stays apart: nothing in it can say whose call this is.
-    origin = job.origin
-    adapter = {} if origin.adapter is None else {"adapter": origin.adapter}
-    return {
-        "request": job.hand_over(),
-        "request_id": origin.request_id,
-        "guest": origin.guest,
-        "cache_scope": origin.cache_scope,
-        **adapter,
-    }
-
-
-def is_late(origin: Origin) -> bool:
-    """Whether a call that is cancelled now has reached its deadline."""
-    return origin.deadline_at is not None and time.monotonic() >= origin.deadline_at - GUEST_LEAD_S
-
-
-def _time_left_ms(origin: Origin) -> int | None:
-    if origin.deadline_at is None:
-        return None
-    left_ms = round((origin.deadline_at - time.monotonic()) * 1000)
-    return min(max(0, left_ms), MAX_TOTAL)
-
-
-async def _spawn(fd: int) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-P",  # what lies in the current folder must not be taken for a library
-        "-m",
-        "mlxbridge.host.worker",
-        "--fd",
-        str(fd),
-        "--front",
-        str(os.getpid()),
-        *log_words(),
-        stdin=asyncio.subprocess.DEVNULL,
-        pass_fds=[fd],
-    )

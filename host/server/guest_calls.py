@@ -18,7 +18,7 @@ from mlxbridge.errors import (
     LocalProtocolError,
 )
 from mlxbridge.host.engine.interface import Origin
-from mlxbridge.host.models.worker import GUEST_LEAD_S
+from mlxbridge.host.models.job import GUEST_LEAD_S
 from mlxbridge.host.server.guest import Guest
 from mlxbridge.host.server.running import Running, Work
 from mlxbridge.host.telemetry.request import Request

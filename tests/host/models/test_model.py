@@ -25,7 +25,7 @@ from mlxbridge.errors import (
 )
 from mlxbridge.host.engine.interface import EngineLimits, Origin
 from mlxbridge.host.models import crashes
-from mlxbridge.host.models import worker as worker_module
+from mlxbridge.host.models import process as process_module
 from mlxbridge.host.models.job import Job
 from mlxbridge.host.models.model import Model
 from mlxbridge.host.models.settings import ModelSettings
@@ -231,7 +231,7 @@ async def test_worker_that_dies_over_and_over_is_given_up(
 async def test_unload_fails_what_runs_and_ends_the_process(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_module, "STOP_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(process_module, "STOP_TIMEOUT_S", 0.1)
     await model.load()
     pid = (await model.report())["pid"]
     os.kill(pid, signal.SIGSTOP)  # so that the call cannot come to an end of its own before

@@ -100,7 +100,7 @@ async def front(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Front]:
         command = [sys.executable, "-m", "tests.host.models.payload_worker", "--fd", str(fd)]
         return await asyncio.create_subprocess_exec(*command, pass_fds=[fd])
 
-    monkeypatch.setattr(worker_module, "_spawn", spawn)
+    monkeypatch.setattr(worker_module, "spawn", spawn)
     monkeypatch.setattr(worker_module, "_WINDOWS", Windows(items=1, bytes=WINDOW))
     worker, listener = await Worker.start(), Listener(None)
     await worker.ask("load", {})

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ import pytest
 
 from mlxbridge.errors import BridgeError, InternalError, Overloaded, WorkerLost
 from mlxbridge.host.engine.interface import Origin
+from mlxbridge.host.models import process as process_module
 from mlxbridge.host.models import worker as worker_module
 from mlxbridge.host.models.job import Job
+from mlxbridge.host.models.step import pass_on
 from mlxbridge.host.models.worker import Worker
 from mlxbridge.protocol.events import CallOpened, TokensReceived
 from mlxbridge.protocol.guest import GuestConnection
@@ -146,11 +148,11 @@ async def test_looks_at_a_busy_worker_share_one_answer_and_leave_room_for_calls(
         first = asyncio.gather(*(worker.count() for _ in range(50)), return_exceptions=True)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        assert len(worker._asked) == 1
+        assert len(worker._questions) == 1
         first.cancel()  # nobody waits any more
         again = asyncio.gather(*(worker.count() for _ in range(50)), return_exceptions=True)
         await asyncio.sleep(0)
-        assert len(worker._asked) == 1
+        assert len(worker._questions) == 1
         worker.process.send_signal(signal.SIGCONT)
         assert {type(error) for error in await again} == {InternalError}  # it has no model to count for
         with pytest.raises(InternalError):
@@ -177,7 +179,7 @@ async def test_worker_killed_before_it_shook_hands_says_by_what(worker: Worker) 
 
 
 async def test_worker_that_does_not_stop_is_killed(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_module, "STOP_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(process_module, "STOP_TIMEOUT_S", 0.05)
     await shaken_hands(worker)
     worker.process.send_signal(signal.SIGSTOP)
     await worker.stop()
@@ -187,7 +189,7 @@ async def test_worker_that_does_not_stop_is_killed(worker: Worker, monkeypatch: 
 async def test_worker_that_lost_its_link_and_stays_is_killed(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_module, "STOP_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(process_module, "STOP_TIMEOUT_S", 0.05)
     await shaken_hands(worker)
     worker.process.send_signal(signal.SIGSTOP)
     worker._driver.abort()
@@ -205,17 +207,17 @@ async def test_stop_before_the_handshake_warns_nobody() -> None:
     assert told == []
 
 
-async def test_step_is_regrouped_by_guest_and_each_gets_the_columns_it_asked_for(worker: Worker) -> None:
+def test_step_is_regrouped_by_guest_and_each_gets_the_columns_it_asked_for() -> None:
     one, other, third = Sink(), Sink(), Sink()
-    for number, (sink, call) in enumerate([(one, 7), (other, 7), (one, 8), (third, 1)], start=1):
-        worker._jobs[number] = Job(sink, call, "generate", {})
+    asked = enumerate([(one, 7), (other, 7), (one, 8), (third, 1)], start=1)
+    jobs = {number: Job(sink, call, "generate", {}) for number, (sink, call) in asked}
     columns = [1, 2, 3, 4, 5], [[1], [2], [3], [4], [5]], ["a", "b", "c", "d", "e"]
-    worker._route(TokensReceived(*columns))
+    pass_on(TokensReceived(*columns), jobs)
     logprobs = [None, None, [b"x"], None, [b"of a call that is gone"]]
-    worker._route_all(TokensReceived(*columns, logprobs))
+    pass_on(TokensReceived(*columns, logprobs), jobs)
     parts: list[list[Part] | None] = [None, None, None, [[1, "hm"]], [[1, "of a call that is gone"]]]
-    worker._route_all(TokensReceived(*columns, None, parts))
-    worker._route_all(TokensReceived(*columns, logprobs, parts))
+    pass_on(TokensReceived(*columns, None, parts), jobs)
+    pass_on(TokensReceived(*columns, logprobs, parts), jobs)
     plain = [[7, 8], [[1], [3]], ["a", "c"], None, None]
     with_logprobs = [*plain[:3], [None, [b"x"]], None]
     assert one.frames == [plain, with_logprobs, plain, with_logprobs]
@@ -224,22 +226,28 @@ async def test_step_is_regrouped_by_guest_and_each_gets_the_columns_it_asked_for
     assert third.frames == [[*row, None], [*row, None], [*row, [[[1, "hm"]]]], [*row, [[[1, "hm"]]]]]
 
 
+NOTHING: Mapping[str, Any] = {}
+
+
+def job_of(origin: Origin, params: Mapping[str, Any] = NOTHING) -> Job:
+    return Job(Sink(), 1, "generate", params, origin)
+
+
 def test_what_the_guest_wrote_cannot_say_whose_call_it_is() -> None:
     params = {"prompt": "x", "guest": "token other", "cache_scope": "other", "request_id": "other"}
     origin = Origin(guest="token own", cache_scope="own", deadline_at=time.monotonic() + 10, request_id="own")
-    job = Job(Sink(), 1, "generate", params, origin)
-    assert worker_module._for_worker(job) == {
+    assert job_of(origin, params).for_worker() == {
         "request": params,
         "request_id": "own",
         "guest": "token own",
         "cache_scope": "own",
     }
-    left = worker_module._time_left_ms(origin)
+    left = job_of(origin).time_left_ms
     assert left is not None and 9_000 < left <= 10_000
-    assert worker_module._time_left_ms(Origin(deadline_at=time.monotonic() - 1)) == 0
+    assert job_of(Origin(deadline_at=time.monotonic() - 1)).time_left_ms == 0
     latest = time.monotonic() + MAX_TOTAL / 1000  # in a float it may be a little more
-    assert worker_module._time_left_ms(Origin(deadline_at=latest + 1e4)) == MAX_TOTAL
-    assert worker_module._time_left_ms(Origin()) is None
+    assert job_of(Origin(deadline_at=latest + 1e4)).time_left_ms == MAX_TOTAL
+    assert job_of(Origin()).time_left_ms is None
 
 
 async def test_params_are_not_kept_once_they_are_passed_on(worker: Worker) -> None:
