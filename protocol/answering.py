@@ -17,14 +17,15 @@ from mlxbridge.protocol.answers import Answers
 from mlxbridge.protocol.codec import Buffer
 from mlxbridge.protocol.connection import Connection
 from mlxbridge.protocol.events import CallCancelled, CallOpened, PeerInfo
-from mlxbridge.protocol.flow import Outflow, Payload
 from mlxbridge.protocol.frames import FrameType, encode_frame
+from mlxbridge.protocol.held import Payload
 from mlxbridge.protocol.limits import (
     MAX_CALL_ID,
     MAX_QUEUED_ITEMS,
     MAX_TOTAL,
     Limits,
 )
+from mlxbridge.protocol.outflow import Outflow
 from mlxbridge.protocol.parts import Part
 from mlxbridge.protocol.reader import Handler
 from mlxbridge.protocol.rows import encode_rows

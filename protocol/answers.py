@@ -8,8 +8,8 @@ from typing import Any
 from mlxbridge.errors import BridgeError, InternalError, LimitExceeded, LocalProtocolError
 from mlxbridge.protocol.codec import EncodeError, encode_plain
 from mlxbridge.protocol.error_head import encode_error
-from mlxbridge.protocol.flow import Delta, HeldRow, Outflow, Payload
 from mlxbridge.protocol.frames import Flag, FrameType, encode_frame, pack_header
+from mlxbridge.protocol.held import Delta, HeldRow, Payload
 from mlxbridge.protocol.limits import (
     MAX_ARRAY_ITEMS,
     MAX_CONNECTION_LOGPROB_BYTES,
@@ -17,6 +17,7 @@ from mlxbridge.protocol.limits import (
     SHARED_PIECE_BYTES,
     Limits,
 )
+from mlxbridge.protocol.outflow import Outflow
 from mlxbridge.protocol.parts import Part
 from mlxbridge.protocol.rows import COLUMNS_BYTES, encode_held_rows, why_not_encoded
 from mlxbridge.protocol.writer import FrameWriter

@@ -11,8 +11,8 @@ from mlxbridge.protocol.codec import EncodeError, encode_plain
 from mlxbridge.protocol.connection import Connection
 from mlxbridge.protocol.error_head import read_error
 from mlxbridge.protocol.events import ErrorReceived, ItemReceived, ResultReceived, TokensReceived
-from mlxbridge.protocol.flow import Inflow
 from mlxbridge.protocol.frames import FrameType, encode_frame
+from mlxbridge.protocol.inflow import Inflow
 from mlxbridge.protocol.limits import MAX_CALL_ID, MAX_TOTAL, Limits, Windows
 from mlxbridge.protocol.logprobs import check_logprobs
 from mlxbridge.protocol.parts import check_parts

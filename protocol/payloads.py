@@ -7,8 +7,8 @@ from typing import Any
 
 from mlxbridge.errors import LimitExceeded, RemoteProtocolError
 from mlxbridge.protocol.events import DataReceived, PieceReceived
-from mlxbridge.protocol.flow import Inflow
 from mlxbridge.protocol.frames import CHECKED_HEADER_BYTES, Flag
+from mlxbridge.protocol.inflow import Inflow
 
 _MORE = int(Flag.MORE)
 

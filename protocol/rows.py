@@ -7,8 +7,8 @@ from typing import Any
 
 from mlxbridge.errors import BridgeError, InternalError, LimitExceeded
 from mlxbridge.protocol.codec import make_encoder
-from mlxbridge.protocol.flow import HeldRow
 from mlxbridge.protocol.frames import FrameType, encode_frame
+from mlxbridge.protocol.held import HeldRow
 from mlxbridge.protocol.limits import MAX_ARRAY_ITEMS
 from mlxbridge.protocol.parts import Part, max_bytes
 

@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlxbridge.protocol.flow import Delta, HeldRow, Inflow, Outflow, Payload
+from mlxbridge.protocol.held import Delta, HeldRow, Payload
+from mlxbridge.protocol.inflow import Inflow
 from mlxbridge.protocol.limits import MAX_ARRAY_ITEMS, Windows
+from mlxbridge.protocol.outflow import Outflow
 from mlxbridge.protocol.parts import MALFORMED_CALL, REASONING, TOOL_CALL, Part, melt
 from tests.helpers.wire import pack
 

@@ -22,7 +22,7 @@ from mlxbridge.protocol.events import (
     ResultReceived,
     TokensReceived,
 )
-from mlxbridge.protocol.flow import Delta, Payload
+from mlxbridge.protocol.held import Delta, Payload
 from mlxbridge.protocol.parts import REASONING, TOOL_CALL, Part, melt
 from tests.helpers.wire import make_guest, make_host, pump, unsent
 
