@@ -62,6 +62,8 @@ class BatchEngine:
 
     Attributes:
         plan: the model, and what its prompts are read into.
+        rows_beside: prompts that may have a whole piece in one step beside running answers, where pieces have sizes of
+            their own, see ``shapes``; it holds from ``start_afresh`` on.
     """
 
     def __init__(
@@ -110,6 +112,7 @@ class BatchEngine:
         # Rows whose prompts have been read, and which join in the next step.
         self._held: list[Ready] = []
         self._suspicion: Suspicion[Call] = Suspicion(limits.max_batch)
+        self.rows_beside = 1
         self.start_afresh()
 
     def start_afresh(self) -> None:
@@ -119,7 +122,7 @@ class BatchEngine:
         self._num_expired = 0
         # What can be learnt from the step that is being taken; None: nothing, since rows join in it.
         self._lesson: Callable[[float], Step] | None = None
-        self._budget = make_budget(self._limits.prefill_chunk)
+        self._budget = make_budget(self._limits.prefill_chunk, rows_beside=self.rows_beside)
         queue: Queue[Call] = Queue(self._loaded.name, max_waiting=self._limits.max_waiting)
         self._roster = Roster(queue, self._admission)
         self._prefixes = PrefixCache(self.plan, self._prefix_bytes)

@@ -38,7 +38,7 @@ class EngineLimits:
         prefix_disk_bytes: disk space for caches of prompts that may come again, of all models that share the folder; 0: none.
         prefix_disk_folder: where; nobody else may enter it.
         prefill_chunk: prompt tokens read in one step while answers are running, at most; without running answers
-            eight times as many. How many it is depends on what steps take; on CUDA pieces have sizes of their own, see
+            four times as many. How many it is depends on what steps take; on CUDA pieces have sizes of their own, see
             ``shapes``.
         kv_bits: of each number of keys and values over all tokens, 8 or 4; None: as the model computes them.
         kv_group_size: numbers that share a scale and a bias, 128, 64 or 32; None: 64, or 32 where 64 does not divide a head.
@@ -57,7 +57,7 @@ class EngineLimits:
     prefix_cache_bytes: int | None = None
     prefix_disk_bytes: int = 0
     prefix_disk_folder: str | None = None
-    prefill_chunk: int = 512
+    prefill_chunk: int = 1024
     kv_bits: int | None = None
     kv_group_size: int | None = None
     kv_window: int | None = None

@@ -13,8 +13,10 @@ from mlxbridge.host.engine.prefill.budget import PrefillBudget
 # What a step reads of a longer prompt, beside running answers and without any.
 PIECE = 256
 PIECE_ALONE = 2048
+# So many prompts may have a whole piece in one step beside running answers, where that takes hardly longer than one.
+MAX_ROWS_BESIDE = 4
 # Prompt tokens a step when no answer is running, at most, in units of ``prefill_chunk``.
-_CHUNKS_ALONE = 8
+_CHUNKS_ALONE = 4
 # A prompt's length is rounded to one of so many in each doubling, so that at most an eighth is filler.
 _PER_OCTAVE = 8
 _LEAST = 16
@@ -25,15 +27,16 @@ def is_new_length_dear() -> bool:
     return is_cuda()
 
 
-def make_budget(prefill_chunk: int) -> PrefillBudget:
+def make_budget(prefill_chunk: int, *, rows_beside: int) -> PrefillBudget:
     """What steps may read on this device.
 
     Args:
         prefill_chunk: tokens, see ``EngineLimits``.
+        rows_beside: prompts that may have a whole piece in one step beside running answers, see ``warmup``.
     """
     alone = _CHUNKS_ALONE * prefill_chunk
     if is_new_length_dear():
-        beside, alone = min(PIECE, prefill_chunk), min(PIECE_ALONE, alone)
+        beside, alone = min(PIECE * rows_beside, prefill_chunk), min(PIECE_ALONE, alone)
         return PrefillBudget(beside, least=beside, largest_alone=alone, least_alone=alone)
     return PrefillBudget(prefill_chunk, largest_alone=alone)
 
@@ -45,8 +48,12 @@ def round_up(length: int) -> int:
 
 
 def round_end(start: int, budget: int, num_rows: int) -> int:
-    """Where a piece from ``start`` on ends that may have ``budget`` tokens in all rows together, or a little more."""
-    piece = 1 << max(budget // num_rows, PIECE // min(num_rows, 4)).bit_length() - 1
+    """Where a piece from ``start`` on ends that may have ``budget`` tokens in all rows together, or a little more.
+
+    Beside running answers no row's is longer than ``PIECE``: behind a long context, that is what the time of a piece depends on.
+    """
+    longest = PIECE if budget < PIECE_ALONE else budget
+    piece = 1 << min(longest, max(budget // num_rows, PIECE // min(num_rows, 4))).bit_length() - 1
     return (start + piece) // piece * piece
 
 

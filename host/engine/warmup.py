@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import Any
 
 import mlx.core as mx
@@ -15,10 +16,22 @@ from mlxbridge.host.engine.device import is_gpu
 from mlxbridge.host.engine.grammar.masks import restrict
 from mlxbridge.host.engine.interface import GenerateRequest
 from mlxbridge.host.engine.loader import LoadedModel
-from mlxbridge.host.engine.shapes import PIECE, PIECE_ALONE, capacity_for, is_new_length_dear, round_up
+from mlxbridge.host.engine.prefill.prefill import MAX_GROUP_ROWS
+from mlxbridge.host.engine.shapes import (
+    MAX_ROWS_BESIDE,
+    PIECE,
+    PIECE_ALONE,
+    capacity_for,
+    is_new_length_dear,
+    round_end,
+    round_up,
+)
 
 # Longer prompts meet new lengths behind it: planning takes 0.1 s for 1,000 tokens, at load or then.
 MAX_PLANNED_TOKENS = 16_384
+# Pieces of several prompts take hardly longer than one's if it is not so many times as long: a device that is fast for
+# its model waits for kernels to be started, however much each has to do.
+_HARDLY_LONGER = 1.5
 
 # The longest call: its prompt has more than one block of the prefix cache, and the last call begins like it.
 _NUM_TOKENS = (150, 7, 20, 33, 180)
@@ -40,8 +53,12 @@ def warm_up(engine: BatchEngine, loaded: LoadedModel) -> None:
     """
     if not is_gpu():
         return
-    if is_new_length_dear():
-        _plan_lengths(engine.plan, loaded)
+    if is_new_length_dear() and can_be_padded(engine.plan.make()):
+        longest = min(loaded.context_length or MAX_PLANNED_TOKENS, MAX_PLANNED_TOKENS)
+        _plan_lengths(engine.plan, longest)
+        if longest >= PIECE:
+            engine.rows_beside = _rows_beside(engine.plan)
+            _plan_rows(engine.plan, engine.rows_beside)
     if loaded.context_length is not None and loaded.context_length < _LONGEST:
         return
     for call, settings in enumerate(_SETTINGS):
@@ -70,20 +87,53 @@ def _restrict(loaded: LoadedModel) -> None:
         mx.eval(restrict(logits, mx.array(words), places))
 
 
-def _plan_lengths(plan: CachePlan, loaded: LoadedModel) -> None:
-    if not can_be_padded(plan.make()):
-        return
-    longest = min(loaded.context_length or MAX_PLANNED_TOKENS, MAX_PLANNED_TOKENS)
+def _plan_lengths(plan: CachePlan, longest: int) -> None:
     for piece in (PIECE, PIECE_ALONE):
         caches = plan.make()
         for _ in range(0, longest - piece + 1, piece):
-            _read(plan.model, piece, caches)
-    for length in sorted({round_up(length) for length in range(1, min(PIECE, longest))}):
-        _read(plan.model, length, plan.make())
+            _read(plan.model, 1, piece, caches)
+    for length in _short_lengths(longest):
+        _read(plan.model, 1, length, plan.make())
 
 
-def _read(model: Any, num_tokens: int, caches: list[Any]) -> None:
+def _plan_rows(plan: CachePlan, rows_beside: int) -> None:
+    """Short prompts that are read together: how many they are has plans of its own."""
+    num_rows = 2
+    while num_rows <= MAX_GROUP_ROWS:
+        if num_rows <= rows_beside:
+            for length in _short_lengths(PIECE):
+                _read(plan.model, num_rows, length, plan.make())
+        else:
+            caches, piece = plan.make(), round_end(0, PIECE * rows_beside, num_rows)
+            for _ in range(0, PIECE, piece):
+                _read(plan.model, num_rows, piece, caches)
+        num_rows *= 2
+
+
+def _short_lengths(longest: int) -> list[int]:
+    return sorted({round_up(length) for length in range(1, min(PIECE, longest))})
+
+
+def _rows_beside(plan: CachePlan) -> int:
+    """How many prompts' pieces may be read in one step: as many as take hardly longer than one's."""
+    most, alone = 1, _piece_seconds(plan, 1)
+    while most < MAX_ROWS_BESIDE and _piece_seconds(plan, 2 * most) <= _HARDLY_LONGER * alone:
+        most *= 2
+    return most
+
+
+def _piece_seconds(plan: CachePlan, num_rows: int) -> float:
+    """What a piece takes; the least of several, after one that plans it."""
+    times = []
+    for _ in range(4):
+        started = perf_counter()
+        _read(plan.model, num_rows, PIECE, plan.make())
+        times.append(perf_counter() - started)
+    return min(times[1:])
+
+
+def _read(model: Any, num_rows: int, num_tokens: int, caches: list[Any]) -> None:
     end = next(iter(leaves(caches))).offset + num_tokens
     reserve(caches, end, capacity_for(end))
-    model(mx.zeros((1, num_tokens), dtype=mx.int32), cache=caches)
+    model(mx.zeros((num_rows, num_tokens), dtype=mx.int32), cache=caches)
     mx.eval([item.state for item in caches])

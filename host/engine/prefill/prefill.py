@@ -79,9 +79,9 @@ class Prefill:
         """Whether there is more to read."""
         return bool(self._fresh or self._groups)
 
-    def has_more_than(self, num_tokens: int) -> bool:
-        """Whether so many do not end what has been begun."""
-        return any(group.num_left > num_tokens for group in self._groups)
+    def has_more_than(self, budget: int) -> bool:
+        """Whether a step that may read so many tokens does not end what has been begun."""
+        return any(group.num_left and not group.ends_within(budget) for group in self._groups)
 
     @property
     def num_bytes(self) -> int:

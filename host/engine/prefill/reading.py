@@ -110,8 +110,7 @@ class Group:
     def read(self, budget: int) -> int:
         """Start reading about so many tokens (but at least one a prompt); returns how many."""
         start, num_rows = self._num_read, len(self.readings)
-        end = round_end(start, budget, num_rows) if self._is_rounded else start + max(1, budget // num_rows)
-        self._num_read = end = self._next_stop(end)
+        self._num_read = end = self._next_stop(self._end_of_piece(budget))
         columns = [reading.token_ids[start:end] for reading in self.readings]
         chunk = mx.array([column + [0] * (end - start - len(column)) for column in columns])
         reserve(self._caches, end, capacity_for(end) if self._is_rounded else self._width)
@@ -119,6 +118,10 @@ class Group:
         mx.async_eval(self.states())  # type: ignore[no-untyped-call]
         self._prefixes.cut(self._caches, end, self.trails)
         return num_rows * (end - start)
+
+    def ends_within(self, budget: int) -> bool:
+        """Whether a piece of about so many tokens is the last one."""
+        return self._next_stop(self._end_of_piece(budget)) == self._width
 
     def states(self) -> list[mx.array]:
         """What has to be computed for the caches to be complete."""
@@ -133,6 +136,12 @@ class Group:
             for job in reading.jobs
             if not job.ended
         ]
+
+    def _end_of_piece(self, budget: int) -> int:
+        num_rows = len(self.readings)
+        if self._is_rounded:
+            return round_end(self._num_read, budget, num_rows)
+        return self._num_read + max(1, budget // num_rows)
 
     def _next_stop(self, end: int) -> int:
         stops = (stop for trail in self.trails for stop in trail.stops if stop > self._num_read)

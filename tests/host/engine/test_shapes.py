@@ -36,7 +36,7 @@ def test_a_prompt_is_filled_up_by_little_to_few_lengths() -> None:
 
 @pytest.mark.parametrize("num_rows", [1, 2, 4, 16])
 def test_pieces_end_at_multiples_of_themselves(num_rows: int) -> None:
-    for budget in (16, 256, 300, 512, 4096):
+    for budget in (16, 256, 300, 512, 1024, 4096):
         first = round_end(0, budget, num_rows)
         assert first * num_rows <= max(budget, 64 * num_rows, PIECE), "not much more than the budget"
         start = 0
@@ -44,6 +44,12 @@ def test_pieces_end_at_multiples_of_themselves(num_rows: int) -> None:
             start = round_end(start, budget, num_rows)
             assert start == number * first
         assert round_end(first - 10, budget, num_rows) == first
+
+
+@pytest.mark.parametrize(("num_rows", "piece"), [(1, 256), (2, 256), (4, 256), (8, 128), (16, 64)])
+def test_beside_answers_several_prompts_share_what_one_does_not_get(num_rows: int, piece: int) -> None:
+    assert round_end(0, 4 * PIECE, num_rows) == piece
+    assert round_end(0, PIECE_ALONE, 1) == PIECE_ALONE
 
 
 def test_side_by_side_are_powers_of_two() -> None:
@@ -58,12 +64,20 @@ def test_a_budget_does_not_fall_below_its_least() -> None:
     assert budget.tokens(is_decoding=True) == PIECE
 
 
-@pytest.mark.parametrize(("chunk", "beside", "alone"), [(512, PIECE, PIECE_ALONE), (32, 32, 256)])
+@pytest.mark.parametrize(
+    ("chunk", "rows_beside", "beside", "alone"),
+    [
+        (1024, 1, PIECE, PIECE_ALONE),
+        (1024, 4, 4 * PIECE, PIECE_ALONE),
+        (512, 4, 512, PIECE_ALONE),
+        (32, 1, 32, 128),
+    ],
+)
 def test_where_a_new_length_is_dear_all_pieces_have_one(
-    monkeypatch: pytest.MonkeyPatch, chunk: int, beside: int, alone: int
+    monkeypatch: pytest.MonkeyPatch, chunk: int, rows_beside: int, beside: int, alone: int
 ) -> None:
     monkeypatch.setattr(shapes, "is_new_length_dear", lambda: True)
-    budget = make_budget(chunk)
+    budget = make_budget(chunk, rows_beside=rows_beside)
     for seconds in (0.001, 10.0):
         for _ in range(20):
             assert budget.tokens(is_decoding=True) == beside and budget.tokens(is_decoding=False) == alone
@@ -75,11 +89,11 @@ def test_where_a_new_length_is_dear_all_pieces_have_one(
             budget.observe(Step(seconds, alone, False))
 
 
-def test_where_any_length_will_do_an_idle_engine_reads_up_to_eight_chunks(
+def test_where_any_length_will_do_an_idle_engine_reads_up_to_four_chunks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(shapes, "is_new_length_dear", lambda: False)
-    budget = make_budget(128)
+    budget = make_budget(128, rows_beside=1)
     for _ in range(40):
         budget.observe(Step(1e-5, 0, True))
         budget.observe(Step(1e-5, 0, True))
@@ -87,7 +101,7 @@ def test_where_any_length_will_do_an_idle_engine_reads_up_to_eight_chunks(
             num_read = budget.tokens(is_decoding=is_decoding)
             budget.observe(Step(1e-5, num_read, is_decoding))
             budget.observe(Step(1e-5, num_read, is_decoding))
-    assert (budget.tokens(is_decoding=True), budget.tokens(is_decoding=False)) == (128, 1024)
+    assert (budget.tokens(is_decoding=True), budget.tokens(is_decoding=False)) == (128, 512)
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma3_text", "qwen3_moe"])

@@ -61,17 +61,37 @@ def test_an_engine_that_lets_nobody_wait_is_warmed_too(
 def test_lengths_of_pieces_are_read(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warmup, "is_gpu", lambda: True)
     monkeypatch.setattr(warmup, "is_new_length_dear", lambda: True)
-    read: list[tuple[int, int]] = []
+    read: list[tuple[int, int, int]] = []
 
-    def watch(_model: object, num_tokens: int, caches: list[object]) -> None:
-        read.append((id(caches), num_tokens))
+    def watch(_model: object, num_rows: int, num_tokens: int, caches: list[object]) -> None:
+        read.append((id(caches), num_rows, num_tokens))
 
     monkeypatch.setattr(warmup, "_read", watch)
+    monkeypatch.setattr(warmup, "_rows_beside", lambda _plan: 4)
     long = replace(loaded, context_length=1100)
     warm_up(BatchEngine(long), long)
-    lengths = [num_tokens for _, num_tokens in read]
-    assert lengths == [256] * 4 + list(range(16, 257, 16))
-    assert len({caches for caches, num_tokens in read[:4]}) == 1
+    short = list(range(16, 257, 16))
+    assert [num_tokens for _, num_rows, num_tokens in read if num_rows == 1] == [256] * 4 + short
+    assert len({caches for caches, *_ in read[:4]}) == 1
+    together = {rows: [tokens for _, num_rows, tokens in read if num_rows == rows] for rows in (2, 4, 8, 16)}
+    assert together == {2: short, 4: short, 8: [128] * 2, 16: [64] * 4}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rows"),
+    [([3.7, 4.3, 5.2, 8.3], 4), ([10.0, 14.0, 26.0, 50.0], 2), ([10.0, 19.0, 19.0, 19.0], 1)],
+)
+def test_prompts_share_a_step_if_that_takes_hardly_longer(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch, seconds: list[float], rows: int
+) -> None:
+    monkeypatch.setattr(warmup, "is_gpu", lambda: True)
+    monkeypatch.setattr(warmup, "is_new_length_dear", lambda: True)
+    taken = dict(zip((1, 2, 4, 8), seconds, strict=True))
+    monkeypatch.setattr(warmup, "_piece_seconds", lambda _plan, num_rows: taken[num_rows])
+    long = replace(loaded, context_length=600)
+    engine = BatchEngine(long)
+    warm_up(engine, long)
+    assert engine.rows_beside == rows
 
 
 def test_the_cpu_needs_none(loaded: LoadedModel) -> None:
