@@ -1,4 +1,4 @@
-"""One host with the demo model and one gateway in front of it, for tests that leave them as they were."""
+"""Hosts with the demo model and gateways in front of them, for tests that leave them as they were."""
 
 from __future__ import annotations
 
@@ -20,6 +20,20 @@ def host() -> Iterator[HostProcess]:
 @pytest.fixture(scope="session")
 def gateway(host: HostProcess) -> Iterator[GatewayProcess]:
     with run_gateway(host.url) as gateway:
+        yield gateway
+
+
+@pytest.fixture(scope="session")
+def endless_host() -> Iterator[HostProcess]:
+    """One whose answers need never end."""
+    with run_host("unix", "--kv-window", "256") as host:
+        yield host
+
+
+@pytest.fixture(scope="session")
+def gateway_alone() -> Iterator[GatewayProcess]:
+    """One that has no host."""
+    with run_gateway("unix:///nowhere/m.sock") as gateway:
         yield gateway
 
 

@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 
 import httpx
-import pytest
 
 from tests.guest.gateway.endless import running, streaming, until
 from tests.guest.gateway.gateways import GatewayProcess, run_gateway
-from tests.integration.hosts import HostProcess, run_host
-
-
-@pytest.fixture(scope="module")
-def host() -> Iterator[HostProcess]:
-    with run_host("unix", "--kv-window", "256") as host:
-        with host.client(timeout=60) as client:
-            client.generate("The ", max_tokens=20, ignore_eos=True)  # the first answer takes its time
-        yield host
+from tests.integration.hosts import HostProcess
 
 
 def refuses(gateway: GatewayProcess) -> bool:
@@ -31,14 +21,14 @@ def refuses(gateway: GatewayProcess) -> bool:
     return False
 
 
-def test_stream_goes_on_until_the_drain_timeout_and_is_told_its_end(host: HostProcess) -> None:
+def test_stream_goes_on_until_the_drain_timeout_and_is_told_its_end(endless_host: HostProcess) -> None:
     with (
-        run_gateway(host.url, "--drain-timeout", "5") as gateway,
+        run_gateway(endless_host.url, "--drain-timeout", "2") as gateway,
         httpx.Client(base_url=gateway.url, timeout=60) as http,
         streaming(http) as lines,
     ):
         gateway.process.send_signal(signal.SIGTERM)
-        assert "1 requests have 5 s left" in gateway.wait_for_line("draining")
+        assert "1 requests have 2 s left" in gateway.wait_for_line("draining")
         until(lambda: refuses(gateway))
         rest = [line for line in lines if line]
         assert len(rest) > 2  # it went on
@@ -47,9 +37,9 @@ def test_stream_goes_on_until_the_drain_timeout_and_is_told_its_end(host: HostPr
         assert "stopped" in gateway.read_log() and "Traceback" not in gateway.read_log()
 
 
-def test_stream_that_ends_in_time_ends_well(host: HostProcess) -> None:
+def test_stream_that_ends_in_time_ends_well(endless_host: HostProcess) -> None:
     with (
-        run_gateway(host.url, "--drain-timeout", "60") as gateway,
+        run_gateway(endless_host.url, "--drain-timeout", "60") as gateway,
         httpx.Client(base_url=gateway.url, timeout=60) as http,
         streaming(http, max_tokens=60) as lines,
     ):
@@ -59,12 +49,12 @@ def test_stream_that_ends_in_time_ends_well(host: HostProcess) -> None:
         assert gateway.process.wait(30) == 0
 
 
-def test_second_signal_ends_it_at_once_and_leaves_nothing_at_the_host(host: HostProcess) -> None:
+def test_second_signal_ends_it_at_once_and_leaves_nothing_at_the_host(endless_host: HostProcess) -> None:
     with (
-        run_gateway(host.url, "--drain-timeout", "600") as gateway,
+        run_gateway(endless_host.url, "--drain-timeout", "600") as gateway,
         httpx.Client(base_url=gateway.url, timeout=60) as http,
         streaming(http) as lines,
-        host.client(timeout=60) as watcher,
+        endless_host.client(timeout=60) as watcher,
     ):
         gateway.process.send_signal(signal.SIGINT)
         gateway.wait_for_line("draining")

@@ -14,24 +14,18 @@ import pytest
 from mlxbridge import Client
 from tests.guest.gateway.endless import ENDLESS, running, streaming, until
 from tests.guest.gateway.gateways import GatewayProcess, run_gateway
-from tests.integration.hosts import HostProcess, run_host
+from tests.integration.hosts import HostProcess
 
 
 @pytest.fixture(scope="module")
-def host() -> Iterator[HostProcess]:
-    with run_host("unix", "--kv-window", "256") as host:
-        yield host
-
-
-@pytest.fixture(scope="module")
-def gateway(host: HostProcess) -> Iterator[GatewayProcess]:
-    with run_gateway(host.url) as gateway:
+def gateway(endless_host: HostProcess) -> Iterator[GatewayProcess]:
+    with run_gateway(endless_host.url) as gateway:
         yield gateway
 
 
 @pytest.fixture
-def watcher(host: HostProcess) -> Iterator[Client]:
-    with host.client(timeout=60) as client:
+def watcher(endless_host: HostProcess) -> Iterator[Client]:
+    with endless_host.client(timeout=60) as client:
         yield client
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import httpx
 import pytest
 
@@ -16,8 +18,13 @@ def test_gateway_lives_and_its_host_can_be_asked(http: httpx.Client) -> None:
     assert head.status_code == 200 and head.content == b""
 
 
-def test_gateway_without_a_host_lives_but_is_not_ready() -> None:
-    with run_host("unix") as host, run_gateway(host.url) as gateway:
+def test_gateway_without_a_host_lives_but_is_not_ready(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('[models.demo]\nsource = "demo"\n')  # which nobody asks, and so it is not loaded
+    with (
+        run_host("unix", "--config", str(config), models=()) as host,
+        run_gateway(host.url) as gateway,
+    ):
         assert httpx.get(f"{gateway.url}/readyz").status_code == 200
         host.stop()
         assert httpx.get(f"{gateway.url}/healthz").status_code == 200
@@ -26,12 +33,11 @@ def test_gateway_without_a_host_lives_but_is_not_ready() -> None:
         assert int(answer.headers["retry-after"]) >= 1
 
 
-def test_where_the_host_was_looked_for_is_for_the_log() -> None:
-    with run_gateway("unix:///nowhere/m.sock") as gateway:
-        for path in ("/readyz", "/v1/models", "/api/tags"):
-            answer = httpx.get(f"{gateway.url}{path}")
-            assert answer.status_code == 503 and "/nowhere" not in answer.text
-        assert "cannot connect to unix:///nowhere" in gateway.wait_for_line("cannot be asked")
+def test_where_the_host_was_looked_for_is_for_the_log(gateway_alone: GatewayProcess) -> None:
+    for path in ("/readyz", "/v1/models", "/api/tags"):
+        answer = httpx.get(f"{gateway_alone.url}{path}")
+        assert answer.status_code == 503 and "/nowhere" not in answer.text
+    assert "cannot connect to unix:///nowhere" in gateway_alone.wait_for_line("cannot be asked")
 
 
 def test_request_is_called_what_the_caller_calls_it(http: httpx.Client) -> None:

@@ -13,7 +13,7 @@ from mlxbridge.guest.gateway.metrics import MAX_MODELS, OTHER, Metrics
 from mlxbridge.guest.gateway.record import Record
 from tests.guest.gateway.endless import streaming, until
 from tests.guest.gateway.gateways import GatewayProcess, run_gateway
-from tests.integration.hosts import HostProcess, run_host
+from tests.integration.hosts import HostProcess
 
 PREFIX = "mlxbridge_gateway_"
 
@@ -29,14 +29,8 @@ def value(text: str, name: str, **labels: str) -> float:
 
 
 @pytest.fixture(scope="module")
-def host() -> Iterator[HostProcess]:
-    with run_host("unix", "--kv-window", "256") as host:
-        yield host
-
-
-@pytest.fixture(scope="module")
-def gateway(host: HostProcess) -> Iterator[GatewayProcess]:
-    with run_gateway(host.url) as gateway:
+def gateway(endless_host: HostProcess) -> Iterator[GatewayProcess]:
+    with run_gateway(endless_host.url) as gateway:
         yield gateway
 
 
@@ -74,10 +68,8 @@ def test_requests_under_way_and_cut_ones_are_counted(http: httpx.Client) -> None
     assert value(text, "requests_in_flight") == 0
 
 
-def test_metrics_are_told_without_a_host(host: HostProcess) -> None:
-    with run_gateway("unix:///nowhere/m.sock") as alone:
-        text = httpx.get(f"{alone.url}/metrics", timeout=30).text
-        assert value(text, "host_up") == 0
+def test_metrics_are_told_without_a_host(gateway_alone: GatewayProcess) -> None:
+    assert value(httpx.get(f"{gateway_alone.url}/metrics", timeout=30).text, "host_up") == 0
 
 
 async def test_names_of_models_do_not_go_on_for_ever() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 from starlette.types import ASGIApp
@@ -16,7 +16,7 @@ from mlxbridge.guest.gateway.problem import Problem
 from mlxbridge.guest.gateway.settings import Settings
 from mlxbridge.types import Chunk, Generation
 from tests.guest.gateway.inside import LOCAL, Inside, serving
-from tests.integration.hosts import HostProcess, run_host
+from tests.integration.hosts import HostProcess
 
 REQUEST = b"GET /stream?%s HTTP/1.1\r\nhost: localhost\r\n\r\n"
 PIECE = 1 << 20
@@ -56,21 +56,10 @@ async def stream(exchange: Exchange) -> ASGIApp:
     return exchange.stream([ask] * int(exchange.query["n"]), WRITER)
 
 
-async def prefill(exchange: Exchange) -> ASGIApp:
-    """A model that reads its prompt for long: it is not there."""
-    return exchange.stream([Ask("The ", {"max_tokens": 1})], WRITER)
-
-
-@pytest.fixture(scope="module")
-def host() -> Iterator[HostProcess]:
-    with run_host("unix", "--kv-window", "256") as host:
-        yield host
-
-
 @pytest.fixture
-async def inside(host: HostProcess) -> AsyncIterator[Inside]:
+async def inside(endless_host: HostProcess) -> AsyncIterator[Inside]:
     WRITER.num_chunks = 0
-    settings = Settings(listens=(LOCAL,), url=host.url, drain_timeout_s=1)
+    settings = Settings(listens=(LOCAL,), url=endless_host.url, drain_timeout_s=1)
     async with serving(settings, [route(PLAIN, "/stream", GET=stream)]) as inside:
         yield inside
 
@@ -112,10 +101,10 @@ async def test_slow_reader_does_not_keep_the_gateway_from_ending(inside: Inside)
 
 
 async def test_stream_that_says_nothing_yet_is_kept_alive(
-    host: HostProcess, inside: Inside, monkeypatch: pytest.MonkeyPatch
+    endless_host: HostProcess, inside: Inside, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streaming, "KEEP_ALIVE_S", 0.05)
-    with host.client() as client:
+    with endless_host.client() as client:
         client.unload_model("demo")
     reader, writer = await inside.send(REQUEST % b"n=1")
     head = await reader.readuntil(b"\r\n\r\n")

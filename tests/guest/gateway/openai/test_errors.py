@@ -14,7 +14,7 @@ from mlxbridge.guest.gateway.openai.errors import write_problem
 from mlxbridge.guest.gateway.problem import Problem
 from tests.guest.gateway.gateways import GatewayProcess, run_gateway
 from tests.guest.gateway.openai.sdk import sdk_client
-from tests.integration.hosts import HostProcess, run_host
+from tests.integration.hosts import HostProcess
 
 SUM: list[Any] = [{"role": "user", "content": "What is 27 + 15?"}]
 KEYS = """
@@ -112,13 +112,11 @@ def test_model_that_is_no_name_is_refused(http: httpx.Client, path: str, given: 
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, "model")
 
 
-def test_host_that_is_gone_is_told() -> None:
-    with run_host("unix") as host, run_gateway(host.url) as gateway:
-        host.stop()
-        with sdk_client("blocking", gateway.url) as client:
-            with pytest.raises(openai.InternalServerError) as caught:
-                client.chat.completions.create(model="demo", messages=SUM, stream=True)
-            assert (caught.value.status_code, caught.value.type) == (503, "server_error")
+def test_host_that_is_not_there_is_told(gateway_alone: GatewayProcess) -> None:
+    with sdk_client("blocking", gateway_alone.url) as client:
+        with pytest.raises(openai.InternalServerError) as caught:
+            client.chat.completions.create(model="demo", messages=SUM, stream=True)
+        assert (caught.value.status_code, caught.value.type) == (503, "server_error")
 
 
 def test_timeout_of_a_call_has_its_status(blocking: Any) -> None:
