@@ -29,7 +29,9 @@ _TOOL_RESULT = ("type", "tool_use_id", "content", "is_error", "cache_control")
 _THINKING = ("type", "thinking", "signature", "cache_control")
 _REDACTED = ("type", "data", "cache_control")
 _REFERENCE = ("type", "tool_name", "cache_control")
+_FALLBACK = ("type", "from", "to", "trigger")
 _MESSAGE = ("role", "content")
+_SYSTEM_MESSAGE = (*_MESSAGE, "clear_at", "output_config")
 
 
 @dataclass(slots=True)
@@ -125,8 +127,13 @@ def read_chat(system: Any, messages: Any) -> Chat:
         for text in texts:
             chat.add_system(text, "system")
     given = read_list(messages, "messages")
+    questions = [place for place, message in enumerate(given) if _role(message) == "user"]
     for index, message in enumerate(given):
-        _read_message(chat, message, f"messages.{index}")
+        path = f"messages.{index}"
+        if _role(message) == "system":
+            _read_system(chat, message, path, is_answered=index < max(questions, default=-1))
+        else:
+            _read_message(chat, message, path)
     if not given or not chat.last_role:
         raise refused("messages", "must have at least one message")
     if chat.last_role == "assistant":
@@ -138,22 +145,41 @@ def read_chat(system: Any, messages: Any) -> Chat:
     return chat
 
 
-def _read_message(chat: Chat, value: Any, path: str) -> None:
-    role = read_object(value, path).get("role")
-    if role == "system":
-        message = read_object(value, path, (*_MESSAGE, "output_config"))
-        read_object(message.get("output_config", {}), f"{path}.output_config", ("effort",))
-        for text in _texts(message.get("content"), f"{path}.content"):
-            chat.add_system(text, path)
+def _role(message: Any) -> Any:
+    return message.get("role") if isinstance(message, dict) else None
+
+
+def _read_system(chat: Chat, value: Any, path: str, *, is_answered: bool) -> None:
+    """What the system says amid a chat; some of it only until the user says something again."""
+    message = read_object(value, path, _SYSTEM_MESSAGE)
+    config = read_object(message.get("output_config", {}), f"{path}.output_config", ("effort",))
+    if "effort" in config:
+        read_text(config["effort"], f"{path}.output_config.effort")
+    if not message.get("content") and config:
         return
-    role = read_choice(role, f"{path}.role", _READERS)
+    texts = _texts(_content(message, path), f"{path}.content")
+    until = read_choice(message.get("clear_at", "never"), f"{path}.clear_at", ("never", "next_user_message"))
+    for text in texts if until == "never" or not is_answered else ():
+        chat.add_system(text, path)
+
+
+def _read_message(chat: Chat, value: Any, path: str) -> None:
+    role = read_choice(read_object(value, path).get("role"), f"{path}.role", _READERS)
     readers = _READERS[role]
     message = read_object(value, path, _MESSAGE)
-    for block, place in _blocks(message.get("content"), f"{path}.content"):
+    for block, place in _blocks(_content(message, path), f"{path}.content"):
         read = readers.get(block["type"])
         if read is None:
             raise _unreadable(block, place, role, readers)
         read(chat, block, place, path)
+
+
+def _content(message: Mapping[str, Any], path: str) -> Any:
+    """The content, which Anthropic's API refuses to find empty, too."""
+    content = message.get("content")
+    if content in ("", []):
+        raise refused(f"{path}.content", "must not be empty")
+    return content
 
 
 def _unreadable(block: Mapping[str, Any], place: str, role: str, known: Mapping[str, Any]) -> Exception:
@@ -230,6 +256,8 @@ def _assistant_text(chat: Chat, block: dict[str, Any], place: str, origin: str) 
 def _tool_use(chat: Chat, block: dict[str, Any], place: str, origin: str) -> None:
     known = read_object(block, place, _TOOL_USE)
     call_id, name = (read_text(known.get(key), f"{place}.{key}") for key in ("id", "name"))
+    caller = read_object(known.get("caller", {"type": "direct"}), f"{place}.caller", ("type",))
+    read_choice(caller.get("type"), f"{place}.caller.type", ("direct",))
     arguments = block.get("input")
     read_object(arguments, f"{place}.input")  # what is null in them stays
     chat.add_call(call_id, name, arguments, origin)
@@ -246,6 +274,10 @@ def _redacted_thinking(chat: Chat, block: dict[str, Any], place: str, origin: st
     read_object(block, place, _REDACTED)  # nobody here can read what is in it
 
 
+def _fallback(chat: Chat, block: dict[str, Any], place: str, origin: str) -> None:
+    read_object(block, place, _FALLBACK)  # says which model went on, and nothing to a model
+
+
 _Reader = Callable[[Chat, dict[str, Any], str, str], None]
 _READERS: Mapping[str, Mapping[str, _Reader]] = {
     "user": {"text": _user_text, "tool_result": _tool_result},
@@ -254,5 +286,6 @@ _READERS: Mapping[str, Mapping[str, _Reader]] = {
         "tool_use": _tool_use,
         "thinking": _thinking,
         "redacted_thinking": _redacted_thinking,
+        "fallback": _fallback,
     },
 }

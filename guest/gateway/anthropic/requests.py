@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from mlxbridge.compat.refusal import refused
+from mlxbridge.compat.refusal import is_one_of, refused
 from mlxbridge.guest.gateway.anthropic.chat import Chat, read_chat
 from mlxbridge.guest.gateway.anthropic.checks import (
     read_choice,
@@ -20,7 +20,12 @@ from mlxbridge.guest.gateway.anthropic.tools import read_tool_choice, read_tools
 from mlxbridge.guest.gateway.model_facts import ModelFacts
 from mlxbridge.types import GenerateOptions, Message
 
-HARMLESS = frozenset({"betas", "cache_control", "diagnostics", "metadata", "service_tier", "user_profile_id"})
+HARMLESS = frozenset(
+    {
+        *("betas", "cache_control", "diagnostics", "metadata", "service_tier", "user_profile_id"),
+        "workspace_id",
+    }
+)
 """They change nothing of an answer, and are taken for nothing."""
 
 _SAME = ("model", "max_tokens", "temperature", "top_p", "top_k")
@@ -34,17 +39,27 @@ _HOSTS_OWN = (
     "speculation",
 )
 """Options of the host that Anthropic's API has nothing like."""
-_ONLY: Mapping[str, tuple[Any, str]] = {
-    "speed": ("standard", "the host has one speed"),
-    "mcp_servers": ([], "the host calls no servers; give tools"),
-    "fallbacks": ([], "the host asks one model"),
-    "container": ({}, "the host runs no code"),
-    "thread": ({}, "the host keeps no chats; send all of it each time"),
+_ONLY: Mapping[str, tuple[tuple[Any, ...], str]] = {
+    "speed": (("standard",), "the host has one speed"),
+    "mcp_servers": (([],), "the host calls no servers; give tools"),
+    "fallbacks": (([], "default"), "the host asks one model"),
+    "container": (({},), "the host runs no code"),
+    "thread": (({},), "the host keeps no chats; send all of it each time"),
 }
 _MEMBERS = (
     *("messages", "system", "stream", "stop_sequences", "tools", "tool_choice", "thinking"),
     *("output_format", "output_config", "context_management"),
 )
+COUNTED = frozenset(
+    {
+        *HARMLESS,
+        *("model", "messages", "system", "tools", "tool_choice", "thinking", "output_format"),
+        *("output_config", "context_management", "mcp_servers", "speed"),
+        *("chat_template_kwargs", "keep_alive"),
+    }
+)
+"""What has a part in how many tokens a chat is, and what Anthropic takes there besides."""
+_CLEAR_THINKING = ("type", "keep")
 
 _NAMES = {
     "stop": "stop_sequences",
@@ -118,7 +133,7 @@ def read_request(body: Mapping[str, Any], *, is_count: bool = False) -> MessageR
     Raises:
         UsageError: a field is wrong, or cannot be honoured; ``details["field"]`` names it.
     """
-    given = _known(body)
+    given = _known(body, COUNTED if is_count else frozenset({*_SAME, *_HOSTS_OWN, *_MEMBERS, *_ONLY}))
     if "max_tokens" not in given and not is_count:
         raise refused("max_tokens", "is missing: the most tokens that the answer may have")
     if "messages" not in given:
@@ -147,27 +162,26 @@ def read_request(body: Mapping[str, Any], *, is_count: bool = False) -> MessageR
     )
 
 
-def _known(body: Mapping[str, Any]) -> dict[str, Any]:
+def _known(body: Mapping[str, Any], known: frozenset[str]) -> dict[str, Any]:
     """What is not left out, without what changes nothing."""
-    known = {*_SAME, *_HOSTS_OWN, *_MEMBERS}
     given = {}
     for name, value in body.items():
         if value is None or name in HARMLESS:
             continue
-        if name in _ONLY:
-            allowed, why = _ONLY[name]
-            if value != allowed:
-                raise refused(name, f"is not supported: {why}")
-        elif name not in known:
+        if name not in known:
             raise refused(name, f"is not supported; there are {', '.join(sorted(known | HARMLESS))}")
-        else:
+        if name not in _ONLY:
             given[name] = value
+        elif not is_one_of(value, _ONLY[name][0]):
+            raise refused(name, f"is not supported: {_ONLY[name][1]}")
     return given
 
 
 def _read_format(given: Mapping[str, Any]) -> Any:
     """The schema that the answer has to keep to; None for no such."""
     config = read_object(given.get("output_config", {}), "output_config", ("effort", "format"))
+    if "effort" in config:
+        read_text(config["effort"], "output_config.effort")
     wanted = [(given["output_format"], "output_format")] if "output_format" in given else []
     if "format" in config:
         wanted.append((config["format"], "output_config.format"))
@@ -175,6 +189,7 @@ def _read_format(given: Mapping[str, Any]) -> Any:
         raise refused("output_format", "is what output_config.format once was; give one of them")
     for value, path in wanted:
         format_ = read_object(value, path, ("type", "schema", "name"))
+        read_text(format_.get("name", ""), f"{path}.name")
         read_choice(format_.get("type"), f"{path}.type", ("json_schema",))
         schema = value.get("schema")
         read_object(schema, f"{path}.schema")
@@ -190,3 +205,4 @@ def _check_context_management(value: Any) -> None:
         kind = read_object(edit, path).get("type")
         if not isinstance(kind, str) or not kind.startswith("clear_thinking_"):
             raise refused(f"{path}.type", f"{kind!r} is not supported: the host edits no chats")
+        read_object(edit, path, _CLEAR_THINKING)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mlxbridge.guest.gateway.anthropic.requests import COUNTED
 from mlxbridge.guest.gateway.operation import JSON, SSE, Operation, in_path, in_query
 from mlxbridge.guest.gateway.option_schemas import GENERATE
 from mlxbridge.guest.gateway.schema import (
@@ -18,7 +19,6 @@ from mlxbridge.guest.gateway.schema import (
     body,
     choice,
     list_of,
-    number,
     told,
     whole,
 )
@@ -32,24 +32,49 @@ ERROR: Schema = told(
 )
 _OVERLOADED = 529
 
-_TYPED = {"type": "object", "required": ["type"], "properties": {"type": TEXT}}
-_TEXTS = any_of(
-    TEXT,
-    list_of(
-        body(
-            {"type": choice("text"), "text": TEXT, "cache_control": ANY, "citations": choice([])},
-            ["type", "text"],
-        )
-    ),
-)
-_MESSAGE = {
-    "type": "object",
-    "required": ["role", "content"],
-    "properties": {
-        "role": choice("user", "assistant", "system"),
-        "content": any_of(TEXT, list_of(_TYPED)),
+
+def _block(kind: str, members: Mapping[str, Schema], required: Sequence[str]) -> Schema:
+    return body({"type": choice(kind), "cache_control": ANY, **members}, ["type", *required])
+
+
+def _content(*blocks: Schema) -> Schema:
+    return any_of({**TEXT, "minLength": 1}, list_of(any_of(*blocks), 1))
+
+
+_TEXT = _block("text", {"text": TEXT, "citations": choice([])}, ["text"])
+_TEXTS = any_of(TEXT, list_of(_TEXT))
+_REFERENCE = _block("tool_reference", {"tool_name": TEXT}, ["tool_name"])
+_RESULT = _block(
+    "tool_result",
+    {
+        "tool_use_id": TEXT,
+        "content": any_of(TEXT, list_of(any_of(_TEXT, _REFERENCE))),
+        "is_error": FLAG,
     },
+    ["tool_use_id"],
+)
+_CALLER = body({"type": choice("direct")}, ["type"])
+_ASSISTANTS = (
+    _TEXT,
+    _block(
+        "tool_use", {"id": TEXT, "name": TEXT, "input": OBJECT, "caller": _CALLER}, ["id", "name", "input"]
+    ),
+    _block("thinking", {"thinking": TEXT, "signature": ANY}, ["thinking"]),
+    _block("redacted_thinking", {"data": ANY}, []),
+    body({"type": choice("fallback"), "from": ANY, "to": ANY, "trigger": ANY}, ["type"]),
+)
+_SYSTEM_MESSAGE = {
+    "role": choice("system"),
+    "content": _content(_TEXT),
+    "clear_at": choice("never", "next_user_message"),
+    "output_config": body({"effort": TEXT}),
 }
+_MESSAGE = any_of(
+    body({"role": choice("user"), "content": _content(_TEXT, _RESULT)}, ["role", "content"]),
+    body({"role": choice("assistant"), "content": _content(*_ASSISTANTS)}, ["role", "content"]),
+    body(_SYSTEM_MESSAGE, ["role", "content"]),
+    body(_SYSTEM_MESSAGE, ["role", "output_config"]),
+)
 _TOOL = body(
     {
         "name": TEXT,
@@ -64,18 +89,16 @@ _TOOL = body(
     },
     ["name", "input_schema"],
 )
-_FORMAT = body({"type": choice("json_schema"), "schema": OBJECT, "name": ANY}, ["type", "schema"])
-_EDIT = {
-    "type": "object",
-    "required": ["type"],
-    "properties": {"type": {"type": "string", "pattern": "^clear_thinking_"}},
-}
+_FORMAT = body({"type": choice("json_schema"), "schema": OBJECT, "name": TEXT}, ["type", "schema"])
+_EDIT = body({"type": {"type": "string", "pattern": "^clear_thinking_"}, "keep": ANY}, ["type"])
 _DISPLAY = choice("summarized", "omitted")
+_SHOWN: Mapping[str, Schema] = {
+    "display": _DISPLAY,
+    "block_binding": body({"prefix_mismatch_behavior": choice("error", "drop_block")}),
+}
 _THINKING = any_of(
-    body(
-        {"type": choice("enabled"), "budget_tokens": number(), "display": _DISPLAY}, ["type", "budget_tokens"]
-    ),
-    body({"type": choice("adaptive"), "budget_tokens": number(), "display": _DISPLAY}, ["type"]),
+    body({"type": choice("enabled"), "budget_tokens": whole(1), **_SHOWN}, ["type", "budget_tokens"]),
+    body({"type": choice("adaptive"), "budget_tokens": whole(0), **_SHOWN}, ["type"]),
     body({"type": choice("disabled")}, ["type"]),
 )
 _OF_HOST = (
@@ -90,11 +113,11 @@ MESSAGES: Mapping[str, Schema] = {
     "container": choice({}),
     "context_management": body({"edits": list_of(_EDIT)}),
     "diagnostics": ANY,
-    "fallbacks": choice([]),
+    "fallbacks": choice([], "default"),
     "mcp_servers": choice([]),
     "messages": list_of(_MESSAGE, 1),
     "metadata": ANY,
-    "output_config": body({"effort": ANY, "format": _FORMAT}),
+    "output_config": body({"effort": TEXT, "format": _FORMAT}),
     "output_format": _FORMAT,
     "service_tier": ANY,
     "speed": choice("standard"),
@@ -113,8 +136,11 @@ MESSAGES: Mapping[str, Schema] = {
     ),
     "tools": list_of(_TOOL),
     "user_profile_id": ANY,
+    "workspace_id": ANY,
 }
 """Fields of ``/v1/messages``."""
+COUNTING: Mapping[str, Schema] = {name: MESSAGES[name] for name in sorted(COUNTED)}
+"""Of ``/v1/messages/count_tokens``."""
 
 _INT = whole(0)
 _TOLD = told(
@@ -152,7 +178,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("POST", "/v1/messages/count_tokens"): Operation(
         summary="How many tokens a chat is",
         api="anthropic",
-        body=body(MESSAGES, ["messages"]),
+        body=body(COUNTING, ["messages"]),
         answer={JSON: told({"input_tokens": _INT})},
         statuses=(_OVERLOADED,),
     ),

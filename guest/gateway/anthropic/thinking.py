@@ -14,10 +14,12 @@ Shown = Literal["whole", "omitted", "nothing"]
 
 _DISPLAYS: dict[str, Shown] = {"summarized": "whole", "omitted": "omitted"}
 _MEMBERS = {
-    "enabled": ("budget_tokens", "display"),
-    "adaptive": ("budget_tokens", "display"),
+    "enabled": ("budget_tokens", "display", "block_binding"),
+    "adaptive": ("budget_tokens", "display", "block_binding"),
     "disabled": (),
 }
+_BINDINGS = ("error", "drop_block")
+"""What becomes of thinking that is given back where it does not belong: nobody here checks that."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,20 @@ def read_thinking(value: Any) -> Thinking:
     given = read_object(value, "thinking", ("type", *_MEMBERS[kind]))
     if kind == "disabled":
         return Thinking(False, None, "nothing")
+    _check_binding(given.get("block_binding", {}), "thinking.block_binding")
     display = read_choice(given.get("display", "summarized"), "thinking.display", _DISPLAYS)
     budget = given.get("budget_tokens")
     if kind == "enabled" and budget is None:
         raise refused("thinking.budget_tokens", "is missing: after so many tokens thinking ends")
+    least = 1 if kind == "enabled" else 0
+    if budget is not None and (type(budget) is not int or budget < least):
+        raise refused("thinking.budget_tokens", f"must be a whole number from {least}, not {budget!r}")
     if kind == "adaptive":
         return Thinking(None, budget or None, _DISPLAYS[display])  # Claude Code says 0 for no bound
     return Thinking(True, budget, _DISPLAYS[display])
+
+
+def _check_binding(value: Any, path: str) -> None:
+    behaviour = "prefix_mismatch_behavior"
+    given = read_object(value, path, (behaviour,))
+    read_choice(given.get(behaviour, _BINDINGS[0]), f"{path}.{behaviour}", _BINDINGS)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from mlxbridge.guest.gateway.exchange import Exchange
-from mlxbridge.guest.gateway.ollama.fields import refused
-from mlxbridge.guest.gateway.ollama.models import Found, context_length, find
+from mlxbridge.guest.gateway.ollama.models import Found, find
 from mlxbridge.guest.gateway.problem import Problem
 from mlxbridge.types import KeepAlive
 
@@ -21,45 +20,25 @@ async def find_model(exchange: Exchange, name: str) -> Found:
     return found
 
 
-async def load(exchange: Exchange, found: Found, num_ctx: int | None) -> Found:
-    """The model once it is there; of one that has failed, the call itself tells why, and when to come back.
-
-    Args:
-        exchange: the request.
-        found: what it asks.
-        num_ctx: tokens of context that it has to have.
-
-    Raises:
-        Problem: it has not so many.
-    """
-    if found.info.state not in ("ready", "failed"):
-        found = Found(found.name, await exchange.run(exchange.client.load_model(found.info.name)))
-    if num_ctx is not None:
-        info = found.info
-        if info.state != "ready":
-            info = await exchange.run(exchange.client.show_model(info.name))
-        limit = context_length(info)
-        if limit is not None and num_ctx > limit:
-            why = f"{info.name} has a context of {limit} tokens here, not {num_ctx}: give less"
-            raise refused("options.num_ctx", why)
-    return found
+async def load(exchange: Exchange, found: Found) -> Found:
+    """The model once it is there; of one that has failed, the call itself tells why, and when to come back."""
+    if found.info.state in ("ready", "failed"):
+        return found
+    return Found(found.name, await exchange.run(exchange.client.load_model(found.info.name)))
 
 
-async def load_or_unload(
-    exchange: Exchange, found: Found, keep_alive: KeepAlive | None, num_ctx: int | None
-) -> str:
+async def load_or_unload(exchange: Exchange, found: Found, keep_alive: KeepAlive | None) -> str:
     """What becomes of a model of which nothing is asked: it is loaded, or with a ``keep_alive`` of 0 goes after its last call.
 
     Returns:
         ``"load"`` or ``"unload"``.
 
     Raises:
-        Problem: as ``load``; or it is to go and is pinned.
+        Problem: it is not the caller's to say; or the model is to go and is pinned.
     """
     client, info = exchange.client, found.info
     exchange.check_options({"model": found.name, "keep_alive": keep_alive})
     if keep_alive != 0:
-        await load(exchange, found, num_ctx)
         await exchange.run(client.load_model(info.name, keep_alive=keep_alive))
         return "load"
     if info.details.get("pinned"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from mlxbridge.guest.gateway.ollama.fields import Fields, refused
@@ -14,8 +13,8 @@ HARMLESS = frozenset(
         *("num_keep", "mirostat_tau", "mirostat_eta"),
     }
 )
-"""They change nothing of an answer, and are taken for nothing: settings of the machine, which are the host's; how much to
-keep of a prompt that is cut, where none is; and two of mirostat, which has to be off."""
+"""They change nothing of an answer, and are taken for nothing, as ``num_ctx`` is, which has to be a number: settings of the machine,
+which are the host's; how much to keep of a prompt that is cut, where none is; and two of mirostat, which has to be off."""
 
 _SAME = ("temperature", "top_p", "min_p", "stop")
 _OF_THE_HOST = (
@@ -57,21 +56,8 @@ NAMES: Mapping[str, str] = {
 """Where the host's options are in a body, by the host's names."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """What ``options`` say.
-
-    Attributes:
-        options: of the host.
-        num_ctx: tokens of context that there have to be; None if that was not said.
-    """
-
-    options: Mapping[str, Any]
-    num_ctx: int | None = None
-
-
-def read_sampling(given: Mapping[str, Any]) -> Sampling:
-    """The ``options`` of ``/api/generate`` and ``/api/chat``.
+def read_sampling(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The ``options`` of ``/api/generate`` and ``/api/chat`` as the host's.
 
     Raises:
         Problem: one of them cannot be honoured.
@@ -84,14 +70,12 @@ def read_sampling(given: Mapping[str, Any]) -> Sampling:
     most = fields.take_number("num_predict")
     options["max_tokens"] = None if most in (-1, -2) else most  # without end, and what the context holds
     options |= _penalties(fields)
-    num_ctx = _finish(fields)
-    return Sampling(
-        options={name: value for name, value in options.items() if value is not None}, num_ctx=num_ctx
-    )
+    _finish(fields)
+    return {name: value for name, value in options.items() if value is not None}
 
 
-def read_settings(given: Mapping[str, Any]) -> int | None:
-    """The ``options`` of ``/api/embed``: ``num_ctx``, if it is there.
+def check_settings(given: Mapping[str, Any]) -> None:
+    """Refuse what cannot be honoured of the ``options`` of ``/api/embed``.
 
     Raises:
         Problem: there is one that is for answers, or that cannot be honoured.
@@ -100,7 +84,7 @@ def read_settings(given: Mapping[str, Any]) -> int | None:
     for name in given:
         if f"options.{name}" in NAMES.values() and fields.take(name) is not None:
             raise refused(f"options.{name}", "is for answers; vectors have no use for it")
-    return _finish(fields)
+    _finish(fields)
 
 
 def _penalties(fields: Fields) -> dict[str, Any]:
@@ -115,7 +99,7 @@ def _penalties(fields: Fields) -> dict[str, Any]:
     return options
 
 
-def _finish(fields: Fields) -> int | None:
+def _finish(fields: Fields) -> None:
     num_ctx = fields.take_number("num_ctx")
     if num_ctx is not None and num_ctx < 1:
         raise refused("options.num_ctx", f"must be a number of tokens from 1, not {num_ctx}")
@@ -124,4 +108,3 @@ def _finish(fields: Fields) -> int | None:
     fields.refuse(_NOT_HERE)
     fields.allow(_ONLY)
     fields.finish()
-    return num_ctx

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from mlxbridge.guest.gateway.ollama.durations import read_keep_alive
 from mlxbridge.guest.gateway.ollama.fields import Fields, refused, shown
-from mlxbridge.guest.gateway.ollama.options import NAMES, Sampling, read_sampling, read_settings
+from mlxbridge.guest.gateway.ollama.options import NAMES, check_settings, read_sampling
 from mlxbridge.types import EmbedOptions, GenerateOptions, KeepAlive, Message
 
 CHAT_NAMES: Mapping[str, str] = {
@@ -37,6 +37,7 @@ _NOT_HERE = {
     **dict.fromkeys(("width", "height", "steps"), "the host's models write text"),
 }
 _NOTHING_IS_CUT = "what is too long for the model is refused, not cut"
+_FUNCTIONS_ALONE = {"type": ("function", "tools are functions")}
 _ONLY = {"truncate": (False, _NOTHING_IS_CUT), "shift": (False, _NOTHING_IS_CUT)}
 
 
@@ -48,7 +49,6 @@ class Question:
         model: its name, as it was given.
         options: of the host, but for ``model`` and what follows from ``think``; with the chat, if it is one.
         prompt: raw text; None for a chat.
-        num_ctx: see ``Sampling``.
         think: whether the model is to think, or how much of ``LEVELS``; None if that was not said.
         is_stream: whether the answer is wanted as it comes.
         is_empty: there is nothing to answer: the model is to be loaded, or with a ``keep_alive`` of 0 unloaded.
@@ -59,7 +59,6 @@ class Question:
     model: str
     options: GenerateOptions
     prompt: str | None = None
-    num_ctx: int | None = None
     think: bool | str | None = None
     is_stream: bool = True
     is_empty: bool = False
@@ -80,13 +79,11 @@ class Inputs:
         model: its name, as it was given.
         texts: all of them; without any the model is to be loaded.
         options: of the host, but for ``model``.
-        num_ctx: see ``Sampling``.
     """
 
     model: str
     texts: list[str]
     options: EmbedOptions
-    num_ctx: int | None = None
 
     @property
     def keep_alive(self) -> KeepAlive | None:
@@ -103,6 +100,8 @@ def read_model(fields: Fields) -> str:
     model, name = fields.take_text("model"), fields.take_text("name")
     if not (model or name):
         raise refused("model", "is required")
+    if name not in ("", model or name):
+        raise refused("name", f"is another one than model, {shown(model)}: give one of them")
     return model or name
 
 
@@ -177,17 +176,16 @@ def _inputs(fields: Fields, texts: list[str], options: dict[str, Any]) -> Inputs
     keep_alive = read_keep_alive(fields.take("keep_alive"))
     if keep_alive is not None:
         options["keep_alive"] = keep_alive
-    num_ctx = read_settings(fields.take_map("options"))
+    check_settings(fields.take_map("options"))
     model = read_model(fields)
     fields.finish()
-    return Inputs(model=model, texts=texts, options=cast(EmbedOptions, options), num_ctx=num_ctx)
+    return Inputs(model=model, texts=texts, options=cast(EmbedOptions, options))
 
 
 def _common(fields: Fields) -> dict[str, Any]:
     """What ``/api/generate`` and ``/api/chat`` have in common, and nothing else is left behind."""
-    sampling: Sampling = read_sampling(fields.take_map("options"))
     options = {
-        **sampling.options,
+        **read_sampling(fields.take_map("options")),
         "keep_alive": read_keep_alive(fields.take("keep_alive")),
         "response_format": _response_format(fields.take("format")),
         "logprobs": _logprobs(fields),
@@ -196,7 +194,6 @@ def _common(fields: Fields) -> dict[str, Any]:
     common = {
         "model": read_model(fields),
         "options": {name: value for name, value in options.items() if value is not None},
-        "num_ctx": sampling.num_ctx,
         "think": _think(fields.take("think")),
         "is_stream": is_stream is not False,
     }
@@ -278,15 +275,31 @@ def _call(given: Any, place: str) -> dict[str, Any]:
     }
     if known := fields.take_text("id"):
         call["id"] = known
-    for name in ("function", "type", "index"):
-        fields.take(name)
-    function.take("index")  # which the list tells, too
+    fields.take("function")
+    fields.allow(_FUNCTIONS_ALONE)
+    for part in (fields, function):
+        part.take_number("index")  # which the list tells, too
     fields.finish()
     function.finish()
     return call
 
 
 def _tool(given: Any, place: str) -> dict[str, Any]:
-    if not isinstance(given, dict):
-        raise refused(place, f"must be an object, not {shown(given)}")
-    return {"type": "function", **given}
+    """A tool as the host takes it, which checks what it is called and takes."""
+    if not isinstance(given, dict) or not isinstance(given.get("function"), dict):
+        raise refused(place, 'must be {"type": "function", "function": {"name": …, "parameters": {…}}}')
+    fields, function = Fields(given, f"{place}."), Fields(given["function"], f"{place}.function.")
+    fields.take("function")
+    fields.allow(_FUNCTIONS_ALONE)
+    fields.finish()
+    told = {
+        "name": function.take("name"),
+        "description": function.take_text("description") or None,
+        "parameters": function.take("parameters"),
+        "strict": function.take_flag("strict"),
+    }
+    function.finish()
+    return {
+        "type": "function",
+        "function": {name: value for name, value in told.items() if value is not None},
+    }

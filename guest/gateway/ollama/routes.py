@@ -150,9 +150,9 @@ async def _answer(exchange: Exchange, question: Question, form: Form) -> ASGIApp
     clock = Clock()
     found = await find_model(exchange, question.model)
     if question.is_empty:
-        reason = await load_or_unload(exchange, found, question.keep_alive, question.num_ctx)
+        reason = await load_or_unload(exchange, found, question.keep_alive)
         return Json(empty(form, question.model, reason))
-    found = await load(exchange, found, question.num_ctx)
+    found = await load(exchange, found)
     clock.note_loaded()
     asked = await prepare(exchange, question, found)
     ending = Ending(clock, asked.context, asked.eos)
@@ -167,9 +167,9 @@ async def _embed(exchange: Exchange, inputs: Inputs, clock: Clock) -> Embeddings
     exchange.names = EMBED_NAMES
     found = await find_model(exchange, inputs.model)
     if not inputs.texts:
-        await load_or_unload(exchange, found, inputs.keep_alive, inputs.num_ctx)
+        await load_or_unload(exchange, found, inputs.keep_alive)
         return None
-    found = await load(exchange, found, inputs.num_ctx)
+    found = await load(exchange, found)
     clock.note_loaded()
     options: EmbedOptions = {**inputs.options, "model": found.name}
     exchange.check_options(options)

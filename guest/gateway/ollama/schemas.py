@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from mlxbridge.guest.gateway.ollama.options import HARMLESS
 from mlxbridge.guest.gateway.ollama.requests import LEVELS
 from mlxbridge.guest.gateway.operation import JSON, NDJSON, Operation, in_path
-from mlxbridge.guest.gateway.option_schemas import GENERATE
+from mlxbridge.guest.gateway.option_schemas import GENERATE, TOOL
 from mlxbridge.guest.gateway.schema import (
     ANY,
     FLAG,
@@ -75,14 +75,16 @@ GENERATION: Mapping[str, Schema] = {
     "system": TEXT,
 }
 """Fields of ``/api/generate``."""
+_TEXT_PART = body({"type": choice("text"), "text": TEXT}, ["type", "text"])
+_INDEX = whole(0)
+_CALLED = body({"name": TEXT, "arguments": any_of(OBJECT, TEXT), "index": _INDEX}, ["name"])
+_CALL = body({"id": TEXT, "type": choice("function"), "index": _INDEX, "function": _CALLED}, ["function"])
 _MESSAGE = body(
     {
         "role": TEXT,
-        "content": ANY,
+        "content": any_of(TEXT, list_of(_TEXT_PART)),
         "thinking": TEXT,
-        "tool_calls": list_of(
-            {"type": "object", "required": ["function"], "properties": {"function": OBJECT}}
-        ),
+        "tool_calls": list_of(_CALL),
         "tool_name": TEXT,
         "name": TEXT,
         "tool_call_id": TEXT,
@@ -90,7 +92,7 @@ _MESSAGE = body(
     },
     ["role"],
 )
-CHAT: Mapping[str, Schema] = {**_COMMON, "messages": list_of(_MESSAGE), "tools": list_of(OBJECT)}
+CHAT: Mapping[str, Schema] = {**_COMMON, "messages": list_of(_MESSAGE), "tools": list_of(TOOL)}
 EMBED: Mapping[str, Schema] = {
     **_NAMED,
     "dimensions": whole(0),

@@ -75,7 +75,6 @@ def test_answers_keep_to_a_schema(effort: dict[str, Any]) -> None:
         ({"type": "adaptive"}, THINKER, {"reasoning": True}),
         ({"type": "adaptive", "budget_tokens": 0}, THINKER, {"reasoning": True}),
         ({"type": "enabled", "budget_tokens": 5}, THINKER, {"reasoning": True, "max_reasoning_tokens": 5}),
-        ({"type": "enabled", "budget_tokens": 0}, THINKER, {"reasoning": True, "max_reasoning_tokens": 0}),
         # The host says that it cannot.
         ({"type": "enabled", "budget_tokens": 5}, PLAIN, {"reasoning": True, "max_reasoning_tokens": 5}),
     ],
@@ -150,7 +149,7 @@ def test_system_message_amid_the_chat_keeps_its_place() -> None:
 def test_turns_of_one_role_are_one() -> None:
     said: list[tuple[str, Any]] = [
         *[("user", "a"), ("user", text("b", "c"))],
-        *[("assistant", "d"), ("assistant", [])],
+        *[("assistant", "d"), ("assistant", [{"type": "fallback", "from": {}, "to": {}}])],
         ("user", "e"),
     ]
     turns = [{"role": role, "content": content} for role, content in said]
@@ -245,6 +244,13 @@ def result(**members: Any) -> dict[str, Any]:
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.role"),
         ({"messages": [{"role": ["user"], "content": "x"}]}, "messages.0.role"),
         ({"messages": [{"role": "user"}]}, "messages.0.content"),
+        ({"messages": [{"role": "user", "content": ""}]}, "messages.0.content"),
+        ({"messages": [*HELLO, {"role": "assistant", "content": []}, *HELLO]}, "messages.1.content"),
+        ({"messages": [*HELLO, {"role": "system", "content": []}]}, "messages.1.content"),
+        (
+            {"messages": [*HELLO, {"role": "system", "content": "x", "clear_at": "now"}]},
+            "messages.1.clear_at",
+        ),
         ({"messages": [{"role": "user", "content": "x", "name": "y"}]}, "messages.0.name"),
         ({"messages": [*HELLO, {"role": "assistant", "content": "I say"}]}, "messages.1.role"),
         (
@@ -264,6 +270,14 @@ def result(**members: Any) -> dict[str, Any]:
         (said(type="server_tool_use", id="1", name="web_search", input={}), "messages.1.content.0.type"),
         (said(type="tool_use", id="1", name="x", input="{}"), "messages.1.content.0.input"),
         (said(type="tool_use", name="x", input={}), "messages.1.content.0.id"),
+        (
+            said(type="tool_use", id="1", name="x", input={}, caller={"type": "code_execution_20250825"}),
+            "messages.1.content.0.caller.type",
+        ),
+        (
+            said(type="tool_use", id="1", name="x", input={}, toolset_name="t"),
+            "messages.1.content.0.toolset_name",
+        ),
         (said(type="thinking", signature="x"), "messages.1.content.0.thinking"),
         ({"system": 7}, "system"),
         ({"system": [{"type": "image"}]}, "system.0.type"),
@@ -286,6 +300,21 @@ def result(**members: Any) -> dict[str, Any]:
         ({"thinking": {"type": "enabled"}}, "thinking.budget_tokens"),
         ({"thinking": {"type": "disabled", "budget_tokens": 5}}, "thinking.budget_tokens"),
         ({"thinking": {"type": "adaptive", "display": "some"}}, "thinking.display"),
+        ({"thinking": {"type": "adaptive", "budget_tokens": {}}}, "thinking.budget_tokens"),
+        ({"thinking": {"type": "enabled", "budget_tokens": 0}}, "thinking.budget_tokens"),
+        (
+            {"thinking": {"type": "adaptive", "block_binding": {"prefix_mismatch_behavior": "keep"}}},
+            "thinking.block_binding.prefix_mismatch_behavior",
+        ),
+        ({"output_config": {"effort": {}}}, "output_config.effort"),
+        (
+            {"context_management": {"edits": [{"type": "clear_thinking_20251015", "trigger": {}}]}},
+            "context_management.edits.0.trigger",
+        ),
+        (
+            {"output_format": {"type": "json_schema", "schema": {}, "name": {}}},
+            "output_format.name",
+        ),
         ({"output_config": {"task_budget": {}}}, "output_config.task_budget"),
         ({"output_config": {"format": {"type": "regex"}}}, "output_config.format.type"),
         ({"output_format": {"type": "json_schema"}}, "output_format.schema"),
@@ -304,6 +333,20 @@ def test_what_cannot_be_honoured_is_refused_by_its_path(body: dict[str, Any], fi
         options_of(**body)
     assert refused.value.details == {"field": field}
     assert refused.value.message.startswith(f"{field}: ")
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "temperature", "stop_sequences", "stream", "seed"])
+def test_what_has_no_part_in_counting_is_refused(name: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        read_request({"messages": HELLO, name: {}}, is_count=True)
+    assert refused.value.details == {"field": name}
+
+
+def test_what_the_system_says_for_one_answer_is_left_out_behind_it() -> None:
+    note = {"role": "system", "content": "Be brief.", "clear_at": "next_user_message"}
+    answer = {"role": "assistant", "content": "Hi"}
+    assert "brief" in messages_of(*HELLO, note)[0]["content"]
+    assert "brief" not in str(messages_of(*HELLO, note, answer, *HELLO))
 
 
 def test_clearing_what_was_thought_is_no_error() -> None:

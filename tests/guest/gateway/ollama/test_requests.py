@@ -87,10 +87,14 @@ def test_calls_and_their_results_are_the_hosts() -> None:
 
 def test_inputs_are_texts() -> None:
     one = read_embed({"model": "finder", "input": "cat", "dimensions": 8, "options": {"num_ctx": 40}})
-    assert (one.texts, one.options, one.num_ctx) == (["cat"], {"truncate": True, "dimensions": 8}, 40)
+    assert (one.texts, one.options) == (["cat"], {"truncate": True, "dimensions": 8})
     assert read_embed({"model": "finder", "input": ["", "cat"], "truncate": False}).texts == ["", "cat"]
     assert read_embed({"model": "finder", "input": ""}).texts == []
     assert read_embeddings({"model": "finder", "prompt": "cat"}).options == {"normalize": None}
+
+
+def called(**members: Any) -> dict[str, Any]:
+    return {"role": "assistant", "tool_calls": [{"function": {"name": "f"}, **members}]}
 
 
 @pytest.mark.parametrize(
@@ -98,6 +102,7 @@ def test_inputs_are_texts() -> None:
     [
         (read_generate, {"prompt": "x"}, "model"),
         (read_generate, {"model": 5}, "model"),
+        (read_generate, {"model": "demo", "name": "other", "prompt": "x"}, "name"),
         (read_generate, {"model": "demo", "prompt": ["x"]}, "prompt"),
         (read_generate, {"model": "demo", "prompt": "x", "suffix": "y"}, "suffix"),
         (read_generate, {"model": "demo", "prompt": "x", "template": "{{ .Prompt }}"}, "template"),
@@ -122,9 +127,14 @@ def test_inputs_are_texts() -> None:
             {"model": "demo", "messages": [{"role": "assistant", "tool_calls": [{"name": "f"}]}]},
             "messages[0].tool_calls[0]",
         ),
+        (read_chat, {"model": "demo", "messages": [called(type="custom")]}, "messages[0].tool_calls[0].type"),
+        (read_chat, {"model": "demo", "messages": [called(index="1")]}, "messages[0].tool_calls[0].index"),
         (read_chat, {"model": "demo", "messages": HELLO, "think": "much"}, "think"),
         (read_chat, {"model": "demo", "messages": HELLO, "top_logprobs": 3}, "top_logprobs"),
         (read_chat, {"model": "demo", "messages": HELLO, "tools": ["f"]}, "tools[0]"),
+        (read_chat, {"model": "demo", "tools": [{"function": {"name": "f"}, "kind": 1}]}, "tools[0].kind"),
+        (read_chat, {"model": "demo", "tools": [{"type": "mcp", "function": {}}]}, "tools[0].type"),
+        (read_chat, {"model": "demo", "tools": [{"function": {"returns": {}}}]}, "tools[0].function.returns"),
         (read_embed, {"model": "finder", "input": [1]}, "input"),
         (read_embed, {"model": "finder", "input": {"a": 1}}, "input"),
         (read_embed, {"model": "finder", "input": "cat", "options": {"seed": 1}}, "options.seed"),
