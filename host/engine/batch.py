@@ -26,8 +26,8 @@ from mlxbridge.host.engine.drafts.speculation import Speculator
 from mlxbridge.host.engine.exactness import is_exact_in_batches, is_exact_with_prefixes
 from mlxbridge.host.engine.facts import facts
 from mlxbridge.host.engine.grammar.compiling import Compiling
+from mlxbridge.host.engine.grammar.held_calls import source_of
 from mlxbridge.host.engine.grammar.library import Library
-from mlxbridge.host.engine.grammar.required_call import source_of
 from mlxbridge.host.engine.interface import NOBODY, EngineLimits, GenerateRequest, Origin, Row
 from mlxbridge.host.engine.lanes import Lanes
 from mlxbridge.host.engine.loader import LoadedModel
@@ -185,7 +185,7 @@ class BatchEngine:
             stops=StopMatcher(request.stop),
             told=told,
             deadline_at=inf if origin.deadline_at is None else origin.deadline_at,
-            is_literal=grammar is not None,
+            is_literal=source is not None and not source.behind,
         )
         if grammar is not None:
             job.constraint = grammar.constrain(settings)

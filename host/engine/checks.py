@@ -30,7 +30,6 @@ def check_request(request: GenerateRequest) -> None:
 
     Raises:
         InvalidArgument: a field has a wrong type or value; ``details["field"]`` names it.
-        Unsupported: it asks for what no engine can do.
     """
     if (request.prompt is None) == (request.messages is None):
         raise invalid("prompt", "or messages must be given, and not both")
@@ -59,6 +58,10 @@ def check_request(request: GenerateRequest) -> None:
     if request.ignore_eos and (request.response_format is not None or request.has_to_call):
         held_to = "tool_choice" if request.has_to_call else "response_format"
         raise invalid("ignore_eos", f"goes against {held_to}, which says where the answer ends")
+    if request.ignore_eos and request.holds_calls:
+        raise invalid(
+            "ignore_eos", "goes against strict tools, behind whose calls the answer may have to end"
+        )
 
 
 def _check_sampling(request: GenerateRequest) -> None:

@@ -165,7 +165,7 @@ class GenerateRequest:
     and the end of a line, as in mlx_lm's server, and needs a temperature above 0. ``stop`` strings match on text.
     ``logprobs`` None asks for none, a number for each token's own and those of so many likeliest.
     ``speculation`` None leaves it to the engine: drafts where there is a draft model, but none with ``response_format``,
-    ``max_reasoning_tokens`` or a ``tool_choice`` that makes a call sure; never more than ``max_draft_tokens`` at once, by
+    ``max_reasoning_tokens``, a ``tool_choice`` that makes a call sure or a strict tool; never more than ``max_draft_tokens`` at once, by
     None ``MAX_DRAFT_TOKENS``. Neither changes what is answered.
     Before ``min_tokens`` neither EOS nor ``stop_token_ids`` can be drawn; ``ignore_eos`` makes EOS an ordinary token.
     The answer keeps to ``response_format``, and ends where that allows nothing more, whatever ``min_tokens`` says; EOS
@@ -173,7 +173,8 @@ class GenerateRequest:
     ``tools`` (OpenAI's function tools), ``reasoning`` (the template's switch; None: as it has it) and
     ``max_reasoning_tokens`` let reasoning and tool calls be told apart from the answer's text; they, ``tool_choice``,
     ``parallel_tool_calls`` and ``chat_template_kwargs`` need ``messages``. By a ``tool_choice`` of "required" or a name the
-    answer keeps to calls as it would to a ``response_format``; either holds behind the reasoning, if there is any.
+    answer keeps to calls as it would to a ``response_format``; either holds behind the reasoning, if there is any. By "auto" a
+    tool's ``strict`` holds from where the model begins a call to where that ends, and before and behind it nothing does.
     """
 
     prompt: str | Sequence[int] | None = None
@@ -222,6 +223,13 @@ class GenerateRequest:
     def has_to_call(self) -> bool:
         """Whether the answer has to be a tool call."""
         return self.tool_choice not in ("auto", "none")
+
+    @property
+    def holds_calls(self) -> bool:
+        """Whether tool calls are held to schemas: those that have to be, and those that the model makes where a tool is strict."""
+        if self.tool_choice == "auto":
+            return any(tool["function"].get("strict") for tool in self.tools)
+        return self.has_to_call
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from mlxbridge.host.engine.grammar.prelude import Reasoning
+from mlxbridge.host.engine.grammar.reasoning import Reasoning
 from mlxbridge.host.engine.interface import DEFAULT_CONTEXT_SIZE, GenerateRequest
 from mlxbridge.host.engine.loader import LoadedModel
 from mlxbridge.host.engine.refusal import invalid

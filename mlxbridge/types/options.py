@@ -104,8 +104,8 @@ class Options(CallOptions, total=False):
     ``{"type": "choice", "choices": ["…"]}``."""
     tools: Sequence[AnyTool] | None
     """What the model may call: Python functions with type hints (``mlxbridge.Tool`` says how they are described), or
-    ``{"type": "function", "function": {"name": …, "description": …, "parameters": …}}``, the last a JSON schema. Calls come
-    as ``tool_calls``, not as text. Needs a chat, as ``tool_choice`` and what follows up to ``chat_template_kwargs`` do."""
+    ``{"type": "function", "function": {"name": …, "description": …, "parameters": …}}``, the last a JSON schema, to which
+    ``"strict": True`` holds the arguments of calls. Calls come as ``tool_calls``, not as text. Needs a chat, as ``tool_choice`` and what follows up to ``chat_template_kwargs`` do."""
 
 
 class GenerateOptions(Options, total=False):

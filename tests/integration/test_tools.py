@@ -194,6 +194,23 @@ def test_call_that_has_to_be_comes_behind_the_reasoning(client: Client, choice: 
     assert reasoning == "I must " and arguments.keys() == {"city"}
 
 
+def test_strict_tool_is_kept_to_where_the_model_decides(client: Client) -> None:
+    """All but the call comes as it would; cut, the call is malformed."""
+    parameters = {
+        "type": "object",
+        "properties": {"city": {"enum": ["京都"]}},
+        "required": ["city"],
+        "additionalProperties": False,
+    }
+    tool = {"type": "function", "function": {"name": "get_weather", "parameters": parameters, "strict": True}}
+    with client.chat("Weather?", tools=[tool], stream=True) as stream:
+        chunks = list(stream)
+    assert told(chunks) == (*TOLD[:2], {"city": "京都"})
+    assert (stream.generation.finish_reason, stream.generation.usage.reasoning_tokens) == ("tool_calls", 3)
+    cut = client.chat("Weather?", tools=[tool], max_tokens=9)
+    assert (cut.text, cut.finish_reason, cut.tool_calls[0].malformed) == (TOLD[0], "length", True)
+
+
 def test_stream_that_is_closed_gives_its_place_back(client: Client) -> None:
     options: dict[str, Any] = {"chat_template_kwargs": {"scene": "<scene:forever>"}, "reasoning": False}
     with client.chat("x", tools=[WEATHER], stream=True, **options) as stream:

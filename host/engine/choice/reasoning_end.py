@@ -54,7 +54,13 @@ def _is_closing(turn: Turn | None) -> bool:
         and turn.closes_at is not None
         and turn.num_drawn >= turn.closes_at
         and not turn.ended
+        and not _is_held(turn)
     )
+
+
+def _is_held(turn: Turn) -> bool:
+    """Whether a call has begun amid reasoning, which is over then, though its row has not been told yet."""
+    return turn.constraint is not None and turn.constraint.asks_matcher
 
 
 def _plan(turn: Turn) -> tuple[int, int, int, int, int]:

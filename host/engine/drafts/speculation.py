@@ -150,6 +150,8 @@ def _obstacle_in(request: GenerateRequest) -> str | None:
         return "response_format: what may come next is found out token by token"
     if request.has_to_call:
         return "a tool_choice of required or a name: what may come next is found out token by token"
+    if request.holds_calls:
+        return "strict tools: what may come next in a call is found out token by token"
     if request.max_reasoning_tokens is not None:
         return "max_reasoning_tokens: when reasoning is closed is decided token by token"
     return None

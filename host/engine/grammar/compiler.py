@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
@@ -17,8 +17,11 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 from mlxbridge.errors import InvalidArgument, Unsupported
 from mlxbridge.host.engine.grammar.constraint import Constraint
 from mlxbridge.host.engine.grammar.forbidden import Forbidden
+from mlxbridge.host.engine.grammar.free_text import FreeText
 from mlxbridge.host.engine.grammar.json_schema import subschemas
-from mlxbridge.host.engine.grammar.prelude import EndMarker, Prelude, Reasoning
+from mlxbridge.host.engine.grammar.marker import Marker
+from mlxbridge.host.engine.grammar.prelude import Prelude
+from mlxbridge.host.engine.grammar.reasoning import Reasoning, ReasoningPrelude
 from mlxbridge.host.engine.grammar.response_format import Source
 from mlxbridge.host.engine.refusal import invalid, unsupported
 
@@ -40,16 +43,18 @@ _REGEX_ERROR = re.compile(r"regex parse error:\n    (.*)\n    ( *)\^+\nerror: (.
 class Compiler:
     """Compiles for one tokenizer."""
 
-    def __init__(self, spelling: Sequence[bytes]) -> None:
+    def __init__(self, spelling: Sequence[bytes], marks: Set[int] = frozenset()) -> None:
         """Prepare; takes half a second for 128,000 tokens.
 
         Args:
-            spelling: by token id the bytes that a token stands for, none for those that are no text.
+            spelling: by token id the bytes that a token stands for, none for those that end answers.
+            marks: special tokens and the like, which are no text of what is held to something.
         """
-        self._spelling = spelling
+        self._written = spelling
+        self._spelling = spelling = [b"" if token in marks else name for token, name in enumerate(spelling)]
         self._num_words = -(-len(spelling) // 32)
         self._forbidden: dict[tuple[str, ...], Forbidden] = {}
-        self._end_markers: dict[str, EndMarker] = {}
+        self._markers: dict[str, Marker] = {}
         # The end of an answer is no token of the model's here but one more bit, in a word of its own: it stands for all
         # tokens that end a call's answer.
         end = 32 * self._num_words
@@ -77,31 +82,31 @@ class Compiler:
             raise _refusal(source, message)
         if warnings := matcher.get_grammar_warnings():
             raise _refusal(source, warnings[0])
-        grammar = Grammar(
-            matcher,
-            self._spelling,
-            self._num_words,
-            end_marker=self._end_marker,
-            forbidden=self._forbid(source.without) if source.without else None,
-            param=source.param,
-        )
-        first = grammar.constrain((), min_tokens=0)
+        first = Constraint(matcher, num_words=self._num_words, end_ids=(), are_ends_text=False, min_tokens=0)
         first.look()
         if first.error is not None:
             raise invalid(source.field, f"allows no answer: {first.error}")
         if first.has_ended:
             raise invalid(source.field, "allows no answer but the empty one")
-        return grammar
+        return Grammar(
+            matcher,
+            self._spelling,
+            self._num_words,
+            source=source,
+            call_start=self._marker(source.behind) if source.behind else None,
+            find_marker=self._marker,
+            forbidden=self._forbid(source.without) if source.without else None,
+        )
 
     def _forbid(self, texts: tuple[str, ...]) -> Forbidden:
         if texts not in self._forbidden:
             self._forbidden[texts] = Forbidden(texts, self._spelling)
         return self._forbidden[texts]
 
-    def _end_marker(self, end: str) -> EndMarker:
-        if end not in self._end_markers:
-            self._end_markers[end] = EndMarker(end, self._spelling)
-        return self._end_markers[end]
+    def _marker(self, text: str) -> Marker:
+        if text not in self._markers:
+            self._markers[text] = Marker(text, self._written)
+        return self._markers[text]
 
 
 class Grammar:
@@ -113,14 +118,16 @@ class Grammar:
         spelling: Sequence[bytes],
         num_words: int,
         *,
-        end_marker: Callable[[str], EndMarker],
+        source: Source,
+        call_start: Marker | None,
+        find_marker: Callable[[str], Marker],
         forbidden: Forbidden | None,
-        param: str,
     ) -> None:
         self._matcher = matcher
-        self._end_marker = end_marker
+        self._source = source
+        self._call_start = call_start
+        self._find_marker = find_marker
         self._forbidden = forbidden
-        self._param = param
         self._spelling = spelling
         self._num_words = num_words
 
@@ -132,11 +139,14 @@ class Grammar:
         Args:
             end_ids: tokens that end the answer; they can be drawn where the grammar allows the end, and nowhere else.
             min_tokens: before so many they cannot be drawn at all.
-            reasoning: what comes, or may come, before that which is kept to it.
+            reasoning: what comes, or may come, before that which is kept to it, if that does not come of its own accord.
         """
-        prelude = None
-        if reasoning is not None:
-            prelude = Prelude(reasoning, self._end_marker(reasoning.end), self._spelling, end_ids)
+        prelude: Prelude | None = None
+        if self._call_start is not None:
+            prelude = FreeText(self._call_start)
+        elif reasoning is not None:
+            end = self._find_marker(reasoning.end)
+            prelude = ReasoningPrelude(reasoning, end, end_ids, self._num_words)
         return Constraint(
             self._matcher,
             num_words=self._num_words,
@@ -144,8 +154,9 @@ class Grammar:
             are_ends_text=any(self._spelling[token] for token in end_ids),
             min_tokens=min_tokens,
             prelude=prelude,
+            recurs=self._source.recurs,
             forbidden=self._forbidden,
-            param=self._param,
+            param=self._source.param,
         )
 
 

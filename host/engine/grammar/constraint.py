@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from llguidance import LLMatcher
 
+from mlxbridge.host.engine.grammar.bits import Words, bits
 from mlxbridge.host.engine.grammar.forbidden import Forbidden
-from mlxbridge.host.engine.grammar.prelude import Prelude, Words, bits
+from mlxbridge.host.engine.grammar.prelude import Prelude
 
 _ALL = np.uint32(0xFFFF_FFFF)
 _NO_END = "only tokens that end the answer go on here, and it must not end"
@@ -32,6 +33,7 @@ class Constraint:
         are_ends_text: bool,
         min_tokens: int,
         prelude: Prelude | None = None,
+        recurs: bool = False,
         forbidden: Forbidden | None = None,
         param: str = "response_format",
     ) -> None:
@@ -44,6 +46,7 @@ class Constraint:
             are_ends_text: whether the matcher may take one of them for text.
             min_tokens: before so many they cannot be drawn.
             prelude: what may come before that which the matcher is for.
+            recurs: once the matcher's part is whole, the prelude comes again, and then that.
             forbidden: what the matcher takes and must not come.
             param: for errors.
         """
@@ -59,6 +62,7 @@ class Constraint:
         self._num_taken = 0
         self._first_matcher = matcher
         self._prelude = prelude
+        self._recurs = recurs
         self._forbidden = forbidden
         self._tail = b""
 
@@ -68,6 +72,11 @@ class Constraint:
         return not self.has_ended and self.error is None
 
     @property
+    def is_free(self) -> bool:
+        """Whether any token may be drawn next."""
+        return self._prelude is not None and self._prelude.is_free
+
+    @property
     def asks_matcher(self) -> bool:
         """Whether it is the matcher that knows the next token."""
         return self._prelude is None or not self._prelude.is_going_on
@@ -75,11 +84,8 @@ class Constraint:
     def begin(self, answer: Sequence[int]) -> None:
         """Have taken just these tokens, whichever it took before."""
         if self._num_taken != len(answer):
-            self.matcher = self._first_matcher.deep_copy()  # ``reset`` would leave an error where it is
-            if self._prelude is not None:
-                self._prelude.begin()
+            self._start()
             self._num_taken = 0
-            self._tail = b""
             self.has_ended, self.error = False, None
             for token in answer:
                 self.take(token)
@@ -95,6 +101,8 @@ class Constraint:
             self._tail = self._forbidden.follow(self._tail, token)
         if not self.matcher.consume_token(token):
             self.error = _reason(self.matcher)
+        elif self._recurs and self.matcher.is_accepting():
+            self._start()
 
     def look(self) -> Words:
         """What may come next, for one row alone; see ``complete``."""
@@ -121,6 +129,12 @@ class Constraint:
             self._prelude.add(words[:-1])
         if self._forbidden is not None and self.asks_matcher:
             self._forbidden.withhold(words[:-1], self._tail)
+
+    def _start(self) -> None:
+        self.matcher = self._first_matcher.deep_copy()  # ``reset`` would leave an error where it is
+        self._tail = b""
+        if self._prelude is not None:
+            self._prelude.begin()
 
     def _complete(self, words: Words) -> None:
         may_end = bool(words[-1])

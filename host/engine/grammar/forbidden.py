@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from mlxbridge.host.engine.grammar.prelude import Words, bits
+from mlxbridge.host.engine.grammar.bits import Words, bits
 
 
 class Forbidden:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from concurrent.futures import Future
 from queue import SimpleQueue
 from threading import Lock, Thread
@@ -103,22 +103,24 @@ class Library:
                 f"needs tokens that stand each for its own bytes; those of {self._loaded.name} do not",
             )
         # The tokenizer must not be asked from two threads.
-        names = self._vocabulary.names()
+        tokenizer = self._loaded.tokenizer
+        names = Vocabulary(tokenizer, shows_special=True).names()
         for token in self._loaded.eos_ids:
             names.pop(token, None)
         # As text they are spelled with other tokens: a call's own are no text in its arguments.
-        markers = call_markers(self._loaded.tokenizer)
-        names = {token: name for token, name in names.items() if name not in markers}
+        markers = call_markers(tokenizer)
+        marks = {token for token, name in names.items() if name in markers} | self._vocabulary.special
         for _ in range(_NUM_THREADS):
-            Thread(target=self._work, args=(names,), name="mlxbridge-grammars", daemon=True).start()
+            Thread(target=self._work, args=(names, marks), name="mlxbridge-grammars", daemon=True).start()
         self._has_threads = True
 
-    def _work(self, names: Mapping[int, str]) -> None:
+    def _work(self, names: Mapping[int, str], marks: Set[int]) -> None:
         while True:
-            self._wanted.get().compile(lambda: self._get_compiler(names))
+            self._wanted.get().compile(lambda: self._get_compiler(names, marks))
 
-    def _get_compiler(self, names: Mapping[int, str]) -> Compiler:
+    def _get_compiler(self, names: Mapping[int, str], marks: Set[int]) -> Compiler:
         with self._making_compiler:
             if self._compiler is None:
-                self._compiler = Compiler(self._vocabulary.spell(names, self._loaded.vocabulary_size))
+                spelling = self._vocabulary.spell(names, self._loaded.vocabulary_size)
+                self._compiler = Compiler(spelling, marks)
             return self._compiler

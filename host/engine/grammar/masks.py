@@ -13,6 +13,8 @@ from llguidance import LLExecutor
 
 from mlxbridge.host.engine.rows import Turn
 
+_ALL = np.uint32(0xFFFF_FFFF)
+
 
 class Masks:
     """For a fixed set of rows; made anew when rows come or go, and not made where no row is constrained."""
@@ -31,8 +33,9 @@ class Masks:
             self._places = mx.array([place for place, _, _ in found], dtype=mx.int32)
         num_words = self._rows[0][1].num_words
         # uint32 (constrained rows, words + 1): a bit a token; a row that needs none allows all.
-        self._words = np.full((len(self._rows), num_words + 1), 0xFFFF_FFFF, dtype=np.uint32)
-        self._allowed = mx.array(self._words)
+        self._words = np.full((len(self._rows), num_words + 1), _ALL)
+        # None where no row needs any.
+        self._allowed: mx.array | None = None
 
     @property
     def thread(self) -> ThreadPoolExecutor:
@@ -41,15 +44,17 @@ class Masks:
 
     def compute(self) -> None:
         """Look at all answers as they are now, side by side and without the interpreter's lock."""
-        wanted = [
-            (constraint, row)
-            for row, (turn, constraint) in enumerate(self._rows)
-            if constraint.is_open and not turn.ended
-        ]
+        words = self._words
+        wanted = []
+        for row, (turn, constraint) in enumerate(self._rows):
+            if constraint.is_free or not constraint.is_open or turn.ended:
+                words[row] = _ALL
+            else:
+                wanted.append((constraint, row))
+        self._allowed = None
         if not wanted:
             return
         matchers = [(constraint.matcher, row) for constraint, row in wanted if constraint.asks_matcher]
-        words = self._words
         if matchers:
             _executor().unsafe_compute_mask_ptr(matchers, words.ctypes.data, words.strides[0], len(words))
         for constraint, row in wanted:
@@ -58,7 +63,7 @@ class Masks:
 
     def apply(self, logits: mx.array) -> mx.array:
         """Logits (places, vocabulary size), which may be changed, without the tokens that must not be drawn."""
-        return restrict(logits, self._allowed, self._places)
+        return logits if self._allowed is None else restrict(logits, self._allowed, self._places)
 
 
 def restrict(logits: mx.array, words: mx.array, places: mx.array | None = None) -> mx.array:

@@ -38,6 +38,8 @@ class Source:
         field: where it stands in the request, for refusals.
         schemas: of those in a grammar, to find the one to blame.
         without: texts that the answer does not contain where it could go on otherwise.
+        behind: the marker behind which it keeps to it; before that the answer is free. Empty: it does from the beginning.
+        recurs: once that which it keeps to is whole, the answer is free again, up to the next such marker.
     """
 
     kind: Kind
@@ -45,6 +47,8 @@ class Source:
     text: str
     schemas: tuple[Source, ...] = ()
     without: tuple[str, ...] = ()
+    behind: str = ""
+    recurs: bool = False
 
     @property
     def param(self) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlxbridge.host.engine.interface import GenerateRequest
-from mlxbridge.host.engine.refusal import invalid, shown, unsupported
+from mlxbridge.host.engine.refusal import invalid, shown
 
 MAX_TOOLS = 128  # as OpenAI's
 MAX_TOOL_NAME_CHARS = 256
@@ -17,11 +17,9 @@ def check_chat(request: GenerateRequest) -> None:
 
     Raises:
         InvalidArgument: a field has a wrong type or value; ``details["field"]`` names it.
-        Unsupported: it asks for what no engine can do.
     """
     _check_tools(request.tools)
     _check_tool_choice(request)
-    _check_strictness(request)
     for field in ("parallel_tool_calls", "reasoning"):
         value = getattr(request, field)
         if not isinstance(value, bool) and (field != "reasoning" or value is not None):
@@ -79,15 +77,9 @@ def _check_schema(field: str, function: Mapping[str, Any]) -> None:
     parameters = function.get("parameters")
     if parameters is not None and not isinstance(parameters, Mapping):
         raise invalid(f"{field}.parameters", "must be a JSON schema, a map")
-
-
-def _check_strictness(request: GenerateRequest) -> None:
-    for index, tool in enumerate(request.tools):
-        if tool["function"].get("strict") and not request.has_to_call:
-            raise unsupported(
-                f"tools[{index}].function.strict",
-                "can be kept only where tool_choice makes a call sure: else a model may write what the schema forbids",
-            )
+    strict = function.get("strict")
+    if not isinstance(strict, bool | None):
+        raise invalid(f"{field}.strict", f"must be true or false, not {shown(strict)}")
 
 
 def _check_tool_choice(request: GenerateRequest) -> None:

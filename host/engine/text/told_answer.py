@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from mlxbridge.host.engine.grammar.prelude import Reasoning
+from mlxbridge.host.engine.grammar.reasoning import Reasoning
 from mlxbridge.host.engine.interface import GenerateRequest, Row
 from mlxbridge.host.engine.loader import LoadedModel
 from mlxbridge.host.engine.refusal import unsupported

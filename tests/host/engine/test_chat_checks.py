@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mlxbridge.errors import BridgeError, InvalidArgument, Unsupported
+from mlxbridge.errors import BridgeError, InvalidArgument
 from mlxbridge.host.engine.grammar.response_format import Source
 from mlxbridge.host.engine.interface import GenerateRequest
 from mlxbridge.host.engine.text.chat_checks import MAX_TOOLS, check_chat
@@ -37,6 +37,7 @@ def refusal(**request: Any) -> BridgeError:
         ({"tools": [tool(name="x" * 257)]}, "tools[0].function.name"),
         ({"tools": [tool(), tool()]}, "tools[1].function.name"),
         ({"tools": [tool(parameters="{}")]}, "tools[0].function.parameters"),
+        ({"tools": [tool(strict="yes")]}, "tools[0].function.strict"),
         ({"tools": [tool()], "tool_choice": "any"}, "tool_choice"),
         ({"tools": [tool()], "tool_choice": None}, "tool_choice"),
         ({"tools": [tool()], "tool_choice": ["auto"]}, "tool_choice"),
@@ -67,11 +68,6 @@ def test_what_is_wrong_is_refused_by_name(request_of: dict[str, Any], field: str
     assert error.message.startswith(field) and len(error.message) <= 300
 
 
-def test_schema_that_is_to_be_kept_is_unsupported() -> None:
-    error = refusal(tools=[tool(strict=True)])
-    assert isinstance(error, Unsupported) and error.details == {"field": "tools[0].function.strict"}
-
-
 @pytest.mark.parametrize(
     "request_of",
     [
@@ -82,6 +78,7 @@ def test_schema_that_is_to_be_kept_is_unsupported() -> None:
         {"tools": (tool(), {"function": {"name": "then", "parameters": None, "strict": False}})},
         {"tools": [tool(description="when", response={})], "tool_choice": {"name": "now"}},
         {"tools": [tool()], "tool_choice": "required", "parallel_tool_calls": False},
+        {"tools": [tool(strict=True)]},
         {"tools": [tool(strict=True)], "tool_choice": {"name": "now"}},
         {"reasoning": False, "max_reasoning_tokens": 1, "chat_template_kwargs": {"a": {}}},
     ],

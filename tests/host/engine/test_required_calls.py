@@ -15,7 +15,7 @@ from tokenizers import AddedToken
 
 from mlxbridge.errors import BridgeError, InvalidArgument, Unsupported
 from mlxbridge.host.engine.batch import BatchEngine
-from mlxbridge.host.engine.grammar.required_call import required_call
+from mlxbridge.host.engine.grammar.held_calls import held_calls
 from mlxbridge.host.engine.interface import GenerateRequest
 from mlxbridge.host.engine.loader import LoadedModel, load
 from mlxbridge.host.engine.text.answer_format import call_markers
@@ -279,7 +279,7 @@ def refusal(engine: BatchEngine, **request: Any) -> BridgeError:
 def test_kind_whose_calls_are_no_json_is_refused(loaded: LoadedModel, tmp_path: Path, family: Family) -> None:
     model = replace(loaded, tokenizer=family.tokenizer(tmp_path))
     with pytest.raises(Unsupported, match=f"the calls of tiny are no JSON .{family.parser}.") as caught:
-        required_call(model, GenerateRequest(messages=CHAT, tools=TOOLS, tool_choice="required"))
+        held_calls(model, GenerateRequest(messages=CHAT, tools=TOOLS, tool_choice="required"))
     assert caught.value.details == {"field": "tool_choice"}
 
 
@@ -344,7 +344,7 @@ def test_more_schemas_than_can_be_compiled_are_refused(hermes: LoadedModel) -> N
     parameters = {"type": "object", "description": "x" * 70_000}
     tools = [{"type": "function", "function": {"name": "f", "parameters": parameters}}]
     with pytest.raises(InvalidArgument) as caught:
-        required_call(hermes, GenerateRequest(messages=CHAT, tools=tools, tool_choice="required"))
+        held_calls(hermes, GenerateRequest(messages=CHAT, tools=tools, tool_choice="required"))
     assert caught.value.details == {"field": "tools"}
 
 

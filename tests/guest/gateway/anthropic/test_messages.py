@@ -258,21 +258,37 @@ def test_runner_of_anthropics_client_runs_tools(client: anthropic.Anthropic) -> 
     assert [block.text for block in last.content if block.type == "text"] == ["It rains."]
 
 
-@pytest.mark.parametrize("choice", [{"type": "any"}, {"type": "tool", "name": "get_weather"}])
-def test_call_that_has_to_be(client: anthropic.Anthropic, choice: Any) -> None:
-    schema = {
+STRICT: Any = {
+    **WEATHER,
+    "input_schema": {
         "type": "object",
         "properties": {"city": {"enum": ["京都"]}},
         "required": ["city"],
         "additionalProperties": False,
-    }
-    tool: Any = {**WEATHER, "input_schema": schema, "strict": True}
+    },
+    "strict": True,
+}
+
+
+@pytest.mark.parametrize("choice", [{"type": "any"}, {"type": "tool", "name": "get_weather"}])
+def test_call_that_has_to_be(client: anthropic.Anthropic, choice: Any) -> None:
     single: Any = {**choice, "disable_parallel_tool_use": True}
     message = client.messages.create(
-        model="caller", max_tokens=60, messages=ASKED, tools=[tool], tool_choice=single
+        model="caller", max_tokens=60, messages=ASKED, tools=[STRICT], tool_choice=single
     )
     (call,) = message.content
     assert call.type == "tool_use" and call.input == {"city": "京都"}
+
+
+def test_strict_tool_is_kept_to_where_the_model_decides(client: anthropic.Anthropic) -> None:
+    """It thinks and speaks as ever, and would say another city."""
+    asked: Any = {"model": "caller", "max_tokens": 60, "messages": ASKED, "thinking": {"type": "adaptive"}}
+    with client.messages.stream(tools=[STRICT], **asked) as stream:
+        streamed = stream.get_final_message()
+    for message in (client.messages.create(tools=[STRICT], **asked), streamed):
+        thought, said, call = (block.to_dict() for block in message.content)
+        assert (thought["thinking"], said["text"]) == ("I must look.", "Let me see. ")
+        assert (call["type"], call["input"]) == ("tool_use", {"city": "京都"})
 
 
 # -- what coding agents send
@@ -427,9 +443,9 @@ def test_model_that_there_is_not(client: anthropic.Anthropic) -> None:
         ({"max_tokens": 0}, anthropic.BadRequestError, "max_tokens must be"),
         ({"tools": [WEATHER]}, anthropic.BadRequestError, "tools cannot be used: "),
         (
-            {"model": "caller", "tools": [{**WEATHER, "strict": True}]},
+            {"model": "caller", "tools": [{**WEATHER, "input_schema": {"not": {}}, "strict": True}]},
             anthropic.BadRequestError,
-            "tools.0.strict can be kept only",
+            "tools.0.input_schema.not",
         ),
         (
             {"messages": [{"role": "user", "content": "x " * 3000}]},

@@ -350,7 +350,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"tools": [{"type": "web_search"}]}, "tools[0]"),
     ({"tools": [{"type": "function", "name": ""}], "model": "caller"}, "tools[0].name"),
     ({"tools": [{"type": "function", "name": "f", "colour": 1}]}, "tools[0].colour"),
-    ({"tools": [{**WEATHER, "strict": True}], "model": "caller"}, "tools[0].strict"),
     ({"tools": [{**WEATHER, "strict": "yes"}]}, "tools[0].strict"),
     ({"tools": [{**WEATHER, "defer_loading": True}]}, "tools[0].defer_loading"),
     ({"tools": [{**WEATHER, "output_schema": {}}]}, "tools[0].output_schema"),

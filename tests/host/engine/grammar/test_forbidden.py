@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
+from mlxbridge.host.engine.grammar.bits import Words
 from mlxbridge.host.engine.grammar.compiler import Compiler
 from mlxbridge.host.engine.grammar.constraint import Constraint
 from mlxbridge.host.engine.grammar.forbidden import Forbidden
-from mlxbridge.host.engine.grammar.prelude import Words
 from mlxbridge.host.engine.grammar.response_format import Source
 
 TEXTS = ("</t>", "<|a|>", "<|ab|>")

@@ -3,9 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mlxbridge.host.engine.grammar.bits import Words
 from mlxbridge.host.engine.grammar.compiler import Compiler
 from mlxbridge.host.engine.grammar.constraint import Constraint
-from mlxbridge.host.engine.grammar.prelude import EndMarker, Prelude, Reasoning, Words
+from mlxbridge.host.engine.grammar.marker import Marker
+from mlxbridge.host.engine.grammar.reasoning import Reasoning, ReasoningPrelude
 from mlxbridge.host.engine.grammar.response_format import read_response_format
 
 TOKENS = [b"a", b"b", b"<t>", b"</t>", b"</", b"t>", b"", b"<", b"call", b"t>x", b"a</t>b"]
@@ -20,14 +22,14 @@ def tokens_in(words: Words) -> set[int]:
     return {token for token in range(len(TOKENS)) if int(words[token // 32]) >> token % 32 & 1}
 
 
-def mask(prelude: Prelude) -> set[int]:
+def mask(prelude: ReasoningPrelude) -> set[int]:
     words = np.zeros(1, dtype=np.uint32)
     prelude.mask(words)
     return tokens_in(words)
 
 
-def begin(reasoning: Reasoning) -> Prelude:
-    return Prelude(reasoning, EndMarker(reasoning.end, TOKENS), TOKENS, (END,))
+def begin(reasoning: Reasoning) -> ReasoningPrelude:
+    return ReasoningPrelude(reasoning, Marker(reasoning.end, TOKENS), (END,), 1)
 
 
 def test_reasoning_that_the_prompt_opened_goes_on_to_its_marker() -> None:
