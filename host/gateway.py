@@ -90,8 +90,9 @@ class Gateway:
     def change(self, launch: Launch | None) -> None:
         """Run it so from now on; a process that runs so already reads its keys again, another one drains."""
         if launch == self._launch:
-            if self._process is not None:
-                _signal(self._process, signal.SIGHUP)
+            if self._process is not None and self._process.returncode is None:
+                assert self._process.stdin is not None
+                self._process.stdin.write(b"\n")  # SIGHUP would end one that is still starting
             return
         self._launch = launch
         self.stop()

@@ -94,6 +94,7 @@ class Gateway:
         """From the first request to the last: SIGHUP has the keys read again."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, self.reload)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # it may have come before
         try:
             yield
         finally:

@@ -85,11 +85,13 @@ class Server(uvicorn.Server):
             )
 
     def _read_stdin(self) -> None:
-        """Stop if whoever holds the other end has gone, unless it has said before that this is to stop."""
-        if not os.read(_STDIN, 4096):
-            asyncio.get_running_loop().remove_reader(_STDIN)
-            if not self.should_exit:
-                self.stop()
+        """Have the keys read again if whoever holds the other end says so; stop if it has gone, unless it has said so before."""
+        if os.read(_STDIN, 4096):
+            self._gateway.reload()
+            return
+        asyncio.get_running_loop().remove_reader(_STDIN)
+        if not self.should_exit:
+            self.stop()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain, then cut what still runs."""

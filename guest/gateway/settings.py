@@ -28,7 +28,8 @@ class Settings:
         timeout_s: for each call of the host; None: as long as it takes.
         drain_timeout_s: what running requests have left once the gateway is to stop.
         logs_prompts: write prompts and answers into the log.
-        ends_with_stdin: stop, as with SIGTERM, when standard input ends, as it does with whoever holds its other end.
+        ends_with_stdin: stop, as with SIGTERM, when standard input ends, as it does with whoever holds its other end; a
+            line there has the keys read again.
     """
 
     listens: tuple[Listen, ...]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 from pathlib import Path
 from typing import Any, get_args
 
@@ -80,7 +81,7 @@ def add_command(commands: Any) -> None:
     gateway.add_argument(
         "--until-eof",
         action="store_true",
-        help="stop when standard input ends, as it does with the process that started this one",
+        help="stop when standard input ends, as it does with the process that started this one; a line there is as SIGHUP",
     )
     gateway.add_argument("--json", action="store_true", help="print errors as JSON")
     gateway.set_defaults(command=_gateway)
@@ -117,6 +118,7 @@ def _gateway(options: argparse.Namespace) -> None:
         check_open,
     )
 
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # it waits until somebody listens to it
     take_variables(options, "MLXBRIDGE_GATEWAY_", _VARIABLES)
     listens = tuple(map(parse_http_listen, options.listen or [DEFAULT_LISTEN]))
     if options.keys is None:

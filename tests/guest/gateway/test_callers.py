@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import signal
+import threading
 from pathlib import Path
 
 import pytest
 
 from mlxbridge.errors import UsageError
 from mlxbridge.guest.gateway.callers import Keys, add_caller, make_key
+from mlxbridge.guest.gateway.gateway import Gateway
+from mlxbridge.guest.gateway.problem import Problem
+from mlxbridge.guest.gateway.settings import Settings
+from tests.guest.gateway.gateways import write_keys
 
 DIGEST = "0" * 64
 
@@ -98,3 +106,18 @@ def test_name_that_is_there_already_is_refused(tmp_path: Path) -> None:
         add_caller(path, "alice", "1" * 64)
     with pytest.raises(UsageError, match="a caller's name has"):
         add_caller(path, "al ice", "1" * 64)
+
+
+async def test_sighup_that_came_before_anybody_listened_has_the_file_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "keys.toml"
+    write_keys(path, alice="")
+    gateway = Gateway(Settings(listens=(), url="unix:///nowhere", keys_file=path))
+    write_keys(path, bob="")
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # as the command does
+    signal.pthread_kill(threading.get_ident(), signal.SIGHUP)
+    async with gateway.running(), asyncio.timeout(30):
+        while True:
+            with contextlib.suppress(Problem):
+                assert gateway.admit("bob").name == "bob"
+                return
+            await asyncio.sleep(0.01)
