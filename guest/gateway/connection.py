@@ -26,6 +26,9 @@ _REFUSAL = (
 class Connection(HttpToolsProtocol):
     """uvicorn's, which takes heads of any length, waits for ever for them, and loses the body behind an upgrade.
 
+    It also reads no more from a client that has sent its next request before it had an answer, and so does not see it go.
+    Here that request waits for its turn before it is parsed, as far as there is room for it, and reading goes on.
+
     What a client would like to upgrade to (HTTP/2, as Java's do, or a WebSocket) is not spoken here, and a server may
     ignore the wish (RFC 9110, §7.8): the parser does not get to see it.
     """
@@ -39,6 +42,7 @@ class Connection(HttpToolsProtocol):
         )
         self._is_in_head = False
         self._deadline: asyncio.TimerHandle | None = None
+        self._answered: Any = None  # the request whose turn it is
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Somebody has connected."""
@@ -49,13 +53,16 @@ class Connection(HttpToolsProtocol):
         """And is gone."""
         self._take_time()
         super().connection_lost(exc)
+        if self._answered is not None and not self._answered.response_complete:
+            self._answered.disconnected = True  # uvicorn tells the last request alone that was parsed
+            self._answered.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
-        if self.cycle is None or self.cycle.response_complete:
+        if not self._is_answering:
             self._give_time()
         if self._is_between:
-            self._hold_head(data)
+            self._hold(data)
             return
         super().data_received(data)
         if self._is_in_head:
@@ -73,6 +80,8 @@ class Connection(HttpToolsProtocol):
         self._is_in_head = False
         self._take_time()
         super().on_headers_complete()
+        if len(self.pipeline) == 1:  # its head had begun behind the request that is answered now
+            self.flow.resume_reading()
 
     def on_message_complete(self) -> None:
         """And its whole body."""
@@ -82,17 +91,35 @@ class Connection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """A request is answered; the next one may be here already, or its beginning."""
         super().on_response_complete()
+        if self._is_answering or self.transport.is_closing():
+            return
         if self._is_in_head or self._head:
             self._give_time()
+        self._show_head(0)
 
     def _unsupported_upgrade_warning(self) -> None:
         """Nobody needs to hear of those that try CONNECT."""
 
-    def _hold_head(self, data: bytes) -> None:
-        """Show heads to the parser when they are whole."""
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
+
+    @property
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _hold(self, data: bytes) -> None:
+        """Keep what comes before a request is parsed: its head until that is whole, all of it until its turn."""
         self._unset_keepalive_if_required()
         self._head += data
-        end = self._head.find(_END, max(0, len(self._head) - len(data) - len(_END)))
+        if not self._is_answering:
+            self._show_head(len(self._head) - len(data))
+        elif len(self._head) > MAX_HEAD_BYTES:
+            self.flow.pause_reading()
+
+    def _show_head(self, start: int) -> None:
+        """Show a head to the parser if it is whole; in the first so many bytes it does not end."""
+        end = self._head.find(_END, max(0, start - len(_END)))
         if (len(self._head) if end < 0 else end) > MAX_HEAD_BYTES:
             self._refuse_head()
         elif end >= 0:

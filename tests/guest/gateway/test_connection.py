@@ -220,3 +220,50 @@ async def test_second_signal_cuts_at_once() -> None:
         inside.server.stop()
         status, _ = await asked
         assert status == 503
+
+
+WAIT = b"GET /wait HTTP/1.1\r\nhost: localhost\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "later"),
+    [(WAIT, GET + b"\r\n"), (WAIT + GET + b"\r\n", b""), (WAIT + GET, b"\r\n"), (WAIT + GET, b"\r\n" + GET)],
+)
+async def test_client_that_has_sent_its_next_request_is_seen_to_go(
+    inside: Inside, sent: bytes, later: bytes
+) -> None:
+    _, writer = await inside.send(sent)
+    while not inside.server.server_state.tasks:
+        await asyncio.sleep(0.01)
+    writer.write(later)
+    await writer.drain()
+    await asyncio.sleep(0.05)  # it is there, and not just with the end of the connection
+    writer.close()
+    async with asyncio.timeout(30):
+        while not inside.records:
+            await asyncio.sleep(0.01)
+    assert inside.records[0].path == "/wait" and inside.records[0].is_cut
+
+
+async def test_requests_that_are_there_before_an_answer_have_one_each() -> None:
+    go_on = asyncio.Event()
+
+    async def delay(exchange: Exchange) -> Json:
+        await go_on.wait()
+        return Json({})
+
+    request = POST + b"content-length: 600\r\n\r\n" + b"x" * 600
+    num_requests = 2 * connection.MAX_HEAD_BYTES // len(request)
+    routes = [*ROUTES, route(PLAIN, "/delay", GET=delay)]
+    async with serving(Settings(listens=(LOCAL,), url="unix:///nowhere"), routes) as inside:
+        reader, writer = await inside.send(b"GET /delay HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        while not inside.server.server_state.tasks:
+            await asyncio.sleep(0.01)
+        for _ in range(num_requests):
+            writer.write(request)
+            await asyncio.sleep(0)
+        go_on.set()
+        assert await read_answer(reader) == (200, b"{}")
+        for _ in range(num_requests):
+            assert await read_answer(reader) == (200, b"x" * 600)
+        writer.close()
