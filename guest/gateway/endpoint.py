@@ -22,7 +22,7 @@ from mlxbridge.guest.gateway.gateway import Gateway
 from mlxbridge.guest.gateway.gone import ClientGone
 from mlxbridge.guest.gateway.problem import Problem
 from mlxbridge.guest.gateway.record import Record
-from mlxbridge.guest.gateway.responses import ID_HEADERS, RECORD, Json
+from mlxbridge.guest.gateway.responses import EXCHANGE, ID_HEADERS, RECORD, Json
 
 log = logging.getLogger(__name__)
 
@@ -30,9 +30,9 @@ Handler = Callable[[Exchange], Awaitable[ASGIApp]]
 
 GATEWAY = "mlxbridge.gateway"
 """Where the scope of a request has its ``Gateway``."""
-EXCHANGE = "mlxbridge.exchange"
-"""And where its ``Exchange``, once it was let in."""
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_LOOKS = frozenset({"GET", "HEAD"})
+"""Methods that count against nobody's limits: they ask the host for what it knows at once."""
 _CLIENT_GONE = 499  # as nginx logs it; never sent
 
 
@@ -132,6 +132,8 @@ class Endpoint:
             )
         exchange = Exchange(gateway, caller, record, scope, receive)
         scope[EXCHANGE] = exchange
+        if not self._is_open and record.method not in _LOOKS:
+            exchange.count()
         return await handler(exchange)
 
     async def _refuse(self, error: BridgeError | Problem, scope: Scope, receive: Receive, send: Send) -> None:

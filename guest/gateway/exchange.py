@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-import orjson
 from starlette.datastructures import Headers, QueryParams
 from starlette.types import Receive, Scope
 
 from mlxbridge import AsyncClient
 from mlxbridge.errors import AuthenticationError, BridgeError, TransportError
+from mlxbridge.guest.gateway.body import Body
 from mlxbridge.guest.gateway.callers import Caller
 from mlxbridge.guest.gateway.gateway import Gateway
-from mlxbridge.guest.gateway.gone import ClientGone, until_gone
+from mlxbridge.guest.gateway.gone import until_gone
 from mlxbridge.guest.gateway.problem import Problem
 from mlxbridge.guest.gateway.record import Record
+from mlxbridge.guest.gateway.tally import Tally
 from mlxbridge.types import GenerateOptions, Generation, Prompt
 
 if TYPE_CHECKING:
@@ -28,10 +29,6 @@ log = logging.getLogger(__name__)
 
 _MOST_NAME_CHARS = 1024
 """Of a model: its name is kept with what is known of a request once that has ended."""
-_MOST_LEVELS = 128
-"""Of lists and objects within each other in a field; what goes deeper, orjson would read and not write."""
-BODY_TIMEOUT_S = 120.0
-"""For the whole body of a request; who sends one byte now and then keeps what it has here no longer."""
 
 
 class Ask(NamedTuple):
@@ -67,80 +64,37 @@ class Exchange:
         self.client: AsyncClient = self._seat.client
         self.meter = self._seat.meter
         self._receive = receive
-        self._is_read = False
+        self._body = Body(self.headers, receive, gateway.settings.max_body_bytes, gateway.body_room)
+        self._is_counted = False
 
     @property
     def request_id(self) -> str:
         """What this request is called, here and in the log."""
         return self.record.request_id
 
+    def count(self) -> None:
+        """Be one of the requests that the caller has at once, from now until its end.
+
+        Raises:
+            Problem: 429, it would be one too many, or the tokens of this minute are spent.
+        """
+        self.meter.enter()
+        self._is_counted = True
+
     def close(self) -> None:
         """The request has ended."""
+        if self._is_counted:
+            self.meter.leave()
+        self._body.close()
         self.gateway.seats.leave(self._seat)
 
     async def read_body(self) -> bytes:
-        """The whole body.
-
-        Raises:
-            Problem: 408, 413, 415.
-            ClientGone: it never came.
-        """
-        encoding = self.headers.get("content-encoding", "identity").strip().lower()
-        if encoding not in ("", "identity"):
-            raise Problem(
-                415,
-                f"content-encoding: {encoding!r} is not read here; send the body as it is",
-                code="unsupported",
-            )
-        if int(self.headers.get("content-length") or 0) > self.gateway.settings.max_body_bytes:
-            raise self._too_large()
-        try:
-            async with asyncio.timeout(BODY_TIMEOUT_S):
-                return await self._receive_body()
-        except TimeoutError:
-            raise Problem(
-                408, f"the body was not there within {BODY_TIMEOUT_S:g} s", code="timeout"
-            ) from None
-
-    async def _receive_body(self) -> bytes:
-        parts: list[bytes] = []
-        size = 0
-        while not self._is_read:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGone
-            part = message.get("body", b"")
-            size += len(part)
-            if size > self.gateway.settings.max_body_bytes:
-                raise self._too_large()
-            parts.append(part)
-            self._is_read = not message.get("more_body", False)
-        return b"".join(parts)
-
-    def _too_large(self) -> Problem:
-        most = self.gateway.settings.max_body_bytes
-        return Problem(413, f"the body is larger than {most} bytes", code="too_large")
+        """The whole body, as ``Body.read``."""
+        return await self._body.read()
 
     async def read_json(self) -> dict[str, Any]:
-        """The body, a JSON object.
-
-        Raises:
-            Problem: 400, 408, 413, 415.
-            ClientGone: it never came.
-        """
-        body = await self.read_body()
-        try:
-            value = orjson.loads(body or b"{}")
-        except orjson.JSONDecodeError as error:
-            raise Problem(400, f"the body is no JSON: {error}", code="invalid_json") from error
-        if not isinstance(value, dict):
-            raise Problem(400, "the body must be a JSON object", code="invalid_json")
-        if body.count(b"[") + body.count(b"{") > _MOST_LEVELS:
-            for name, member in value.items():
-                if _is_deep(member):
-                    why = f"is nested too deeply: {_MOST_LEVELS} levels are read here"
-                    raise Problem(400, f"{name}: {why}", field=name)
-        return value
+        """The body, a JSON object, as ``Body.read_json``."""
+        return await self._body.read_json()
 
     # -- what the host is asked --------------------------------------------------------------------------------
 
@@ -171,7 +125,7 @@ class Exchange:
         How long a model stays loaded is so for everybody who asks it, so it is for those who manage models.
 
         Raises:
-            Problem: as ``check_model``; 403 for ``keep_alive``, 400 for more time than the gateway gives.
+            Problem: as ``check_model``; 403 for ``keep_alive`` and ``priority``, 400 for more time than the gateway gives.
         """
         self.check_model(options.get("model"))
         if options.get("keep_alive") is not None and not self.caller.manage:
@@ -184,6 +138,10 @@ class Exchange:
         most_s, wanted_s = self.gateway.settings.timeout_s, options.get("timeout")
         if most_s is not None and isinstance(wanted_s, int | float) and wanted_s > most_s:
             raise Problem(400, f"timeout: {most_s:g} seconds is the most here", field="timeout")
+        priority = options.get("priority")
+        if isinstance(priority, str) and not self.caller.may_have(priority):
+            why = f"priority: this key has {self.caller.priority!r} at most"
+            raise Problem(403, why, code="permission_denied", field="priority")
 
     def check_manage(self, what: str) -> None:
         """Refuse what changes the host for everybody.
@@ -198,45 +156,32 @@ class Exchange:
                 code="permission_denied",
             )
 
-    def allow(self, options: GenerateOptions) -> GenerateOptions:
-        """The options, with what the caller's limits make of them.
-
-        Raises:
-            Problem: 403, naming what the caller may not have; or as ``check_options``.
-        """
-        self.check_options(options)
-        own = self.caller.priority
-        wanted = options.get("priority")
-        if own is not None and wanted is None:
-            return cast(GenerateOptions, {**options, "priority": own})
-        if isinstance(wanted, str) and not self.caller.may_have(wanted):
-            raise Problem(
-                403, f"priority: this key has {own!r} at most", code="permission_denied", field="priority"
-            )
-        return options
-
     async def generate(self, ask: Ask, n: int = 1) -> list[Generation]:
         """The answers to a prompt, all of them; cancelled if the caller goes.
 
         Raises:
-            Problem: the caller may not, or not now.
+            Problem: the caller may not.
             BridgeError: of the host.
             ClientGone: the caller went.
         """
-        options = self.allow(ask.options)
-        self.note_prompts([ask])
-        with self.under_way():
-            if n == 1:
-                answers = [await self.run(self.client.generate(ask.prompt, **options))]
-            else:
-                answers = await self.run(self.client.generate(ask.prompt, n=n, **options))
-        self._note(answers)
+        (allowed,) = self._allow([ask])
+        self._note_prompts([allowed])
+        if n == 1:
+            answers = [await self.run(self.client.generate(ask.prompt, **allowed.options))]
+        else:
+            answers = await self.run(self.client.generate(ask.prompt, n=n, **allowed.options))
+        self._note(answers, n)
         return answers
 
-    async def generate_all(self, asks: Sequence[Ask]) -> list[Generation]:
-        """The answer to each of several prompts; otherwise as ``generate``."""
-        allowed = [Ask(ask.prompt, self.allow(ask.options)) for ask in asks]
-        self.note_prompts(allowed)
+    async def generate_all(self, asks: Sequence[Ask], num_choices: int = 1) -> list[Generation]:
+        """The answer to each of several asks, otherwise as ``generate``.
+
+        Args:
+            asks: so many in a row have the same prompt:
+            num_choices: of it.
+        """
+        allowed = self._allow(asks)
+        self._note_prompts(allowed[::num_choices])
 
         async def all_of_them() -> list[Generation]:
             async with asyncio.TaskGroup() as group:
@@ -245,25 +190,24 @@ class Exchange:
                 ]
             return [task.result() for task in tasks]
 
-        with self.under_way():
-            try:
-                answers = await self.run(all_of_them())
-            except ExceptionGroup as group:
-                raise group.exceptions[0] from None
-        self._note(answers)
+        try:
+            answers = await self.run(all_of_them())
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
+        self._note(answers, num_choices)
         return answers
 
-    def stream(self, asks: Sequence[Ask], writer: Writer) -> StreamedAnswers:
-        """A response that gives answers as they come, side by side.
+    def stream(self, asks: Sequence[Ask], writer: Writer, num_choices: int = 1) -> StreamedAnswers:
+        """A response that gives answers as they come, side by side; ``num_choices`` as in ``generate_all``.
 
         Raises:
             Problem: as ``generate``.
         """
         from mlxbridge.guest.gateway.streaming import StreamedAnswers
 
-        allowed = [Ask(ask.prompt, self.allow(ask.options)) for ask in asks]
-        self.note_prompts(allowed)
-        return StreamedAnswers(self, allowed, writer)
+        allowed = self._allow(asks)
+        self._note_prompts(allowed[::num_choices])
+        return StreamedAnswers(self, allowed, writer, Tally(self.record, self.meter, num_choices))
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of whatever asks the host; cancelled if the caller goes.
@@ -274,8 +218,10 @@ class Exchange:
         async with until_gone(self._receive):
             return await work
 
-    def problem_of(self, error: BridgeError) -> Problem:
+    def problem_of(self, error: BridgeError | Problem) -> Problem:
         """What is told of an error of the host, or of the way there; whoever runs the gateway is told more."""
+        if isinstance(error, Problem):
+            return error
         if error.request_id:
             self.record.host_ids.append(error.request_id)
         if isinstance(error, TransportError | AuthenticationError):
@@ -284,64 +230,43 @@ class Exchange:
 
     # -- what it came to ---------------------------------------------------------------------------------------
 
-    def under_way(self) -> UnderWay:
-        """A block in which this request counts among those that its caller has at once."""
-        return UnderWay(self)
-
     def note_model(self, name: str) -> None:
         """Which model was asked."""
         self.record.model = name
 
-    def note_tokens(self, prompt_tokens: int, completion_tokens: int = 0) -> None:
-        """Tokens that were read and generated, for what is no answer of ``generate``: embeddings, say."""
-        self.record.prompt_tokens += prompt_tokens
-        self.record.completion_tokens += completion_tokens
-        self.meter.spend(prompt_tokens + completion_tokens)
+    def note_input(self, num_tokens: int) -> None:
+        """Tokens that were read for what is no answer of ``generate``: embeddings, say."""
+        self.record.prompt_tokens += num_tokens
+        self.meter.spend(num_tokens)
 
-    def note_prompts(self, asks: Sequence[Ask]) -> None:
-        """What is asked, and of which model."""
+    def note_text(self, answer: Generation) -> None:
+        """What was answered, where that is logged."""
+        if self.gateway.settings.logs_prompts:
+            self.record.answers.append(answer.text)
+
+    def _allow(self, asks: Sequence[Ask]) -> list[Ask]:
+        """The asks, with what the caller's limits make of them."""
+        for ask in asks:
+            self.check_options(ask.options)
+        own = self.caller.priority
+        if own is None:
+            return list(asks)
+        return [
+            ask
+            if ask.options.get("priority") is not None
+            else Ask(ask.prompt, {**ask.options, "priority": own})
+            for ask in asks
+        ]
+
+    def _note_prompts(self, asks: Sequence[Ask]) -> None:
         self.record.model = asks[0].options.get("model") or self.record.model
         if self.gateway.settings.logs_prompts:
             self.record.prompts += [ask.options.get("messages", ask.prompt) for ask in asks]
 
-    def note_answer(self, answer: Generation) -> None:
-        """An answer whose completion tokens are counted already."""
-        self.record.note_answer(answer)
-        self.meter.spend(answer.prompt_tokens)
-        if self.gateway.settings.logs_prompts:
-            self.record.answers.append(answer.text)
-
-    def _note(self, answers: Sequence[Generation]) -> None:
+    def _note(self, answers: Sequence[Generation], num_choices: int) -> None:
         firsts = [answer.time_to_first_token for answer in answers if answer.completion_tokens]
         self.record.ttft_s = min(firsts, default=None)
-        for answer in answers:
-            self.note_answer(answer)
-            self.note_tokens(0, answer.completion_tokens)
-
-
-def _is_deep(value: Any) -> bool:
-    """Whether there are more than so many levels of lists and objects within each other."""
-    level = [value]
-    for _ in range(_MOST_LEVELS + 1):
-        level = [
-            inner
-            for outer in level
-            if isinstance(outer, dict | list)
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-        ]
-        if not level:
-            return False
-    return True
-
-
-class UnderWay:
-    """Counts a request in and out."""
-
-    def __init__(self, exchange: Exchange) -> None:
-        self._meter = exchange.meter
-
-    def __enter__(self) -> None:
-        self._meter.enter()
-
-    def __exit__(self, *_: object) -> None:
-        self._meter.leave()
+        tally = Tally(self.record, self.meter, num_choices)
+        for index, answer in enumerate(answers):
+            tally.finish(index, answer)
+            self.note_text(answer)

@@ -27,19 +27,17 @@ async def fit(
 
     Args:
         exchange: the request.
-        options: of the call, with the chat if it is one.
+        options: of the call, with the chat if it is one; the caller may ask so.
         most_tokens: of prompt and answer together; None if that is not known, or has no limit.
         prompt: of what is no chat.
 
     Raises:
-        Problem: the options are not the caller's to say.
         BridgeError: of the host.
         ClientGone: the caller went.
     """
     wanted = options.get("max_tokens")
     if most_tokens is None or type(wanted) is not int or wanted + _bound(options, prompt) <= most_tokens:
         return options
-    exchange.check_options(options)
     room = most_tokens - await count_prompt(exchange, options, prompt)
     return {**options, "max_tokens": room} if 0 < room < wanted else options
 

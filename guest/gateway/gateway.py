@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from mlxbridge import AsyncClient
+from mlxbridge.guest.gateway.body import BodyRoom
 from mlxbridge.guest.gateway.callers import ANYONE, Caller, Keys
 from mlxbridge.guest.gateway.metrics import Metrics
 from mlxbridge.guest.gateway.model_facts import KnownModels
@@ -35,6 +36,7 @@ class Gateway:
         settings: what it was told.
         origins: which pages may ask.
         seats: what each caller has here.
+        body_room: for the bodies of all requests under way.
         known_models: what is known of the host's.
         metrics: what Prometheus is told.
         stopping: set once no new work is to begin; what goes on for ever has to end then.
@@ -52,6 +54,7 @@ class Gateway:
         self.stopping = asyncio.Event()
         self._keys = None if settings.keys_file is None else Keys(settings.keys_file)
         self.seats = Seats(self._connect)
+        self.body_room = BodyRoom(settings.max_bodies_bytes)
         self.known_models = KnownModels()
         self.metrics = Metrics()
         self._listeners: list[Listener] = [self.metrics.note]

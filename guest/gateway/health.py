@@ -55,7 +55,7 @@ async def tell_metrics(exchange: Exchange) -> Whole:
         names = None
     else:
         names = [model.name for model in models]
-    body = await gateway.metrics.render(gateway.seats.in_flight, names)
+    body = await gateway.metrics.render(gateway.seats.in_flight, gateway.watch.num_lookers, names)
     return Whole(body, CONTENT_TYPE)
 
 

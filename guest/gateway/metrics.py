@@ -91,6 +91,12 @@ class Metrics:
             ("caller",),
             registry=registry,
         )
+        self._event_streams = Gauge(
+            "mlxbridge_gateway_event_streams",
+            "Streams of events that are read.",
+            ("caller",),
+            registry=registry,
+        )
         self._host_up = Gauge(
             "mlxbridge_gateway_host_up", "1 if the host answers, else 0.", registry=registry
         )
@@ -119,18 +125,21 @@ class Metrics:
         if (rate := record.tokens_per_second) is not None:
             self._rate.labels(model).observe(rate)
 
-    async def render(self, in_flight: Mapping[str, int], models: Iterable[str] | None) -> bytes:
+    async def render(
+        self, in_flight: Mapping[str, int], event_streams: Mapping[str, int], models: Iterable[str] | None
+    ) -> bytes:
         """All metrics, in Prometheus' text format; the loop has its turn between one and the next.
 
         Args:
-            in_flight: requests by caller, now.
+            in_flight, event_streams: how many there are now, by caller.
             models: that the host lists; None: it does not answer.
         """
         self._host_up.set(models is not None)
         self._know(models or ())
-        self._in_flight.clear()
-        for caller, count in in_flight.items():
-            self._in_flight.labels(caller).set(count)
+        for gauge, counts in ((self._in_flight, in_flight), (self._event_streams, event_streams)):
+            gauge.clear()
+            for caller, count in counts.items():
+                gauge.labels(caller).set(count)
         parts = []
         for metric in list(self._registry.collect()):
             parts.append(generate_latest(_Single(metric)))

@@ -67,8 +67,7 @@ class Record:
             self.ttft_s = perf_counter() - self.start
 
     def note_answer(self, answer: Generation) -> None:
-        """An answer is whole; its completion tokens are counted by whoever took them."""
+        """An answer is whole; its tokens are for a ``Tally`` to count."""
         self.model = answer.model or self.model
-        self.prompt_tokens += answer.prompt_tokens
         if answer.usage.request_id:
             self.host_ids.append(answer.usage.request_id)

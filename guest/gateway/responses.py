@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from starlette.types import Receive, Scope, Send
@@ -15,8 +15,13 @@ from mlxbridge.guest.gateway.gone import until_gone
 from mlxbridge.guest.gateway.problem import Problem
 from mlxbridge.guest.gateway.record import Record
 
+if TYPE_CHECKING:
+    from mlxbridge.guest.gateway.exchange import Exchange
+
 RECORD = "mlxbridge.record"
 """Where the scope of a request has its ``Record``."""
+EXCHANGE = "mlxbridge.exchange"
+"""Where its ``Exchange``, once it was let in."""
 ID_HEADERS = "mlxbridge.id_headers"
 """Where it has the names of headers that tell the request's id."""
 
@@ -24,10 +29,10 @@ ID_HEADERS = "mlxbridge.id_headers"
 async def begin(scope: Scope, send: Send, status: int, headers: Mapping[str, str]) -> None:
     """Send the head of a response, with the request's id."""
     record: Record = scope[RECORD]
-    record.status = status
     given = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
     own = [(name, record.request_id.encode()) for name in scope[ID_HEADERS]]
     await send({"type": "http.response.start", "status": status, "headers": given + own})
+    record.status = status  # not before: while a connection has no room for it, there is no response
 
 
 class Whole:
@@ -76,6 +81,7 @@ class Streamed:
             Problem, BridgeError: there was no first part.
         """
         record: Record = scope[RECORD]
+        exchange: Exchange = scope[EXCHANGE]
 
         async def write(data: bytes, *, more: bool = True) -> None:
             if not record.status:
@@ -100,7 +106,7 @@ class Streamed:
             except (BridgeError, Problem) as error:
                 if not record.status:
                     raise
-                await fail(error if isinstance(error, Problem) else Problem.of(error))
+                await fail(exchange.problem_of(error))
 
 
 async def begin_stream(scope: Scope, send: Send, media_type: str) -> None:

@@ -12,6 +12,8 @@ from mlxbridge.errors import UsageError
 DEFAULT_LISTEN = "127.0.0.1:8000"
 MAX_BODY_BYTES = 32 << 20
 DRAIN_TIMEOUT_S = 30.0
+_MAX_BODIES_BYTES = 256 << 20
+_MIN_BODIES = 8  # that have room at once, however large each of them may be
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,11 @@ class Settings:
     drain_timeout_s: float = DRAIN_TIMEOUT_S
     logs_prompts: bool = False
     ends_with_stdin: bool = False
+
+    @property
+    def max_bodies_bytes(self) -> int:
+        """Of all requests under way together."""
+        return max(_MAX_BODIES_BYTES, _MIN_BODIES * self.max_body_bytes)
 
     @property
     def is_local(self) -> bool:

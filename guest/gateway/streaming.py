@@ -13,6 +13,7 @@ from mlxbridge.guest.gateway.exchange import Ask, Exchange
 from mlxbridge.guest.gateway.gone import ClientGone, until_gone
 from mlxbridge.guest.gateway.problem import Problem
 from mlxbridge.guest.gateway.responses import begin_stream
+from mlxbridge.guest.gateway.tally import Tally
 from mlxbridge.types import Chunk, Generation
 
 KEEP_ALIVE_S = 10.0
@@ -54,11 +55,13 @@ class StreamedAnswers:
     taken from the host that the connection has no room for, and the calls are cancelled when the caller goes.
     """
 
-    def __init__(self, exchange: Exchange, asks: Sequence[Ask], writer: Writer) -> None:
+    def __init__(self, exchange: Exchange, asks: Sequence[Ask], writer: Writer, tally: Tally) -> None:
         self._exchange = exchange
         self._asks = asks
         self._writer = writer
+        self._tally = tally
         self._has_begun = False
+        self._beginning = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it all.
@@ -68,25 +71,24 @@ class StreamedAnswers:
             ClientGone: the caller went.
         """
         self._scope, self._send = scope, send
-        with self._exchange.under_way():
-            self._pulse = Pulse(self._keep_alive)
-            try:
-                async with until_gone(receive):
-                    await self._answer()
-            except asyncio.CancelledError:
-                await self._fail(Problem.stopping())
+        self._pulse = Pulse(self._keep_alive)
+        try:
+            async with until_gone(receive):
+                await self._answer()
+        except asyncio.CancelledError:
+            await self._fail(Problem.stopping())
+            raise
+        except (BridgeError, Problem) as error:
+            if not self._has_begun:
                 raise
-            except (BridgeError, Problem) as error:
-                if not self._has_begun:
-                    raise
-                await self._fail(error if isinstance(error, Problem) else self._exchange.problem_of(error))
-            except ClientGone:
-                raise
-            except Exception:
-                await self._fail(Problem.internal())
-                raise
-            finally:
-                self._pulse.stop()
+            await self._fail(self._exchange.problem_of(error))
+        except ClientGone:
+            raise
+        except Exception:
+            await self._fail(Problem.internal())
+            raise
+        finally:
+            self._pulse.stop()
 
     async def _answer(self) -> None:
         if len(self._asks) == 1:
@@ -101,12 +103,12 @@ class StreamedAnswers:
         async with await self._exchange.client.generate(ask.prompt, stream=True, **ask.options) as stream:
             begin = writer.begin(0)
             async for chunk in stream:
-                self._note(chunk)
+                self._tally.take(0, chunk)
                 if data := begin + writer.take(0, chunk):
                     await self._write(data)
                 begin = b""
             answer = stream.generation
-        self._exchange.note_answer(answer)
+        self._note(0, answer)
         if data := begin + writer.finish(0, answer):
             await self._write(data)
         return answer
@@ -133,29 +135,32 @@ class StreamedAnswers:
             async with await self._exchange.client.generate(ask.prompt, stream=True, **ask.options) as stream:
                 begin = writer.begin(index)
                 async for chunk in stream:
-                    self._note(chunk)
+                    self._tally.take(index, chunk)
                     await pending.put(begin + writer.take(index, chunk))
                     begin = b""
                 answer = stream.generation
-            self._exchange.note_answer(answer)
+            self._note(index, answer)
             await pending.put(begin + writer.finish(index, answer))
             return answer
         finally:
             pending.wake()
 
-    def _note(self, chunk: Chunk) -> None:
-        record, count = self._exchange.record, len(chunk.token_ids)
-        if record.ttft_s is None and count:
-            record.note_first()
-        record.completion_tokens += count
-        self._exchange.meter.spend(count)
+    def _note(self, index: int, answer: Generation) -> None:
+        self._tally.finish(index, answer)
+        self._exchange.note_text(answer)
 
     async def _write(self, data: bytes, *, more: bool = True) -> None:
-        if not self._has_begun:
-            self._has_begun = True
-            await begin_stream(self._scope, self._send, self._writer.media_type)
         self._pulse.is_heard = True
+        if not self._has_begun:
+            await self._begin()
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
+
+    async def _begin(self) -> None:
+        """Send the head, once: an answer and the pulse may both wait for a connection that has no room yet."""
+        async with self._beginning:
+            if not self._has_begun:
+                await begin_stream(self._scope, self._send, self._writer.media_type)
+                self._has_begun = True
 
     async def _keep_alive(self) -> None:
         if self._writer.keep_alive:

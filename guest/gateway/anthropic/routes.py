@@ -41,15 +41,13 @@ async def count_tokens(exchange: Exchange) -> Json:
     """``POST /v1/messages/count_tokens``: how long the chat is, as the model would read it."""
     request, facts = await _read(exchange, is_count=True)
     exchange.note_model(request.model or ("" if facts is None else facts.name))
-    exchange.check_options(request.given)
-    with exchange.under_way():
-        return Json({"input_tokens": await count_prompt(exchange, request.options(facts))})
+    return Json({"input_tokens": await count_prompt(exchange, request.options(facts))})
 
 
 async def _read(exchange: Exchange, *, is_count: bool) -> tuple[MessageRequest, ModelFacts | None]:
     request = read_request(await exchange.read_json(), is_count=is_count)
     exchange.names = request.names
-    exchange.check_model(request.model)
+    exchange.check_options(request.given)
     return request, await find_facts(exchange, request.model)
 
 

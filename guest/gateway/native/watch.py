@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncGenerator
 from dataclasses import asdict
 from typing import Any
@@ -23,6 +23,9 @@ from mlxbridge.types import ModelInfo, Status
 _EVERY_S = 1.0
 _WITHIN_S = 5.0
 _MOST_UNREAD = 256
+MOST_OF_ONE = 64
+"""Streams of events that a caller may read at once. They count apart from ``max_in_flight``, or an open page would leave nothing of it."""
+MOST_OF_ALL = 512
 
 
 class Watch:
@@ -46,7 +49,11 @@ class Watch:
 
         A caller is told of the models that she may use, and of her own calls; one that may manage models, of everything
         that the host tells the gateway.
+
+        Raises:
+            Problem: 429 or 503, before the first event; too many look already.
         """
+        self._check_number(caller)
         looker = _Looker(caller)
         for entry in self._recent.entries():
             looker.tell_call(entry)
@@ -64,6 +71,11 @@ class Watch:
             if not self._lookers:
                 self._stop()
 
+    @property
+    def num_lookers(self) -> dict[str, int]:
+        """How many streams of events are read, by the caller's name."""
+        return Counter(looker.caller.name for looker in self._lookers)
+
     def take_record(self, record: Record) -> None:
         """A request of this gateway's has ended."""
         for entry in self._recent.take_record(record):
@@ -74,6 +86,14 @@ class Watch:
         """Whoever looks has to ask anew, and may not be let in again."""
         for looker in self._lookers:
             looker.end()
+
+    def _check_number(self, caller: Caller) -> None:
+        if self.num_lookers.get(caller.name, 0) >= MOST_OF_ONE:
+            why = f"this key reads {MOST_OF_ONE} streams of events already"
+            raise Problem(429, why, code="rate_limit_exceeded")
+        if len(self._lookers) >= MOST_OF_ALL:
+            why = f"{MOST_OF_ALL} streams of events are read already"
+            raise Problem(503, why, code="overloaded")
 
     def _stop(self) -> None:
         for task in self._tasks:
@@ -121,7 +141,7 @@ class _Looker:
     """Somebody who looks, and what she has not read yet: of the status the latest, of what happens the last few hundred."""
 
     def __init__(self, caller: Caller) -> None:
-        self._caller = caller
+        self.caller = caller
         self._now = b""
         self._happened: deque[bytes] = deque(maxlen=_MOST_UNREAD)
         self._news = asyncio.Event()
@@ -143,18 +163,18 @@ class _Looker:
         if isinstance(now, Problem):
             self._now = sse("away", {"code": now.code, "message": now.message})
         else:
-            self._now = sse("status", status_for(self._caller, now))
+            self._now = sse("status", status_for(self.caller, now))
         self._news.set()
 
     def tell_call(self, entry: Entry) -> None:
         """A call that has ended, or more of it."""
-        if self._caller.manage or entry.get("caller") == self._caller.name:
+        if self.caller.manage or entry.get("caller") == self.caller.name:
             self._tell("request", entry)
 
     def tell_event(self, event: Event) -> None:
         """Anything else that has happened."""
-        if self._caller.manage or (
-            isinstance(event, ModelEvent | StoreEvent) and self._caller.may_use(event.model)
+        if self.caller.manage or (
+            isinstance(event, ModelEvent | StoreEvent) and self.caller.may_use(event.model)
         ):
             self._tell(event.kind, asdict(event))
 

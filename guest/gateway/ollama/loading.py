@@ -37,7 +37,6 @@ async def load_or_unload(exchange: Exchange, found: Found, keep_alive: KeepAlive
         Problem: it is not the caller's to say; or the model is to go and is pinned.
     """
     client, info = exchange.client, found.info
-    exchange.check_options({"model": found.name, "keep_alive": keep_alive})
     if keep_alive != 0:
         await exchange.run(client.load_model(info.name, keep_alive=keep_alive))
         return "load"

@@ -149,6 +149,7 @@ async def tell_version(exchange: Exchange) -> ASGIApp:
 async def _answer(exchange: Exchange, question: Question, form: Form) -> ASGIApp:
     clock = Clock()
     found = await find_model(exchange, question.model)
+    exchange.check_options({**question.options, "model": found.name})
     if question.is_empty:
         reason = await load_or_unload(exchange, found, question.keep_alive)
         return Json(empty(form, question.model, reason))
@@ -166,16 +167,15 @@ async def _embed(exchange: Exchange, inputs: Inputs, clock: Clock) -> Embeddings
     """Vectors; None where there are no texts, and the model was loaded or unloaded."""
     exchange.names = EMBED_NAMES
     found = await find_model(exchange, inputs.model)
+    exchange.check_options({**inputs.options, "model": found.name})
     if not inputs.texts:
         await load_or_unload(exchange, found, inputs.keep_alive)
         return None
     found = await load(exchange, found)
     clock.note_loaded()
     options: EmbedOptions = {**inputs.options, "model": found.name}
-    exchange.check_options(options)
-    with exchange.under_way():
-        vectors = await exchange.run(exchange.client.embed(inputs.texts, **options))
-    exchange.note_tokens(vectors.usage.prompt_tokens)
+    vectors = await exchange.run(exchange.client.embed(inputs.texts, **options))
+    exchange.note_input(vectors.usage.prompt_tokens)
     return vectors
 
 

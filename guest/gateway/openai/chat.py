@@ -25,7 +25,7 @@ async def create_chat_completion(exchange: Exchange) -> ASGIApp:
     exchange.names = plan.names
     plan = replace(plan, options=await fit_reasoning(exchange, plan.options))
     if plan.is_stream:
-        return exchange.stream([Ask(*call) for call in plan.calls()], ChatWriter(plan))
+        return exchange.stream([Ask(*call) for call in plan.calls()], ChatWriter(plan), plan.num_choices)
     return Json(chat_completion(await exchange.generate(Ask(None, plan.options), plan.num_choices)))
 
 

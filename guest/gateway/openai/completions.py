@@ -22,8 +22,9 @@ async def create_completion(exchange: Exchange) -> ASGIApp:
     exchange.names = plan.names
     asks = [Ask(*call) for call in plan.calls()]
     if plan.is_stream:
-        return exchange.stream(asks, CompletionWriter(plan))
-    return Json(completion(await exchange.generate_all(asks), plan.num_choices, plan.echoes))
+        return exchange.stream(asks, CompletionWriter(plan), plan.num_choices)
+    answers = await exchange.generate_all(asks, plan.num_choices)
+    return Json(completion(answers, plan.num_choices, plan.echoes))
 
 
 class CompletionWriter(ChunkWriter):

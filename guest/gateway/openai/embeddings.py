@@ -16,8 +16,7 @@ async def create_embeddings(exchange: Exchange) -> ASGIApp:
     inputs, options, as_base64 = embed_plan(fields.split(body, fields.EMBEDDING, fields.EMBED_HOST))
     exchange.names = {"inputs": "input"}
     exchange.check_options(options)
-    with exchange.under_way():
-        found = await exchange.run(exchange.client.embed(inputs, **options))
+    found = await exchange.run(exchange.client.embed(inputs, **options))
     exchange.note_model(found.model)
-    exchange.note_tokens(found.usage.prompt_tokens)
+    exchange.note_input(found.usage.prompt_tokens)
     return Json(embedding_response(found, as_base64))

@@ -17,13 +17,12 @@ async def fit_reasoning(exchange: Exchange, options: GenerateOptions) -> Generat
     """The options of a chat as its model can be asked.
 
     Raises:
-        Problem: the caller may not use the model.
+        Problem: the caller may not ask so.
         BridgeError: of the host.
         ClientGone: the caller went.
     """
-    model = options.get("model")
-    exchange.check_model(model)
-    facts = await find_facts(exchange, model)
+    exchange.check_options(options)
+    facts = await find_facts(exchange, options.get("model"))
     return options if facts is None else _fit(options, facts)
 
 

@@ -26,10 +26,9 @@ async def rerank(exchange: Exchange) -> ASGIApp:
         raise refused("query", "must be a text")
     options = cast(RerankOptions, {name: body[name] for name in body.keys() & fields.RERANK_HOST})
     exchange.check_options(options)
-    with exchange.under_way():
-        ranking = await exchange.run(exchange.client.rerank(query, documents, **options))
+    ranking = await exchange.run(exchange.client.rerank(query, documents, **options))
     exchange.note_model(ranking.model)
-    exchange.note_tokens(ranking.usage.prompt_tokens)
+    exchange.note_input(ranking.usage.prompt_tokens)
     return Json(_response(ranking, has_documents))
 
 

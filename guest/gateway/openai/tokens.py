@@ -36,9 +36,8 @@ async def tokenize(exchange: Exchange) -> ASGIApp:
     if isinstance(tools := body.get("tools"), list):
         options["tools"] = [read_tool(tool, f"tools[{place}]") for place, tool in enumerate(tools)]
     exchange.check_options(options)
-    with exchange.under_way():
-        ids = await exchange.run(exchange.client.tokenize(prompt, **options))
-        most = await exchange.run(_context_length(exchange, options.get("model")))
+    ids = await exchange.run(exchange.client.tokenize(prompt, **options))
+    most = await exchange.run(_context_length(exchange, options.get("model")))
     return Json({"count": len(ids), "max_model_len": most, "tokens": ids, "token_strs": None})
 
 
@@ -52,8 +51,7 @@ async def detokenize(exchange: Exchange) -> ASGIApp:
         raise refused("tokens", "must be a list of token ids")
     check_switch("skip_special_tokens", body.get("skip_special_tokens"))
     exchange.check_options(options)
-    with exchange.under_way():
-        text = await exchange.run(exchange.client.detokenize(body["tokens"], **options))
+    text = await exchange.run(exchange.client.detokenize(body["tokens"], **options))
     return Json({"prompt": text})
 
 

@@ -20,7 +20,7 @@ SHORT = {"model": "demo", "prompt": "The ", "max_tokens": 4, "ignore_eos": True}
 TOKENS = {"gateway": "gateway:0123456789", "guest": "guest:0123456789", "watcher": "watcher:0123456789"}
 KEYS = {
     name: make_key()
-    for name in ("plain", "one", "few", "other", "low", "guest", "manager", "stranger", "late")
+    for name in ("plain", "one", "few", "other", "low", "guest", "manager", "stranger", "late", "spent")
 }
 TABLES = {
     "plain": "",
@@ -30,6 +30,7 @@ TABLES = {
     "low": 'priority = "low"',
     "guest": f'token = "{TOKENS["guest"]}"',
     "manager": "manage = true",
+    "spent": "tokens_per_minute = 1",
 }
 
 
@@ -157,6 +158,30 @@ def test_how_long_models_stay_is_for_those_who_manage_them(
     assert http.post(path, json=body, headers=headers("plain")).status_code == 200
     kept = http.post(path, json={**body, "keep_alive": "5m"}, headers=headers("manager"))
     assert kept.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", CHAT),
+        ("/v1/responses", {"model": "demo", "input": "Hello"}),
+        ("/v1/responses/input_tokens", {"model": "demo", "input": "Hello"}),
+        ("/v1/messages", {**CHAT, "max_tokens": 2}),
+        ("/v1/messages/count_tokens", CHAT),
+        ("/api/generate", {"model": "demo"}),
+        ("/api/chat", CHAT),
+        ("/api/embed", {"model": "demo", "input": "Hello"}),
+    ],
+)
+def test_model_is_not_loaded_for_those_who_may_not_ask_it_now(
+    http: httpx.Client, path: str, body: dict[str, Any]
+) -> None:
+    assert ask(http, "spent").status_code in (200, 429)
+    http.post("/mlxbridge/models/unload", json={"model": "demo"}, headers=headers("manager"))
+    assert http.post(path, json=body, headers=headers("spent")).status_code in (429, 529)
+    assert http.post(path, json={**body, "keep_alive": "1h"}, headers=headers("plain")).status_code == 403
+    (model,) = http.get("/mlxbridge/models", headers=headers("manager")).json()["models"]
+    assert model["state"] == "unloaded"
 
 
 def test_vectors_and_ranks_do_not_say_how_long_models_stay(http: httpx.Client) -> None:

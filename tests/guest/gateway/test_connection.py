@@ -7,7 +7,9 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 import pytest
 
-from mlxbridge.guest.gateway import connection, exchange
+from mlxbridge.errors import TransportError
+from mlxbridge.guest.gateway import body, connection
+from mlxbridge.guest.gateway.body import BodyRoom
 from mlxbridge.guest.gateway.endpoint import route
 from mlxbridge.guest.gateway.exchange import Exchange
 from mlxbridge.guest.gateway.health import PLAIN
@@ -45,6 +47,10 @@ async def count(exchange: Exchange) -> Streamed:
             yield b"%d\n" % number
         if "problem" in exchange.query:
             raise Problem(503, "no more", code="gone")
+        if "host" in exchange.query:
+            error = TransportError("no route to unix:///nowhere")
+            error.request_id = "host-1"
+            raise error
         await asyncio.Event().wait()
 
     return Streamed(lines(), "text/plain", lambda problem: problem.code.encode())
@@ -107,7 +113,7 @@ async def test_encoded_body_is_refused(inside: Inside) -> None:
 async def test_body_that_does_not_come_is_not_waited_for(
     inside: Inside, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange, "BODY_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(body, "BODY_TIMEOUT_S", 0.2)
     status, _ = await inside.ask(POST + b"content-length: 5\r\n\r\nhel")
     assert status == 408
 
@@ -188,6 +194,37 @@ async def test_problem_behind_the_first_line_is_told_there(inside: Inside) -> No
     status, body = await inside.ask(b"GET /count?problem HTTP/1.1\r\nhost: localhost\r\n\r\n")
     assert (status, body) == (200, b"0\n1\n2\ngone")
     assert inside.records[0].error == "gone"
+
+
+async def test_error_of_the_host_behind_the_first_line_is_noted(
+    inside: Inside, caplog: pytest.LogCaptureFixture
+) -> None:
+    status, body = await inside.ask(b"GET /count?host HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    assert (status, body) == (200, b"0\n1\n2\nhost_unreachable")
+    assert inside.records[0].host_ids == ["host-1"]
+    assert "the host cannot be asked: no route" in caplog.text
+
+
+async def test_bodies_have_no_more_memory_than_there_is_for_all_of_them(inside: Inside) -> None:
+    large = POST + b"content-length: 1000\r\n\r\n"
+    inside.gateway.body_room = room = BodyRoom(1500)
+    _, writer = await inside.send(large + b"x" * 900)
+    while True:
+        try:
+            room.check(601)
+        except Problem:
+            break
+        await asyncio.sleep(0.01)
+    status, body = await inside.ask(large)
+    assert status == 503 and b"too many large requests" in body
+    chunk = b"%x\r\n%s\r\n" % (700, b"x" * 700)
+    status, _ = await inside.ask(POST + b"transfer-encoding: chunked\r\n\r\n" + chunk)
+    assert status == 503
+    assert (await inside.ask(POST + b"content-length: 5\r\n\r\nhello"))[0] == 200
+    writer.close()
+    while len(inside.records) < 4:
+        await asyncio.sleep(0.01)
+    assert (await inside.ask(large + b"x" * 1000))[0] == 200
 
 
 async def test_what_still_runs_after_the_drain_timeout_is_cut_and_told(inside: Inside) -> None:

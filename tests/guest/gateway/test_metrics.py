@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from time import perf_counter
+from typing import Any
 
 import httpx
 import pytest
@@ -56,6 +58,55 @@ def test_requests_are_counted(http: httpx.Client) -> None:
     assert value(text, "host_up") == 1
 
 
+CHAT = {"model": "demo", "messages": [{"role": "user", "content": "What is 27 + 15?"}]}
+STREAM = {"stream": True}
+TELL = {**STREAM, "stream_options": {"include_usage": True}}
+
+
+def last_usage(text: str) -> tuple[int, int]:
+    """Tokens of prompts and of answers, as the last JSON object of a response tells them."""
+    told: Any = json.loads(text.replace("data: [DONE]", "").strip().splitlines()[-1].removeprefix("data: "))
+    if told.get("type") == "message_stop":
+        told = json.loads(text.strip().split("data: ")[-2].splitlines()[0])
+    told = told.get("response", told) if isinstance(told.get("response"), dict) else told
+    usage = told.get("usage", told)
+    names = ("prompt_tokens", "input_tokens", "cache_read_input_tokens", "prompt_eval_count")
+    read = sum(usage.get(name, 0) for name in names)
+    written = sum(usage.get(name, 0) for name in ("completion_tokens", "output_tokens", "eval_count"))
+    return read, written
+
+
+@pytest.mark.parametrize("more", [{}, STREAM])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", {**CHAT, "n": 3}),
+        ("/v1/completions", {"model": "demo", "prompt": ["One", "Two words"], "n": 2, "max_tokens": 5}),
+        ("/v1/responses", {"model": "demo", "input": "What is 27 + 15?"}),
+        ("/v1/messages", {**CHAT, "max_tokens": 50}),
+        ("/api/chat", {**CHAT, "stream": False}),
+        ("/api/generate", {"model": "demo", "prompt": "What is 27 + 15?", "stream": False}),
+    ],
+)
+def test_as_many_tokens_are_counted_as_the_caller_is_told(
+    gateway: GatewayProcess, http: httpx.Client, path: str, body: dict[str, Any], more: dict[str, Any]
+) -> None:
+    def counted() -> list[float]:
+        text = http.get("/metrics").text
+        return [value(text, f"{kind}_tokens_total", model="demo") for kind in ("prompt", "completion")]
+
+    if more and path.endswith("completions"):
+        more = TELL
+    before = counted()
+    name = f"{path}-{len(more)}"
+    answer = http.post(path, json={**body, **more}, headers={"x-request-id": name})
+    assert answer.status_code == 200, answer.text
+    read, written = last_usage(answer.text)
+    assert read > 0 and written > 1
+    assert [after - past for after, past in zip(counted(), before, strict=True)] == [read, written]
+    assert f"{read} + {written} tokens" in gateway.wait_for_line(name)
+
+
 def test_requests_under_way_and_cut_ones_are_counted(http: httpx.Client) -> None:
     before = value(http.get("/metrics").text, "requests_cut_total", model="demo")
     with streaming(http):
@@ -79,6 +130,6 @@ async def test_names_of_models_do_not_go_on_for_ever() -> None:
         record.model, record.end = f"model-{number}", perf_counter()
         metrics.begin()
         metrics.note(record)
-    text = (await metrics.render({}, [])).decode()
+    text = (await metrics.render({}, {}, [])).decode()
     assert value(text, "requests_total", model=OTHER) == 5
     assert value(text, "requests_under_way") == 0

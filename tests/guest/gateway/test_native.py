@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from mlxbridge import AsyncClient
 from mlxbridge.events import RequestEvent
+from mlxbridge.guest.gateway.callers import Caller
+from mlxbridge.guest.gateway.native import watch
+from mlxbridge.guest.gateway.native.watch import Watch
+from mlxbridge.guest.gateway.problem import Problem
 from tests.guest.gateway.gateways import GatewayProcess, run_gateway, write_keys
 from tests.helpers.hub import Hub, Repository, run_hub
 from tests.integration.hosts import HostProcess, run_host
@@ -308,3 +315,24 @@ def test_model_that_there_is_not_is_told(http: httpx.Client) -> None:
     error = error_of(http.post("/mlxbridge/models/load", json={"model": "nothing"}), 404)
     assert error["code"] == "model_not_found"
     assert error_of(http.get("/mlxbridge/nothing"), 404)["code"] == "not_found"
+
+
+async def test_streams_of_events_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "MOST_OF_ONE", 2)
+    monkeypatch.setattr(watch, "MOST_OF_ALL", 3)
+    shared = Watch(AsyncClient("unix:///nowhere"), asyncio.Event())
+    alice, bob = Caller(name="alice"), Caller(name="bob")
+    streams = [shared.look(caller) for caller in (alice, alice, bob)]
+    for stream in streams:
+        assert b"away" in await anext(stream)
+    assert shared.num_lookers == {"alice": 2, "bob": 1}
+    for caller, status in ((alice, 429), (bob, 503)):
+        with pytest.raises(Problem) as refused:
+            await anext(shared.look(caller))
+        assert (refused.value.status, refused.value.retry_after_s) == (status, 1.0)
+    await streams.pop().aclose()
+    async with aclosing(shared.look(bob)) as again:
+        assert b"away" in await anext(again)
+    for stream in streams:
+        await stream.aclose()
+    assert shared.num_lookers == {}

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, MutableMapping, Sequence
+from typing import Any
 
 import pytest
 from starlette.types import ASGIApp
 
+from mlxbridge import AsyncClient
+from mlxbridge.errors import TransportError
 from mlxbridge.guest.gateway import streaming
+from mlxbridge.guest.gateway.app import make_app
 from mlxbridge.guest.gateway.endpoint import route
 from mlxbridge.guest.gateway.exchange import Ask, Exchange
+from mlxbridge.guest.gateway.gateway import Gateway
 from mlxbridge.guest.gateway.health import PLAIN
 from mlxbridge.guest.gateway.problem import Problem
 from mlxbridge.guest.gateway.settings import Settings
@@ -113,3 +118,40 @@ async def test_stream_that_says_nothing_yet_is_kept_alive(
     assert b"x" not in first
     await reader.readuntil(b"xxx")
     writer.close()
+
+
+async def test_error_before_there_was_room_for_a_head_has_a_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Something is to be said to keep the connection, which takes nothing, and then the host cannot be asked."""
+    monkeypatch.setattr(streaming, "KEEP_ALIVE_S", 0.0)
+    waiting: list[MutableMapping[str, Any]] = []
+    sent: list[MutableMapping[str, Any]] = []
+    has_room = asyncio.Event()
+
+    async def receive() -> MutableMapping[str, Any]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        waiting.append(message)
+        await has_room.wait()
+        sent.append(message)
+
+    async def generate(*_: Any, **__: Any) -> None:
+        while not waiting:
+            await asyncio.sleep(0.001)
+        raise TransportError("the link broke")
+
+    monkeypatch.setattr(AsyncClient, "generate", generate)
+    gateway = Gateway(Settings(listens=(LOCAL,), url="unix:///nowhere"))
+    scope = {"type": "http", "method": "GET", "path": "/stream", "query_string": b"n=1"}
+    scope["headers"] = [(b"host", b"localhost")]
+    async with gateway.running():
+        asked = make_app(gateway, [route(PLAIN, "/stream", GET=stream)])(scope, receive, send)
+        task = asyncio.ensure_future(asked)
+        while len(waiting) < 2:
+            await asyncio.sleep(0.001)
+        has_room.set()
+        await task
+    assert waiting[0]["status"] == 200  # which was given up
+    assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
+    assert sent[0]["status"] == 503 and b"host_unreachable" in sent[1]["body"]

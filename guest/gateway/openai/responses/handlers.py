@@ -36,10 +36,9 @@ async def count_input_tokens(exchange: Exchange) -> ASGIApp:
     given: dict[str, Any] = {**await fit_reasoning(exchange, request.options)}
     options = {name: given[name] for name in given.keys() & fields.TOKENIZE_HOST}
     exchange.check_options(options)
-    with exchange.under_way():
-        count = await exchange.run(
-            exchange.client.count_tokens(given["messages"], **cast(TokenizeOptions, options))
-        )
+    count = await exchange.run(
+        exchange.client.count_tokens(given["messages"], **cast(TokenizeOptions, options))
+    )
     return Json({"object": "response.input_tokens", "input_tokens": count})
 
 
