@@ -20,14 +20,12 @@ from mlxbridge.host.engine.caches.cache_choice import choose_caches
 from mlxbridge.host.engine.caches.footprint import measure_footprint
 from mlxbridge.host.engine.caches.row_caches import Ready
 from mlxbridge.host.engine.call import Call
-from mlxbridge.host.engine.checks import check_request
 from mlxbridge.host.engine.choice.logprobs import Likelihoods
 from mlxbridge.host.engine.drafts.speculation import Speculator
 from mlxbridge.host.engine.exactness import is_exact_in_batches, is_exact_with_prefixes
 from mlxbridge.host.engine.facts import facts
 from mlxbridge.host.engine.grammar.compiling import Compiling
-from mlxbridge.host.engine.grammar.held_calls import source_of
-from mlxbridge.host.engine.grammar.library import Library
+from mlxbridge.host.engine.intake import Intake
 from mlxbridge.host.engine.interface import NOBODY, EngineLimits, GenerateRequest, Origin, Row
 from mlxbridge.host.engine.lanes import Lanes
 from mlxbridge.host.engine.loader import LoadedModel
@@ -35,16 +33,11 @@ from mlxbridge.host.engine.memory import cache_budgets, device_bytes, is_out_of_
 from mlxbridge.host.engine.prefill.budget import Step
 from mlxbridge.host.engine.prefill.prefill import MAX_GROUP_ROWS, Prefill
 from mlxbridge.host.engine.prefixes.prefix_cache import PrefixCache
-from mlxbridge.host.engine.queue import PRIORITIES, Queue
+from mlxbridge.host.engine.queue import Queue
 from mlxbridge.host.engine.roster import Roster
 from mlxbridge.host.engine.rows import Job
-from mlxbridge.host.engine.settings import eos_ids, settings_of
 from mlxbridge.host.engine.shapes import make_budget
 from mlxbridge.host.engine.suspicion import Suspicion
-from mlxbridge.host.engine.text.detokenize import Vocabulary
-from mlxbridge.host.engine.text.prompt import encode_prompt, token_limit
-from mlxbridge.host.engine.text.stops import StopMatcher
-from mlxbridge.host.engine.text.told_answer import ToldAnswers
 
 # Buffers that MLX keeps for reuse are of last minute's sizes; mlx_lm gives them back as often.
 _TIDY_EVERY_STEPS = 256
@@ -96,8 +89,6 @@ class BatchEngine:
         self._facts = {**facts(loaded, self._footprint), **self.plan.facts()}
         self._is_batched = is_exact_in_batches(self.plan.small(), loaded.vocabulary_size)
         self._adapters = Adapters(loaded.name, loaded.model, adapters)
-        self._vocabulary = Vocabulary(loaded.tokenizer)
-        self._told_answers = ToldAnswers(loaded)
         self._speculator = Speculator(loaded, self.plan, draft, is_batched=self._is_batched)
         weight_bytes = self._facts["bytes"] + self._speculator.num_weight_bytes + self._adapters.num_bytes
         kv_bytes, prefix_bytes = cache_budgets(limits, weight_bytes)
@@ -107,7 +98,7 @@ class BatchEngine:
         self._footprint = self._speculator.footprint(self._footprint)
         self._admission = Admission(self._footprint, kv_bytes, expected_tokens=limits.expected_tokens)
         self._admission.check_budget(loaded.name)
-        self._library = Library(loaded, self._vocabulary)
+        self._intake = Intake(loaded, self._adapters, self._admission, self._speculator)
         self._compiling = Compiling()
         # Rows whose prompts have been read, and which join in the next step.
         self._held: list[Ready] = []
@@ -154,43 +145,11 @@ class BatchEngine:
         if call in self._roster:
             raise ValueError(f"call {call} is open")
         limit, now = self._suspicion.limit, monotonic()
-        check_request(request)
-        if origin.adapter is not None:
-            self._adapters.load(origin.adapter)
+        self._intake.check(request, origin)
         self._roster.check_room(origin.guest, priority=request.priority, limit=limit, now=now)
-        told = self._told_answers.begin(request)
-        prompt = encode_prompt(self._loaded, request)
-        most = token_limit(self._loaded, len(prompt), request.max_tokens)
-        max_tokens = self._admission.token_limit(self._loaded.name, len(prompt), request.max_tokens, most)
-        reasoning = None if told is None else told.reasoning
-        settings = settings_of(request, self._loaded, max_tokens=max_tokens, reasoning=reasoning)
-        source = source_of(self._loaded, request)
-        grammar = None if source is None else self._library.find(source)
-        job = Job(
-            prompt=prompt,
-            max_tokens=max_tokens,
-            settings=settings,
-            scope=self._adapters.scope(origin.adapter, origin.cache_scope),
-            adapter=origin.adapter,
-            rank=PRIORITIES.index(request.priority),
-            closes_at=None if told is None else told.closes_at,
-            drafts=self._speculator.settings_of(request),
-        )
-        new = Call(
-            call,
-            job=job,
-            eos_ids=eos_ids(request, self._loaded),
-            stop_token_ids=frozenset(request.stop_token_ids),
-            vocabulary=self._vocabulary,
-            stops=StopMatcher(request.stop),
-            told=told,
-            deadline_at=inf if origin.deadline_at is None else origin.deadline_at,
-            is_literal=source is not None and not source.behind,
-        )
-        if grammar is not None:
-            job.constraint = grammar.constrain(settings)
+        new, grammar = self._intake.make_call(call, request, origin)
         self._roster.add(new, guest=origin.guest, priority=request.priority, limit=limit, now=now)
-        if grammar is not None and job.constraint is None:
+        if grammar is not None and new.job.constraint is None:
             self._compiling.add(new, grammar)
 
     def cancel(self, call: int) -> Row | None:

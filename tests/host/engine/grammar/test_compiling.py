@@ -143,7 +143,7 @@ def test_step_that_has_nothing_but_grammars_to_wait_for_sleeps(answers: Answers,
 
 def test_compiling_works_for_a_model_alone(loaded: LoadedModel, answers: Answers) -> None:
     """The threads have no part in the model, and none is started before a grammar is asked for."""
-    assert not answers.engine._library._has_threads
+    assert not answers.engine._intake._library._has_threads
     answers.submit(1, prompt="a", response_format=QUICK)
-    assert answers.engine._library._has_threads
+    assert answers.engine._intake._library._has_threads
     finish(answers)
