@@ -27,6 +27,8 @@ def gateway(host: HostProcess) -> Iterator[GatewayProcess]:
 def endless_host() -> Iterator[HostProcess]:
     """One whose answers need never end."""
     with run_host("unix", "--kv-window", "256") as host:
+        with host.client() as client:
+            client.load_model("demo", timeout=120)
         yield host
 
 

@@ -23,12 +23,12 @@ def refuses(gateway: GatewayProcess) -> bool:
 
 def test_stream_goes_on_until_the_drain_timeout_and_is_told_its_end(endless_host: HostProcess) -> None:
     with (
-        run_gateway(endless_host.url, "--drain-timeout", "2") as gateway,
+        run_gateway(endless_host.url, "--drain-timeout", "3") as gateway,
         httpx.Client(base_url=gateway.url, timeout=60) as http,
         streaming(http) as lines,
     ):
         gateway.process.send_signal(signal.SIGTERM)
-        assert "1 requests have 2 s left" in gateway.wait_for_line("draining")
+        assert "1 requests have 3 s left" in gateway.wait_for_line("draining")
         until(lambda: refuses(gateway))
         rest = [line for line in lines if line]
         assert len(rest) > 2  # it went on

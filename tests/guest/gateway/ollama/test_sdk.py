@@ -130,14 +130,15 @@ def test_options_are_honoured(ollama: Client, models_host: HostProcess) -> None:
 
 def test_answer_ends_where_the_context_does(ollama: Client) -> None:
     options = {"num_predict": 100_000, "ignore_eos": True}
+    long = "x " * 980  # of the 1024 tokens few are left for the answer
     counts = []
     first = ollama.generate("demo", SUM[0]["content"], options={"num_predict": 100_000})
     assert (first.response, first.done_reason) == ("27 + 15 = 42.", "stop")
     for answer in (
-        ollama.chat("demo", SUM, options=options),
-        ollama.generate("demo", SUM[0]["content"], options=options),
-        ollama.generate("demo", SUM[0]["content"], options=options, context=first.context),
-        ollama.generate("demo", "The ", raw=True, options=options),
+        ollama.chat("demo", [{"role": "user", "content": long}], options=options),
+        ollama.generate("demo", long, options=options),
+        ollama.generate("demo", long, options=options, context=first.context),
+        ollama.generate("demo", long, raw=True, options=options),
     ):
         assert answer.done_reason == "length"
         counts.append((answer.prompt_eval_count or 0) + (answer.eval_count or 0))

@@ -300,7 +300,7 @@ def test_nearest_name_is_told(http: httpx.Client) -> None:
 
 
 def test_error_in_a_stream_is_the_sdks(client: Any) -> None:
-    endless = {"ignore_eos": True, "timeout": 5}
+    endless = {"ignore_eos": True, "timeout": 2}
     stream = client.chat.completions.create(
         model="demo", messages=SUM, stream=True, max_tokens=1000, extra_body=endless
     )

@@ -296,9 +296,9 @@ def test_nothing_is_kept(client: Any) -> None:
     assert caught.value.param == "previous_response_id"
 
 
-def test_what_fails_once_it_has_begun_is_told_as_an_event(client: Any) -> None:
-    endless = {"ignore_eos": True, "timeout": 5}
-    stream = client.responses.create(
+def test_what_fails_once_it_has_begun_is_told_as_an_event(blocking: Any) -> None:
+    endless = {"ignore_eos": True, "timeout": 2}
+    stream = blocking.responses.create(
         model="demo", input=SUM, stream=True, max_output_tokens=1000, extra_body=endless
     )
     events = events_of(stream)
