@@ -5,14 +5,23 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
+from unittest.mock import patch
+
+import pytest
 
 from mlxbridge.types import EmbedOptions, GenerateOptions, RerankOptions
+from tests.helpers.command_line import run
 from tests.host.embeddings.checkpoints import save_model
 from tests.host.engine.scripted import save_scripted_model
-from tests.integration.hosts import run_host
+from tests.integration.hosts import HostProcess, run_host
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -24,15 +33,27 @@ def block(name: str, following: str) -> str:
     return found.group(1)
 
 
-def test_readme_example_prints_what_the_readme_says() -> None:
-    with run_host("unix") as host:
-        done = subprocess.run(
-            [sys.executable, "-c", block("example", "output")],
-            env={**os.environ, "MLXBRIDGE_URL": host.url},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostProcess]:
+    """One with the models that the examples name; the demo model answers where they name none."""
+    folder = tmp_path_factory.mktemp("models")
+    references = json.loads((ROOT / "tests/host/embeddings/references.json").read_text())
+    finder, judge = folder / "all-MiniLM-L6-v2", folder / "ms-marco-MiniLM-L6-v2"
+    save_model(finder, references["models"]["bert"])
+    architectures = ["BertForSequenceClassification"]
+    save_model(judge, references["classifiers"]["bert"], pooling=None, architectures=architectures)
+    with run_host("unix", "--default-model", "demo", models=("demo", str(finder), str(judge))) as host:
+        yield host
+
+
+def test_readme_example_prints_what_the_readme_says(host: HostProcess) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", block("example", "output")],
+        env={**os.environ, "MLXBRIDGE_URL": host.url},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.stderr == ""
     assert done.stdout == block("output", "end")
 
@@ -43,23 +64,26 @@ GUEST_README = (ROOT / "guest/README.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```", GUEST_README, re.DOTALL | re.MULTILINE)
 
 
-def run_block(code: str, url: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
-        env={**os.environ, "MLXBRIDGE_URL": url},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert (done.returncode, done.stderr) == (0, ""), code
-    return done.stdout
+def run_block(code: str, host: HostProcess) -> str:
+    """What a program prints; warnings are errors."""
+    out, err = StringIO(), StringIO()
+    with (
+        tempfile.NamedTemporaryFile("w", suffix=".py") as program,
+        patch.dict(os.environ, MLXBRIDGE_URL=host.url),
+        redirect_stdout(out),
+        redirect_stderr(err),
+    ):
+        program.write(code)
+        program.flush()
+        runpy.run_path(program.name, run_name="__main__")
+    assert err.getvalue() == "", code
+    return out.getvalue()
 
 
-def test_guest_readme_blocks_run() -> None:
+def test_guest_readme_blocks_run(host: HostProcess) -> None:
     blocks = [code for code in BLOCKS if not re.search(r"tools=|run_tools|\.embed\(", code)]
     assert len(blocks) >= 4
-    with run_host("unix") as host:
-        said = [run_block(code, host.url) for code in blocks]
+    said = [run_block(code, host) for code in blocks]
     assert said[0].startswith("27 + 15 = 42. stop ")
     assert "1, 2, 3" in said[0]
     assert re.search(r"20\.?\n0\.\d+\n\Z", said[0])
@@ -90,23 +114,17 @@ def test_guest_readme_blocks_that_call_tools_run(tmp_path: Path) -> None:
     }
     save_scripted_model(tmp_path / "caller", scripts)
     with run_host("unix", models=(str(tmp_path / "caller"),)) as host:
-        said = run_block(free, host.url)
-        noted = run_block(enforced, host.url)
-        ran = run_block(whole, host.url)
+        said = run_block(free, host)
+        noted = run_block(enforced, host)
+        ran = run_block(whole, host)
     assert ran == "It rains in Tokyo. 1\n"
     assert noted in ("good\n", "bad\n")
     assert said == 'I look it up. -> get_weather({"city": "Tokyo"})\nIt rains in Tokyo.\n'
 
 
-def test_guest_readme_block_that_embeds_runs(tmp_path: Path) -> None:
-    references = json.loads((ROOT / "tests/host/embeddings/references.json").read_text())
+def test_guest_readme_block_that_embeds_runs(host: HostProcess) -> None:
     (code,) = (code for code in BLOCKS if ".embed(" in code)
-    finder, judge = tmp_path / "all-MiniLM-L6-v2", tmp_path / "ms-marco-MiniLM-L6-v2"
-    save_model(finder, references["models"]["bert"])
-    architectures = ["BertForSequenceClassification"]
-    save_model(judge, references["classifiers"]["bert"], pooling=None, architectures=architectures)
-    with run_host("unix", models=(str(finder), str(judge))) as host:
-        said = run_block(code, host.url).splitlines()
+    said = run_block(code, host).splitlines()
     assert said[0].startswith("(3, 32) float32 ") and said[1] in ("True", "False")
     assert len(said) == 4 and all(" True " in line for line in said[2:])
 
@@ -130,29 +148,16 @@ def test_guest_readme_explains_every_option() -> None:
 def test_command_line_in_the_guest_readme_names_every_flag() -> None:
     flags: set[str] = set()
     for command in ([], ["generate"], ["chat"], ["batch"], ["embed"], ["rerank"], ["status"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "mlxbridge", *command, "--help"],
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        flags.update(re.findall(r"^  (--[a-z-]+)", done.stdout, re.MULTILINE))
+        told = run(None, *command, "--help").stdout
+        flags.update(re.findall(r"^  (--[a-z-]+)", told, re.MULTILINE))
     section = GUEST_README[GUEST_README.index("## Command line") :]
     assert flags - {"--url", "--version"} == set(re.findall(r"--[a-z][a-z-]*", section))
 
 
-def test_batch_in_the_guest_readme_gives_what_the_readme_says() -> None:
+def test_batch_in_the_guest_readme_gives_what_the_readme_says(host: HostProcess) -> None:
     section = GUEST_README[GUEST_README.index("`mlxbridge batch` reads") :]
     given, shown = re.findall(r"^```\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
-    with run_host("unix") as host:
-        done = subprocess.run(
-            [sys.executable, "-m", "mlxbridge", "batch", "-"],
-            env={**os.environ, "MLXBRIDGE_URL": host.url},
-            input=given,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+    done = run(host, "batch", "-", stdin=given)
     for line, expected in zip(done.stdout.splitlines(), shown.splitlines(), strict=True):
         assert line.startswith(expected.partition("…")[0])
 
