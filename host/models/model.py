@@ -7,12 +7,13 @@
                                                   ▼ │ a worker that dies, with backoff
                                                restarting
 
-A model that cannot be loaded is failed until a call comes after a pause; one whose worker dies over and over, until somebody
-asks to load it. One that has to make way is draining: it ends the calls that its worker has. A guest's ``unload`` leads from anywhere to unloaded, and
-ends them. Calls that come meanwhile wait, and then load the model again.
+A model that cannot be loaded is failed until a call comes after a pause; one whose worker dies over and over, until
+somebody asks to load it. One that has to make way is draining: it ends the calls that its worker has. A guest's ``unload``
+leads from anywhere to unloaded, and ends them. Calls that come meanwhile wait, and then load the model again.
 
-Two tasks at most, never one of a kind twice: the supervisor, which alone starts workers, and the unloading, which ends
-the supervisor. Guests wait for them under ``shield``, so that one who gives up takes nothing with him.
+Two tasks at most, never one of a kind twice: the supervisor, which gets files and room and then has a worker running
+(``Upkeep``), and the unloading, which ends the supervisor. Guests wait for them under ``shield``, so that one who gives up
+takes nothing with him.
 """
 
 from __future__ import annotations
@@ -23,11 +24,10 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mlxbridge.errors import BridgeError, InternalError, ModelLoadFailed, Overloaded, Unavailable, WorkerLost
+from mlxbridge.errors import BridgeError, InternalError, ModelLoadFailed, Overloaded, Unavailable
 from mlxbridge.host.keep_alive import parse_keep_alive
 from mlxbridge.host.models.attempt import Attempt, Progress
 from mlxbridge.host.models.backlog import Backlog
-from mlxbridge.host.models.crashes import Crashes
 from mlxbridge.host.models.errand import fetch_files
 from mlxbridge.host.models.failures import Failures
 from mlxbridge.host.models.job import Job
@@ -36,6 +36,7 @@ from mlxbridge.host.models.lease import NoRoom
 from mlxbridge.host.models.memory import Memory
 from mlxbridge.host.models.settings import ModelSettings
 from mlxbridge.host.models.store import ModelSource
+from mlxbridge.host.models.upkeep import Upkeep
 from mlxbridge.host.models.worker import Worker
 from mlxbridge.logs import fields
 
@@ -63,22 +64,19 @@ class Model:
         self.name = settings.name
         self._state = "unloaded"
         self._on_state = on_state
-        self._details: Mapping[str, Any] = {}
-        self._worker: Worker | None = None  # from its start until its process has ended
         self._backlog = Backlog(settings.name)
         self._attempt: Attempt | None = None  # the latest to be ready
-        self._crashes = Crashes(settings.name)
         self._failures = Failures(settings.name)
         self._now = memory.now
+        self._upkeep = Upkeep(settings.name, memory.now, self._on_idle, self._backlog.put_back)
         self._lease = memory.lease(settings, self._make_way)
         self._is_busy = False
         self._reason = ""  # of the latest draining or unloading, for the log
         self._quiet = asyncio.Event()  # set while it is not busy
         self._quiet.set()
-        self._ready_at: float | None = None  # of the latest worker
         self._supervisor: asyncio.Task[None] | None = None
         self._unloading: asyncio.Task[None] | None = None
-        self._num_expired = 0  # while no worker had them, or with workers that have ended
+        self._num_expired = 0  # calls that no worker had
 
     @property
     def state(self) -> str:
@@ -91,6 +89,10 @@ class Model:
             self._state = state
             self._on_state(self)
 
+    @property
+    def _worker(self) -> Worker | None:
+        return self._upkeep.worker
+
     def describe(self) -> dict[str, Any]:
         """Its map in ``models``, ``load`` and ``unload`` (SPEC.md §10)."""
         source = self.settings.source
@@ -100,9 +102,9 @@ class Model:
             "source": str(source.folder) if source.kind == "folder" else source.kind,
             "aliases": list(self.settings.aliases),
             "adapters": list(self.settings.adapters),
-            **self._details,
+            **self._upkeep.details,
             **self._lease.describe(),
-            **self._crashes.describe(),
+            **self._upkeep.crashes.describe(),
         }
         if self._failures.error is not None:
             entry["error"] = self._failures.error.message
@@ -114,7 +116,7 @@ class Model:
         if self._failures.error is not None:
             entry["reason"] = self._failures.error.message
         elif self.state == "restarting":
-            entry["reason"] = self._crashes.describe()["last_crash"]
+            entry["reason"] = self._upkeep.crashes.describe()["last_crash"]
         return entry
 
     async def report(self) -> dict[str, Any]:
@@ -130,15 +132,15 @@ class Model:
                 except (TimeoutError, BridgeError):
                     entry["stats"] = "not answered"
         # The engine's own number lacks those whose end the front, or the guest, told it first.
-        entry["expired_total"] = self._num_expired + (worker.num_expired if worker is not None else 0)
+        entry["expired_total"] = self._num_expired + self._upkeep.num_expired
         entry["queued"] = len(self._backlog)
-        entry["calls"] = worker.num_jobs if worker is not None else 0
+        entry["calls"] = self._upkeep.num_jobs
         return entry
 
     def start(self) -> None:
         """Begin to load, unless it is loaded, loading, or about to be unloaded; one that has failed has all its chances."""
         if self.state == "failed":
-            self._crashes.forget()
+            self._upkeep.crashes.forget()
             self._failures.forget()
         self._start()
 
@@ -183,7 +185,7 @@ class Model:
             if self._attempt is not None:
                 self._attempt.fail(gone)
             self._backlog.fail(gone)
-            self._crashes.forget()
+            self._upkeep.crashes.forget()
             self._lease.forget_keep_alive()
             self._reason = reason
             self._begin_unload(gone)
@@ -200,10 +202,10 @@ class Model:
         self._lease.reconfigure(settings)
         is_same = settings.with_same_worker(before)
         if not is_same:
-            self._details = {}  # they are of what was loaded
+            self._upkeep.details = {}  # they are of what was loaded
         if self.state == "failed":  # what has failed may now be right
             self._failures.forget()
-            self._crashes.forget()
+            self._upkeep.crashes.forget()
             self.state = "unloaded"
             return True
         if is_same or self.state in ("unloaded", "unloading"):
@@ -302,8 +304,7 @@ class Model:
             self._begin_unload(Unavailable(f"nobody waits for {self.name}"))
 
     def _note_work(self) -> None:
-        num_jobs = 0 if self._worker is None else self._worker.num_jobs
-        is_busy = num_jobs > 0 or len(self._backlog) > 0
+        is_busy = self._upkeep.num_jobs > 0 or len(self._backlog) > 0
         if is_busy != self._is_busy:
             self._set_busy(is_busy)
             self._lease.set_busy(is_busy)
@@ -322,7 +323,7 @@ class Model:
         if self._unloading is not None:
             return
         self._reason = reason
-        if self._worker is not None and self._worker.num_jobs:
+        if self._upkeep.num_jobs:
             self._log_move("ends its calls, then it is unloaded")
         self._lease.forget_keep_alive()
         self.state = "draining"
@@ -348,7 +349,7 @@ class Model:
     def _leave_if_drained(self) -> None:
         if self._unloading is not None or self.state != "draining":
             return
-        if self._worker is None or self._worker.num_jobs == 0:
+        if self._upkeep.num_jobs == 0:
             self._begin_unload(Unavailable(f"{self.name} was unloaded"))
 
     def _begin_unload(self, gone: Unavailable) -> None:
@@ -363,10 +364,9 @@ class Model:
         try:
             if self._supervisor is not None:
                 await asyncio.wait({self._supervisor})
-            if self._worker is not None:  # the supervisor was just stopping it, and was cancelled there
-                await self._worker.stop()
+            await self._upkeep.stop()  # the supervisor may just have been doing that, and was cancelled there
         finally:
-            self._worker = self._unloading = None
+            self._unloading = None
             self._failures.forget()
             self.state = "unloaded"
             self._log_move("is unloaded")
@@ -380,7 +380,13 @@ class Model:
         """Get room, and keep a worker running until the model fails or is unloaded."""
         try:
             sources = [await fetch_files(source, self._tell) for source in self.settings.sources]
-            await self._keep_running(sources, await self._take_room(sources))
+            share = await self._take_room(sources)
+            await self._upkeep.run(
+                lambda: self.settings.load_params(sources, share),
+                self._tell,
+                self._become_ready,
+                self._restart,
+            )
         except NoRoom as error:
             log.info("model %s is not loaded yet: %s", self.name, error, extra=fields(model=self.name))
             self.state = "unloaded"
@@ -405,40 +411,6 @@ class Model:
         self._log_move("waits for room")
         self._tell({"stage": "waiting"})
 
-    async def _keep_running(self, sources: list[ModelSource], share: int | None) -> None:
-        while True:
-            reason = await self._run_worker(sources, share)
-            ready_for_s = None if self._ready_at is None else self._now() - self._ready_at
-            delay_s = self._crashes.note(reason, ready_for_s=ready_for_s)
-            log.warning(
-                "worker of %s %s; starting it again in %.1f s",
-                self.name,
-                reason,
-                delay_s,
-                extra=fields(model=self.name),
-            )
-            self.state = "restarting"
-            self._begin_attempt().forget()
-            await asyncio.sleep(delay_s)
-
-    async def _run_worker(self, sources: list[ModelSource], share: int | None) -> str:
-        """One worker's life, from start to end; how it ended."""
-        self._ready_at = None
-        self._worker = worker = await Worker.start(self._on_idle, self._backlog.put_back)
-        try:
-            params = self.settings.load_params(sources, share)
-            try:
-                self._details = await worker.ask("load", params, self._tell)
-            except WorkerLost:
-                return f"{await worker.ended()} while loading"
-            if worker.alive:  # it may have died right after
-                self._become_ready(worker)
-            return await worker.ended()
-        finally:
-            await worker.stop()
-            self._num_expired += worker.num_expired
-            self._worker = None
-
     def _tell(self, progress: Mapping[str, Any]) -> None:
         if progress.get("bytes_done") == 0:
             log.info("model %s: downloading %s", self.name, progress["model"])
@@ -448,7 +420,6 @@ class Model:
     def _become_ready(self, worker: Worker) -> None:
         self._failures.forget()
         self.state = "ready"
-        self._ready_at = self._now()
         if self._attempt is not None:
             self._attempt.succeed()
         log.info(
@@ -459,6 +430,10 @@ class Model:
         self._set_busy(worker.num_jobs > 0)
         self._lease.begin_turn(is_busy=self._is_busy)
 
+    def _restart(self) -> None:
+        self.state = "restarting"
+        self._begin_attempt().forget()
+
     def _fail(self, error: BridgeError) -> None:
         log.error(
             "model %s has failed: %s",
@@ -467,7 +442,7 @@ class Model:
             extra=fields(model=self.name, code=error.code),
         )
         now = self._now()
-        self._failures.note(error, now, is_final=self._crashes.is_loop)
+        self._failures.note(error, now, is_final=self._upkeep.crashes.is_loop)
         self.state = "failed"
         self._lease.forget_keep_alive()
         self._lease.release()

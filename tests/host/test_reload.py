@@ -11,8 +11,8 @@ import pytest
 
 from mlxbridge.host.config.config import Config, read_config
 from mlxbridge.host.config.overrides import Overrides
-from mlxbridge.host.models import model as model_module
 from mlxbridge.host.models import pulls as pulls_module
+from mlxbridge.host.models import upkeep as upkeep_module
 from mlxbridge.host.models.catalogue import Catalogue
 from mlxbridge.host.models.library import Library
 from mlxbridge.host.reload import reload
@@ -58,7 +58,7 @@ async def test_processes_that_run_are_told_how_to_log(
         (tmp_path / "config.toml").write_text(text)
         return read_config(tmp_path / "config.toml", Overrides())
 
-    monkeypatch.setattr(model_module, "Worker", FakeWorker)
+    monkeypatch.setattr(upkeep_module, "Worker", FakeWorker)
     FakeWorker.started = []
     before = logging.getLogger().level, current_level()
     config = read("")

@@ -18,7 +18,7 @@ from mlxbridge.errors import (
     UsageError,
 )
 from mlxbridge.host.engine.interface import EngineLimits
-from mlxbridge.host.models import model as model_module
+from mlxbridge.host.models import upkeep as upkeep_module
 from mlxbridge.host.models.catalogue import Catalogue, Changes
 from mlxbridge.host.models.job import Job
 from mlxbridge.host.models.settings import ModelSettings
@@ -58,7 +58,7 @@ def settings(name: str, **others: Any) -> ModelSettings:
 @pytest.fixture
 async def catalogue(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Catalogue]:
     FakeWorker.started = []
-    monkeypatch.setattr(model_module, "Worker", FakeWorker)
+    monkeypatch.setattr(upkeep_module, "Worker", FakeWorker)
     catalogue = Catalogue([settings("a"), settings("b", aliases=("x",))], plenty())
     yield catalogue
     await catalogue.close()

@@ -12,6 +12,7 @@ from mlxbridge.errors import InternalError, ModelNotFound, PermissionDenied, Una
 from mlxbridge.host.models import library as library_module
 from mlxbridge.host.models import model as model_module
 from mlxbridge.host.models import pulls as pulls_module
+from mlxbridge.host.models import upkeep as upkeep_module
 from mlxbridge.host.models.catalogue import Catalogue
 from mlxbridge.host.models.library import SHOWS_AT_ONCE, Library
 from mlxbridge.host.models.model import Model
@@ -159,7 +160,7 @@ async def load_slow_to_stop(model: Model, monkeypatch: pytest.MonkeyPatch) -> Fa
         return DEMO
 
     FakeWorker.started = []
-    monkeypatch.setattr(model_module, "Worker", FakeWorker)
+    monkeypatch.setattr(upkeep_module, "Worker", FakeWorker)
     monkeypatch.setattr(model_module, "fetch_files", fetch_files)
     loading = asyncio.ensure_future(model.load())
     worker = await FakeWorker.of(model.name)

@@ -12,7 +12,7 @@ import pytest
 from mlxbridge.errors import BridgeError, ModelLoadFailed, ModelTooLarge, Unavailable, WorkerLost
 from mlxbridge.host.engine.interface import EngineLimits
 from mlxbridge.host.models import crashes, errand
-from mlxbridge.host.models import model as model_module
+from mlxbridge.host.models import upkeep as upkeep_module
 from mlxbridge.host.models.catalogue import Catalogue
 from mlxbridge.host.models.job import Job
 from mlxbridge.host.models.machine import Machine
@@ -115,7 +115,7 @@ MakeHost = Callable[..., Host]
 @pytest.fixture
 async def make_host(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[MakeHost]:
     FakeWorker.started = []
-    monkeypatch.setattr(model_module, "Worker", FakeWorker)
+    monkeypatch.setattr(upkeep_module, "Worker", FakeWorker)
     monkeypatch.setattr(crashes, "BACKOFF_FIRST_S", 0.0)
     hosts: list[Host] = []
 

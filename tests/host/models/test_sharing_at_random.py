@@ -11,7 +11,7 @@ import pytest
 
 from mlxbridge.errors import BridgeError, ModelLoadFailed, Unavailable, WorkerLost
 from mlxbridge.host.models import crashes
-from mlxbridge.host.models import model as model_module
+from mlxbridge.host.models import upkeep as upkeep_module
 from mlxbridge.host.models.catalogue import Catalogue
 from mlxbridge.host.models.job import Job
 from mlxbridge.host.models.many_job import ManyJob
@@ -208,7 +208,7 @@ async def test_calls_end_once_and_memory_is_kept_to_whatever_happens(
         return function(*arguments)
 
     monkeypatch.setattr(asyncio, "to_thread", at_once)
-    monkeypatch.setattr(model_module, "Worker", FakeWorker)
+    monkeypatch.setattr(upkeep_module, "Worker", FakeWorker)
     monkeypatch.setattr(crashes, "BACKOFF_FIRST_S", 0.0)
     for seed in range(part * 25, part * 25 + 25):
         try:

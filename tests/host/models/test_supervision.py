@@ -11,7 +11,7 @@ import pytest
 from mlxbridge.errors import BridgeError, InternalError, ModelLoadFailed, Overloaded, Unavailable, WorkerLost
 from mlxbridge.host.models import backlog as backlog_module
 from mlxbridge.host.models import crashes
-from mlxbridge.host.models import model as model_module
+from mlxbridge.host.models import upkeep as upkeep_module
 from mlxbridge.host.models.job import Job
 from mlxbridge.host.models.model import Model
 from mlxbridge.host.models.settings import ModelSettings
@@ -62,7 +62,7 @@ async def turn(times: int = 5) -> None:
 @pytest.fixture
 async def model(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Model]:
     FakeWorker.started = []
-    monkeypatch.setattr(model_module, "Worker", FakeWorker)
+    monkeypatch.setattr(upkeep_module, "Worker", FakeWorker)
     monkeypatch.setattr(crashes, "BACKOFF_FIRST_S", 0.0)
     made = Model(ModelSettings.of("demo"), plenty())
     yield made

@@ -10,7 +10,7 @@ import pytest
 
 from mlxbridge.errors import InvalidArgument, ModelNotFound, PermissionDenied, UnknownMethod
 from mlxbridge.host.engine.interface import Origin
-from mlxbridge.host.models import model as model_module
+from mlxbridge.host.models import upkeep as upkeep_module
 from mlxbridge.host.models.catalogue import Catalogue
 from mlxbridge.host.models.settings import ModelSettings
 from mlxbridge.host.server.guest_calls import GuestCalls
@@ -58,7 +58,7 @@ def open_call(
 
 async def test_load_passes_the_workers_progress_on(monkeypatch: pytest.MonkeyPatch) -> None:
     FakeWorker.started = []
-    monkeypatch.setattr(model_module, "Worker", FakeWorker)
+    monkeypatch.setattr(upkeep_module, "Worker", FakeWorker)
     catalogue, calls = Catalogue([ModelSettings.of("demo")], plenty()), FakeCalls()
     open_call(GuestMethods(catalogue, Nobody()), "load", {"model": "demo"}, calls)
     assert calls.work is not None
@@ -73,7 +73,7 @@ async def test_load_passes_the_workers_progress_on(monkeypatch: pytest.MonkeyPat
 
 async def test_status_tells_of_the_machine_and_of_each_model(monkeypatch: pytest.MonkeyPatch) -> None:
     FakeWorker.started = []
-    monkeypatch.setattr(model_module, "Worker", FakeWorker)
+    monkeypatch.setattr(upkeep_module, "Worker", FakeWorker)
     settings = ModelSettings.of("demo", aliases=("tiny", "small"), keep_alive_s=60.0)
     catalogue, calls = Catalogue([settings], plenty(10 << 30)), FakeCalls()
     methods = GuestMethods(catalogue, Nobody())
@@ -117,7 +117,7 @@ async def test_status_tells_of_the_machine_and_of_each_model(monkeypatch: pytest
 
 async def test_load_takes_how_long_the_model_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     FakeWorker.started = []
-    monkeypatch.setattr(model_module, "Worker", FakeWorker)
+    monkeypatch.setattr(upkeep_module, "Worker", FakeWorker)
     catalogue, calls = Catalogue([ModelSettings.of("demo")], plenty()), FakeCalls()
     methods = GuestMethods(catalogue, Nobody())
     with pytest.raises(InvalidArgument, match="keep_alive: 'soon' is no time"):
@@ -166,7 +166,7 @@ def test_long_names_are_refused_without_comparing_all_of_them(
 
 async def test_call_goes_to_the_model_with_its_origin(monkeypatch: pytest.MonkeyPatch) -> None:
     FakeWorker.started = []
-    monkeypatch.setattr(model_module, "Worker", FakeWorker)
+    monkeypatch.setattr(upkeep_module, "Worker", FakeWorker)
     catalogue = Catalogue([ModelSettings.of("demo")], plenty())
     methods = GuestMethods(catalogue, Nobody())
     methods.open(cast(GuestCalls, FakeCalls()), CallOpened(7, "generate", {"prompt": "a"}, 5000))
@@ -181,7 +181,7 @@ async def test_call_goes_to_the_model_with_its_origin(monkeypatch: pytest.Monkey
 
 async def test_job_of_many_requests_keeps_to_the_guests_credit(monkeypatch: pytest.MonkeyPatch) -> None:
     FakeWorker.started = []
-    monkeypatch.setattr(model_module, "Worker", FakeWorker)
+    monkeypatch.setattr(upkeep_module, "Worker", FakeWorker)
     catalogue, calls = Catalogue([ModelSettings.of("demo")], plenty()), FakeCalls()
     params = {"requests": [{"prompt": "a"}, "no request, but that is between it and the worker"]}
     open_call(GuestMethods(catalogue, Nobody()), "generate_many", params, calls)
