@@ -91,6 +91,13 @@ def build_wheel(folder: Path) -> Path:
     return wheel
 
 
+HOST_ENDS = (
+    *(f"mlxbridge/protocol/{name}.py" for name in ("host", "answering", "answers")),
+    *(f"mlxbridge/transport/{name}.py" for name in ("listen", "activation", "peers")),
+)
+"""Of a connection: the other ends are the guest's."""
+
+
 def measure_wheel(wheel: Path) -> dict[str, int]:
     """Bytes: of the wheel, and in it, compressed, of the guest's code and of its single parts."""
     sizes = {"wheel": wheel.stat().st_size}
@@ -103,9 +110,9 @@ def measure_wheel(wheel: Path) -> dict[str, int]:
 
 
 def is_guest_code(name: str) -> bool:
-    """Whether a file of the wheel is code that a guest may load: all outside ``host/`` and ``gateway/``."""
-    hosts = ("mlxbridge/host/", "mlxbridge/guest/gateway/")
-    return name.startswith("mlxbridge/") and name.endswith(".py") and not name.startswith(hosts)
+    """Whether a file of the wheel is code that a guest may load: all but what only hosts and the gateway do."""
+    others = ("mlxbridge/host/", "mlxbridge/guest/gateway/", *HOST_ENDS)
+    return name.startswith("mlxbridge/") and name.endswith(".py") and not name.startswith(others)
 
 
 def render(imports: dict[str, dict[str, list[float]]], sizes: dict[str, int]) -> Iterator[str]:

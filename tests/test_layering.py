@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.guest import HOST_ENDS
+
 ROOT = Path(__file__).parent.parent
 FOLDERS = {
     "mlxbridge": "mlxbridge",
@@ -323,6 +325,7 @@ def test_face_loads_nothing_but_itself() -> None:
         ("import mlxbridge", ["asyncio", "numpy", "msgpack", "mlx", "mlx_lm", "ssl", "socket"]),
         ("import mlxbridge.protocol", ["asyncio", "numpy", "mlx", "mlx_lm", "socket", "ssl"]),
         ("from mlxbridge import Client", ["asyncio", "numpy", "mlx", "mlx_lm", "uvloop", "click"]),
+        ("from mlxbridge import Client", [path.removesuffix(".py").replace("/", ".") for path in HOST_ENDS]),
         ("from mlxbridge import Client", [f"{GUEST}.{name}" for name in ("formats", "conversation", "many")]),
         (
             "from mlxbridge import Client",

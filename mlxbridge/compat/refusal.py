@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from mlxbridge.errors import UsageError
@@ -17,7 +17,7 @@ def refused(field: str, why: str) -> UsageError:
     return UsageError(f"{field}: {why}", details={"field": field})
 
 
-def check_members(given: Mapping[Any, Any], known: Collection[str], where: str = "") -> None:
+def check_members(given: Iterable[Any], known: Collection[str], where: str = "") -> None:
     """Refuse members that there are none of.
 
     Args:

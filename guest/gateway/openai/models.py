@@ -24,10 +24,9 @@ async def retrieve_model(exchange: Exchange) -> ASGIApp:
 
 
 async def _models(exchange: Exchange) -> list[ModelInfo]:
-    """Those that the caller may use, by the name or the alias that she may use."""
+    """Those that the caller may use, by the names that she may use."""
     found = []
     for model in await exchange.run(exchange.client.list_models()):
-        usable = filter(exchange.caller.may_use, names_of(model))
-        if name := next(usable, None):
-            found.append(replace(model, name=name))
+        if names := [*filter(exchange.caller.may_use, names_of(model))]:
+            found.append(replace(model, name=names[0], details={**model.details, "aliases": names[1:]}))
     return found

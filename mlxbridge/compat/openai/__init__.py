@@ -32,7 +32,10 @@ from mlxbridge.compat.openai.errors import (
     RateLimitError,
     UnprocessableEntityError,
 )
+from mlxbridge.compat.openai.function_tools import pydantic_function_tool
+from mlxbridge.compat.openai.missing import missing
 from mlxbridge.compat.openai.parameters import NOT_GIVEN, NotGiven, Omit, not_given, omit
+from mlxbridge.compat.openai.timeouts import Timeout
 
 if TYPE_CHECKING:
     from mlxbridge.compat.openai.async_client import AsyncOpenAI, AsyncStream
@@ -47,7 +50,7 @@ base_url: str | None = None
 """Where they find the host."""
 api_base: str | None = None
 """The same by its old name."""
-timeout: float | None = 600.0
+timeout: float | Timeout | None = 600.0
 """Seconds for each of their calls."""
 max_retries: int = 2
 """How often they try again."""
@@ -97,9 +100,11 @@ __all__ = [
     "PermissionDeniedError",
     "RateLimitError",
     "Stream",
+    "Timeout",
     "UnprocessableEntityError",
     "not_given",
     "omit",
+    "pydantic_function_tool",
 ]
 
 
@@ -108,8 +113,10 @@ def __getattr__(name: str) -> Any:
 
     if name in _RESOURCES:
         return getattr(importlib.import_module(f"{__name__}.legacy").shared_client(), name)
+    if name == "types":
+        return importlib.import_module(f"{__name__}.types")
     if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise missing(name)
     module, own = _HOME[name]
     value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{module}"), own)
     return value

@@ -8,15 +8,19 @@ from types import TracebackType
 from typing import Any
 
 from mlxbridge import AsyncClient, AsyncTokenStream
+from mlxbridge.compat.openai.async_chat_stream import AsyncChatCompletionStream
 from mlxbridge.compat.openai.chat_completion import ChatChunks, chat_completion
+from mlxbridge.compat.openai.chat_events import ChatEvents
 from mlxbridge.compat.openai.client import Chunks
 from mlxbridge.compat.openai.errors import translated
 from mlxbridge.compat.openai.lists import embed_plan, embedding_response, model_named, model_page
 from mlxbridge.compat.openai.objects import CreateEmbeddingResponse, Model, Object, Page
 from mlxbridge.compat.openai.parameters import NOT_GIVEN, NotGiven, Plan, chat_plan, completion_plan
 from mlxbridge.compat.openai.parsing import parse_answers
+from mlxbridge.compat.openai.resource import Resource
 from mlxbridge.compat.openai.settings import Configured, Settings
 from mlxbridge.compat.openai.text_completion import CompletionChunks, completion
+from mlxbridge.compat.openai.timeouts import Timeout
 from mlxbridge.types import Generation, ModelInfo
 
 
@@ -39,7 +43,7 @@ class AsyncOpenAI(Configured):
         *,
         api_key: str | None = None,
         base_url: str | None = None,
-        timeout: float | None = 600.0,
+        timeout: float | Timeout | None = 600.0,
         max_retries: int = 2,
         _shared: AsyncClient | None = None,
         **settings: Any,
@@ -159,11 +163,10 @@ async def _pieces(streams: Sequence[AsyncTokenStream], chunks: Chunks) -> AsyncG
         yield piece
 
 
-class AsyncChatCompletions:
+class AsyncChatCompletions(Resource[AsyncOpenAI]):
     """``client.chat.completions``."""
 
-    def __init__(self, client: AsyncOpenAI) -> None:
-        self._client = client
+    path = "chat.completions"
 
     async def create(self, **parameters: Any) -> Any:
         """As ``ChatCompletions.create``."""
@@ -175,30 +178,42 @@ class AsyncChatCompletions:
 
     async def parse(self, **parameters: Any) -> Any:
         """As ``ChatCompletions.parse``."""
-        plan = self._client._plan(chat_plan, parameters)
+        plan = self._client._plan_whole(parameters)
         with translated(plan.names):
-            return parse_answers(plan, await self._client._answers(plan))
+            return parse_answers(plan, await self._client._answers(plan), parameters.get("tools"))
+
+    def stream(self, **parameters: Any) -> AsyncChatCompletionStream:
+        """As ``ChatCompletions.stream``: for an ``async with`` block."""
+        plan = self._client._plan(chat_plan, {**parameters, "stream": True})
+        chunks = ChatChunks(plan.model, plan.wants_usage)
+        events = ChatEvents(chunks, plan, parameters.get("tools"))
+        return AsyncChatCompletionStream(lambda: self._client._stream(plan, chunks), events)
 
 
-class AsyncChat:
+class AsyncChat(Resource[AsyncOpenAI]):
     """``client.chat``."""
 
+    path = "chat"
+
     def __init__(self, client: AsyncOpenAI) -> None:
+        super().__init__(client)
         self.completions = AsyncChatCompletions(client)
 
 
-class AsyncBeta:
+class AsyncBeta(Resource[AsyncOpenAI]):
     """``client.beta``, where ``chat.completions.parse`` once was."""
 
+    path = "beta"
+
     def __init__(self, client: AsyncOpenAI) -> None:
+        super().__init__(client)
         self.chat = client.chat
 
 
-class AsyncCompletions:
+class AsyncCompletions(Resource[AsyncOpenAI]):
     """``client.completions``."""
 
-    def __init__(self, client: AsyncOpenAI) -> None:
-        self._client = client
+    path = "completions"
 
     async def create(self, **parameters: Any) -> Any:
         """As ``Completions.create``."""
@@ -209,11 +224,10 @@ class AsyncCompletions:
         return completion(await self._client._answers(plan), plan.num_choices, plan.echoes)
 
 
-class AsyncEmbeddings:
+class AsyncEmbeddings(Resource[AsyncOpenAI]):
     """``client.embeddings``."""
 
-    def __init__(self, client: AsyncOpenAI) -> None:
-        self._client = client
+    path = "embeddings"
 
     async def create(self, **parameters: Any) -> CreateEmbeddingResponse:
         """As ``Embeddings.create``."""
@@ -222,22 +236,21 @@ class AsyncEmbeddings:
             return embedding_response(await self._client._client.embed(inputs, **options), as_base64)
 
 
-class AsyncModels:
+class AsyncModels(Resource[AsyncOpenAI]):
     """``client.models``."""
 
-    def __init__(self, client: AsyncOpenAI) -> None:
-        self._client = client
+    path = "models"
 
-    def list(self, *, timeout: float | NotGiven | None = NOT_GIVEN) -> Paginator:
+    def list(self, *, timeout: float | Timeout | NotGiven | None = NOT_GIVEN) -> Paginator:
         """The models of the host: to be awaited for all, or iterated over with ``async for``."""
         return Paginator(lambda: self._known(timeout))
 
-    async def retrieve(self, model: str, *, timeout: float | NotGiven | None = NOT_GIVEN) -> Model:
+    async def retrieve(self, model: str, *, timeout: float | Timeout | NotGiven | None = NOT_GIVEN) -> Model:
         """As ``Models.retrieve``."""
         with translated():
             return model_named(await self._known(timeout), model)
 
-    async def _known(self, timeout: float | NotGiven | None) -> Sequence[ModelInfo]:
+    async def _known(self, timeout: float | Timeout | NotGiven | None) -> Sequence[ModelInfo]:
         return await self._client._client.list_models(timeout=self._client._settings.timeout_of(timeout))
 
 

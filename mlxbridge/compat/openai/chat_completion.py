@@ -14,10 +14,16 @@ from mlxbridge.compat.openai.objects import (
     ChatCompletionMessageToolCall,
     Choice,
     ChoiceDelta,
+    ChoiceDeltaToolCall,
+    ChoiceDeltaToolCallFunction,
     ChoiceLogprobs,
     CompletionUsage,
     Function,
+    ParsedChatCompletion,
     ParsedChatCompletionMessage,
+    ParsedChoice,
+    ParsedFunction,
+    ParsedFunctionToolCall,
     TokenLogprob,
     TokensDetails,
 )
@@ -32,7 +38,8 @@ def chat_completion(answers: Sequence[Generation], *, is_parsed: bool = False) -
         answers: of the host.
         is_parsed: whether messages have ``parsed``, which is None until it is set.
     """
-    made = ChatCompletion(
+    kind = ParsedChatCompletion if is_parsed else ChatCompletion
+    made = kind(
         id=new_id("chatcmpl"),
         choices=[_choice(index, answer, is_parsed) for index, answer in enumerate(answers)],
         created=int(time.time()),
@@ -45,7 +52,11 @@ def chat_completion(answers: Sequence[Generation], *, is_parsed: bool = False) -
 
 
 class ChatChunks:
-    """The pieces of the answers to one chat."""
+    """The pieces of the answers to one chat.
+
+    Attributes:
+        answers: those that have ended, by index.
+    """
 
     def __init__(self, model: str, wants_usage: bool) -> None:
         self._head = {
@@ -53,8 +64,9 @@ class ChatChunks:
             "created": int(time.time()),
             "object": "chat.completion.chunk",
         }
-        self._model = model
+        self._model = model  # as it was asked for: the first chunk comes before the host tells its own name
         self._wants_usage = wants_usage
+        self.answers: dict[int, Generation] = {}
 
     def begin(self, index: int) -> Iterator[ChatCompletionChunk]:
         """Before an answer."""
@@ -70,13 +82,13 @@ class ChatChunks:
             delta["reasoning_content"] = chunk.reasoning
         calls = [call for call in chunk.tool_calls if not call.malformed]
         if calls:
-            delta["tool_calls"] = [tool_call_of(call, index=call.index) for call in calls]
+            delta["tool_calls"] = [_delta_of(call) for call in calls]
         if delta:
             yield self._chunk(index, delta, logprobs=logprobs_of(chunk.logprobs))
 
     def finish(self, index: int, answer: Generation) -> Iterator[ChatCompletionChunk]:
         """It has ended."""
-        self._model = answer.model
+        self.answers[index] = answer
         yield self._chunk(index, {}, finish_reason=answer.finish_reason)
 
     def end(self, answers: Sequence[Generation]) -> Iterator[ChatCompletionChunk]:
@@ -117,10 +129,10 @@ def _choice(index: int, answer: Generation, is_parsed: bool) -> Choice:
     kind = ParsedChatCompletionMessage if is_parsed else ChatCompletionMessage
     message = kind(role="assistant", content=text if text or not calls else None, refusal=None)
     if calls:
-        message.tool_calls = [tool_call_of(call) for call in calls]
+        message.tool_calls = [_parsed_call(call) if is_parsed else tool_call_of(call) for call in calls]
     if answer.reasoning:
         message.reasoning_content = answer.reasoning
-    return Choice(
+    return (ParsedChoice if is_parsed else Choice)(
         finish_reason=answer.finish_reason,
         index=index,
         logprobs=logprobs_of(answer.logprobs),
@@ -132,6 +144,16 @@ def tool_call_of(call: ToolCall, **fields: Any) -> ChatCompletionMessageToolCall
     """A whole call, with whatever fields it has besides."""
     function = Function(name=call.name, arguments=call.text)
     return ChatCompletionMessageToolCall(**fields, id=call.id, type="function", function=function)
+
+
+def _parsed_call(call: ToolCall) -> ParsedFunctionToolCall:
+    function = ParsedFunction(name=call.name, arguments=call.text, parsed_arguments=call.arguments)
+    return ParsedFunctionToolCall(id=call.id, type="function", function=function)
+
+
+def _delta_of(call: ToolCall) -> ChoiceDeltaToolCall:
+    function = ChoiceDeltaToolCallFunction(name=call.name, arguments=call.text)
+    return ChoiceDeltaToolCall(index=call.index, id=call.id, type="function", function=function)
 
 
 def logprobs_of(tokens: Sequence[TokenLogprobs] | None) -> ChoiceLogprobs | None:

@@ -9,13 +9,17 @@ from typing import Any
 
 from mlxbridge import Client, TokenStream
 from mlxbridge.compat.openai.chat_completion import ChatChunks, chat_completion
+from mlxbridge.compat.openai.chat_events import ChatEvents
+from mlxbridge.compat.openai.chat_stream import ChatCompletionStream
 from mlxbridge.compat.openai.errors import translated
 from mlxbridge.compat.openai.lists import embed_plan, embedding_response, model_named, model_page
 from mlxbridge.compat.openai.objects import CreateEmbeddingResponse, Model, Object, Page
 from mlxbridge.compat.openai.parameters import NOT_GIVEN, NotGiven, Plan, chat_plan, completion_plan
 from mlxbridge.compat.openai.parsing import parse_answers
+from mlxbridge.compat.openai.resource import Resource
 from mlxbridge.compat.openai.settings import Configured, Settings
 from mlxbridge.compat.openai.text_completion import CompletionChunks, completion
+from mlxbridge.compat.openai.timeouts import Timeout
 from mlxbridge.types import Generation, ModelInfo
 
 Chunks = ChatChunks | CompletionChunks
@@ -28,7 +32,7 @@ class OpenAI(Configured):
         api_key: the token, ``NAME:SECRET`` or ``SECRET``; else ``MLXBRIDGE_TOKEN``. What begins with ``sk-`` is a key of
             OpenAI's, and no token.
         base_url: mlxbridge's URL, ``unix:///path`` and the like; else ``MLXBRIDGE_URL``, else the usual sockets.
-        timeout: seconds for each call, where the call says nothing; None for no limit.
+        timeout: seconds for each call, where the call says nothing; None for no limit. Of httpx's ``Timeout`` it is ``read``.
         max_retries: how often to try again what may succeed then, such as when the host's queue is full.
         settings: ``organization`` and ``project``, which change nothing; the others are refused.
 
@@ -46,7 +50,7 @@ class OpenAI(Configured):
         *,
         api_key: str | None = None,
         base_url: str | None = None,
-        timeout: float | None = 600.0,
+        timeout: float | Timeout | None = 600.0,
         max_retries: int = 2,
         _shared: _Owner | None = None,
         **settings: Any,
@@ -171,11 +175,10 @@ def _pieces(streams: Sequence[TokenStream], chunks: Chunks) -> Generator[Object,
     yield from chunks.end([stream.generation for stream in streams])
 
 
-class ChatCompletions:
+class ChatCompletions(Resource[OpenAI]):
     """``client.chat.completions``."""
 
-    def __init__(self, client: OpenAI) -> None:
-        self._client = client
+    path = "chat.completions"
 
     def create(self, **parameters: Any) -> Any:
         """Answer a chat.
@@ -202,30 +205,53 @@ class ChatCompletions:
             LengthFinishReasonError: ``max_tokens`` cut an answer.
             APIError: one of ``errors``.
         """
-        plan = self._client._plan(chat_plan, parameters)
+        plan = self._client._plan_whole(parameters)
         with translated(plan.names):
-            return parse_answers(plan, self._client._answers(plan))
+            return parse_answers(plan, self._client._answers(plan), parameters.get("tools"))
+
+    def stream(self, **parameters: Any) -> ChatCompletionStream:
+        """As ``parse``, with what comes as events: for a ``with`` block.
+
+        Example:
+            >>> chat = [{"role": "user", "content": "What is 27 + 15?"}]
+            >>> with OpenAI().chat.completions.stream(model="demo", messages=chat) as stream:
+            ...     for event in stream:
+            ...         if event.type == "content.delta":
+            ...             print(event.delta, end="")
+            27 + 15 = 42.
+            >>> stream.get_final_completion().usage.completion_tokens
+            12
+        """
+        plan = self._client._plan(chat_plan, {**parameters, "stream": True})
+        chunks = ChatChunks(plan.model, plan.wants_usage)
+        events = ChatEvents(chunks, plan, parameters.get("tools"))
+        return ChatCompletionStream(self._client._stream(plan, chunks), events)
 
 
-class Chat:
+class Chat(Resource[OpenAI]):
     """``client.chat``."""
 
+    path = "chat"
+
     def __init__(self, client: OpenAI) -> None:
+        super().__init__(client)
         self.completions = ChatCompletions(client)
 
 
-class Beta:
+class Beta(Resource[OpenAI]):
     """``client.beta``, where ``chat.completions.parse`` once was."""
 
+    path = "beta"
+
     def __init__(self, client: OpenAI) -> None:
+        super().__init__(client)
         self.chat = client.chat
 
 
-class Completions:
+class Completions(Resource[OpenAI]):
     """``client.completions``."""
 
-    def __init__(self, client: OpenAI) -> None:
-        self._client = client
+    path = "completions"
 
     def create(self, **parameters: Any) -> Any:
         """Go on from a prompt, or several: raw text, without the chat template; arguments and errors as of ``ChatCompletions``.
@@ -240,11 +266,10 @@ class Completions:
         return completion(self._client._answers(plan), plan.num_choices, plan.echoes)
 
 
-class Embeddings:
+class Embeddings(Resource[OpenAI]):
     """``client.embeddings``."""
 
-    def __init__(self, client: OpenAI) -> None:
-        self._client = client
+    path = "embeddings"
 
     def create(self, **parameters: Any) -> CreateEmbeddingResponse:
         """Turn each ``input`` into a vector of length 1; errors as of ``ChatCompletions``."""
@@ -253,18 +278,17 @@ class Embeddings:
             return embedding_response(self._client._client.embed(inputs, **options), as_base64)
 
 
-class Models:
+class Models(Resource[OpenAI]):
     """``client.models``."""
 
-    def __init__(self, client: OpenAI) -> None:
-        self._client = client
+    path = "models"
 
-    def list(self, *, timeout: float | NotGiven | None = NOT_GIVEN) -> Page:
+    def list(self, *, timeout: float | Timeout | NotGiven | None = NOT_GIVEN) -> Page:
         """The models of the host."""
         with translated():
             return model_page(self._known(timeout))
 
-    def retrieve(self, model: str, *, timeout: float | NotGiven | None = NOT_GIVEN) -> Model:
+    def retrieve(self, model: str, *, timeout: float | Timeout | NotGiven | None = NOT_GIVEN) -> Model:
         """One of them, by name or alias.
 
         Raises:
@@ -273,5 +297,5 @@ class Models:
         with translated():
             return model_named(self._known(timeout), model)
 
-    def _known(self, timeout: float | NotGiven | None) -> Sequence[ModelInfo]:
+    def _known(self, timeout: float | Timeout | NotGiven | None) -> Sequence[ModelInfo]:
         return self._client._client.list_models(timeout=self._client._settings.timeout_of(timeout))

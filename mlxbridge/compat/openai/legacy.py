@@ -14,8 +14,11 @@ from mlxbridge.compat.openai.async_client import AsyncOpenAI, AsyncStream
 from mlxbridge.compat.openai.client import OpenAI
 from mlxbridge.compat.openai.errors import translated
 from mlxbridge.compat.openai.settings import meaningless
+from mlxbridge.compat.openai.timeouts import seconds_of
 
 _clients: dict[tuple[Any, ...], OpenAI] = {}
+_RENAMED = {"request_timeout": "timeout", "engine": "model"}
+"""Before version 1, and now."""
 _MEANINGLESS = (
     *("default_headers", "default_query", "http_client"),
     *("api_type", "api_version", "proxy", "requestssession"),  # before version 1
@@ -31,7 +34,7 @@ def _settings() -> dict[str, Any]:
     return {
         "api_key": package.api_key,
         "base_url": package.base_url or package.api_base,
-        "timeout": package.timeout,
+        "timeout": seconds_of(package.timeout),  # which may be httpx's, and so no key
         "max_retries": package.max_retries,
     }
 
@@ -52,10 +55,7 @@ def shared_client() -> OpenAI:
 
 def _modern(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters by the names that they have now."""
-    given = dict(parameters)
-    if "request_timeout" in given:
-        given["timeout"] = given.pop("request_timeout")
-    return given
+    return {_RENAMED.get(name, name): value for name, value in parameters.items()}
 
 
 class _Resource:
@@ -67,7 +67,7 @@ class _Resource:
 
     @classmethod
     def create(cls, **parameters: Any) -> Any:
-        """As ``create`` of ``OpenAI`` now; ``request_timeout`` is its ``timeout``. What it gives are dicts too."""
+        """As ``create`` of ``OpenAI`` now; ``request_timeout`` is its ``timeout``, and ``engine`` its ``model``. What it gives are dicts too."""
         return cls._method(shared_client())(**_modern(parameters))
 
     @classmethod

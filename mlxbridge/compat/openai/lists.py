@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from mlxbridge.compat.openai.objects import CreateEmbeddingResponse, Embedding, Model, Object, Page
-from mlxbridge.compat.openai.parameters import HARMLESS, is_left_out, take_extra
+from mlxbridge.compat.openai.parameters import HARMLESS, check_names, is_left_out, take_extra
 from mlxbridge.compat.refusal import refused
 from mlxbridge.errors import ModelNotFound
-from mlxbridge.model_names import find_model
+from mlxbridge.model_names import find_model, names_of
 from mlxbridge.types import Embeddings, EmbedOptions, ModelInfo
 
 _SAME = ("model", "dimensions", "timeout")
+_KNOWN = HARMLESS.union(_SAME, ("input", "encoding_format", "extra_body"))
 _OPTIONS = frozenset(EmbedOptions.__annotations__)
 
 
@@ -24,14 +25,10 @@ def embed_plan(given: Mapping[str, Any]) -> tuple[Any, EmbedOptions, bool]:
         UsageError: a parameter is none, or the host has nothing like it; ``details["field"]`` names it.
     """
     left = {name: value for name, value in given.items() if value is not None and not is_left_out(value)}
+    check_names(left, _KNOWN, _OPTIONS)
     inputs, encoding = left.pop("input", None), left.pop("encoding_format", "float")
     extra = cast(EmbedOptions, take_extra(left, _OPTIONS))
-    options: EmbedOptions = {}
-    for name, value in left.items():
-        if name in _SAME:
-            options[name] = value  # type: ignore[literal-required]
-        elif name not in HARMLESS:
-            raise refused(name, "there is no such parameter; those of the host go into extra_body")
+    options = cast(EmbedOptions, {name: left[name] for name in _SAME if name in left})
     if encoding not in ("float", "base64"):
         raise refused("encoding_format", f'must be "float" or "base64", not {encoding!r}')
     if inputs is None:
@@ -63,23 +60,22 @@ def embedding_response(found: Embeddings, as_base64: bool) -> CreateEmbeddingRes
 
 
 def model_page(models: Iterable[ModelInfo]) -> Page:
-    """The host's models; it does not tell when they were made, so ``created`` is 0."""
-    return Page(data=[_model(model) for model in models], object="list")
+    """The host's models, by all their names; it does not tell when they were made, so ``created`` is 0."""
+    return Page(data=[_model(name) for model in models for name in names_of(model)], object="list")
 
 
 def model_named(models: Iterable[ModelInfo], name: str) -> Model:
-    """The one of that name, with that alias, or with that adapter.
+    """The one of that name, with that alias, or with that adapter; called so.
 
     Raises:
         ModelNotFound: there is none.
     """
     known = list(models)
-    found = find_model(known, name)
-    if found is None:
+    if find_model(known, name) is None:
         names = ", ".join(model.name for model in known)
         raise ModelNotFound(f"this host has no model {name!r}; it has {names}", details={"field": "model"})
-    return _model(found)
+    return _model(name)
 
 
-def _model(model: ModelInfo) -> Model:
-    return Model(id=model.name, created=0, object="model", owned_by="mlxbridge")
+def _model(name: str) -> Model:
+    return Model(id=name, created=0, object="model", owned_by="mlxbridge")

@@ -83,6 +83,10 @@ class ChatCompletion(Object):
     optional = ("service_tier", "system_fingerprint", "usage")
 
 
+class ParsedChatCompletion(ChatCompletion):
+    """The same of ``parse``."""
+
+
 class ChatCompletionChunk(Object):
     """A piece of them."""
 
@@ -93,6 +97,10 @@ class Choice(Object):
     """One answer, or a piece of one."""
 
     optional = ("finish_reason", "logprobs")
+
+
+class ParsedChoice(Choice):
+    """The same of ``parse``."""
 
 
 class ChatCompletionMessage(Object):
@@ -124,8 +132,30 @@ class ChatCompletionMessageToolCall(Object):
     """A call of a tool."""
 
 
+class ParsedFunctionToolCall(ChatCompletionMessageToolCall):
+    """The same of ``parse``."""
+
+
+class ChoiceDeltaToolCall(Object):
+    """The same in a piece of an answer, which has all of it."""
+
+    optional = ("id", "function", "type")
+
+
 class Function(Object):
     """The tool's name and the arguments, as JSON text."""
+
+
+class ParsedFunction(Function):
+    """The same of ``parse``; ``parsed_arguments`` is the object."""
+
+    optional = ("parsed_arguments",)
+
+
+class ChoiceDeltaToolCallFunction(Object):
+    """The same in a piece of an answer."""
+
+    optional = ("name", "arguments")
 
 
 class ChoiceLogprobs(Object):

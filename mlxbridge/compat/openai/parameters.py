@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -14,7 +14,7 @@ from mlxbridge.compat.openai.nested import (
     read_tool_choice,
     wants_usage,
 )
-from mlxbridge.compat.refusal import is_one_of, refused
+from mlxbridge.compat.refusal import check_members, is_one_of, refused
 from mlxbridge.types import GenerateOptions, Prompt
 
 HARMLESS = frozenset(
@@ -45,6 +45,17 @@ _ONLY: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "best_of": ((1,), "give n, and choose"),
     "verbosity": (("medium",), "the host's models have no such switch; say it in the prompt"),
 }
+
+
+_EVERYWHERE = HARMLESS.union(
+    *(_NOT_HERE, _ONLY, _SAME, _PENALTIES),
+    ("logit_bias", "timeout", "n", "stream", "stream_options", "extra_body"),
+)
+_OF_CHATS = _EVERYWHERE.union(
+    ("messages", "max_tokens", "max_completion_tokens", "logprobs", "top_logprobs", "tools", "tool_choice"),
+    ("parallel_tool_calls", "response_format", "reasoning_effort"),
+)
+_OF_PROMPTS = _EVERYWHERE.union(("prompt", "max_tokens", "logprobs", "echo"))
 
 
 class NotGiven:
@@ -112,7 +123,7 @@ def chat_plan(given: Mapping[str, Any]) -> Plan:
     Raises:
         UsageError: a parameter is none, or the host has nothing like it; ``details["field"]`` names it.
     """
-    left = _given(given)
+    left = _given(given, _OF_CHATS)
     options, names = _common(left)
     options["messages"] = [read_message(one, place) for place, one in enumerate(_messages(left))]
     for name in ("max_tokens", "max_completion_tokens"):
@@ -153,7 +164,7 @@ def reasoning_options(effort: Any) -> dict[str, Any]:
 
 def completion_plan(given: Mapping[str, Any]) -> Plan:
     """What ``completions.create`` was given; errors as for ``chat_plan``."""
-    left = _given(given)
+    left = _given(given, _OF_PROMPTS)
     options, names = _common(left)
     prompts = _prompts(left.pop("prompt", None))
     options["max_tokens"] = left.pop("max_tokens", 16)  # as openai's
@@ -169,9 +180,27 @@ def completion_plan(given: Mapping[str, Any]) -> Plan:
     return _finish(left, prompts, options, names, echoes)
 
 
-def _given(given: Mapping[str, Any]) -> dict[str, Any]:
+def check_names(given: Iterable[str], known: Collection[str], own: Collection[str]) -> None:
+    """Refuse parameters that there are none of.
+
+    Args:
+        given: by name.
+        known: openai's.
+        own: the host's, which ``extra_body`` has.
+
+    Raises:
+        UsageError: it names the first one, and the nearest right name.
+    """
+    for name in given:
+        if name in own and name not in known:
+            raise refused(name, "openai has no such parameter; those of the host go into extra_body")
+        check_members((name,), known)
+
+
+def _given(given: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
     """What is not left out, without what changes nothing and what may be said to no effect."""
     left = {name: value for name, value in given.items() if value is not None and not is_left_out(value)}
+    check_names(left, known, _OPTIONS)
     for name in [name for name in left if name in HARMLESS]:
         del left[name]
     for name, value in list(left.items()):
@@ -220,8 +249,6 @@ def _finish(
     if wanted is not None and not is_stream:
         raise refused("stream_options", "needs stream to be true")
     extra = take_extra(left, _OPTIONS)
-    for name in left:
-        raise refused(name, "there is no such parameter; those of the host go into extra_body")
     return Plan(
         prompts=prompts,
         options=_merged(options, extra),

@@ -6,8 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from mlxbridge.compat.openai.errors import translate, translated
-from mlxbridge.compat.openai.parameters import NOT_GIVEN, is_left_out
-from mlxbridge.compat.refusal import MissingAttribute, refused
+from mlxbridge.compat.openai.missing import missing
+from mlxbridge.compat.openai.parameters import NOT_GIVEN, Plan, chat_plan, is_left_out
+from mlxbridge.compat.openai.raw_response import WithRawResponse
+from mlxbridge.compat.openai.timeouts import Timeout, seconds_of
+from mlxbridge.compat.refusal import refused
 from mlxbridge.errors import BridgeError, UsageError
 
 T = TypeVar("T")
@@ -34,7 +37,7 @@ class Settings:
         self,
         api_key: str | None,
         base_url: str | None,
-        timeout: float | None,
+        timeout: float | Timeout | None,
         max_retries: int,
         others: Mapping[str, Any],
     ) -> None:
@@ -91,7 +94,7 @@ class Settings:
 
     def timeout_of(self, given: Any) -> Any:
         """A call's timeout: its own, None among them, or the client's."""
-        return self.timeout if is_left_out(given) else given
+        return seconds_of(self.timeout if is_left_out(given) else given)
 
 
 class Configured:
@@ -100,9 +103,12 @@ class Configured:
     _settings: Settings
 
     def __getattr__(self, name: str) -> Any:
-        raise MissingAttribute(
-            f"the host has nothing like openai's {name!r}; there is chat.completions, completions, embeddings and models"
-        )
+        raise missing(name)
+
+    @property
+    def with_raw_response(self) -> WithRawResponse:
+        """The same client, whose methods give a ``RawResponse``."""
+        return WithRawResponse(self)
 
     @property
     def api_key(self) -> str | None:
@@ -115,7 +121,7 @@ class Configured:
         return self._settings.base_url
 
     @property
-    def timeout(self) -> float | None:
+    def timeout(self) -> float | Timeout | None:
         """Seconds for each call."""
         return self._settings.timeout
 
@@ -123,6 +129,14 @@ class Configured:
     def max_retries(self) -> int:
         """How often to try again."""
         return self._settings.max_retries
+
+    def _plan_whole(self, given: Mapping[str, Any]) -> Plan:
+        """What ``parse`` was given."""
+        plan = self._plan(chat_plan, given)
+        with translated():
+            if plan.is_stream:
+                raise refused("stream", "parse gives whole answers; stream gives them as they come")
+        return plan
 
     def _plan(self, make: Callable[[Mapping[str, Any]], T], given: Mapping[str, Any]) -> T:
         with translated():

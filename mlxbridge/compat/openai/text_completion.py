@@ -43,7 +43,7 @@ class CompletionChunks:
 
     def __init__(self, model: str, wants_usage: bool, num_choices: int, echoes: Sequence[str]) -> None:
         self._head = {"id": new_id("cmpl"), "created": int(time.time()), "object": "text_completion"}
-        self._model = model
+        self._model = model  # as it was asked for: the first chunk comes before the host tells its own name
         self._wants_usage = wants_usage
         self._num_choices = num_choices
         self._echoes = echoes
@@ -65,7 +65,6 @@ class CompletionChunks:
 
     def finish(self, index: int, answer: Generation) -> Iterator[Completion]:
         """It has ended."""
-        self._model = answer.model
         yield self._chunk(index, "", finish_reason=answer.finish_reason)
 
     def end(self, answers: Sequence[Generation]) -> Iterator[Completion]:

@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+import httpx
 import openai as original
 import pytest
+from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types import Completion, CreateEmbeddingResponse, Model
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from pydantic import BaseModel
@@ -20,6 +22,7 @@ from pydantic import BaseModel
 import mlxbridge
 from mlxbridge.compat import openai
 from mlxbridge.compat.openai import errors, parameters
+from mlxbridge.compat.openai.raw_response import WithRawResponse
 from tests.helpers.on_loop import OnLoop
 from tests.host.embeddings.checkpoints import save_model
 from tests.host.engine.scripted import END, save_scripted_model
@@ -59,6 +62,10 @@ WEATHER = {
         },
     },
 }
+NAMES = [
+    *("demo", "gpt-5.2", "gpt-4o", "gpt-3.5-turbo", "gpt-3.5-turbo-instruct"),
+    *("caller", "finder", "text-embedding-3-small"),
+]
 ANSWER = "27 + 15 = 42."
 SUM: list[Any] = [{"role": "user", "content": "What is 27 + 15?"}]
 
@@ -76,7 +83,10 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostProcess]:
 
 def is_async(value: Any) -> bool:
     """Whether it belongs to the drop-in's ``AsyncOpenAI``."""
-    return type(value).__module__ == "mlxbridge.compat.openai.async_client"
+    return isinstance(value, WithRawResponse) or type(value).__module__ in (
+        "mlxbridge.compat.openai.async_client",
+        "mlxbridge.compat.openai.async_chat_stream",
+    )
 
 
 @pytest.fixture(params=["blocking", "asyncio"])
@@ -162,11 +172,11 @@ def test_tokens_that_are_not_counted_are_none(blocking: Any) -> None:
 def test_chunks_are_what_openai_gives(client: Any) -> None:
     found = list(
         client.chat.completions.create(
-            model="demo", messages=SUM, stream=True, logprobs=True, stream_options={"include_usage": True}
+            model="gpt-4o", messages=SUM, stream=True, logprobs=True, stream_options={"include_usage": True}
         )
     )
     read = [read_as(ChatCompletionChunk, chunk) for chunk in found]
-    assert len({chunk.id for chunk in read}) == 1
+    assert {(chunk.id, chunk.model) for chunk in read} == {(found[0].id, "gpt-4o")}
     assert found[0].choices[0].delta.role == "assistant"
     assert "".join(chunk.choices[0].delta.content or "" for chunk in found[:-1]) == ANSWER
     assert [chunk.choices[0].finish_reason for chunk in found[:-1]][-2:] == [None, "stop"]
@@ -267,9 +277,6 @@ def test_formats(client: Any) -> None:
 
 
 def test_parse_gives_objects(client: Any) -> None:
-    class Capital(BaseModel):
-        name: Literal["Berlin", "Paris"]
-
     messages = [{"role": "user", "content": "What is the capital of France?"}]
     asked: dict[str, Any] = {"model": "demo", "messages": messages, "response_format": Capital}
     found = client.chat.completions.parse(**asked)
@@ -287,6 +294,121 @@ def test_parse_gives_objects(client: Any) -> None:
     )
     assert plain.choices[0].message.tool_calls[0].function.parsed_arguments == {"city": "Tokyo"}
     assert plain.choices[0].message.parsed is None
+
+
+class Weather(BaseModel):
+    """What the weather is."""
+
+    city: Literal["Tokyo", "Berlin"]
+
+
+class Capital(BaseModel):
+    name: Literal["Berlin", "Paris"]
+
+
+TOLD: list[tuple[dict[str, Any], set[str]]] = [
+    (
+        {"model": "demo", "messages": SUM, "logprobs": True, "stream_options": {"include_usage": True}},
+        {"chunk", "content.delta", "content.done", "logprobs.content.delta", "logprobs.content.done"},
+    ),
+    (
+        {"model": "gpt-4o", "messages": SUM, "n": 2},
+        {"chunk", "content.delta", "content.done"},
+    ),
+    (
+        {
+            "model": "caller",
+            "messages": [{"role": "user", "content": "Weather?"}],
+            "tools": [original.pydantic_function_tool(Weather, name="get_weather")],
+            "reasoning_effort": "none",
+        },
+        {
+            "chunk",
+            "content.delta",
+            "tool_calls.function.arguments.delta",
+            "tool_calls.function.arguments.done",
+        },
+    ),
+    (
+        {"model": "demo", "messages": SUM, "response_format": Capital},
+        {"chunk", "content.delta", "content.done"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("asked", "kinds"), TOLD, ids=["text", "several", "tools", "object"])
+def test_events_are_what_openai_gives(client: Any, asked: dict[str, Any], kinds: set[str]) -> None:
+    """The original, given the same chunks, tells the same."""
+    tools, form = asked.get("tools", original.omit), asked.get("response_format", original.omit)
+    state: Any = ChatCompletionStreamState(input_tools=tools, response_format=form)
+    theirs: list[Any] = []
+    if "tools" in asked:
+        asked = {**asked, "tools": [openai.pydantic_function_tool(Weather, name="get_weather")]}
+    with client.chat.completions.stream(**asked) as stream:
+        for event in stream:
+            if event.type == "chunk":
+                assert not theirs
+                theirs += state.handle_chunk(read_as(ChatCompletionChunk, event.chunk))
+                snapshot = theirs.pop(0).snapshot
+                assert [choice.message.content for choice in event.snapshot.choices] == [
+                    choice.message.content for choice in snapshot.choices
+                ]
+            else:
+                told, expected = event.model_dump(), theirs.pop(0).model_dump(warnings=False)
+                if event.type == "content.delta":  # an object comes whole
+                    expected["parsed"] = None
+                assert told == expected
+            kinds = kinds - {event.type}
+        final = stream.get_final_completion()
+    assert not theirs and not kinds
+    expected = state.get_final_completion()
+    assert (final.id, final.model) == (expected.id, expected.model) and final.model == asked["model"]
+    for mine, other in zip(final.choices, expected.choices, strict=True):
+        assert mine.finish_reason == other.finish_reason
+        assert (mine.message.content or "") == other.message.content
+        assert mine.message.parsed == other.message.parsed
+        assert [call.function.parsed_arguments for call in mine.message.tool_calls or ()] == [
+            call.function.parsed_arguments for call in other.message.tool_calls or ()
+        ]
+
+
+def test_events_of_an_object_that_is_cut_end_with_openais_error(client: Any) -> None:
+    asked: dict[str, Any] = {"model": "demo", "messages": SUM, "response_format": Capital, "max_tokens": 2}
+    with client.chat.completions.stream(**asked) as stream, pytest.raises(openai.LengthFinishReasonError):
+        stream.until_done()
+    with client.chat.completions.stream(model="demo", messages=SUM) as left:
+        next(left)
+    with pytest.raises(openai.BadRequestError, match="closed before its end"):
+        left.get_final_completion()
+
+
+def test_arguments_are_objects_of_the_model_that_a_tool_was_made_of(client: Any) -> None:
+    tool: Any = openai.pydantic_function_tool(Weather, name="get_weather")
+    messages = [{"role": "user", "content": "Weather?"}]
+    found = client.chat.completions.parse(
+        model="caller", messages=messages, tools=[tool], reasoning_effort="none"
+    )
+    (call,) = found.choices[0].message.tool_calls
+    assert isinstance(call.function.parsed_arguments, Weather)
+
+
+def test_raw_responses_tell_what_is_beside_an_answer(client: Any) -> None:
+    asked: dict[str, Any] = {"model": "demo", "messages": SUM}
+    raw = client.chat.completions.with_raw_response.create(**asked)
+    completion = raw.parse()
+    assert completion.choices[0].message.content == ANSWER
+    assert raw.headers["X-Request-Id"] == raw.headers.get("x-request-ID") == raw.request_id
+    assert raw.request_id == completion._request_id and "X-REQUEST-ID" in raw.headers
+    assert raw.status_code == 200 and json.loads(raw.text) == json.loads(raw.content) == completion.to_dict()
+    raw = client.with_raw_response.embeddings.create(model="finder", input="A cat")
+    assert len(raw.parse().data) == 1 and raw.request_id
+    assert client.models.with_raw_response.list().parse().data[0].id == "demo"
+    stream = client.chat.completions.with_raw_response.create(**asked, stream=True)
+    assert "x-request-id" not in stream.headers and stream.request_id is None
+    with pytest.raises(KeyError):
+        stream.headers["x-request-id"]
+    with pytest.raises(AttributeError, match="there is no 'http_version', for there is no HTTP"):
+        _ = raw.http_version
 
 
 def test_completions_are_what_openai_gives(client: Any) -> None:
@@ -342,9 +464,9 @@ def test_embeddings_are_what_openai_gives(client: Any) -> None:
 
 def test_models_are_what_openai_gives(client: Any) -> None:
     page = client.models.list()
-    assert [read_as(Model, model).id for model in page] == ["demo", "caller", "finder"]
+    assert [read_as(Model, model).id for model in page] == NAMES
     assert page.data[0].owned_by == page["data"][0]["owned_by"] == "mlxbridge"
-    assert client.models.retrieve("gpt-4o").id == "demo"
+    assert client.models.retrieve("gpt-4o").id == "gpt-4o"
     with pytest.raises(openai.NotFoundError, match="it has demo, caller, finder"):
         client.models.retrieve("davinci")
 
@@ -354,7 +476,7 @@ def test_list_of_models_may_be_iterated_over(host: HostProcess) -> None:
         async with openai.AsyncOpenAI(base_url=host.url) as client:
             return [model.id async for model in client.models.list()]
 
-    assert asyncio.run(names()) == ["demo", "caller", "finder"]
+    assert asyncio.run(names()) == NAMES
 
 
 NAMED = {"type": "function", "function": {"name": "f"}}
@@ -447,6 +569,24 @@ def test_what_the_host_cannot_do_is_refused_by_name(blocking: Any, given: dict[s
 
 
 @pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"mesages": SUM}, "mesages: there is no such field; did you mean messages?"),
+        (
+            {"messages": SUM, "top_k": 3},
+            "top_k: openai has no such parameter; those of the host go into extra_body",
+        ),
+    ],
+)
+def test_wrong_name_is_told_before_what_it_lacks(
+    blocking: openai.OpenAI, given: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        blocking.chat.completions.create(model="demo", **given)
+    assert caught.value.message == message
+
+
+@pytest.mark.parametrize(
     ("given", "param"),
     [
         ({"prompt": "x", "suffix": "y"}, "suffix"),
@@ -498,7 +638,7 @@ def test_every_parameter_of_the_original_is_taken_or_refused_for_a_reason() -> N
             try:
                 plan({**needed, **with_stream, name: value})
             except mlxbridge.UsageError as error:
-                assert "there is no such parameter" not in error.message, name
+                assert "there is no such" not in error.message, name
 
 
 def test_what_changes_nothing_is_taken(blocking: Any) -> None:
@@ -655,10 +795,15 @@ def test_settings_of_the_module_are_refused_as_a_clients(name: str, monkeypatch:
         assert caught.value.param == name
 
 
-def test_what_there_is_not_says_what_there_is(blocking: openai.OpenAI) -> None:
-    with pytest.raises(AttributeError, match="'responses'; there is chat.completions"):
-        _ = blocking.responses
-    assert not hasattr(openai.AsyncOpenAI(), "images")
+@pytest.mark.parametrize(
+    "given", [httpx.Timeout(60, read=1e-6), openai.Timeout(60, read=1e-6), openai.Timeout(1e-6)]
+)
+def test_timeout_may_be_httpxs(blocking: openai.OpenAI, given: Any) -> None:
+    with pytest.raises(openai.APITimeoutError):
+        blocking.with_options(timeout=given, max_retries=0).models.list()
+    with pytest.raises(openai.APITimeoutError):
+        blocking.chat.completions.create(model="demo", messages=SUM, timeout=given)
+    assert blocking.with_options(timeout=openai.Timeout(None)).models.list().data
 
 
 def test_options_share_the_connection(blocking: openai.OpenAI) -> None:
@@ -827,7 +972,7 @@ client = OpenAI()
 
 print([model.id for model in client.models.list()])
 """,
-        "['demo', 'caller', 'finder']",
+        str(NAMES),
     ),
     "errors": (
         """
@@ -877,7 +1022,7 @@ print(completion.choices[0].message.content, len(openai.models.list().data))
 print(openai.completions.create(model="gpt-4o", prompt="The capital of", max_tokens=2).usage.completion_tokens)
 print(len(openai.embeddings.create(model="text-embedding-3-small", input="x").data))
 """,
-        f"{ANSWER} 3\n2\n1",
+        f"{ANSWER} {len(NAMES)}\n2\n1",
     ),
     "old chat": (
         """
@@ -934,10 +1079,10 @@ asyncio.run(main())
 import openai
 
 print(len(openai.Embedding.create(input="text", model="text-embedding-3-small")["data"][0]["embedding"]))
-print(openai.Completion.create(model="gpt-3.5-turbo-instruct", prompt="The capital of", max_tokens=2)["usage"]["completion_tokens"])
+print(openai.Completion.create(engine="gpt-3.5-turbo-instruct", prompt="The capital of", max_tokens=2)["usage"]["completion_tokens"])
 print(openai.Model.list()["data"][0]["id"], openai.Model.retrieve("gpt-4o").id)
 """,
-        "32\n2\ndemo demo",
+        "32\n2\ndemo gpt-4o",
     ),
 }
 """As openai's README, guides and the README of version 0.28 have them, but for what is asked."""
