@@ -26,8 +26,10 @@ expect.set_options(timeout=30_000)  # others use this machine, too
 
 
 def find_chromium() -> str | None:
-    """What ``MLXBRIDGE_CHROMIUM`` names, else what is installed."""
-    return os.environ.get("MLXBRIDGE_CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    """What ``MLXBRIDGE_CHROMIUM`` names, which may be none; else what is installed."""
+    if "MLXBRIDGE_CHROMIUM" in os.environ:
+        return os.environ["MLXBRIDGE_CHROMIUM"] or None
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 @pytest.fixture(scope="module")

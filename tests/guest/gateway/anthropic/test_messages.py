@@ -33,6 +33,8 @@ CONFIG = """
 [models.demo]
 source = "demo"
 aliases = ["claude-haiku-4-5"]
+max_batch = 1
+max_waiting = 1
 [models.caller]
 source = "{folder}/caller"
 aliases = ["claude-sonnet-4-6"]
@@ -518,17 +520,12 @@ def test_keys_and_their_limits(host: HostProcess, tmp_path: Path) -> None:
     assert int(limited.value.response.headers["retry-after"]) >= 1
 
 
-def test_host_that_has_too_much_to_do() -> None:
-    with (
-        run_host("unix", "--max-batch", "1", "--max-waiting", "1") as host,
-        host.client(timeout=60) as other,
-        run_gateway(host.url) as gateway,
-        anthropic.Anthropic(base_url=gateway.url, api_key="any", max_retries=0) as client,
-    ):
-        first = other.generate("a", stream=True, max_tokens=900, ignore_eos=True)
+def test_host_that_has_too_much_to_do(client: anthropic.Anthropic, host: HostProcess) -> None:
+    with host.client(timeout=60) as other:
+        first = other.generate("a", model="demo", stream=True, max_tokens=900, ignore_eos=True)
         next(first)
-        second = other.generate("a", stream=True, max_tokens=2)
-        while other.status().models[0].details["waiting"] < 1:
+        second = other.generate("a", model="demo", stream=True, max_tokens=2)
+        while details_of("demo", other)["waiting"] < 1:
             pass
         with pytest.raises(anthropic.APIStatusError) as busy:
             client.messages.create(model="demo", max_tokens=3, messages=SUM)
