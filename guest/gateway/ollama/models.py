@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -42,6 +42,11 @@ def find(models: Sequence[ModelInfo], name: str) -> Found:
     raise Problem(404, f"model {name!r} not found; /api/tags tells which there are", code="model_not_found")
 
 
+def tagged(name: str) -> str:
+    """A name as Ollama lists it, where each has a tag: clients look those up that they have added one to."""
+    return name if ":" in name.rpartition("/")[2] else name + LATEST
+
+
 def hub_name(name: str) -> str:
     """The name that the hub has for a model, of one that Ollama would know it by."""
     for hub in _HUBS:
@@ -54,10 +59,12 @@ def fingerprint(name: str) -> str:
     return sha256(name.encode()).hexdigest()
 
 
-def tags(info: ModelInfo) -> list[dict[str, Any]]:
-    """The entries of ``/api/tags``: one for each of a model's names."""
+def tags(info: ModelInfo, may_use: Callable[[str], bool]) -> list[dict[str, Any]]:
+    """The entries of ``/api/tags``: one for each of a model's names that the caller may use."""
     entry = {**_entry(info, _bytes(info)), "modified_at": _NEVER}
-    return [{**entry, "name": name, "model": name} for name in names_of(info)]
+    return [
+        {**entry, "name": tagged(name), "model": tagged(name)} for name in names_of(info) if may_use(name)
+    ]
 
 
 def process(info: ModelInfo, at: datetime) -> dict[str, Any] | None:
@@ -114,8 +121,8 @@ def context_length(info: ModelInfo) -> int | None:
 
 def _entry(info: ModelInfo, size: int) -> dict[str, Any]:
     return {
-        "name": info.name,
-        "model": info.name,
+        "name": tagged(info.name),
+        "model": tagged(info.name),
         "size": size,
         "digest": fingerprint(info.name),
         "details": _details(info),

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from mlxbridge.guest.gateway.ollama.durations import read_keep_alive
 from mlxbridge.guest.gateway.ollama.fields import Fields, refused, shown
+from mlxbridge.guest.gateway.ollama.formats import read_format
 from mlxbridge.guest.gateway.ollama.options import NAMES, check_settings, read_sampling
 from mlxbridge.types import EmbedOptions, GenerateOptions, KeepAlive, Message
 
@@ -187,7 +188,7 @@ def _common(fields: Fields) -> dict[str, Any]:
     options = {
         **read_sampling(fields.take_map("options")),
         "keep_alive": read_keep_alive(fields.take("keep_alive")),
-        "response_format": _response_format(fields.take("format")),
+        "response_format": read_format(fields.take("format")),
         "logprobs": _logprobs(fields),
     }
     is_stream = fields.take_flag("stream")
@@ -207,16 +208,6 @@ def _think(given: Any) -> bool | str | None:
     if given is None or isinstance(given, bool) or given in LEVELS:
         return cast("bool | str | None", given)
     raise refused("think", f"must be true, false or one of {', '.join(LEVELS)}, not {shown(given)}")
-
-
-def _response_format(given: Any) -> dict[str, Any] | None:
-    if given in (None, ""):
-        return None
-    if given == "json":
-        return {"type": "json_object"}
-    if isinstance(given, dict):
-        return {"type": "json_schema", "schema": given}
-    raise refused("format", f'must be "json" or a JSON schema, not {shown(given)}')
 
 
 def _logprobs(fields: Fields) -> int | None:

@@ -116,7 +116,7 @@ SHOW: Mapping[str, Schema] = {
 }
 PULL: Mapping[str, Schema] = {
     **_NAMED,
-    "insecure": choice(False),
+    "insecure": FLAG,
     "stream": FLAG,
     "username": _NO_TEXT,
     "password": _NO_TEXT,

@@ -74,7 +74,7 @@ def test_what_can_be_looked_at_has_a_head(raw: httpx.Client) -> None:
         ("GET", "/api/nothing", None, 404, "there is no GET /api/nothing"),
         ("POST", "/api/show", b"{}", 400, "model: is required"),
         ("POST", "/api/show", b'{"name": "demo", "system": "x"}', 400, "system: "),
-        ("POST", "/api/pull", b'{"model": "org/demo", "insecure": true}', 400, "insecure: "),
+        ("POST", "/api/pull", b'{"model": "org/demo", "insecure": "yes"}', 400, "insecure: "),
         ("POST", "/api/pull", b'{"model": "org/demo", "username": "me"}', 400, "username: "),
         ("DELETE", "/api/delete", b'{"model": "nothing"}', 404, "model 'nothing' not found"),
         ("POST", "/api/embed", b'{"model": "demo", "input": "x"}', 400, "ask it with generate"),
@@ -136,8 +136,8 @@ def test_key_has_its_own_models(models_host: HostProcess, tmp_path: Path) -> Non
         refused = httpx.get(f"{gateway.url}/api/tags")
         assert refused.status_code == 401 and "API key" in refused.json()["error"]
         with Client(gateway.url, headers={"Authorization": f"Bearer {key}"}, timeout=60) as client:
-            assert [model.model for model in client.list().models] == ["demo"]
-            assert {model.model for model in client.ps().models} <= {"demo"}
+            assert [model.model for model in client.list().models] == ["demo:latest"]
+            assert {model.model for model in client.ps().models} <= {"demo:latest"}
             assert client.chat("demo:latest", SUM).message.content == "27 + 15 = 42."
             asks: list[tuple[Callable[[], object], str]] = [
                 (lambda: client.chat("caller", SUM), "may not use 'caller'"),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mlxbridge.guest.gateway.ollama.models import find, hub_name, process, show, tags
+from mlxbridge.guest.gateway.ollama.models import find, hub_name, process, show, tagged, tags
 from mlxbridge.guest.gateway.problem import Problem
 from mlxbridge.types import ModelInfo
 
@@ -49,14 +49,26 @@ def test_model_that_there_is_not_is_told(name: str) -> None:
     assert refused.value.status == 404 and repr(name) in refused.value.message
 
 
+@pytest.mark.parametrize(
+    ("name", "listed"),
+    [("org/name", "org/name:latest"), ("llama3.2:3b", "llama3.2:3b"), ("tagged:latest", "tagged:latest")],
+)
+def test_names_are_listed_with_a_tag(name: str, listed: str) -> None:
+    assert tagged(name) == listed
+    entry = process(model(name), NOON)
+    assert entry is not None and (entry["name"], entry["model"]) == (listed, listed)
+
+
 @pytest.mark.parametrize("name", ["hf.co/org/name", "huggingface.co/org/name:latest", "org/name"])
 def test_hub_is_left_out_of_names(name: str) -> None:
     assert hub_name(name) == "org/name"
 
 
 def test_each_name_has_an_entry_with_one_digest() -> None:
-    first, second = tags(model("demo", aliases=["gpt-4o"], estimated_bytes=5, parameters=7_615_616_512))
-    assert (first["name"], second["model"], first["size"]) == ("demo", "gpt-4o", 5)
+    info = model("demo", aliases=["gpt-4o"], estimated_bytes=5, parameters=7_615_616_512)
+    first, second = tags(info, lambda name: True)
+    assert (first["name"], second["model"], first["size"]) == ("demo:latest", "gpt-4o:latest", 5)
+    assert tags(info, "gpt-4o".__eq__) == [second]
     assert first["digest"] == second["digest"] and len(first["digest"]) == 64
     assert first["details"]["parameter_size"] == "7.62B"
 

@@ -55,10 +55,10 @@ def test_model_is_pulled_used_and_deleted(ollama: Client) -> None:
     assert told[-1].status == "success"
     assert told[-2].completed == told[-2].total and (told[-2].total or 0) > 3 * MIB
     assert all((one.digest or "").startswith("sha256:") for one in told[1:-1])
-    assert [model.model for model in ollama.list().models] == ["demo", "org/demo"]
+    assert [model.model for model in ollama.list().models] == ["demo:latest", "org/demo:latest"]
     answer = ollama.generate("org/demo", "What is 27 + 15?")
     assert answer.response == "27 + 15 = 42."
-    assert ollama.show("org/demo").license == "mit"
+    assert ollama.show("org/demo:latest").license == "mit"
     with pytest.raises(ResponseError, match="force: org/demo is ready") as refused:
         ollama.delete("org/demo")
     assert refused.value.status_code == 400
@@ -66,8 +66,8 @@ def test_model_is_pulled_used_and_deleted(ollama: Client) -> None:
         "DELETE", f"{ollama._client.base_url}/api/delete", json={"name": "org/demo", "force": True}
     )
     assert (forced.status_code, forced.content) == (200, b"")
-    assert [model.model for model in ollama.list().models] == ["demo"]
-    assert ollama.pull("org/demo").status == "success"
+    assert [model.model for model in ollama.list().models] == ["demo:latest"]
+    assert ollama.pull("org/demo", insecure=True).status == "success"
     assert ollama.delete("org/demo").status == "success"
 
 

@@ -63,7 +63,7 @@ async def test_async_client_is_answered_too(ollama_gateway: GatewayProcess) -> N
         names = [model.model for model in (await client.list()).models]
     assert whole.message.content == "".join(part.message.content or "" for part in parts) == "27 + 15 = 42."
     assert "".join(text or "" for text in texts) == "27 + 15 = 42."
-    assert names == ["demo", "finder", "caller"]
+    assert names == ["demo:latest", "finder:latest", "caller:latest"]
 
 
 def test_prompt_is_a_chat_unless_it_is_raw(ollama: Client, models_host: HostProcess) -> None:
@@ -262,7 +262,11 @@ def test_texts_become_vectors(ollama: Client, models_host: HostProcess) -> None:
 
 
 def test_models_are_listed_and_shown(ollama: Client) -> None:
-    assert [model.model for model in ollama.list().models] == ["demo", "finder", "caller"]
+    assert [model.model for model in ollama.list().models] == [
+        "demo:latest",
+        "finder:latest",
+        "caller:latest",
+    ]
     shown = ollama.show("demo:latest")
     assert shown.capabilities == ["completion"] and shown.modelinfo is not None
     assert shown.modelinfo["llama.context_length"] == 1024
@@ -275,8 +279,8 @@ def test_model_is_loaded_and_unloaded(ollama: Client, models_host: HostProcess) 
     loaded = ollama.generate("finder", keep_alive="1h")
     assert (loaded.response, loaded.done, loaded.done_reason) == ("", True, "load")
     running = {model.model: model for model in ollama.ps().models}
-    expiry = running["finder"].expires_at
-    assert expiry is not None and running["finder"].context_length == 48
+    expiry = running["finder:latest"].expires_at
+    assert expiry is not None and running["finder:latest"].context_length == 48
     with models_host.client(timeout=60) as client:
         assert keep_alive_s(client) == 3600
         assert ollama.chat("finder", [], keep_alive=-1).done_reason == "load"
