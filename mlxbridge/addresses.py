@@ -157,7 +157,7 @@ def parse_address(text: str) -> Address:
         raise _bad(text, _unknown_scheme(text.strip()), _GUEST_FORMS)
     if scheme == "unix":
         return _unix(text, rest)
-    address = _vsock(text, rest) if scheme == "vsock" else _tcp(text, rest)
+    address = _vsock(text, rest) if scheme == "vsock" else parse_tcp(text, rest)
     if address.port == 0:
         raise _bad(text, "port 0 cannot be dialled", f"the host's --listen port, by default {DEFAULT_PORT}")
     if isinstance(address, VsockAddress) and address.cid == CID_ANY:
@@ -226,26 +226,7 @@ def parse_listen(text: str) -> Listen:
         return Listen(_unix(text, place), _mode(text, query) if question else None)
     if scheme == "vsock":
         return Listen(_vsock(text, place if is_url else f"any:{place or DEFAULT_PORT}"))
-    return Listen(_tcp(text, place))
-
-
-def parse_http_listen(text: str) -> Listen:
-    """Read what the gateway is to bind.
-
-    Args:
-        text: ``HOST:PORT`` (port 0: any free one) or ``unix:PATH[?mode=OCTAL]``.
-
-    Returns:
-        What ``open_listener`` takes.
-
-    Raises:
-        UsageError: naming the part that is wrong and what would be right.
-    """
-    is_bare = not text.strip().startswith(("unix:", "tcp:", "vsock:"))
-    listen = parse_listen(f"tcp:{text.strip()}" if is_bare else text)
-    if isinstance(listen.address, VsockAddress):
-        raise _bad(text, "HTTP is spoken over TCP and unix sockets", "HOST:PORT or unix:PATH")
-    return listen
+    return Listen(parse_tcp(text, place))
 
 
 def _socket_name(text: str, manager: str, name: str) -> str:
@@ -286,41 +267,49 @@ def _vsock(text: str, rest: str) -> VsockAddress:
     return VsockAddress(number, _port(text, port, MAX_VSOCK_PORT) if colon else DEFAULT_PORT)
 
 
-def _tcp(text: str, rest: str) -> TcpAddress:
+def parse_tcp(text: str, rest: str, default_port: int = DEFAULT_PORT, scheme: str = "tcp://") -> TcpAddress:
+    """Read ``HOST[:PORT]``, the host of IPv6 in brackets.
+
+    Args:
+        text: the whole address, for errors.
+        rest: the part of it that is read.
+        default_port: where it has none.
+        scheme: what goes before it in examples.
+
+    Raises:
+        UsageError: naming the part that is wrong and what would be right.
+    """
+    example = f"{scheme}[::1]:{default_port}"
     if rest.startswith("["):
         host, closing, tail = rest[1:].partition("]")
         if not closing or (tail and not tail.startswith(":")):
-            raise _bad(text, f"{rest!r} is not [IPv6]:PORT", f"for example tcp://[::1]:{DEFAULT_PORT}")
-        _check_ipv6(text, host)
+            raise _bad(text, f"{rest!r} is not [IPv6]:PORT", f"for example {example}")
+        _check_ipv6(text, host, example)
         colon, port = tail[:1], tail[1:]
     else:
         host, colon, port = rest.partition(":")
         if ":" in port:
-            raise _bad(
-                text, f"{rest!r} has several colons", f"an IPv6 host in brackets: tcp://[::1]:{DEFAULT_PORT}"
-            )
+            raise _bad(text, f"{rest!r} has several colons", f"an IPv6 host in brackets: {example}")
     if not host or (host.isdigit() and not colon):
         raise _bad(
             text, "the host is missing", "127.0.0.1 for this machine alone, 0.0.0.0 to listen everywhere"
         )
     if wrong := [char for char in host if char in "/@?#[]\\" or not char.isprintable() or char.isspace()]:
         raise _bad(text, f"host {host!r} has {wrong[0]!r} in it", "a plain host name or an IP address")
-    return TcpAddress(host, _port(text, port, MAX_TCP_PORT) if colon else DEFAULT_PORT)
+    return TcpAddress(host, _port(text, port, MAX_TCP_PORT, default_port) if colon else default_port)
 
 
-def _check_ipv6(text: str, host: str) -> None:
+def _check_ipv6(text: str, host: str, example: str) -> None:
     import ipaddress  # 5 ms that only bracketed hosts shall cost
 
     try:
         ipaddress.IPv6Address(host)
     except ValueError as exc:
-        raise _bad(
-            text, f"{host!r} is not an IPv6 address ({exc})", f"for example tcp://[::1]:{DEFAULT_PORT}"
-        ) from exc
+        raise _bad(text, f"{host!r} is not an IPv6 address ({exc})", f"for example {example}") from exc
 
 
-def _port(text: str, digits: str, largest: int) -> int:
-    return _number(text, "port", digits, largest, f"1 to {largest}; mlxbridge's own is {DEFAULT_PORT}")
+def _port(text: str, digits: str, largest: int, default: int = DEFAULT_PORT) -> int:
+    return _number(text, "port", digits, largest, f"1 to {largest}; mlxbridge's own is {default}")
 
 
 def _number(text: str, what: str, digits: str, largest: int, right: str) -> int:

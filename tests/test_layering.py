@@ -64,7 +64,7 @@ def within(module: str, *packages: str) -> bool:
 
 ERRORS, TYPES, ADDRESSES = "mlxbridge.errors", "mlxbridge.types", "mlxbridge.addresses"
 EVENTS, PROGRESS, LOGS = "mlxbridge.events", "mlxbridge.progress", "mlxbridge.logs"
-MODEL_NAMES = "mlxbridge.model_names"
+MODEL_NAMES, HTTP_ADDRESSES = "mlxbridge.model_names", "mlxbridge.http_addresses"
 PROTOCOL, TRANSPORT, GUEST = "mlxbridge.protocol", "mlxbridge.transport", "mlxbridge.guest"
 COMPAT = "mlxbridge.compat"
 GATEWAY = f"{GUEST}.gateway"
@@ -77,6 +77,7 @@ ALLOWED = {
     TYPES: [ERRORS],
     EVENTS: [TYPES],
     ADDRESSES: [ERRORS],
+    HTTP_ADDRESSES: [ADDRESSES, ERRORS],
     PROTOCOL: [ERRORS, TYPES],
     TRANSPORT: [ADDRESSES, ERRORS],
     "mlxbridge.facts": [],
@@ -166,6 +167,7 @@ ALLOWED = {
         f"{HOST}.models.store",
         f"{HOST}.params",
         f"{PROTOCOL}.handshake",
+        HTTP_ADDRESSES,
         ADDRESSES,
         ERRORS,
     ],

@@ -18,6 +18,5 @@ def check_needs() -> None:
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(
-            f"the gateway needs {', '.join(missing)}: run pip install 'mlxbridge[gateway]' "
-            "(from a checkout: pip install '.[gateway]')"
+            f"the gateway needs {', '.join(missing)}: run pip install '.[gateway]' in a clone of mlxbridge"
         )

@@ -9,7 +9,6 @@ from pathlib import Path
 from mlxbridge.addresses import Listen
 from mlxbridge.errors import UsageError
 
-DEFAULT_LISTEN = "127.0.0.1:8000"
 MAX_BODY_BYTES = 32 << 20
 DRAIN_TIMEOUT_S = 30.0
 _MAX_BODIES_BYTES = 256 << 20

@@ -17,6 +17,7 @@ from mlxbridge.host.config.values import (
     Memory,
     MetricsAddress,
     Name,
+    Origin,
     Place,
     Sampling,
     Size,
@@ -24,6 +25,7 @@ from mlxbridge.host.config.values import (
 )
 from mlxbridge.host.engine.interface import DEFAULT_SINKS, GROUP_SIZES, KV_BITS, EngineLimits
 from mlxbridge.host.models.settings import DEFAULT_KEEP_ALIVE_S
+from mlxbridge.http_addresses import DEFAULT_HTTP_LISTEN
 from mlxbridge.logs import LogFormat
 
 DRAIN_TIMEOUT_S = 30.0
@@ -199,9 +201,9 @@ class GatewayTable(Table):
     )
     listen: list[HttpAddress] = _key(
         [],
-        "Where it listens for HTTP: HOST:PORT or unix:PATH[?mode=0666].",
-        example=["127.0.0.1:8000"],
-        unset="127.0.0.1:8000",
+        "Where it listens for HTTP: HOST[:PORT] or unix:PATH[?mode=0666].",
+        example=[DEFAULT_HTTP_LISTEN],
+        unset=DEFAULT_HTTP_LISTEN,
         metavar="ADDRESS",
     )
     keys: Place | None = _key(
@@ -212,7 +214,7 @@ class GatewayTable(Table):
         metavar="FILE",
     )
     allow_anyone: bool = _key(False, "Listen without keys where other machines may connect.")
-    cors_origins: list[str] = _key(
+    cors_origins: list[Origin] = _key(
         [],
         "Web pages whose scripts may ask, such as https://app.example; * for all.",
         unset="none",

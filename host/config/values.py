@@ -11,12 +11,13 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, PlainValidator, ValidationInfo
 
-from mlxbridge.addresses import Activation, Listen, parse_http_listen, parse_listen, parse_listen_option
+from mlxbridge.addresses import Activation, Listen, parse_listen, parse_listen_option
 from mlxbridge.errors import BridgeError, UsageError
 from mlxbridge.host.access import check_metrics
 from mlxbridge.host.keep_alive import parse_keep_alive
 from mlxbridge.host.models.store import ModelSource, classify
 from mlxbridge.host.params import parse_generate
+from mlxbridge.http_addresses import HttpListen, parse_http_listen, parse_origin
 
 _SIZE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) ?(?:([KMGT])(?:I?B)?)?", re.IGNORECASE)
 _UNITS = ("", "K", "M", "G", "T")
@@ -87,9 +88,14 @@ def _metrics(value: Any, info: ValidationInfo) -> Listen:
     return listen
 
 
-def _http_address(value: Any, info: ValidationInfo) -> Listen:
+def _http_address(value: Any, info: ValidationInfo) -> HttpListen:
     with _collected():
         return parse_http_listen(_rooted(value, info))
+
+
+def _origin(value: Any) -> str:
+    with _collected():
+        return parse_origin(_text(value))
 
 
 def _rooted(value: Any, info: ValidationInfo) -> str:
@@ -163,7 +169,9 @@ Memory = Annotated[int, PlainValidator(parse_size), AfterValidator(_not_zero)]
 KeepAlive = Annotated[float, PlainValidator(_keep_alive)]
 """Seconds; infinite: for ever."""
 ListenAddress = Annotated[Listen | Activation, PlainValidator(_listen)]
-HttpAddress = Annotated[Listen, PlainValidator(_http_address)]
+HttpAddress = Annotated[HttpListen, PlainValidator(_http_address)]
+Origin = Annotated[str, PlainValidator(_origin)]
+"""Of web pages, as browsers tell it; or ``*``."""
 MetricsAddress = Annotated[Listen, PlainValidator(_metrics)]
 Place = Annotated[Path, PlainValidator(_place)]
 """An absolute path."""

@@ -8,7 +8,6 @@ import signal
 from pathlib import Path
 from typing import Any, get_args
 
-from mlxbridge.addresses import parse_http_listen
 from mlxbridge.answers import print_json
 from mlxbridge.commands.variables import (
     Read,
@@ -19,6 +18,8 @@ from mlxbridge.commands.variables import (
     read_yes_or_no,
     take_variables,
 )
+from mlxbridge.errors import UsageError
+from mlxbridge.http_addresses import DEFAULT_HTTP_LISTEN, parse_http_listen, parse_origin
 from mlxbridge.logs import LogFormat, start_logging
 
 _LEVELS = ("debug", "info", "warning", "error")
@@ -26,7 +27,7 @@ _VARIABLES: dict[str, Read] = {
     "listen": str.split,
     "keys": str,
     "allow_anyone": read_yes_or_no,
-    "cors_origin": str.split,
+    "cors_origin": lambda text: [parse_origin(origin) for origin in text.split()],
     "max_body": read_bytes,
     "timeout": read_seconds,
     "drain_timeout": read_pause,
@@ -50,7 +51,7 @@ def add_command(commands: Any) -> None:
         "--listen",
         action="append",
         metavar="ADDRESS",
-        help="HOST:PORT (port 0: any free one) or unix:PATH; may be given several times; 127.0.0.1:8000",
+        help=f"HOST[:PORT] (port 0: any free one) or unix:PATH; may be given several times; {DEFAULT_HTTP_LISTEN}",
     )
     gateway.add_argument("--url", help="of the host; else MLXBRIDGE_URL, else the usual places")
     gateway.add_argument("--keys", metavar="FILE", help="API keys, as `mlxbridge gateway key` makes them")
@@ -62,8 +63,9 @@ def add_command(commands: Any) -> None:
     gateway.add_argument(
         "--cors-origin",
         action="append",
+        type=_read_origin,
         metavar="ORIGIN",
-        help="let a web page's scripts ask; * for all",
+        help="let a web page's scripts ask, such as https://app.example; * for all",
     )
     gateway.add_argument("--max-body", type=read_bytes, metavar="BYTES", help="of a request; 33554432")
     gateway.add_argument(
@@ -105,13 +107,19 @@ def add_command(commands: Any) -> None:
     key.set_defaults(command=_key)
 
 
+def _read_origin(text: str) -> str:
+    try:
+        return parse_origin(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(error.message) from None
+
+
 def _gateway(options: argparse.Namespace) -> None:
     from mlxbridge.guest.gateway.needs import check_needs
 
     check_needs()
     from mlxbridge.guest.gateway.server import serve
     from mlxbridge.guest.gateway.settings import (
-        DEFAULT_LISTEN,
         DRAIN_TIMEOUT_S,
         MAX_BODY_BYTES,
         Settings,
@@ -120,7 +128,7 @@ def _gateway(options: argparse.Namespace) -> None:
 
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # it waits until somebody listens to it
     take_variables(options, "MLXBRIDGE_GATEWAY_", _VARIABLES)
-    listens = tuple(map(parse_http_listen, options.listen or [DEFAULT_LISTEN]))
+    listens = tuple(map(parse_http_listen, options.listen or [DEFAULT_HTTP_LISTEN]))
     if options.keys is None:
         check_open(listens, allows_anyone=options.allow_anyone)
     start_logging(getattr(logging, (options.log_level or "info").upper()), options.log_format or "human")
@@ -141,10 +149,9 @@ def _gateway(options: argparse.Namespace) -> None:
 
 def _check(options: argparse.Namespace) -> None:
     from mlxbridge.guest.gateway.check import check
-    from mlxbridge.guest.gateway.settings import DEFAULT_LISTEN
 
     take_variables(options, "MLXBRIDGE_GATEWAY_", {"listen": str.split})
-    (listen, *_) = options.listen or [DEFAULT_LISTEN]
+    (listen, *_) = options.listen or [DEFAULT_HTTP_LISTEN]
     check(parse_http_listen(listen), is_ready=options.ready, timeout_s=options.timeout)
 
 

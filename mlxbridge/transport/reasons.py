@@ -41,13 +41,13 @@ _DIAL_VSOCK = {
 }
 _LISTEN_UNIX = {
     errno.EACCES: "this user may not make a socket there: choose a folder of your own",
-    errno.EADDRINUSE: "another mlxbridge-host (or other program) listens there: stop it or take another path",
+    errno.EADDRINUSE: "another program (or another mlxbridge) listens there: stop it or take another path",
     errno.EROFS: "the file system is read-only: choose another folder",
     errno.EOPNOTSUPP: "the file system cannot carry a socket: choose a local folder",
 }
 _LISTEN_TCP = {
     errno.EACCES: "ports below 1024 need a privilege: choose a higher one",
-    errno.EADDRINUSE: "another mlxbridge-host (or other program) has the port: stop it or choose another one",
+    errno.EADDRINUSE: "another program (or another mlxbridge) has the port: stop it or choose another one",
     errno.EADDRNOTAVAIL: "the address is none of this machine's: 127.0.0.1, or 0.0.0.0 for all of them",
 }
 _LISTEN_VSOCK = {

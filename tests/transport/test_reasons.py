@@ -35,7 +35,7 @@ DIALS = [
 ]
 
 LISTENS = [
-    ("unix:/run/x.sock", errno.EADDRINUSE, "another mlxbridge-host (or other program) listens there"),
+    ("unix:/run/x.sock", errno.EADDRINUSE, "another program (or another mlxbridge) listens there"),
     ("unix:/run/x.sock", errno.EACCES, "a folder of your own"),
     ("tcp:h:80", errno.EACCES, "below 1024"),
     ("tcp:h:80", errno.EADDRNOTAVAIL, "0.0.0.0"),

@@ -159,7 +159,7 @@ def test_unreachable_cid_says_why() -> None:
 
 
 def test_port_in_use_is_refused_with_a_remedy(opened: tuple[socket.socket, int]) -> None:
-    with pytest.raises(TransportError, match=r"another mlxbridge-host .* has the port.*\[EADDRINUSE\]"):
+    with pytest.raises(TransportError, match=r"another program .* has the port.*\[EADDRINUSE\]"):
         open_listener(Listen(VsockAddress(CID_ANY, opened[1])))
 
 

@@ -97,6 +97,7 @@ def test_compose_gives_apps_the_address_and_the_model() -> None:
     services = read("compose.yaml")["services"]
     gateway, app = services["mlxbridge-gateway"], services["app"]
     assert all(map(is_known, gateway["environment"]))
+    assert not gateway.get("secrets")  # whose files have the mode that they have on the machine
     assert (DEPLOY / gateway["build"]["context"]).resolve() == ROOT
     assert (ROOT / gateway["build"]["dockerfile"]).is_file()
     kind, program, *arguments = gateway["healthcheck"]["test"]

@@ -27,8 +27,12 @@ def refusal(*options: str, **variables: str) -> str:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--listen", "0.0.0.0:0"], "whoever reaches the port could use the models"),
+        (["--listen", "0.0.0.0"], "http://0.0.0.0:8000: whoever reaches the port could use the models"),
         (["--listen", "vsock:3"], "HTTP is spoken over TCP and unix sockets"),
+        (
+            ["--cors-origin", "app.example"],
+            "--cors-origin: origin 'app.example': must be a scheme and a host",
+        ),
         (["--max-body", "0"], "--max-body: must be a whole number above 0, not '0'"),
         (["--max-body", "1e6"], "--max-body: must be a whole number above 0"),
         (["--timeout", "nan"], "--timeout: must be a number from 0"),
@@ -44,6 +48,11 @@ def test_option_that_is_wrong_is_named(options: list[str], told: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
+        (
+            "CORS_ORIGIN",
+            "https://one.example two.example",
+            "origin 'two.example': must be a scheme and a host",
+        ),
         ("ALLOW_ANYONE", "maybe", "must be one of 1, true, yes, 0, false, no, not 'maybe'"),
         ("MAX_BODY", "much", "must be a whole number above 0, not 'much'"),
         ("TIMEOUT", "0", "must be a number above 0, not '0'"),
@@ -60,7 +69,7 @@ def test_variables_are_options(host: HostProcess, tmp_path: Path) -> None:
     variables = {
         "KEYS": str(tmp_path / "keys.toml"),
         "MAX_BODY": "100",
-        "CORS_ORIGIN": "https://one.example https://two.example",
+        "CORS_ORIGIN": "https://one.example HTTPS://two.example:443",
         "LOG_FORMAT": "json",
         "TIMEOUT": "",  # as if it were not set
     }

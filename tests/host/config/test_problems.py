@@ -26,6 +26,10 @@ Read = Callable[..., Config]
             "[models.demo]\nkeepalive = 3",
             ":2: models.demo.keepalive: there is no such key; did you mean keep_alive?",
         ),
+        (
+            "[gateway]\ncors_origins = ['app.example']",
+            ":2: gateway.cors_origins: origin 'app.example': must be a scheme and a host",
+        ),
         ("[defaults]\nmax_batch = '3'", ":2: defaults.max_batch: must be a whole number, not '3'"),
         ("[defaults]\nmax_batch = true", ":2: defaults.max_batch: must be a whole number, not true"),
         (
