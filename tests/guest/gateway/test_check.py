@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
-import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from mlxbridge.commands.exits import Exit
 from tests.guest.gateway.gateways import GatewayProcess, run_gateway
+from tests.helpers.command_line import run
 
 
-def check(*options: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "mlxbridge", "gateway", "check", *options]
-    variables = {**os.environ, **(env or {})}
-    return subprocess.run(command, capture_output=True, text=True, env=variables, timeout=60)
+def check(*options: str) -> subprocess.CompletedProcess[str]:
+    return run(None, "gateway", "check", *options)
 
 
 def port_of(gateway: GatewayProcess) -> str:
@@ -31,9 +27,11 @@ def test_one_that_is_well(gateway: GatewayProcess, options: list[str]) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (Exit.OK, "", "")
 
 
-def test_where_it_listens_may_be_in_its_environment(gateway: GatewayProcess) -> None:
-    env = {"MLXBRIDGE_GATEWAY_LISTEN": f"127.0.0.1:{port_of(gateway)} unix:/nowhere"}
-    assert check("--timeout", "60", env=env).returncode == Exit.OK
+def test_where_it_listens_may_be_in_its_environment(
+    gateway: GatewayProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLXBRIDGE_GATEWAY_LISTEN", f"127.0.0.1:{port_of(gateway)} unix:/nowhere")
+    assert check("--timeout", "60").returncode == Exit.OK
 
 
 def test_one_without_a_host_lives_but_is_not_ready(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from mlxbridge.guest.gateway.openai.responses import request as responses_reques
 from mlxbridge.guest.gateway.openai.responses import schemas as responses
 from mlxbridge.guest.gateway.openapi import describe, plain_path
 from tests.guest.gateway.gateways import GatewayProcess, run_gateway
+from tests.helpers.command_line import run
 from tests.integration.hosts import HostProcess
 
 NOT_HERE = {*parameters._NOT_HERE}
@@ -147,8 +148,7 @@ def keyed(
     host: HostProcess, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[GatewayProcess, str]]:
     keys = tmp_path_factory.mktemp("keys") / "keys.toml"
-    command = [sys.executable, "-m", "mlxbridge", "gateway", "key", "tester", "--keys", str(keys)]
-    key = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    key = run(None, "gateway", "key", "tester", "--keys", str(keys)).stdout.strip()
     with keys.open("a") as file:
         file.write("manage = true\n")
     with run_gateway(host.url, "--keys", str(keys)) as gateway:

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+import signal
 from pathlib import Path
+from unittest.mock import patch
 
 import httpx
 import pytest
 
+from mlxbridge.commands import gateway as commands
 from mlxbridge.guest.gateway.callers import add_caller, make_key
 from tests.guest.gateway.gateways import run_gateway
+from tests.helpers.command_line import run
 from tests.integration.hosts import HostProcess
 
 
 def refusal(*options: str, **variables: str) -> str:
     """What a gateway says that does not start."""
-    command = [sys.executable, "-m", "mlxbridge", "gateway", "--listen", "127.0.0.1:0", *options]
-    environment = {**os.environ, **{f"MLXBRIDGE_GATEWAY_{key}": value for key, value in variables.items()}}
-    found = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    environment = {f"MLXBRIDGE_GATEWAY_{key}": value for key, value in variables.items()}
+    signals = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    with patch.dict(os.environ, environment), patch.object(commands, "start_logging"):
+        found = run(None, "gateway", "--listen", "127.0.0.1:0", *options)
+    signal.pthread_sigmask(signal.SIG_SETMASK, signals)
     assert found.returncode == 2
     return found.stderr
 
