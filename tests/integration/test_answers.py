@@ -33,7 +33,9 @@ def wait_until_idle(client: Client, timeout_s: float = 60.0) -> int:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         details = client.status().models[0].details
-        if details["running"] == 0 and details["waiting"] == 0:
+        if (
+            details.get("running") == 0 and details["waiting"] == 0
+        ):  # a worker that is busy may not say in time
             total = details["tokens_total"]
             assert isinstance(total, int)
             return total
@@ -53,7 +55,7 @@ def test_chat_answers_rightly_and_tells_what_it_cost(client: Client) -> None:
 
 
 def test_stream_gives_the_same_answer_in_pieces(client: Client) -> None:
-    question = "Count from 1 to 40."
+    question = "Count from 1 to 20."
     whole = client.chat(question)
     with client.chat(question, stream=True) as stream:
         chunks = list(stream)
@@ -80,8 +82,8 @@ def test_generation_of_a_closed_stream_advises_nothing_that_cannot_help(client: 
 
 
 @on_one_transport
-async def test_200_streams_on_one_connection_are_each_exact(host: HostProcess) -> None:
-    asked = questions(200)
+async def test_100_streams_on_one_connection_are_each_exact(host: HostProcess) -> None:
+    asked = questions(100)
     async with AsyncClient(host.url, token=host.token, timeout=120) as many:
 
         async def read(question: str) -> str:
@@ -175,18 +177,14 @@ async def test_async_timeout_is_an_error(host: HostProcess) -> None:
         assert "42" in (await client.chat("What is 27 + 15?")).text
 
 
+@on_one_transport
 def test_slow_reader_gets_every_token_merged(client: Client) -> None:
     whole = client.chat(LONG)
     with client.chat(LONG, stream=True) as stream:
         first = next(stream)
-        wait_until_idle_but_for_us(client)
+        wait_until_idle(client)  # the model has finished, while the stream still has unread tokens
         rest = list(stream)
     assert "".join(map(str, [first, *rest])) == whole.text
-
-
-def wait_until_idle_but_for_us(client: Client) -> None:
-    """The model has finished, while the stream above still has unread tokens."""
-    wait_until_idle(client)
 
 
 def test_unknown_method_is_refused_with_the_nearest_name(client: Client) -> None:

@@ -37,7 +37,7 @@ def test_guest_with_one_call_does_not_wait_for_all_of_another(
     with narrow_host.client(timeout=60) as other:
         first = client.generate("a", stream=True, max_tokens=200, ignore_eos=True)
         next(first)
-        many = [client.generate("b", stream=True, max_tokens=60, ignore_eos=True) for _ in range(3)]
+        many = [client.generate("b", stream=True, max_tokens=20, ignore_eos=True) for _ in range(3)]
         while client.status().models[0].details["waiting"] < 3:
             pass
         one = other.generate("c", max_tokens=5, ignore_eos=True)
@@ -48,7 +48,7 @@ def test_guest_with_one_call_does_not_wait_for_all_of_another(
 
 
 def test_high_priority_overtakes_low(client: Client) -> None:
-    first = client.generate("a", stream=True, max_tokens=200, ignore_eos=True)
+    first = client.generate("a", stream=True, max_tokens=60, ignore_eos=True)
     next(first)
     low = client.generate("b", stream=True, max_tokens=20, ignore_eos=True, priority="low")
     high = client.generate("c", stream=True, max_tokens=20, ignore_eos=True, priority="high")
