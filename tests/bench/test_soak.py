@@ -23,7 +23,6 @@ from mlxbridge.host.engine.batch import BatchEngine
 from mlxbridge.host.engine.interface import EngineLimits, GenerateRequest
 from mlxbridge.types import TokenLogprob, TokenLogprobs, Usage
 
-
 NUM_WAVES = 4
 
 

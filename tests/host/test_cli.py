@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+
+from mlxbridge.host.commands import cli
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -50,10 +53,9 @@ def test_bad_command_line_is_refused_with_a_reason(
     tmp_path: Path, arguments: tuple[str, ...], message: str
 ) -> None:
     listen = () if "--listen" in arguments else ("--listen", f"unix:{tmp_path}/s")
-    done = serve(*listen, *arguments)
+    done = CliRunner().invoke(cli, ["serve", *listen, *arguments])
     assert message in done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.returncode == 2
+    assert done.exit_code == 2
 
 
 def test_path_that_is_a_file_is_never_replaced(tmp_path: Path) -> None:

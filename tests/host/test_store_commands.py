@@ -1,4 +1,7 @@
-"""The commands about models on this machine, as a shell sees them, with a hub that is a real server."""
+"""The commands about models on this machine, with a hub that is a real server.
+
+The host's run in this process, as its command line calls them: each would take as long to start as to run.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +14,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
+from mlxbridge.host.commands import cli
 from mlxbridge.host.models.store import classify
 from tests.helpers.hub import Repository, run_hub
 from tests.integration.hosts import run_host
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
+Run = Callable[..., Result]
 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+    from huggingface_hub import constants
+
     demo = classify("demo").folder
     assert demo is not None
     files = {path.name: path.read_bytes() for path in demo.iterdir() if path.is_file()}
@@ -31,17 +38,18 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
         monkeypatch.setenv("MLXBRIDGE_HOST_CONFIG", str(tmp_path / "config.toml"))
         for name in ("HF_HUB_CACHE", "HF_TOKEN", "HF_HUB_OFFLINE", "MLXBRIDGE_URL"):
             monkeypatch.delenv(name, raising=False)
+        # What the environment says was read when these were imported.
+        place = "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + place)
+        yield lambda *arguments: CliRunner().invoke(cli, arguments)
 
-        def run(*arguments: str, guest: str = "") -> subprocess.CompletedProcess[str]:
-            if guest:
-                command = ["mlxbridge", arguments[0], "--url", guest, *arguments[1:]]
-            else:
-                command = ["mlxbridge.host", *arguments]
-            return subprocess.run(
-                [sys.executable, "-m", *command], capture_output=True, text=True, timeout=60
-            )
 
-        yield run
+def run_guest(url: str, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "mlxbridge", command, "--url", url, *arguments]
+    return subprocess.run(line, capture_output=True, text=True, timeout=60)
 
 
 def write(tmp_path: Path, text: str) -> None:
@@ -72,10 +80,10 @@ def test_models_are_listed_shown_pulled_and_deleted_without_a_host(run: Run, tmp
     assert "comes with mlxbridge" in run("delete", "demo").stderr
     assert run("delete", "chat").stdout == "org/demo is deleted; 3.6 MB are free\n"
     gone = run("delete", "chat")
-    assert (gone.returncode, gone.stdout) == (1, "")
+    assert (gone.exit_code, gone.stdout) == (1, "")
     assert "org/demo is not in this machine's cache" in gone.stderr
     assert (folder / "config.json").exists()
-    assert run("pull", "org/demo").returncode == 0
+    assert run("pull", "org/demo").exit_code == 0
     (weights,) = (tmp_path / "hf").glob("hub/models--*/snapshots/*/model.safetensors")
     weights.unlink()
     assert "  incomplete  " in run("list").stdout
@@ -86,7 +94,7 @@ def test_model_that_a_running_host_has_loaded_is_deleted_only_by_force(run: Run,
     run_dir = tmp_path / "run"
     run_dir.mkdir(0o700)
     write(tmp_path, f'listen = ["unix:{run_dir}/s"]\n[models.chat]\nsource = "org/demo"\n')
-    assert run("pull", "org/demo").returncode == 0
+    assert run("pull", "org/demo").exit_code == 0
     with (
         run_host(
             "unix",
@@ -102,11 +110,11 @@ def test_model_that_a_running_host_has_loaded_is_deleted_only_by_force(run: Run,
         client.load_model("chat")
         assert " ready " in run("list").stdout
         refused = run("delete", "org/demo")
-        assert refused.returncode == 1
+        assert refused.exit_code == 1
         assert "chat is ready and needs these files; --force unloads it first" in refused.stderr
-        assert run("delete", "org/demo", "--force").returncode == 0
+        assert run("delete", "org/demo", "--force").exit_code == 0
         assert client.list_models()[0].state == "unloaded"
-        assert run("show", "chat", guest=host.url).stdout.startswith("name            chat\n")
+        assert run_guest(host.url, "show", "chat").stdout.startswith("name            chat\n")
 
 
 def test_host_of_another_configuration_is_found_before_files_are_deleted(
@@ -116,7 +124,7 @@ def test_host_of_another_configuration_is_found_before_files_are_deleted(
     other.write_text('[models.chat]\nsource = "org/demo"\n')
     for folder in (usual, elsewhere):
         folder.mkdir(0o700)
-    assert run("pull", "org/demo").returncode == 0
+    assert run("pull", "org/demo").exit_code == 0
     write(tmp_path, f'listen = ["unix:{tmp_path}/nobody.sock"]\n')
     options = ("--config", str(other), "--listen", f"unix:{usual}/mlxbridge.sock")
     with run_host("unix", *options, models=()) as host, host.client() as client:
@@ -126,7 +134,7 @@ def test_host_of_another_configuration_is_found_before_files_are_deleted(
             assert "org/demo     3.6 MB  ready " in run("list", *named).stdout
             refused = run("delete", "org/demo", *named)
             assert "chat is ready and needs these files" in refused.stderr
-            assert run("show", "org/demo").returncode == 0
+            assert run("show", "org/demo").exit_code == 0
 
         monkeypatch.setenv("XDG_RUNTIME_DIR", str(elsewhere))
         check_that_it_is_found("--url", host.url)
@@ -137,7 +145,7 @@ def test_host_of_another_configuration_is_found_before_files_are_deleted(
         monkeypatch.setenv("XDG_RUNTIME_DIR", str(usual))
         check_that_it_is_found()
     assert "nobody" in run("delete", "org/demo", "--url", f"unix://{tmp_path}/nobody").stderr
-    assert run("show", "org/demo").returncode == 0
+    assert run("show", "org/demo").exit_code == 0
     deleted = run("delete", "org/demo")
     assert deleted.stdout.startswith("org/demo is deleted")
     assert f"no running host was found at unix://{tmp_path}/nobody.sock, " in deleted.stderr
@@ -146,7 +154,7 @@ def test_host_of_another_configuration_is_found_before_files_are_deleted(
 
 def test_nothing_is_unloaded_for_files_that_are_gone(run: Run, tmp_path: Path) -> None:
     write(tmp_path, '[models.chat]\nsource = "org/demo"\n')
-    assert run("pull", "org/demo").returncode == 0
+    assert run("pull", "org/demo").exit_code == 0
     with (
         run_host("unix", "--config", os.environ["MLXBRIDGE_HOST_CONFIG"], models=()) as host,
         host.client() as client,
@@ -161,10 +169,10 @@ def test_nothing_is_unloaded_for_files_that_are_gone(run: Run, tmp_path: Path) -
 def test_guest_pulls_shows_and_deletes_from_its_command_line(run: Run, tmp_path: Path) -> None:
     write(tmp_path, "allow_pull = true\n[models.demo]\n")
     with run_host("unix", "--config", os.environ["MLXBRIDGE_HOST_CONFIG"], models=()) as host:
-        assert run("pull", "org/demo", guest=host.url).stdout == "org/demo: unloaded\n"
-        shown = run("show", "org/demo", guest=host.url).stdout
+        assert run_guest(host.url, "pull", "org/demo").stdout == "org/demo: unloaded\n"
+        shown = run_guest(host.url, "show", "org/demo").stdout
         assert "hub id          org/demo\n" in shown
         assert "capabilities    generate, chat\n" in shown
-        assert json.loads(run("show", "org/demo", "--json", guest=host.url).stdout)["parameters"] == 1845312
-        assert run("delete", "org/demo", guest=host.url).stdout == "org/demo: deleted; 3.6 MB are free\n"
-        assert "PermissionDenied" in run("delete", "demo", guest=host.url).stderr
+        assert json.loads(run_guest(host.url, "show", "org/demo", "--json").stdout)["parameters"] == 1845312
+        assert run_guest(host.url, "delete", "org/demo").stdout == "org/demo: deleted; 3.6 MB are free\n"
+        assert "PermissionDenied" in run_guest(host.url, "delete", "demo").stderr

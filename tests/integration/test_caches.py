@@ -28,7 +28,7 @@ def test_window() -> None:
         about = client.load_model("demo", timeout=120).details
         assert (about["kv_window"], about["kv_sinks"], about["context_length"]) == (160, 4, None)
         assert client.chat("What is 17 + 25?").text == "17 + 25 = 42."
-        long = client.generate("one two three four five six " * 200, max_tokens=3, ignore_eos=True)
+        long = client.generate("one two three four five six " * 96, max_tokens=3, ignore_eos=True)
         assert long.usage.prompt_tokens > 1024 and long.usage.completion_tokens == 3
 
 

@@ -276,16 +276,16 @@ def test_eviction_keeps_real_memory_below_the_budget(one_of_a_kind: LoadedModel)
     engine = BatchEngine(one_of_a_kind, EngineLimits(prefix_cache_bytes=budget))
     answers = Answers(engine)
     before = active_bytes()
-    answers.submit(100, prompt=tokens(100, 600), max_tokens=1)
+    answers.submit(100, prompt=tokens(100, 300), max_tokens=1)
     answers.finish()
     assert active_bytes() - before <= budget + SLACK + PER_ARRAY * num_arrays(engine)
-    for call in range(12):
+    for call in range(9):
         answers.submit(call, prompt=tokens(call, 150), max_tokens=8)
         answers.finish()
         assert engine.stats()["prefix_cache_bytes"] <= budget
         assert active_bytes() - before <= budget + SLACK + PER_ARRAY * num_arrays(engine)
     assert engine.stats()["prefix_cache_bytes"] > budget / 3
-    answers.submit(99, prompt=tokens(11, 150), max_tokens=5)
+    answers.submit(99, prompt=tokens(8, 150), max_tokens=5)
     answers.submit(98, prompt=tokens(0, 150), max_tokens=5)
     answers.finish()
     assert num_cached(answers, 99) > 0 and num_cached(answers, 98) == 0

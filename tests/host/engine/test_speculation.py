@@ -139,6 +139,12 @@ def without(asked: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+@pytest.fixture(scope="module")
+def undrafted() -> dict[str, Answers]:
+    """Answers without drafts that are there already, by what was asked."""
+    return {}
+
+
 @pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize(
     ("methods", "is_good", "pauses"),
@@ -151,10 +157,18 @@ def without(asked: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     ],
 )
 def test_answers_are_the_same_as_without(
-    endless: LoadedModel, stranger: LoadedModel, methods: list[str], is_good: bool, pauses: tuple[int, ...]
+    endless: LoadedModel,
+    stranger: LoadedModel,
+    undrafted: dict[str, Answers],
+    methods: list[str],
+    is_good: bool,
+    pauses: tuple[int, ...],
 ) -> None:
     asked = requests(1, methods)
-    expected = run(BatchEngine(endless), without(asked), pauses)
+    plain = without(asked)
+    expected = undrafted.get(repr(plain)) or undrafted.setdefault(
+        repr(plain), run(BatchEngine(endless), plain)
+    )
     engine = BatchEngine(endless, draft=endless if is_good else stranger)
     found = run(engine, asked, pauses)
     assert_same(found, expected)
