@@ -9,7 +9,8 @@ from typing import Any
 import orjson
 from starlette.types import ASGIApp
 
-from mlxbridge.compat.openai.chat_completion import chat_completion, logprobs_of, tool_call_of, usage_of
+from mlxbridge.compat.openai.call_deltas import CallDeltas
+from mlxbridge.compat.openai.chat_completion import chat_completion, logprobs_of, usage_of
 from mlxbridge.compat.openai.parameters import Plan, chat_plan
 from mlxbridge.guest.gateway.exchange import Ask, Exchange
 from mlxbridge.guest.gateway.openai import fields
@@ -35,6 +36,7 @@ class ChatWriter(ChunkWriter):
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan, kind="chatcmpl", name="chat.completion.chunk", part="delta")
         self._wants_usage = plan.wants_usage
+        self._calls = CallDeltas()
         self._text_heads = [head + b'{"content":' for head in self._heads]
         self._text_tail = b"}" + self._text_tail
 
@@ -43,7 +45,7 @@ class ChatWriter(ChunkWriter):
         return self._chunk(index, {"role": "assistant", "content": "", "refusal": None})
 
     def take(self, index: int, chunk: Chunk) -> bytes:
-        """What came: text, reasoning, or calls of tools, each whole."""
+        """What came: text, reasoning, or calls of tools, each in two pieces."""
         text, _, logprobs, reasoning, tool_calls = chunk
         if not tool_calls and not reasoning and logprobs is None:
             return self._text_heads[index] + orjson.dumps(text) + self._text_tail if text else b""
@@ -51,10 +53,9 @@ class ChatWriter(ChunkWriter):
         delta: dict[str, Any] = {"content": text} if text or logprobs else {}
         if reasoning:
             delta["reasoning_content"] = reasoning
-        calls = [tool_call_of(call, index=call.index) for call in tool_calls if not call.malformed]
-        if calls:
-            delta["tool_calls"] = calls
-        return self._chunk(index, delta, logprobs=logprobs_of(logprobs)) if delta else b""
+        chunks = [self._chunk(index, delta, logprobs=logprobs_of(logprobs))] if delta else []
+        chunks += [self._chunk(index, {"tool_calls": [told]}) for told in self._calls.tell(index, tool_calls)]
+        return b"".join(chunks)
 
     def finish(self, index: int, answer: Generation) -> bytes:
         """Why it ended."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from mlxbridge.compat.openai.call_deltas import CallDeltas
 from mlxbridge.compat.openai.objects import (
     ChatCompletion,
     ChatCompletionChunk,
@@ -14,8 +15,6 @@ from mlxbridge.compat.openai.objects import (
     ChatCompletionMessageToolCall,
     Choice,
     ChoiceDelta,
-    ChoiceDeltaToolCall,
-    ChoiceDeltaToolCallFunction,
     ChoiceLogprobs,
     CompletionUsage,
     Function,
@@ -67,6 +66,7 @@ class ChatChunks:
         self._model = model  # as it was asked for: the first chunk comes before the host tells its own name
         self._wants_usage = wants_usage
         self.answers: dict[int, Generation] = {}
+        self._calls = CallDeltas()
 
     def begin(self, index: int) -> Iterator[ChatCompletionChunk]:
         """Before an answer."""
@@ -80,11 +80,10 @@ class ChatChunks:
             delta["content"] = text
         if chunk.reasoning:
             delta["reasoning_content"] = chunk.reasoning
-        calls = [call for call in chunk.tool_calls if not call.malformed]
-        if calls:
-            delta["tool_calls"] = [_delta_of(call) for call in calls]
         if delta:
             yield self._chunk(index, delta, logprobs=logprobs_of(chunk.logprobs))
+        for told in self._calls.tell(index, chunk.tool_calls):
+            yield self._chunk(index, {"tool_calls": [told]})
 
     def finish(self, index: int, answer: Generation) -> Iterator[ChatCompletionChunk]:
         """It has ended."""
@@ -129,7 +128,7 @@ def _choice(index: int, answer: Generation, is_parsed: bool) -> Choice:
     kind = ParsedChatCompletionMessage if is_parsed else ChatCompletionMessage
     message = kind(role="assistant", content=text if text or not calls else None, refusal=None)
     if calls:
-        message.tool_calls = [_parsed_call(call) if is_parsed else tool_call_of(call) for call in calls]
+        message.tool_calls = [_parsed_call(call) if is_parsed else _tool_call(call) for call in calls]
     if answer.reasoning:
         message.reasoning_content = answer.reasoning
     return (ParsedChoice if is_parsed else Choice)(
@@ -140,20 +139,14 @@ def _choice(index: int, answer: Generation, is_parsed: bool) -> Choice:
     )
 
 
-def tool_call_of(call: ToolCall, **fields: Any) -> ChatCompletionMessageToolCall:
-    """A whole call, with whatever fields it has besides."""
+def _tool_call(call: ToolCall) -> ChatCompletionMessageToolCall:
     function = Function(name=call.name, arguments=call.text)
-    return ChatCompletionMessageToolCall(**fields, id=call.id, type="function", function=function)
+    return ChatCompletionMessageToolCall(id=call.id, type="function", function=function)
 
 
 def _parsed_call(call: ToolCall) -> ParsedFunctionToolCall:
     function = ParsedFunction(name=call.name, arguments=call.text, parsed_arguments=call.arguments)
     return ParsedFunctionToolCall(id=call.id, type="function", function=function)
-
-
-def _delta_of(call: ToolCall) -> ChoiceDeltaToolCall:
-    function = ChoiceDeltaToolCallFunction(name=call.name, arguments=call.text)
-    return ChoiceDeltaToolCall(index=call.index, id=call.id, type="function", function=function)
 
 
 def logprobs_of(tokens: Sequence[TokenLogprobs] | None) -> ChoiceLogprobs | None:

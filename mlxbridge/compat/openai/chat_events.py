@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mlxbridge.compat.openai.chat_completion import ChatChunks
@@ -38,7 +38,7 @@ class ContentDoneEvent(Object):
 
 
 class FunctionToolCallArgumentsDeltaEvent(Object):
-    """A piece of a call's arguments, which a host gives whole."""
+    """A piece of a call's arguments: none, and then all."""
 
 
 class FunctionToolCallArgumentsDoneEvent(Object):
@@ -116,7 +116,7 @@ class ChatEvents:
     def _add(self, choice: Choice, own: ParsedChoice) -> None:
         for name, value in choice.delta.items():
             if name == "tool_calls":
-                own.message.setdefault(name, []).extend(map(_parsed_call, value))
+                _add_calls(own.message.setdefault(name, []), value)
             else:
                 own.message[name] = value if name == "role" else (own.message.get(name) or "") + value
         if choice.logprobs is not None:
@@ -130,12 +130,11 @@ class ChatEvents:
                 type="content.delta", delta=choice.delta.content, snapshot=own.message.content, parsed=None
             )
         for call in choice.delta.tool_calls or ():
-            arguments = own.message.tool_calls[call.index].function
             yield FunctionToolCallArgumentsDeltaEvent(
                 type="tool_calls.function.arguments.delta",
                 index=call.index,
-                arguments_delta=arguments.arguments,
-                **arguments,
+                arguments_delta=call.function.arguments,
+                **own.message.tool_calls[call.index].function,
             )
         if choice.logprobs is not None:
             yield LogprobsContentDeltaEvent(
@@ -148,11 +147,12 @@ class ChatEvents:
         calls = choice.delta.tool_calls or ()
         if calls or choice.finish_reason is not None:
             yield from self._tell_text(own)
-        for index in [*(call.index for call in calls), *([None] if choice.finish_reason is not None else [])]:
+        begun = [own.message.tool_calls[call.index] for call in calls if call.id is not None]
+        for after in [*begun, *([None] if choice.finish_reason is not None else [])]:
             if (before := self._open.pop(own.index, None)) is not None:
                 yield self._arguments_done(before)
-            if index is not None:
-                self._open[own.index] = own.message.tool_calls[index]
+            if after is not None:
+                self._open[own.index] = after
 
     def _tell_text(self, own: ParsedChoice) -> Iterator[Object]:
         if own.message.content and self._is_new(own.index, "content"):
@@ -178,8 +178,12 @@ class ChatEvents:
         )
 
 
-def _parsed_call(call: ChoiceDeltaToolCall) -> ParsedFunctionToolCall:
-    arguments = json.loads(call.function.arguments)
-    return ParsedFunctionToolCall(
-        {**call, "function": ParsedFunction(**call.function, parsed_arguments=arguments)}
-    )
+def _add_calls(own: list[ParsedFunctionToolCall], deltas: Sequence[ChoiceDeltaToolCall]) -> None:
+    for call in deltas:
+        if call.id is not None:
+            function = ParsedFunction(**call.function, parsed_arguments=None)
+            own.append(ParsedFunctionToolCall({**call, "function": function}))
+        else:
+            function = own[call.index].function
+            function.arguments += call.function.arguments
+            function.parsed_arguments = json.loads(function.arguments)

@@ -137,7 +137,7 @@ class ParsedFunctionToolCall(ChatCompletionMessageToolCall):
 
 
 class ChoiceDeltaToolCall(Object):
-    """The same in a piece of an answer, which has all of it."""
+    """What a piece of an answer adds to one, see ``call_deltas``."""
 
     optional = ("id", "function", "type")
 
@@ -153,7 +153,7 @@ class ParsedFunction(Function):
 
 
 class ChoiceDeltaToolCallFunction(Object):
-    """The same in a piece of an answer."""
+    """What a piece of an answer adds to them."""
 
     optional = ("name", "arguments")
 

@@ -23,6 +23,7 @@ import mlxbridge
 from mlxbridge.compat import openai
 from mlxbridge.compat.openai import errors, parameters
 from mlxbridge.compat.openai.raw_response import WithRawResponse
+from tests.helpers import function_calling
 from tests.helpers.on_loop import OnLoop
 from tests.host.embeddings.checkpoints import save_model
 from tests.host.engine.scripted import END, save_scripted_model
@@ -49,6 +50,7 @@ SCRIPTS = {
     ],
     "<think>": ["I look it up.", "</think>", "Well.", END],
     "<scene:result>": ["It rains ", "in Tokyo.", END],
+    function_calling.QUESTION: function_calling.SCRIPT,
 }
 WEATHER = {
     "type": "function",
@@ -226,8 +228,10 @@ def test_tools(client: Any) -> None:
     chunks = list(client.chat.completions.create(messages=messages[:1], stream=True, **asked))
     for chunk in chunks:
         read_as(ChatCompletionChunk, chunk)
-    (told,) = (chunk.choices[0].delta.tool_calls for chunk in chunks if chunk.choices[0].delta.tool_calls)
-    assert (told[0].index, told[0].function.name) == (0, "get_weather")
+    deltas = [chunk.choices[0].delta for chunk in chunks]
+    (opened,), (told,) = [delta.tool_calls for delta in deltas if delta.tool_calls]
+    assert (opened.index, opened.function.name, opened.function.arguments) == (0, "get_weather", "")
+    assert (told.index, json.loads(told.function.arguments)) == (0, {"city": "Tokyo"})
     assert chunks[-1].choices[0].finish_reason == "tool_calls"
 
     chosen = {"type": "function", "function": {"name": "get_weather"}}
@@ -238,6 +242,27 @@ def test_tools(client: Any) -> None:
         parallel_tool_calls=False,
     )
     assert forced.choices[0].message.tool_calls[0].function.name == "get_weather"
+
+
+def test_openais_examples_of_function_calling(client: Any) -> None:
+    asked = {"model": "caller", "reasoning_effort": "none"}
+    assert function_calling.ask_and_answer(client, **asked).content == "It rains in Tokyo."
+    (call,) = function_calling.gather(client, **asked).values()
+    told = (call.function.name, json.loads(call.function.arguments))
+    assert told == ("get_weather", function_calling.ARGUMENTS)
+
+
+def test_strict_tool_is_kept_to_where_the_model_decides(blocking: openai.OpenAI) -> None:
+    """Which would say Tokyo."""
+    city = {"type": "object", "properties": {"city": {"enum": ["Rome"]}}, "required": ["city"]}
+    strict = {"name": "get_weather", "parameters": {**city, "additionalProperties": False}, "strict": True}
+    found = blocking.chat.completions.parse(
+        model="caller",
+        messages=[{"role": "user", "content": "Weather?"}],
+        tools=[{"type": "function", "function": strict}],
+        reasoning_effort="none",
+    )
+    assert found.choices[0].message.tool_calls[0].function.parsed_arguments == {"city": "Rome"}
 
 
 def test_what_is_no_call_is_text_and_reasoning_has_a_field_of_its_own(client: Any) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.guest.gateway.gateways import GatewayProcess, run_gateway
 from tests.guest.gateway.openai.sdk import KINDS, sdk_client
+from tests.helpers import function_calling
 from tests.host.embeddings.checkpoints import save_model
 from tests.host.engine.scripted import END, save_scripted_model
 from tests.integration.hosts import HostProcess, run_host
@@ -39,6 +40,7 @@ SCRIPTS = {
     "Shell?": ['<tool_call>{"name": "shell", "arguments": {"input": "ls -l"}}</tool_call>', END],
     "Search?": ['<tool_call>{"name": "web__find", "arguments": {"q": "rain"}}</tool_call>', END],
     "<scene:result>": ["It rains.", END],
+    function_calling.QUESTION: function_calling.SCRIPT,
 }
 # Thinks as hard as it is told, and reads what it thought before; nothing switches that off.
 THINKER_TEMPLATE = (

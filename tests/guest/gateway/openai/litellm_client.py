@@ -29,8 +29,13 @@ TOOL = {
 def read(stream: Any) -> tuple[str, list[list[str]]]:
     chunks = list(stream)
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
-    calls = [call for chunk in chunks if chunk.choices for call in chunk.choices[0].delta.tool_calls or ()]
-    return text, [[call.function.name, call.function.arguments] for call in calls]
+    calls: dict[int, list[str]] = {}
+    for chunk in chunks:
+        for call in (chunk.choices[0].delta.tool_calls or ()) if chunk.choices else ():
+            name, arguments = calls.get(call.index, ("", ""))
+            told = call.function
+            calls[call.index] = [name + (told.name or ""), arguments + (told.arguments or "")]
+    return text, list(calls.values())
 
 
 def refusal(**request: Any) -> list[str] | None:

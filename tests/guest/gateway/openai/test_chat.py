@@ -11,6 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from tests.guest.gateway.openai.sdk import check
+from tests.helpers import function_calling
 
 SUM: list[Any] = [{"role": "user", "content": "What is 27 + 15?"}]
 ANSWER = "27 + 15 = 42."
@@ -134,11 +135,16 @@ def test_tool_calls_of_one_answer_come_as_deltas(client: Any) -> None:
     asked["reasoning_effort"] = "none"
     chunks = [check(chunk).choices[0] for chunk in client.chat.completions.create(stream=True, **asked)]
     calls = [call for choice in chunks for call in choice.delta.tool_calls or ()]
-    assert [(call.index, json.loads(call.function.arguments)["city"]) for call in calls] == [
+    opened, told = ([call for call in calls if bool(call.id) is has_id] for has_id in (True, False))
+    assert [(call.index, call.function.name, call.function.arguments) for call in opened] == [
+        (0, "get_weather", ""),
+        (1, "get_weather", ""),
+    ]
+    assert [(call.index, json.loads(call.function.arguments)["city"]) for call in told] == [
         (0, "Berlin"),
         (1, "Rome"),
     ]
-    assert len({call.id for call in calls}) == 2 and chunks[-1].finish_reason == "tool_calls"
+    assert len({call.id for call in opened}) == 2 and chunks[-1].finish_reason == "tool_calls"
     with client.chat.completions.stream(**asked) as stream:  # the SDK's own way of putting them together
         for _ in stream:
             pass
@@ -146,6 +152,26 @@ def test_tool_calls_of_one_answer_come_as_deltas(client: Any) -> None:
     assert [call.function.name for call in whole.choices[0].message.tool_calls] == ["get_weather"] * 2
     one = client.chat.completions.create(**asked, parallel_tool_calls=False)
     assert len(one.choices[0].message.tool_calls) == 1
+
+
+def test_openais_examples_of_function_calling(client: Any) -> None:
+    asked = {"model": "caller", "reasoning_effort": "none"}
+    assert function_calling.ask_and_answer(client, **asked).content == "It rains."
+    (call,) = function_calling.gather(client, **asked).values()
+    told = (call.function.name, json.loads(call.function.arguments))
+    assert told == ("get_weather", function_calling.ARGUMENTS)
+
+
+def test_strict_tool_is_kept_to_where_the_model_decides(blocking: Any) -> None:
+    """Which would say where Paris is."""
+    city = {"type": "object", "properties": {"city": {"enum": ["Rome"]}}, "required": ["city"]}
+    strict = {"name": "get_weather", "parameters": {**city, "additionalProperties": False}, "strict": True}
+    asked: dict[str, Any] = {"model": "caller", "tools": [{"type": "function", "function": strict}]}
+    found = blocking.chat.completions.parse(
+        messages=ask(function_calling.QUESTION), reasoning_effort="none", **asked
+    )
+    (call,) = found.choices[0].message.tool_calls
+    assert call.function.parsed_arguments == {"city": "Rome"}
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from mlxbridge.guest.gateway.openai.responses.events import ResponseWriter
 from mlxbridge.guest.gateway.openai.responses.request import read_request
 from mlxbridge.guest.gateway.problem import Problem
 from tests.guest.gateway.openai.sdk import check, refuse_extra
+from tests.helpers import function_calling
 
 ANSWER = "27 + 15 = 42."
 SUM = "What is 27 + 15?"
@@ -187,6 +188,16 @@ def test_call_can_be_made_sure(client: Any) -> None:
             tools=[{**WEATHER, "strict": True}], tool_choice=choice, max_output_tokens=400, **asked
         )
         assert found.output[-1].name == "get_weather"
+
+
+def test_strict_tool_is_kept_to_where_the_model_decides(client: Any) -> None:
+    """Which would say where Paris is."""
+    city = {"type": "object", "properties": {"city": {"enum": ["Rome"]}}, "required": ["city"]}
+    strict: Any = {**WEATHER, "parameters": {**city, "additionalProperties": False}, "strict": True}
+    found = client.responses.create(
+        model="caller", input=function_calling.QUESTION, tools=[strict], reasoning={"effort": "none"}
+    )
+    assert json.loads(found.output[-1].arguments) == {"city": "Rome"} and found.tools[0].strict
 
 
 def test_what_is_no_call_is_text(client: Any) -> None:
