@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, NoReturn
 
 from mlxbridge.errors import UsageError
 
@@ -15,6 +15,15 @@ class MissingAttribute(UsageError, AttributeError):
 def refused(field: str, why: str) -> UsageError:
     """The error for an argument; the message begins with its name, which ``details["field"]`` has too."""
     return UsageError(f"{field}: {why}", details={"field": field})
+
+
+def refusing(field: str, why: str) -> Callable[..., NoReturn]:
+    """A function of the original's that can only say why there is none here; ``details["field"]`` is ``field``."""
+
+    def refuse(*arguments: Any, **options: Any) -> NoReturn:
+        raise refused(field, why)
+
+    return refuse
 
 
 def check_members(given: Iterable[Any], known: Collection[str], where: str = "") -> None:

@@ -9,12 +9,16 @@
 What the host cannot do is refused by name.
 """
 
-from mlxbridge.compat.mlx_lm.batches import batch_generate
-from mlxbridge.compat.mlx_lm.generation import generate, stream_generate
+from mlxbridge.compat.mlx_lm.generate import batch_generate, generate, stream_generate
 from mlxbridge.compat.mlx_lm.model import Model, load
 from mlxbridge.compat.mlx_lm.responses import BatchResponse, BatchStats, GenerationResponse
 from mlxbridge.compat.mlx_lm.sample_utils import make_logits_processors, make_sampler
 from mlxbridge.compat.mlx_lm.tokenizer import Tokenizer
+from mlxbridge.compat.refusal import refusing
+
+convert = refusing(
+    "convert", "mlx_lm itself converts models, on the host, which serves a folder of that kind"
+)
 
 __all__ = [
     "BatchResponse",
@@ -23,6 +27,7 @@ __all__ = [
     "Model",
     "Tokenizer",
     "batch_generate",
+    "convert",
     "generate",
     "load",
     "make_logits_processors",

@@ -122,6 +122,15 @@ def load(
     return model, Tokenizer(model)
 
 
+def load_tokenizer(
+    model_path: str, tokenizer_config_extra: Mapping[str, Any] | None = None, eos_token_ids: None = None
+) -> Tokenizer:
+    """The tokenizer alone, of a model by its name at the host; arguments and errors as of ``load``, and ``eos_token_ids`` is refused."""
+    if eos_token_ids is not None:
+        raise refused("eos_token_ids", _AT_THE_HOST)
+    return load(str(model_path), tokenizer_config_extra)[1]
+
+
 def _pull(client: Client, name: str, missing: ModelNotFound) -> None:
     """Download a model that the host has not, as mlx_lm does.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import sys
 from collections.abc import Callable, Iterator
@@ -308,20 +309,54 @@ def test_snippet_of_model_cards_runs(client: Client) -> None:
     assert ours.generate(model, tokenizer, prompt=prompt, verbose=False) == "27 + 15 = 42."
 
 
-def test_prompt_caches_are_refused_with_what_there_is_in_their_place(pair: Any) -> None:
-    from mlxbridge.compat.mlx_lm.models import cache
+def test_modules_have_the_names_of_mlx_lms() -> None:
+    """What was in ``utils`` in older versions is there, too."""
+    older = {"generate", "stream_generate", "get_model_path"}
+    for name in ("generate", "utils", "tokenizer_utils", "sample_utils", "models.cache"):
+        mine: Any = importlib.import_module(f"mlxbridge.compat.mlx_lm.{name}")
+        theirs: Any = importlib.import_module(f"mlx_lm.{name}")
+        names = {one for one in dir(mine) if not one.startswith("_") and hasattr(theirs, one)}
+        assert {*getattr(mine, "__all__", ())} - names <= older | {"load_tokenizer"}
+        assert names, name
+    from mlxbridge.compat.mlx_lm.generate import generate, stream_generate
     from mlxbridge.compat.mlx_lm.utils import load
 
-    assert load is ours.load
-    functions: list[Callable[[], Any]] = [
-        lambda: cache.make_prompt_cache(pair[0]),
-        lambda: cache.load_prompt_cache("prompt.safetensors"),
-        lambda: cache.save_prompt_cache("prompt.safetensors", []),
-        lambda: cache.trim_prompt_cache([], 1),
+    assert (load, generate, stream_generate) == (ours.load, ours.generate, ours.stream_generate)
+    assert inspect.isfunction(ours.generate)
+
+
+def test_what_is_the_hosts_is_refused_with_what_there_is_in_its_place(pair: Any) -> None:
+    from mlxbridge.compat.mlx_lm import generate, tokenizer_utils, utils
+    from mlxbridge.compat.mlx_lm.models import cache
+
+    module: Any = sys.modules["mlxbridge.compat.mlx_lm.generate"]
+    assert generate is not module
+    functions: list[tuple[Callable[[], Any], str]] = [
+        (lambda: cache.make_prompt_cache(pair[0]), "the host keeps what it has read by itself"),
+        (lambda: cache.load_prompt_cache("prompt.safetensors"), "the host keeps what it has read by itself"),
+        (lambda: cache.trim_prompt_cache([], 1), "the host keeps what it has read by itself"),
+        (lambda: module.generate_step([1], pair[0]), "stream_generate gives each"),
+        (lambda: module.BatchGenerator(pair[0]), "generate_many"),
+        (lambda: utils.load_model("demo"), "load gives a handle"),
+        (lambda: utils.save_model("x", pair[0]), "the host has the model's files"),
+        (lambda: tokenizer_utils.NaiveStreamingDetokenizer(pair[1]), "the host decodes"),
+        (lambda: ours.convert("org/model"), "mlx_lm itself converts"),
     ]
-    for function in functions:
-        with pytest.raises(UsageError, match="the host keeps what it has read by itself"):
+    for function, why in functions:
+        with pytest.raises(UsageError, match=why) as caught:
             function()
+        assert str(caught.value).startswith(caught.value.details["field"])
+
+
+def test_tokenizer_may_be_asked_for_alone(pair: Any, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlxbridge.compat.mlx_lm.tokenizer_utils import TokenizerWrapper, load_tokenizer
+
+    monkeypatch.setattr(default, "_client", client)
+    alone = load_tokenizer("demo")
+    assert isinstance(alone, TokenizerWrapper) and alone.encode("27 + 15") == pair[1].encode("27 + 15")
+    refused: Any = {"eos_token_ids": [1]}
+    with pytest.raises(UsageError, match="^eos_token_ids: "):
+        load_tokenizer("demo", **refused)
 
 
 def test_model_is_loaded_when_it_is_asked_for(client: Client) -> None:
@@ -420,6 +455,16 @@ prompts = [
 ]
 result = batch_generate(model, tokenizer, prompts, verbose=False)
 print(result.texts[0])
+""",
+    "modules": """
+from mlx_lm.utils import load
+from mlx_lm.generate import generate, GenerationResponse
+from mlx_lm.tokenizer_utils import TokenizerWrapper
+
+model, tokenizer = load("mlx-community/Mistral-7B-Instruct-v0.3-4bit")
+assert isinstance(tokenizer, TokenizerWrapper)
+prompt = tokenizer.apply_chat_template([{"role": "user", "content": "What is 27 + 15?"}], add_generation_prompt=True)
+print(generate(model, tokenizer, prompt))
 """,
     "sampler": """
 from mlx_lm import load, generate
