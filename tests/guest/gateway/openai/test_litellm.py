@@ -1,7 +1,7 @@
 """LiteLLM's SDK and router ask the gateway.
 
 LiteLLM holds openai and huggingface_hub to older versions than the tests have, and brings 336 MB with all that it needs. So it has
-an environment of its own: ``python -m venv V && V/bin/pip install litellm mcp``, and ``MLXBRIDGE_LITELLM_PYTHON=V/bin/python``.
+an environment of its own, which litellm.sh makes; alone, these tests take the one of MLXBRIDGE_LITELLM_PYTHON, or are skipped.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FINDS_IT = "import importlib.util, sys; sys.exit(importlib.util.find_spec('litel
 
 pytestmark = pytest.mark.skipif(
     subprocess.run([PYTHON, "-c", FINDS_IT]).returncode != 0,
-    reason="there is no litellm here: MLXBRIDGE_LITELLM_PYTHON names a Python that has it",
+    reason="there is no litellm here: litellm.sh installs it, or MLXBRIDGE_LITELLM_PYTHON names a Python that has it",
 )
 
 
