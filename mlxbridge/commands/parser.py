@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from itertools import takewhile
 from typing import Any, NoReturn
 
@@ -34,11 +34,15 @@ class CommandParser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse's, but that a command refuses by itself what it does not know: its own options are the nearest ones."""
-        for word in self._words_before_command(args):
+        commands = self._commands()
+        for word in takewhile(lambda word: word not in commands, args if commands else ()):
             name = word.partition("=")[0]
             if name.startswith("--") and name not in self._option_string_actions:
-                hint = _hint(name, self._option_string_actions) or "; options of a command stand behind it"
-                self.error(f"unrecognized arguments: {word}{hint}")
+                is_commands = any(name in command._option_string_actions for command in commands.values())
+                hint = "" if is_commands else _hint(name, self._option_string_actions)
+                self.error(
+                    f"unrecognized arguments: {word}{hint or '; options of a command stand behind it'}"
+                )
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
             self.error(
@@ -47,11 +51,10 @@ class CommandParser(argparse.ArgumentParser):
             )
         return found, unknown
 
-    def _words_before_command(self, words: Sequence[str]) -> Iterator[str]:
-        """None where there is no command to come."""
+    def _commands(self) -> dict[str, argparse.ArgumentParser]:
+        """By name, if this has any."""
         kinds = [action for action in self._actions if isinstance(action, argparse._SubParsersAction)]
-        names = {name for kind in kinds for name in kind.choices}
-        return takewhile(lambda word: bool(names) and word not in names, words)
+        return {name: command for kind in kinds for name, command in kind.choices.items()}
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         try:

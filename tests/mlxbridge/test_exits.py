@@ -127,6 +127,7 @@ def test_command_line_alone_tells_what_there_is(capsys: pytest.CaptureFixture[st
         ("generate hi --zzz", "unrecognized arguments: --zzz (mlxbridge generate --help"),
         ("zzz", "argument COMMAND: invalid choice: 'zzz' (choose from"),
         ("--verison", "--verison; did you mean '--version'? (mlxbridge --help"),
+        ("--json", "--json; options of a command stand behind it (mlxbridge --help"),
         ("--url tcp://x:1 ping", "--url; options of a command stand behind it (mlxbridge --help"),
         ("gateway --lisen 1", "--lisen; did you mean '--listen'? (mlxbridge gateway --help"),
         ("embed", "required: text; - is a text a line from stdin (mlxbridge embed --help"),
