@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from mlxbridge.host.commands import cli
 
 
-def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "mlxbridge.host", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, **environment},
-    )
+def run(*arguments: str, **environment: str) -> Result:
+    """What needs no process of its own."""
+    return CliRunner().invoke(cli, arguments, env=environment)
 
 
-def serve(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return run("serve", *arguments, **environment)
+def serve(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mlxbridge.host", "serve", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +48,7 @@ def test_bad_command_line_is_refused_with_a_reason(
     tmp_path: Path, arguments: tuple[str, ...], message: str
 ) -> None:
     listen = () if "--listen" in arguments else ("--listen", f"unix:{tmp_path}/s")
-    done = CliRunner().invoke(cli, ["serve", *listen, *arguments])
+    done = run("serve", *listen, *arguments)
     assert message in done.stderr
     assert done.exit_code == 2
 
@@ -91,17 +86,17 @@ def test_file_is_written_checked_and_shown(tmp_path: Path) -> None:
     assert "mlxbridge-host init writes one" in run("config", "check", **usual).stderr
     assert run("init", **usual).stdout.startswith(f"{file} is written")
     done = run("config", "check", **usual)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout.startswith(f"{file} is good\n")
     written = file.read_text()
     again = run("init", **usual)
-    assert (again.returncode, file.read_text()) == (1, written)
+    assert (again.exit_code, file.read_text()) == (1, written)
     assert "--force replaces it" in again.stderr
     file.write_text("max_bach = 3\n[defaults]\nmax_batch = 9\n[models.demo]\nalias = []\n")
     done = run("config", "check", "--config", str(file))
-    assert done.returncode == 1 and done.stderr == run("config", "check", str(file)).stderr
+    assert done.exit_code == 1 and done.stderr == run("config", "check", str(file)).stderr
     assert [line.split(": ")[1] for line in done.stderr.splitlines()] == ["models.demo.alias", "max_bach"]
-    assert run("init", "--force", "--config", str(file)).returncode == 0
+    assert run("init", "--force", "--config", str(file)).exit_code == 0
     assert file.read_text() == written
     file.write_text("[defaults]\nmax_batch = 9\n[models.demo]\npin = true\n")
     shown = run("config", "show", MLXBRIDGE_HOST_CONFIG=str(file)).stdout

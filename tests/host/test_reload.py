@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,18 @@ from mlxbridge.host.models.catalogue import Catalogue
 from mlxbridge.host.models.library import Library
 from mlxbridge.host.reload import reload
 from mlxbridge.host.server.listener import Listener
-from mlxbridge.logs import current_level, set_level
 from tests.host.models.fake_worker import FakeWorker
 from tests.host.models.plenty import plenty
+
+
+@pytest.fixture(autouse=True)
+def levels() -> Iterator[None]:
+    """What a configuration says of logging is for the whole process."""
+    loggers = logging.getLogger(), logging.getLogger("mlxbridge")
+    before = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, before, strict=True):
+        logger.setLevel(level)
 
 
 async def pull(name: str, params: Mapping[str, Any], progress: Any) -> Mapping[str, Any]:
@@ -60,7 +69,6 @@ async def test_processes_that_run_are_told_how_to_log(
 
     monkeypatch.setattr(upkeep_module, "Worker", FakeWorker)
     FakeWorker.started = []
-    before = logging.getLogger().level, current_level()
     config = read("")
     catalogue = Catalogue(config.models, plenty())
     catalogue.find("demo").start()
@@ -70,6 +78,4 @@ async def test_processes_that_run_are_told_how_to_log(
         reload(config, after, catalogue=catalogue, library=Library(catalogue), listener=Listener(None))
         assert worker.log_level == logging.DEBUG
     finally:
-        set_level(before[1])
-        logging.getLogger().setLevel(before[0])
         await catalogue.close()

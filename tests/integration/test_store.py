@@ -57,8 +57,7 @@ def test_guest_pulls_a_model_uses_it_and_deletes_it(
         assert (pulled.name, pulled.state, pulled.source) == ("org/demo", "unloaded", "hub")
         assert [item["stage"] for item in told] == ["fetching"] * len(told)
         assert told[-1]["bytes_done"] == told[-1]["bytes_total"] > 3 * MIB
-        answer = client.generate("The capital of France is", model="org/demo", max_tokens=4)
-        assert answer.text == client.generate("The capital of France is", model="demo", max_tokens=4).text
+        assert client.chat("What is 27 + 15?", model="org/demo").text == "27 + 15 = 42."
         details = client.show_model("org/demo").details
         assert (details["licence"], details["hub_id"]) == ("mit", "org/demo")
         assert details["disk_bytes"] == told[-1]["bytes_total"]
@@ -115,7 +114,6 @@ def test_what_guests_have_pulled_is_there_after_a_restart(hub: Hub, tmp_path: Pa
     with run_host("unix", "--allow-pull") as host, host.client() as client:
         assert [model.name for model in client.list_models()] == ["demo", "org/demo"]
         assert client.generate("x", max_tokens=1).model == "demo"
-        assert client.generate("x", model="org/demo", max_tokens=1).model == "org/demo"
         assert client.delete_model("org/demo", force=True) > 0  # guests have brought it
     assert list(tmp_path.glob("hub/models--*")) == []
 
