@@ -5,6 +5,9 @@ from __future__ import annotations
 import gc
 import signal
 
+from tests.helpers.scheduling import pytest_xdist_auto_num_workers as pytest_xdist_auto_num_workers
+from tests.helpers.scheduling import pytest_xdist_make_scheduler as pytest_xdist_make_scheduler
+
 
 def pytest_configure() -> None:
     """A shell ignores SIGINT for what it runs in the background, and so would every program that a test interrupts."""
