@@ -17,7 +17,7 @@ TOGETHER = (
 """What the paths of files begin with that share a host: in two workers it would be started twice."""
 
 
-class ByHost(LoadFileScheduling):
+class ByHost(LoadFileScheduling):  # type: ignore[misc]
     """By file, but for files that share a host."""
 
     def _split_scope(self, nodeid: str) -> str:
