@@ -189,7 +189,7 @@ def check_names(options: Mapping[str, Any], known: frozenset[str], arguments: Se
 
 
 def _encode_stop_token_ids(ids: Any) -> list[int]:
-    if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
+    if isinstance(ids, str | bytes | Mapping) or not isinstance(ids, Iterable):
         raise wrong("stop_token_ids", f"must be several token ids, not {shown(ids)}")
     return list(ids)
 
@@ -241,7 +241,7 @@ def _encode_format(given: Any) -> Mapping[str, Any]:
 def _encode_stops(stop: Any) -> list[str]:
     if isinstance(stop, str):
         return [stop]
-    if isinstance(stop, bytes) or not isinstance(stop, Iterable):
+    if isinstance(stop, bytes | Mapping) or not isinstance(stop, Iterable):
         raise wrong("stop", f"must be a text or several, not {shown(stop)}")
     return list(stop)
 
@@ -290,7 +290,7 @@ def deadline_ms(timeout: float | None) -> int | None:
     """
     if timeout is None:
         return None
-    if not isinstance(timeout, int | float) or not 0 < timeout < 1e9:
+    if not isinstance(timeout, int | float) or isinstance(timeout, bool) or not 0 < timeout < 1e9:
         raise wrong("timeout", f"must be a number of seconds above 0, or None, not {shown(timeout)}")
     return max(1, round(timeout * 1000))
 

@@ -11,6 +11,9 @@ from mlxbridge.guest.gateway.schema import TEXT, Schema
 
 JSON, SSE, NDJSON = "application/json", "text/event-stream", "application/x-ndjson"
 
+IN_PARTS: Schema = {"description": "an answer in parts, as they come"}
+"""Of events and lines: OpenAPI 3.1 does not say whether a schema would be of each or of all."""
+
 ALWAYS = (400, 403, 405, 500, 503)
 """Whatever is asked: a name of this machine's or an origin that is not let in, a gateway that stops."""
 WITH_KEY = (401,)
@@ -82,6 +85,22 @@ class Operation:
         if self.asks_host:
             statuses |= {*OF_HOST}
         return statuses | ({*WITH_BODY} if self.body is not None else set())
+
+
+def post(
+    summary: str, api: str, taken: Schema, answer: Schema, *, streams_as: str | None = None
+) -> Operation:
+    """What a path does with a body.
+
+    Args:
+        summary: in a line.
+        api: as of ``Operation``.
+        taken: the body.
+        answer: as JSON.
+        streams_as: the media type of answers that come in parts; None if none do.
+    """
+    parts: Mapping[str, Schema] = {} if streams_as is None else {streams_as: IN_PARTS}
+    return Operation(summary=summary, api=api, body=taken, answer={JSON: answer, **parts})
 
 
 def in_path(name: str, description: str) -> Mapping[str, Any]:

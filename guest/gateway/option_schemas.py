@@ -15,6 +15,7 @@ from mlxbridge.guest.gateway.schema import (
     choice,
     list_of,
     number,
+    typed,
     whole,
 )
 
@@ -26,13 +27,17 @@ _TIMEOUT = number()
 _RETRY = whole(0)
 
 NAMED_TOOL = body({"name": TEXT}, ["name"])
-FUNCTION = body({"name": TEXT, "description": TEXT, "parameters": OBJECT, "strict": FLAG}, ["name"])
-TOOL = body({"type": choice("function"), "function": FUNCTION}, ["type", "function"])
+_FUNCTION = body({"name": TEXT, "description": TEXT, "parameters": OBJECT, "strict": FLAG}, ["name"])
+TOOL = typed("function", {"function": _FUNCTION}, ["function"])
+CALLED: Mapping[str, Schema] = {"name": TEXT, "arguments": any_of(TEXT, OBJECT)}
+"""The function of a call that a model made, as a message has it."""
+TEXT_PART: Mapping[str, Schema] = {"text": TEXT}
+"""A part of what a message says, besides its type, which is "text"."""
 RESPONSE_FORMATS: tuple[Schema, ...] = (
-    body({"type": choice("json_object")}, ["type"]),
-    body({"type": choice("regex"), "pattern": TEXT}, ["type", "pattern"]),
-    body({"type": choice("grammar"), "grammar": TEXT}, ["type", "grammar"]),
-    body({"type": choice("choice"), "choices": list_of(TEXT, 1)}, ["type", "choices"]),
+    typed("json_object"),
+    typed("regex", {"pattern": TEXT}, ["pattern"]),
+    typed("grammar", {"grammar": TEXT}, ["grammar"]),
+    typed("choice", {"choices": list_of(TEXT, 1)}, ["choices"]),
 )
 """Those that look the same in all APIs: a schema's object does not."""
 
@@ -67,7 +72,7 @@ GENERATE: Mapping[str, Schema] = {
     "parallel_tool_calls": FLAG,
     "response_format": any_of(
         *RESPONSE_FORMATS,
-        body({"type": choice("json_schema"), "schema": OBJECT}, ["type", "schema"]),
+        typed("json_schema", {"schema": OBJECT}, ["schema"]),
     ),
     "reasoning": FLAG,
     "max_reasoning_tokens": whole(1),

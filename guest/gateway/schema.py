@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 Schema = Mapping[str, Any]
@@ -50,6 +51,13 @@ def body(fields: Mapping[str, Schema], required: Sequence[str] = ()) -> Schema:
     """An object of a request: what is required has to be there, all else may be null, and there is nothing besides."""
     properties = {name: one if name in required else _or_null(one) for name, one in fields.items()}
     return {**told(properties, required), "additionalProperties": False}
+
+
+def typed(
+    kind: str, members: Mapping[str, Schema] = MappingProxyType({}), required: Sequence[str] = ()
+) -> Schema:
+    """An object of a request whose ``type`` says what else it has; otherwise as ``body``."""
+    return body({"type": choice(kind), **members}, ["type", *required])
 
 
 def told(fields: Mapping[str, Schema], required: Sequence[str] | None = None) -> Schema:

@@ -94,6 +94,8 @@ def test_what_is_encoded_is_what_the_host_reads() -> None:
         {"logit_bias": [[1, 2]]},
         {"stop_token_ids": "12"},
         {"stop_token_ids": 12},
+        {"stop_token_ids": {}},
+        {"stop": {"x": 1}},
         {"stop": b"x"},
         {"stop": 7},
         {"seed": 2**64},
@@ -159,7 +161,7 @@ def test_deadline_is_in_milliseconds() -> None:
     assert deadline_ms(0.00001) == 1
 
 
-@pytest.mark.parametrize("timeout", [0, -1, "1", float("inf")])
+@pytest.mark.parametrize("timeout", [0, -1, "1", True, float("inf")])
 def test_bad_timeout_is_refused(timeout: Any) -> None:
     with pytest.raises(UsageError, match="^timeout: ") as caught:
         deadline_ms(timeout)

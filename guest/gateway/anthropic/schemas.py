@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlxbridge.guest.gateway.anthropic.requests import COUNTED
-from mlxbridge.guest.gateway.operation import JSON, SSE, Operation, in_path, in_query
+from mlxbridge.guest.gateway.operation import IN_PARTS, JSON, SSE, Operation, in_path, in_query
 from mlxbridge.guest.gateway.option_schemas import GENERATE
 from mlxbridge.guest.gateway.schema import (
     ANY,
@@ -20,6 +20,7 @@ from mlxbridge.guest.gateway.schema import (
     choice,
     list_of,
     told,
+    typed,
     whole,
 )
 
@@ -34,7 +35,7 @@ _OVERLOADED = 529
 
 
 def _block(kind: str, members: Mapping[str, Schema], required: Sequence[str]) -> Schema:
-    return body({"type": choice(kind), "cache_control": ANY, **members}, ["type", *required])
+    return typed(kind, {"cache_control": ANY, **members}, required)
 
 
 def _content(*blocks: Schema) -> Schema:
@@ -53,7 +54,7 @@ _RESULT = _block(
     },
     ["tool_use_id"],
 )
-_CALLER = body({"type": choice("direct")}, ["type"])
+_CALLER = typed("direct")
 _ASSISTANTS = (
     _TEXT,
     _block(
@@ -61,7 +62,7 @@ _ASSISTANTS = (
     ),
     _block("thinking", {"thinking": TEXT, "signature": ANY}, ["thinking"]),
     _block("redacted_thinking", {"data": ANY}, []),
-    body({"type": choice("fallback"), "from": ANY, "to": ANY, "trigger": ANY}, ["type"]),
+    typed("fallback", {"from": ANY, "to": ANY, "trigger": ANY}),
 )
 _SYSTEM_MESSAGE = {
     "role": choice("system"),
@@ -89,7 +90,7 @@ _TOOL = body(
     },
     ["name", "input_schema"],
 )
-_FORMAT = body({"type": choice("json_schema"), "schema": OBJECT, "name": TEXT}, ["type", "schema"])
+_FORMAT = typed("json_schema", {"schema": OBJECT, "name": TEXT}, ["schema"])
 _EDIT = body({"type": {"type": "string", "pattern": "^clear_thinking_"}, "keep": ANY}, ["type"])
 _DISPLAY = choice("summarized", "omitted")
 _SHOWN: Mapping[str, Schema] = {
@@ -97,9 +98,9 @@ _SHOWN: Mapping[str, Schema] = {
     "block_binding": body({"prefix_mismatch_behavior": choice("error", "drop_block")}),
 }
 _THINKING = any_of(
-    body({"type": choice("enabled"), "budget_tokens": whole(1), **_SHOWN}, ["type", "budget_tokens"]),
-    body({"type": choice("adaptive"), "budget_tokens": whole(0), **_SHOWN}, ["type"]),
-    body({"type": choice("disabled")}, ["type"]),
+    typed("enabled", {"budget_tokens": whole(1), **_SHOWN}, ["budget_tokens"]),
+    typed("adaptive", {"budget_tokens": whole(0), **_SHOWN}),
+    typed("disabled"),
 )
 _OF_HOST = (
     *("model", "max_tokens", "temperature", "top_p", "top_k", "chat_template_kwargs", "keep_alive", "min_p"),
@@ -172,7 +173,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         summary="The answer to a chat",
         api="anthropic",
         body=body(MESSAGES, ["max_tokens", "messages"]),
-        answer={JSON: _TOLD, SSE: TEXT},
+        answer={JSON: _TOLD, SSE: IN_PARTS},
         statuses=(_OVERLOADED,),
     ),
     ("POST", "/v1/messages/count_tokens"): Operation(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mlxbridge.guest.gateway.operation import JSON, NDJSON, SSE, Operation
+from mlxbridge.guest.gateway.operation import IN_PARTS, JSON, NDJSON, SSE, Operation
 from mlxbridge.guest.gateway.option_schemas import GENERATE
 from mlxbridge.guest.gateway.schema import FLAG, OBJECT, TEXT, Schema, any_of, list_of, told, whole
 
@@ -35,16 +35,16 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("GET", "/mlxbridge/events"): Operation(
         summary="The status every second, and what happens",
         api="mlxbridge",
-        answer={SSE: TEXT},
+        answer={SSE: IN_PARTS},
     ),
     ("GET", "/mlxbridge/models"): Operation(
         summary="Models that the caller may use",
         api="mlxbridge",
         answer={JSON: told({"models": list_of(_MODEL)})},
     ),
-    ("POST", "/mlxbridge/models/load"): _post("Load a model", LOAD, {NDJSON: TEXT}),
+    ("POST", "/mlxbridge/models/load"): _post("Load a model", LOAD, {NDJSON: IN_PARTS}),
     ("POST", "/mlxbridge/models/unload"): _post("Unload a model", NAMED, {JSON: _MODEL}),
-    ("POST", "/mlxbridge/models/pull"): _post("Have the host download a model", NAMED, {NDJSON: TEXT}),
+    ("POST", "/mlxbridge/models/pull"): _post("Have the host download a model", NAMED, {NDJSON: IN_PARTS}),
     ("POST", "/mlxbridge/models/delete"): _post(
         "Delete a model's files", DELETE, {JSON: told({"name": TEXT, "freed_bytes": whole(0)})}
     ),

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from mlxbridge.guest.gateway.ollama.options import HARMLESS
 from mlxbridge.guest.gateway.ollama.requests import LEVELS
-from mlxbridge.guest.gateway.operation import JSON, NDJSON, Operation, in_path
-from mlxbridge.guest.gateway.option_schemas import GENERATE, TOOL
+from mlxbridge.guest.gateway.operation import JSON, NDJSON, Operation, in_path, post
+from mlxbridge.guest.gateway.option_schemas import CALLED, GENERATE, TEXT_PART, TOOL
 from mlxbridge.guest.gateway.schema import (
     ANY,
     FLAG,
@@ -20,12 +20,14 @@ from mlxbridge.guest.gateway.schema import (
     list_of,
     number,
     told,
+    typed,
     whole,
 )
 
 ERROR: Schema = told({"error": TEXT})
 
-_NO_TEXT = choice("")
+_NOTHING = choice("", [], {})
+"""For what is refused if it says anything."""
 _OF_HOST = (
     *("temperature", "top_p", "min_p", "stop", "min_tokens", "xtc_probability", "xtc_threshold"),
     *("stop_token_ids", "ignore_eos", "max_reasoning_tokens", "speculation", "max_draft_tokens", "priority"),
@@ -75,14 +77,13 @@ GENERATION: Mapping[str, Schema] = {
     "system": TEXT,
 }
 """Fields of ``/api/generate``."""
-_TEXT_PART = body({"type": choice("text"), "text": TEXT}, ["type", "text"])
 _INDEX = whole(0)
-_CALLED = body({"name": TEXT, "arguments": any_of(OBJECT, TEXT), "index": _INDEX}, ["name"])
+_CALLED = body({**CALLED, "index": _INDEX}, ["name"])
 _CALL = body({"id": TEXT, "type": choice("function"), "index": _INDEX, "function": _CALLED}, ["function"])
 _MESSAGE = body(
     {
         "role": TEXT,
-        "content": any_of(TEXT, list_of(_TEXT_PART)),
+        "content": any_of(TEXT, list_of(typed("text", TEXT_PART, [*TEXT_PART]))),
         "thinking": TEXT,
         "tool_calls": list_of(_CALL),
         "tool_name": TEXT,
@@ -110,16 +111,16 @@ EMBEDDINGS: Mapping[str, Schema] = {
 SHOW: Mapping[str, Schema] = {
     **_NAMED,
     "verbose": FLAG,
-    "system": _NO_TEXT,
-    "template": _NO_TEXT,
-    "options": choice({}),
+    "system": _NOTHING,
+    "template": _NOTHING,
+    "options": _NOTHING,
 }
 PULL: Mapping[str, Schema] = {
     **_NAMED,
     "insecure": FLAG,
     "stream": FLAG,
-    "username": _NO_TEXT,
-    "password": _NO_TEXT,
+    "username": _NOTHING,
+    "password": _NOTHING,
 }
 DELETE: Mapping[str, Schema] = {**_NAMED, "force": FLAG}
 
@@ -143,8 +144,7 @@ def _named(fields: Mapping[str, Schema]) -> Schema:
 
 
 def _post(summary: str, fields: Mapping[str, Schema], answer: Schema, *, streams: bool = False) -> Operation:
-    lines: Mapping[str, Schema] = {NDJSON: TEXT} if streams else {}
-    return Operation(summary=summary, api="ollama", body=_named(fields), answer={JSON: answer, **lines})
+    return post(summary, "ollama", _named(fields), answer, streams_as=NDJSON if streams else None)
 
 
 def _get(summary: str, answer: Schema, *, asks_host: bool = True) -> Operation:

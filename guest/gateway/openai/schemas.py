@@ -10,13 +10,15 @@ from mlxbridge.guest.gateway.openai.responses.schemas import (
     RESPONSE,
     RESPONSE_REQUEST,
 )
-from mlxbridge.guest.gateway.operation import JSON, SSE, Operation, in_path
+from mlxbridge.guest.gateway.operation import JSON, SSE, Operation, in_path, post
 from mlxbridge.guest.gateway.option_schemas import (
+    CALLED,
     EMBED,
     GENERATE,
     NAMED_TOOL,
     RERANK,
     RESPONSE_FORMATS,
+    TEXT_PART,
     TOKENIZE,
     TOKENS,
 )
@@ -33,6 +35,7 @@ from mlxbridge.guest.gateway.schema import (
     list_of,
     number,
     told,
+    typed,
     whole,
 )
 
@@ -53,10 +56,8 @@ ERROR: Schema = told(
     }
 )
 
-_TEXT_PART = body({"type": choice("text"), "text": TEXT, "prompt_cache_breakpoint": ANY}, ["type", "text"])
-_CALLED = body(
-    {"name": TEXT, "arguments": any_of(TEXT, OBJECT), "parsed_arguments": ANY}, ["name", "arguments"]
-)
+_TEXT_PART = typed("text", {**TEXT_PART, "prompt_cache_breakpoint": ANY}, [*TEXT_PART])
+_CALLED = body({**CALLED, "parsed_arguments": ANY}, [*CALLED])
 _CALL = body({"id": TEXT, "type": choice("function"), "function": _CALLED}, ["function"])
 _MESSAGE = body(
     {
@@ -92,11 +93,10 @@ _STREAMED: Mapping[str, Schema] = {
 }
 _TOOL_CHOICE = any_of(
     choice("auto", "none", "required"),
-    body({"type": choice("function"), "function": NAMED_TOOL}, ["type", "function"]),
+    typed("function", {"function": NAMED_TOOL}, ["function"]),
 )
 _NAMED_SCHEMA = body({"name": TEXT, "description": TEXT, "schema": OBJECT, "strict": FLAG}, ["schema"])
-_JSON_SCHEMA = body({"type": choice("json_schema"), "json_schema": _NAMED_SCHEMA}, ["type", "json_schema"])
-_OF_TEXT = body({"type": choice("text")}, ["type"])
+_JSON_SCHEMA = typed("json_schema", {"json_schema": _NAMED_SCHEMA}, ["json_schema"])
 
 CHAT: Mapping[str, Schema] = {
     **GENERATE,
@@ -107,7 +107,7 @@ CHAT: Mapping[str, Schema] = {
     "messages": _MESSAGES,
     "modalities": choice(["text"]),
     "reasoning_effort": TEXT,
-    "response_format": any_of(*RESPONSE_FORMATS, _JSON_SCHEMA, _OF_TEXT),
+    "response_format": any_of(*RESPONSE_FORMATS, _JSON_SCHEMA, typed("text")),
     "service_tier": choice("auto", "default"),
     "tool_choice": _TOOL_CHOICE,
     "top_logprobs": whole(0, 20),
@@ -187,8 +187,7 @@ _MODEL_TOLD = told({"id": TEXT, "object": choice("model"), "created": _INT, "own
 
 
 def _post(summary: str, taken: Schema, answer: Schema, *, streams: bool = False) -> Operation:
-    events: Mapping[str, Schema] = {SSE: TEXT} if streams else {}
-    return Operation(summary=summary, api="openai", body=taken, answer={JSON: answer, **events})
+    return post(summary, "openai", taken, answer, streams_as=SSE if streams else None)
 
 
 _RERANK = _post(

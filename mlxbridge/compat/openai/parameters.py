@@ -129,7 +129,7 @@ def chat_plan(given: Mapping[str, Any]) -> Plan:
     for name in ("max_tokens", "max_completion_tokens"):
         if name in left:
             limit = left.pop(name)
-            if options.setdefault("max_tokens", limit) != limit:
+            if not is_one_of(options.setdefault("max_tokens", limit), (limit,)):
                 raise refused("max_tokens", "and max_completion_tokens are the same; give one")
             names["max_tokens"] = name
     _take_logprobs(left, options, names)
@@ -293,12 +293,12 @@ def _merged(options: Mapping[str, Any], extra: Mapping[str, Any]) -> GenerateOpt
 
 
 def _take_logprobs(left: dict[str, Any], options: dict[str, Any], names: dict[str, str]) -> None:
-    wanted, top = left.pop("logprobs", False), left.pop("top_logprobs", None)
-    if top is not None and not wanted:
+    given, top = left.pop("logprobs", False), left.pop("top_logprobs", None)
+    if not isinstance(given, bool):
+        raise refused("logprobs", f"must be true or false, not {given!r}; top_logprobs says how many")
+    if top is not None and not given:
         raise refused("top_logprobs", "needs logprobs to be true")
-    if wanted:
-        if wanted is not True:
-            raise refused("logprobs", f"must be true or false, not {wanted!r}; top_logprobs says how many")
+    if given:
         options["logprobs"] = top or 0
         names["logprobs"] = "top_logprobs"
 

@@ -530,6 +530,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"extra_headers": {"x": "y"}}, "extra_headers"),
     ({"logit_bias": {"x": 1}}, "logit_bias"),
     ({"logit_bias": {"1_0": 1}}, "logit_bias"),
+    ({"logprobs": 0}, "logprobs"),
+    ({"stop": {"x": 1}}, "stop"),
     ({"tool_choice": {"type": "custom"}}, "tool_choice"),
     ({"tool_choice": {**NAMED, "mode": "auto"}}, "tool_choice.mode"),
     (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from mlxbridge.guest.gateway.option_schemas import GENERATE, RESPONSE_FORMATS
 from mlxbridge.guest.gateway.schema import (
@@ -16,6 +16,7 @@ from mlxbridge.guest.gateway.schema import (
     choice,
     list_of,
     told,
+    typed,
     whole,
 )
 
@@ -24,19 +25,15 @@ _CALL: Mapping[str, Schema] = {**_ID, "call_id": TEXT, "name": TEXT, "namespace"
 _RESULT: Mapping[str, Schema] = {**_ID, "call_id": TEXT, "name": ANY, "namespace": ANY, "caller": ANY}
 
 
-def _typed(kind: str, members: Mapping[str, Schema], required: Sequence[str]) -> Schema:
-    return body({"type": choice(kind), **members}, ["type", *required])
-
-
 def _texts(*parts: Schema) -> Schema:
     return any_of(TEXT, list_of(any_of(*parts)))
 
 
 _SAID = _texts(
-    _typed("input_text", {"text": TEXT, "prompt_cache_breakpoint": ANY}, ["text"]),
-    _typed("output_text", {"text": TEXT, "annotations": ANY, "logprobs": ANY}, ["text"]),
-    _typed("text", {"text": TEXT}, ["text"]),
-    _typed("refusal", {"refusal": TEXT}, ["refusal"]),
+    typed("input_text", {"text": TEXT, "prompt_cache_breakpoint": ANY}, ["text"]),
+    typed("output_text", {"text": TEXT, "annotations": ANY, "logprobs": ANY}, ["text"]),
+    typed("text", {"text": TEXT}, ["text"]),
+    typed("refusal", {"refusal": TEXT}, ["refusal"]),
 )
 _ITEM = any_of(
     body(
@@ -49,22 +46,22 @@ _ITEM = any_of(
         },
         ["role", "content"],
     ),
-    _typed(
+    typed(
         "function_call",
         {**_CALL, "arguments": TEXT, "parsed_arguments": ANY},
         ["call_id", "name", "arguments"],
     ),
-    _typed("custom_tool_call", {**_CALL, "input": TEXT}, ["call_id", "name", "input"]),
+    typed("custom_tool_call", {**_CALL, "input": TEXT}, ["call_id", "name", "input"]),
     *(
-        _typed(f"{kind}_output", {**_RESULT, "output": _SAID}, ["call_id", "output"])
+        typed(f"{kind}_output", {**_RESULT, "output": _SAID}, ["call_id", "output"])
         for kind in ("function_call", "custom_tool_call")
     ),
-    _typed(
+    typed(
         "reasoning",
         {
             **_ID,
-            "content": list_of(_typed("reasoning_text", {"text": TEXT}, ["text"])),
-            "summary": list_of(_typed("summary_text", {"text": TEXT}, ["text"])),
+            "content": list_of(typed("reasoning_text", {"text": TEXT}, ["text"])),
+            "summary": list_of(typed("summary_text", {"text": TEXT}, ["text"])),
             "encrypted_content": ANY,
         },
         ["summary"],
@@ -77,19 +74,19 @@ _ANY_TOOL: Mapping[str, Schema] = {
     "defer_loading": choice(False),
 }
 _CALLABLE = (
-    _typed("function", {**_ANY_TOOL, "parameters": OBJECT, "strict": FLAG}, ["name"]),
-    _typed("custom", {**_ANY_TOOL, "format": body({"type": choice("text")}, ["type"])}, ["name"]),
+    typed("function", {**_ANY_TOOL, "parameters": OBJECT, "strict": FLAG}, ["name"]),
+    typed("custom", {**_ANY_TOOL, "format": typed("text")}, ["name"]),
 )
-_NAMESPACE = _typed(
+_NAMESPACE = typed(
     "namespace",
     {"name": {**TEXT, "minLength": 1}, "description": TEXT, "tools": list_of(any_of(*_CALLABLE))},
     ["name", "tools"],
 )
 _TOOL = any_of(*_CALLABLE, _NAMESPACE)
-_JSON_SCHEMA = _typed(
+_JSON_SCHEMA = typed(
     "json_schema", {"name": TEXT, "description": TEXT, "schema": OBJECT, "strict": FLAG}, ["schema"]
 )
-_FORMATS = (body({"type": choice("text")}, ["type"]), _JSON_SCHEMA)
+_FORMATS = (typed("text"), _JSON_SCHEMA)
 
 
 def _text(*formats: Schema) -> Schema:
