@@ -143,6 +143,36 @@ def test_fields_of_ollamas_are_those_that_are_taken(
     } == known
 
 
+HELLO = [{"role": "user", "content": "Hello"}]
+ASKED: Mapping[str, Mapping[str, Any]] = {
+    "/v1/chat/completions": {"messages": HELLO, "max_tokens": 2},
+    "/v1/completions": {"prompt": "x", "max_tokens": 2},
+    "/v1/responses": {"input": "x", "max_output_tokens": 2},
+    "/v1/responses/input_tokens": {"input": "x"},
+    "/v1/messages": {"messages": HELLO, "max_tokens": 2},
+    "/v1/messages/count_tokens": {"messages": HELLO},
+    "/tokenize": {"prompt": "x"},
+    "/detokenize": {"tokens": [1]},
+    "/api/generate": {"model": "demo", "prompt": "x", "stream": False, "options": {"num_predict": 2}},
+    "/api/chat": {"model": "demo", "messages": HELLO, "stream": False, "options": {"num_predict": 2}},
+    "/api/show": {"model": "demo"},
+}
+
+
+def test_object_where_no_schema_has_one_is_refused(http: httpx.Client) -> None:
+    """Those of fields that have no part in an answer, too."""
+    taken = []
+    for path, body in ASKED.items():
+        operation = describe(needs_key=False)["paths"][path]["post"]
+        fields = operation["requestBody"]["content"]["application/json"]["schema"]["properties"]
+        assert http.post(path, json=body).status_code == 200, path
+        for name, schema in fields.items():
+            if not Draft202012Validator(schema).is_valid({"x": 1}):
+                answer = http.post(path, json={**body, name: {"x": 1}})
+                taken += [(path, name)] * (answer.status_code != 400)
+    assert taken == []
+
+
 @pytest.fixture(scope="module")
 def keyed(
     host: HostProcess, tmp_path_factory: pytest.TempPathFactory
