@@ -12,6 +12,12 @@ def names_of(model: ModelInfo) -> tuple[str, ...]:
     return (model.name, *(model.details.get("aliases") or ()))
 
 
+def names_to_ask(model: ModelInfo) -> tuple[str, ...]:
+    """All by which a model is listed: its name, its aliases, and its name with each of its adapters."""
+    adapters = model.details.get("adapters") or ()
+    return (*names_of(model), *(f"{model.name}+{adapter}" for adapter in adapters))
+
+
 def find_model(models: Iterable[ModelInfo], name: str | None) -> ModelInfo | None:
     """The one of that name, with that alias, or with that adapter (``NAME+ADAPTER``); without a name the default one."""
     known = list(models)

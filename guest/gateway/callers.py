@@ -9,6 +9,7 @@
     models = ["demo"]               # all if left out
     priority = "low"                # the most that she may ask for, and what she has if she asks for none
     manage = true                   # may load, unload, pull and delete models, and say how long they stay (keep_alive)
+    metrics = true                  # may read /metrics, which tells of all callers
     token = "alice:0123…"           # the host's, to be a guest of her own there; the gateway's if left out
 
 Keys are made here, of 256 random bits. So one SHA-256 hides them: there is nothing to guess that a slow hash would guard.
@@ -51,7 +52,13 @@ class Caller:
     models: tuple[str, ...] | None = None
     priority: Priority | None = None
     manage: bool = False
+    metrics: bool = False
     token: str | None = None
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether she may know what other callers do."""
+        return self.manage and self.models is None
 
     def may_use(self, model: str) -> bool:
         """Whether a model is among hers."""
@@ -188,8 +195,9 @@ def _check(given: Mapping[str, Any]) -> None:
         raise UsageError(f"models: must be a list of names, not {given['models']!r}")
     if "priority" in given and given["priority"] not in get_args(Priority):
         raise UsageError(f"priority: must be one of {', '.join(_PRIORITIES)}, not {given['priority']!r}")
-    if "manage" in given and type(given["manage"]) is not bool:
-        raise UsageError(f"manage: must be true or false, not {given['manage']!r}")
+    for key in ("manage", "metrics"):
+        if key in given and type(given[key]) is not bool:
+            raise UsageError(f"{key}: must be true or false, not {given[key]!r}")
     if "token" in given and not (isinstance(given["token"], str) and _TOKEN.fullmatch(given["token"])):
         raise UsageError(
             "token: must be NAME:SECRET, as in the host's token file, the secret of at least 8 characters"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from starlette.datastructures import Headers, QueryParams
 from starlette.types import Receive, Scope
 
 from mlxbridge import AsyncClient
-from mlxbridge.errors import AuthenticationError, BridgeError, TransportError
+from mlxbridge.errors import AuthenticationError, BridgeError, ModelNotFound, TransportError
 from mlxbridge.guest.gateway.body import Body
 from mlxbridge.guest.gateway.callers import Caller
 from mlxbridge.guest.gateway.gateway import Gateway
@@ -19,12 +20,14 @@ from mlxbridge.guest.gateway.gone import until_gone
 from mlxbridge.guest.gateway.problem import Problem
 from mlxbridge.guest.gateway.record import Record
 from mlxbridge.guest.gateway.tally import Tally
-from mlxbridge.types import GenerateOptions, Generation, Prompt
+from mlxbridge.guest.gateway.visible import no_model, visible_to
+from mlxbridge.types import Embeddings, GenerateOptions, Generation, ModelInfo, Prompt, Ranking
 
 if TYPE_CHECKING:
     from mlxbridge.guest.gateway.streaming import StreamedAnswers, Writer
 
 T = TypeVar("T")
+Answer = TypeVar("Answer", Generation, Embeddings, Ranking)
 log = logging.getLogger(__name__)
 
 _MOST_NAME_CHARS = 1024
@@ -102,7 +105,7 @@ class Exchange:
         """Refuse models that are not the caller's, and what is no name of one.
 
         Raises:
-            Problem: 403; or 400, if it is no name, or none is named and not all are the caller's.
+            Problem: 404; or 400, if it is no name, or none is named and not all are the caller's.
         """
         if name is not None and (not isinstance(name, str) or len(name) > _MOST_NAME_CHARS):
             raise Problem(
@@ -114,10 +117,9 @@ class Exchange:
             raise Problem(
                 400, f"model: this key has to name one of {', '.join(self.caller.models)}", field="model"
             )
+        self.note_model(name)
         if not self.caller.may_use(name):
-            raise Problem(
-                403, f"model: this key may not use {name!r}", code="permission_denied", field="model"
-            )
+            raise no_model(self.caller)
 
     def check_options(self, options: Mapping[str, Any]) -> None:
         """Refuse options of a call of the host that are not the caller's to say.
@@ -171,7 +173,7 @@ class Exchange:
         else:
             answers = await self.run(self.client.generate(ask.prompt, n=n, **allowed.options))
         self._note(answers, n)
-        return answers
+        return [self.named(answer, ask.options.get("model")) for answer in answers]
 
     async def generate_all(self, asks: Sequence[Ask], num_choices: int = 1) -> list[Generation]:
         """The answer to each of several asks, otherwise as ``generate``.
@@ -195,7 +197,8 @@ class Exchange:
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
         self._note(answers, num_choices)
-        return answers
+        named = zip(asks, answers, strict=True)
+        return [self.named(answer, ask.options.get("model")) for ask, answer in named]
 
     def stream(self, asks: Sequence[Ask], writer: Writer, num_choices: int = 1) -> StreamedAnswers:
         """A response that gives answers as they come, side by side; ``num_choices`` as in ``generate_all``.
@@ -226,7 +229,22 @@ class Exchange:
             self.record.host_ids.append(error.request_id)
         if isinstance(error, TransportError | AuthenticationError):
             log.warning("the host cannot be asked: %s (%s)", error.message, self.request_id)
+        if isinstance(error, ModelNotFound) and self.caller.models is not None:
+            return no_model(self.caller)
         return Problem.of(error, self.names)
+
+    async def list_models(self) -> list[ModelInfo]:
+        """The host's models as the caller may know them.
+
+        Raises:
+            BridgeError: of the host.
+            ClientGone: the caller went.
+        """
+        return visible_to(self.caller, await self.run(self.client.list_models()))
+
+    def named(self, answer: Answer, asked: str | None) -> Answer:
+        """An answer whose model is called what it was asked for as, not what it may be called else."""
+        return replace(answer, model=asked) if asked else answer
 
     # -- what it came to ---------------------------------------------------------------------------------------
 

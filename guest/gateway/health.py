@@ -47,8 +47,11 @@ async def tell_ready(exchange: Exchange) -> Json:
 
 
 async def tell_metrics(exchange: Exchange) -> Whole:
-    """``GET /metrics``: for Prometheus, with an API key where there are keys."""
-    gateway = exchange.gateway
+    """``GET /metrics``: for Prometheus, with an API key that may read what all callers do, where there are keys."""
+    gateway, caller = exchange.gateway, exchange.caller
+    if not (caller.metrics or caller.sees_all):
+        why = "this key may not read metrics, which tell of all callers; metrics = true in the keys file lets it"
+        raise Problem(403, why, code="permission_denied")
     try:
         models = await exchange.run(gateway.client.list_models(timeout=_SCRAPE_S))
     except BridgeError:

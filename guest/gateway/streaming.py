@@ -108,7 +108,7 @@ class StreamedAnswers:
                     await self._write(data)
                 begin = b""
             answer = stream.generation
-        self._note(0, answer)
+        answer = self._note(0, answer)
         if data := begin + writer.finish(0, answer):
             await self._write(data)
         return answer
@@ -139,15 +139,16 @@ class StreamedAnswers:
                     await pending.put(begin + writer.take(index, chunk))
                     begin = b""
                 answer = stream.generation
-            self._note(index, answer)
+            answer = self._note(index, answer)
             await pending.put(begin + writer.finish(index, answer))
             return answer
         finally:
             pending.wake()
 
-    def _note(self, index: int, answer: Generation) -> None:
+    def _note(self, index: int, answer: Generation) -> Generation:
         self._tally.finish(index, answer)
         self._exchange.note_text(answer)
+        return self._exchange.named(answer, self._asks[index].options.get("model"))
 
     async def _write(self, data: bytes, *, more: bool = True) -> None:
         self._pulse.is_heard = True

@@ -9,7 +9,7 @@ from mlxbridge.compat.refusal import refused
 from mlxbridge.errors import ModelNotFound
 from mlxbridge.guest.gateway.exchange import Exchange
 from mlxbridge.guest.gateway.responses import Json
-from mlxbridge.model_names import names_of
+from mlxbridge.model_names import find_model, names_to_ask
 from mlxbridge.types import ModelInfo
 
 _UNKNOWN_DATE = "1970-01-01T00:00:00Z"  # as Anthropic has it where a date is not known
@@ -43,23 +43,20 @@ async def list_models(exchange: Exchange) -> Json:
 async def show_model(exchange: Exchange) -> Json:
     """``GET /v1/models/{model}``: one of them."""
     name = exchange.path["model"]
-    entries = await _entries(exchange)
-    for entry in entries:
-        if entry["id"] == name:
-            return Json(entry)
-    names = ", ".join(entry["id"] for entry in entries)
+    models = await _models(exchange)
+    if (model := find_model(models, name)) is not None:
+        return Json(_entry(name, model))
+    names = ", ".join(name for model in models for name in names_to_ask(model))
     raise ModelNotFound(f"there is no model {name!r}; there are {names}")
 
 
 async def _entries(exchange: Exchange) -> list[dict[str, Any]]:
-    models = await exchange.run(exchange.client.list_models())
-    return [
-        _entry(name, model)
-        for model in models
-        if model.details.get("kind", "generate") == "generate"
-        for name in names_of(model)
-        if exchange.caller.may_use(name)
-    ]
+    return [_entry(name, model) for model in await _models(exchange) for name in names_to_ask(model)]
+
+
+async def _models(exchange: Exchange) -> list[ModelInfo]:
+    models = await exchange.list_models()
+    return [model for model in models if model.details.get("kind", "generate") == "generate"]
 
 
 def _entry(name: str, model: ModelInfo) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from starlette.routing import Route
 from mlxbridge.guest.gateway.endpoint import Api, route
 from mlxbridge.guest.gateway.exchange import Exchange
 from mlxbridge.guest.gateway.following import Following
-from mlxbridge.guest.gateway.native.watch import models_for, sse, status_for
+from mlxbridge.guest.gateway.native.watch import sse, status_for
 from mlxbridge.guest.gateway.problem import Problem
 from mlxbridge.guest.gateway.responses import Json, Streamed
 from mlxbridge.types import ModelInfo, Progress
@@ -43,8 +43,7 @@ async def tell_events(exchange: Exchange) -> Streamed:
 
 async def list_models(exchange: Exchange) -> Json:
     """``GET /mlxbridge/models``: those that the caller may use, as ``AsyncClient.list_models`` has them."""
-    models = await exchange.run(exchange.client.list_models())
-    return Json({"models": [asdict(model) for model in models_for(exchange.caller, models)]})
+    return Json({"models": [asdict(model) for model in await exchange.list_models()]})
 
 
 async def load_model(exchange: Exchange) -> Streamed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -17,7 +17,7 @@ from mlxbridge.guest.gateway.callers import Caller
 from mlxbridge.guest.gateway.native.recent import Entry, RecentCalls
 from mlxbridge.guest.gateway.problem import Problem
 from mlxbridge.guest.gateway.record import Record
-from mlxbridge.model_names import names_of
+from mlxbridge.guest.gateway.visible import visible_name, visible_to
 from mlxbridge.types import ModelInfo, Status
 
 _EVERY_S = 1.0
@@ -42,13 +42,14 @@ class Watch:
         self._lookers: set[_Looker] = set()
         self._recent = RecentCalls()
         self._latest: Status | Problem | None = None
+        self._models: Sequence[ModelInfo] = ()  # as the host told of them last
         self._tasks: list[asyncio.Task[None]] = []
 
     async def look(self, caller: Caller) -> AsyncGenerator[bytes]:
         """Server-sent events for as long as they are read: ``status`` every second or ``away`` in its place, and what happens.
 
-        A caller is told of the models that she may use, and of her own calls; one that may manage models, of everything
-        that the host tells the gateway.
+        A caller is told of the models that she may use, and of her own calls; one that may manage all models, of
+        everything that the host tells the gateway.
 
         Raises:
             Problem: 429 or 503, before the first event; too many look already.
@@ -56,7 +57,7 @@ class Watch:
         self._check_number(caller)
         looker = _Looker(caller)
         for entry in self._recent.entries():
-            looker.tell_call(entry)
+            looker.tell_call(entry, self._models)
         if self._latest is not None:
             looker.tell_now(self._latest)
         self._lookers.add(looker)
@@ -80,7 +81,7 @@ class Watch:
         """A request of this gateway's has ended."""
         for entry in self._recent.take_record(record):
             for looker in self._lookers:
-                looker.tell_call(entry)
+                looker.tell_call(entry, self._models)
 
     def end(self) -> None:
         """Whoever looks has to ask anew, and may not be let in again."""
@@ -106,7 +107,8 @@ class Watch:
         while True:
             began_at = loop.time()
             try:
-                self._latest = await self._client.status(timeout=_WITHIN_S)
+                self._latest = status = await self._client.status(timeout=_WITHIN_S)
+                self._models = status.models
             except BridgeError as error:
                 self._latest = Problem.of(error)
             for looker in self._lookers:
@@ -131,10 +133,10 @@ class Watch:
         if isinstance(event, RequestEvent):
             if entry := self._recent.take_event(event):
                 for looker in self._lookers:
-                    looker.tell_call(entry)
+                    looker.tell_call(entry, self._models)
         else:
             for looker in self._lookers:
-                looker.tell_event(event)
+                looker.tell_event(event, self._models)
 
 
 class _Looker:
@@ -166,17 +168,25 @@ class _Looker:
             self._now = sse("status", status_for(self.caller, now))
         self._news.set()
 
-    def tell_call(self, entry: Entry) -> None:
+    def tell_call(self, entry: Entry, models: Sequence[ModelInfo]) -> None:
         """A call that has ended, or more of it."""
-        if self.caller.manage or entry.get("caller") == self.caller.name:
+        if self.caller.sees_all:
             self._tell("request", entry)
+        elif entry.get("caller") == self.caller.name:
+            told = dict(entry)
+            if (model := told.pop("model", None)) is not None:
+                name = visible_name(self.caller, models, model)
+                told |= {} if name is None else {"model": name}
+            self._tell("request", told)
 
-    def tell_event(self, event: Event) -> None:
+    def tell_event(self, event: Event, models: Sequence[ModelInfo]) -> None:
         """Anything else that has happened."""
-        if self.caller.manage or (
-            isinstance(event, ModelEvent | StoreEvent) and self.caller.may_use(event.model)
-        ):
+        if self.caller.sees_all:
             self._tell(event.kind, asdict(event))
+        elif isinstance(event, ModelEvent | StoreEvent):
+            name = visible_name(self.caller, models, event.model)
+            if name is not None:
+                self._tell(event.kind, {**asdict(event), "model": name})
 
     def end(self) -> None:
         """There is no more."""
@@ -190,17 +200,7 @@ class _Looker:
 
 def status_for(caller: Caller, status: Status) -> dict[str, Any]:
     """The status as a caller may know it, without models that are not hers."""
-    return {**asdict(status), "models": [asdict(model) for model in models_for(caller, status.models)]}
-
-
-def models_for(caller: Caller, models: list[ModelInfo]) -> list[ModelInfo]:
-    """Those of the host's models that a caller may use, by their name, an alias, or with an adapter."""
-    return [model for model in models if any(map(caller.may_use, _names(model)))]
-
-
-def _names(model: ModelInfo) -> list[str]:
-    adapters = [f"{model.name}+{adapter}" for adapter in model.details.get("adapters", ())]
-    return [*names_of(model), *adapters]
+    return {**asdict(status), "models": [asdict(model) for model in visible_to(caller, status.models)]}
 
 
 def sse(kind: str, value: Any) -> bytes:

@@ -5,19 +5,25 @@ from __future__ import annotations
 from mlxbridge.guest.gateway.exchange import Exchange
 from mlxbridge.guest.gateway.ollama.models import Found, find
 from mlxbridge.guest.gateway.problem import Problem
+from mlxbridge.guest.gateway.visible import no_model, visible_to
 from mlxbridge.types import KeepAlive
 
 
 async def find_model(exchange: Exchange, name: str) -> Found:
-    """A model that the caller may use.
+    """A model that the caller may use, as the host knows it.
 
     Raises:
-        Problem: 403, 404.
+        Problem: 404.
     """
-    found = find(await exchange.run(exchange.client.list_models()), name)
-    exchange.check_model(found.name)
+    models = await exchange.run(exchange.client.list_models())
+    try:
+        found = find(visible_to(exchange.caller, models), name)
+    except Problem:
+        if exchange.caller.models is None:
+            raise
+        raise no_model(exchange.caller) from None
     exchange.note_model(found.name)
-    return found
+    return find(models, found.name)
 
 
 async def load(exchange: Exchange, found: Found) -> Found:
@@ -41,7 +47,7 @@ async def load_or_unload(exchange: Exchange, found: Found, keep_alive: KeepAlive
         await exchange.run(client.load_model(info.name, keep_alive=keep_alive))
         return "load"
     if info.details.get("pinned"):
-        why = f"keep_alive: {info.name} is pinned: it stays loaded"
+        why = f"keep_alive: {found.name} is pinned: it stays loaded"
         raise Problem(403, why, code="permission_denied", field="keep_alive")
     if info.state in ("loading", "waiting", "ready", "restarting"):
         await exchange.run(client.load_model(info.name, keep_alive=0))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any, NamedTuple
 
 from mlxbridge.guest.gateway.problem import Problem
-from mlxbridge.model_names import find_model, names_of
+from mlxbridge.model_names import find_model, names_to_ask
 from mlxbridge.types import ModelInfo
 
 LATEST = ":latest"
@@ -59,12 +59,10 @@ def fingerprint(name: str) -> str:
     return sha256(name.encode()).hexdigest()
 
 
-def tags(info: ModelInfo, may_use: Callable[[str], bool]) -> list[dict[str, Any]]:
-    """The entries of ``/api/tags``: one for each of a model's names that the caller may use."""
+def tags(info: ModelInfo) -> list[dict[str, Any]]:
+    """The entries of ``/api/tags``: one for each of a model's names."""
     entry = {**_entry(info, _bytes(info)), "modified_at": _NEVER}
-    return [
-        {**entry, "name": tagged(name), "model": tagged(name)} for name in names_of(info) if may_use(name)
-    ]
+    return [{**entry, "name": tagged(name), "model": tagged(name)} for name in names_to_ask(info)]
 
 
 def process(info: ModelInfo, at: datetime) -> dict[str, Any] | None:

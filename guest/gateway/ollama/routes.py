@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from starlette.routing import Route
@@ -41,7 +42,7 @@ from mlxbridge.guest.gateway.ollama.requests import (
 )
 from mlxbridge.guest.gateway.problem import Problem
 from mlxbridge.guest.gateway.responses import Json, Streamed, Whole
-from mlxbridge.model_names import names_of
+from mlxbridge.guest.gateway.visible import visible_to
 from mlxbridge.types import Embeddings, EmbedOptions
 
 OLLAMA = Api("ollama", write_problem)
@@ -84,15 +85,14 @@ async def embeddings(exchange: Exchange) -> ASGIApp:
 
 async def list_models(exchange: Exchange) -> ASGIApp:
     """``GET /api/tags``."""
-    models = await exchange.run(exchange.client.list_models())
-    return Json({"models": [entry for info in models for entry in tags(info, exchange.caller.may_use)]})
+    return Json({"models": [entry for info in await exchange.list_models() for entry in tags(info)]})
 
 
 async def list_processes(exchange: Exchange) -> ASGIApp:
     """``GET /api/ps``."""
     status = await exchange.run(exchange.client.status())
-    at, may_use = datetime.now(UTC), exchange.caller.may_use
-    entries = [process(info, at) for info in status.models if any(map(may_use, names_of(info)))]
+    at = datetime.now(UTC)
+    entries = [process(info, at) for info in visible_to(exchange.caller, status.models)]
     return Json({"models": [entry for entry in entries if entry is not None]})
 
 
@@ -105,7 +105,8 @@ async def show_model(exchange: Exchange) -> ASGIApp:
         dict.fromkeys(("system", "template", "options"), "the host tells what the model's files say")
     )
     fields.finish()
-    return Json(show(await exchange.run(exchange.client.show_model(found.info.name))))
+    shown = await exchange.run(exchange.client.show_model(found.info.name))
+    return Json(show(replace(shown, name=found.name)))
 
 
 async def pull_model(exchange: Exchange) -> ASGIApp:

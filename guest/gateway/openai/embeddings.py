@@ -19,4 +19,4 @@ async def create_embeddings(exchange: Exchange) -> ASGIApp:
     found = await exchange.run(exchange.client.embed(inputs, **options))
     exchange.note_model(found.model)
     exchange.note_input(found.usage.prompt_tokens)
-    return Json(embedding_response(found, as_base64))
+    return Json(embedding_response(exchange.named(found, options.get("model")), as_base64))

@@ -29,7 +29,7 @@ async def rerank(exchange: Exchange) -> ASGIApp:
     ranking = await exchange.run(exchange.client.rerank(query, documents, **options))
     exchange.note_model(ranking.model)
     exchange.note_input(ranking.usage.prompt_tokens)
-    return Json(_response(ranking, has_documents))
+    return Json(_response(exchange.named(ranking, options.get("model")), has_documents))
 
 
 def _documents(body: Mapping[str, Any]) -> list[str]:

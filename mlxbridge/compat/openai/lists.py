@@ -10,7 +10,7 @@ from mlxbridge.compat.openai.objects import CreateEmbeddingResponse, Embedding, 
 from mlxbridge.compat.openai.parameters import HARMLESS, check_names, is_left_out, take_extra
 from mlxbridge.compat.refusal import refused
 from mlxbridge.errors import ModelNotFound
-from mlxbridge.model_names import find_model, names_of
+from mlxbridge.model_names import find_model, names_to_ask
 from mlxbridge.types import Embeddings, EmbedOptions, ModelInfo
 
 _SAME = ("model", "dimensions", "timeout")
@@ -61,7 +61,7 @@ def embedding_response(found: Embeddings, as_base64: bool) -> CreateEmbeddingRes
 
 def model_page(models: Iterable[ModelInfo]) -> Page:
     """The host's models, by all their names; it does not tell when they were made, so ``created`` is 0."""
-    return Page(data=[_model(name) for model in models for name in names_of(model)], object="list")
+    return Page(data=[_model(name) for model in models for name in names_to_ask(model)], object="list")
 
 
 def model_named(models: Iterable[ModelInfo], name: str) -> Model:

@@ -20,7 +20,19 @@ SHORT = {"model": "demo", "prompt": "The ", "max_tokens": 4, "ignore_eos": True}
 TOKENS = {"gateway": "gateway:0123456789", "guest": "guest:0123456789", "watcher": "watcher:0123456789"}
 KEYS = {
     name: make_key()
-    for name in ("plain", "one", "few", "other", "low", "guest", "manager", "stranger", "late", "spent")
+    for name in (
+        "plain",
+        "one",
+        "few",
+        "other",
+        "low",
+        "guest",
+        "manager",
+        "stranger",
+        "late",
+        "spent",
+        "scraper",
+    )
 }
 TABLES = {
     "plain": "",
@@ -31,6 +43,7 @@ TABLES = {
     "guest": f'token = "{TOKENS["guest"]}"',
     "manager": "manage = true",
     "spent": "tokens_per_minute = 1",
+    "scraper": "metrics = true",
 }
 
 
@@ -90,7 +103,7 @@ def ask(http: httpx.Client, name: str, **more: Any) -> httpx.Response:
         ({"x-api-key": KEYS["plain"][0]}, 200),
     ],
 )
-@pytest.mark.parametrize("path", ["/v1/models", "/metrics"])
+@pytest.mark.parametrize("path", ["/v1/models", "/api/tags"])
 def test_key_is_needed(http: httpx.Client, sent: dict[str, str], status: int, path: str) -> None:
     answer = http.get(
         path, headers=[(name.encode(), value.encode("latin-1")) for name, value in sent.items()]
@@ -126,10 +139,40 @@ def test_tokens_of_a_minute_are_spent(http: httpx.Client) -> None:
     assert "5 tokens a minute" in refused.json()["error"]["message"]
 
 
-def test_model_that_is_not_the_callers_is_refused(http: httpx.Client) -> None:
-    refused = ask(http, "other")
-    assert refused.status_code == 403 and refused.json()["error"]["param"] == "model"
-    assert ask(http, "other", model="another").status_code == 404  # she may, but there is none
+def test_metrics_are_for_those_who_may_know_of_all_callers(http: httpx.Client) -> None:
+    for name, status in (("plain", 403), ("other", 403), ("manager", 200), ("scraper", 200)):
+        assert http.get("/metrics", headers=headers(name)).status_code == status
+    assert http.get("/metrics").status_code == 401
+    assert "metrics = true" in http.get("/metrics", headers=headers("plain")).json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/completions", {"prompt": "x"}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}], "stream": True}),
+        ("/v1/responses", {"input": "x"}),
+        ("/v1/embeddings", {"input": "x"}),
+        ("/v1/rerank", {"query": "x", "documents": ["x"]}),
+        ("/tokenize", {"prompt": "x"}),
+        ("/v1/messages", {"messages": [{"role": "user", "content": "x"}], "max_tokens": 1}),
+        ("/v1/messages/count_tokens", {"messages": [{"role": "user", "content": "x"}]}),
+        ("/api/chat", {"messages": [{"role": "user", "content": "x"}]}),
+        ("/api/generate", {}),
+        ("/api/embed", {"input": "x"}),
+        ("/api/show", {}),
+    ],
+)
+def test_model_that_is_not_the_callers_is_as_one_that_there_is_not(
+    http: httpx.Client, path: str, body: dict[str, Any]
+) -> None:
+    sent = {**headers("other"), "x-request-id": "same"}
+    told = [
+        http.post(path, json={"model": model, **body}, headers=sent)
+        for model in ("demo", "nothing", "another", "demo:latest", "demo+x")  # of which the third is hers
+    ]
+    assert {(answer.status_code, answer.text) for answer in told} == {(404, told[0].text)}
+    assert "this key may use another" in told[0].text
 
 
 CHAT = {"model": "demo", "messages": [{"role": "user", "content": "Hello"}]}

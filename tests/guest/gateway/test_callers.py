@@ -69,6 +69,7 @@ def test_all_that_a_caller_may_have_is_read(tmp_path: Path) -> None:
             "[alice]: priority: must be one of low, normal, high",
         ),
         (f'[alice]\nsha256 = "{DIGEST}"\nmanage = 1', "[alice]: manage: must be true or false"),
+        (f'[alice]\nsha256 = "{DIGEST}"\nmetrics = "yes"', "[alice]: metrics: must be true or false"),
         (
             f'[alice]\nsha256 = "{DIGEST}"\n[bob]\nsha256 = "{DIGEST}"',
             "[bob]: sha256: 'alice' has the same key",

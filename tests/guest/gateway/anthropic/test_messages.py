@@ -509,13 +509,13 @@ def test_keys_and_their_limits(host: HostProcess, tmp_path: Path) -> None:
         asked: dict[str, Any] = {"max_tokens": 3, "messages": SUM}
         with pytest.raises(anthropic.AuthenticationError) as unknown:
             client.with_options(api_key="wrong").messages.create(model="demo", **asked)
-        with pytest.raises(anthropic.PermissionDeniedError) as forbidden:
+        with pytest.raises(anthropic.NotFoundError) as forbidden:
             client.messages.create(model="caller", **asked)
         assert [model.id for model in client.models.list()] == ["demo"]
         client.messages.create(model="demo", **asked)
         with pytest.raises(anthropic.RateLimitError) as limited:
             client.messages.create(model="demo", **asked)
-    assert (unknown.value.type, forbidden.value.type) == ("authentication_error", "permission_error")
+    assert (unknown.value.type, forbidden.value.type) == ("authentication_error", "not_found_error")
     assert limited.value.type == "rate_limit_error"
     assert int(limited.value.response.headers["retry-after"]) >= 1
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import openai
+import orjson
 import pytest
 
 from mlxbridge.guest.gateway.openai.errors import write_problem
@@ -24,13 +25,16 @@ sha256 = "{alice}"
 sha256 = "{bob}"
 models = ["gpt-4o"]
 tokens_per_minute = 1
+[carol]
+sha256 = "{carol}"
+models = ["gpt-4o"]
 """
 
 
 @pytest.fixture(scope="module")
 def guarded(host: HostProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     keys = tmp_path_factory.mktemp("keys") / "keys.toml"
-    digests = {name: hashlib.sha256(name.encode()).hexdigest() for name in ("alice", "bob")}
+    digests = {name: hashlib.sha256(name.encode()).hexdigest() for name in ("alice", "bob", "carol")}
     keys.write_text(KEYS.format(**digests))
     keys.chmod(0o600)
     with run_gateway(host.url, "--keys", str(keys), "--max-body", "2000") as gateway:
@@ -61,16 +65,51 @@ def test_caller_has_her_own_models_and_limits(guarded: GatewayProcess) -> None:
             client.models.retrieve("caller")
         refused_models: list[dict[str, Any]] = [{"model": "caller"}, {"model": "demo", "stream": True}]
         for asked in refused_models:
-            with pytest.raises(openai.PermissionDeniedError) as refused:
+            with pytest.raises(openai.NotFoundError, match="may use gpt-4o") as refused:
                 client.chat.completions.create(messages=SUM, **asked)
             assert refused.value.param == "model"
-        with pytest.raises(openai.PermissionDeniedError):
+        with pytest.raises(openai.NotFoundError):
             client.embeddings.create(model="finder", input="x")
         assert client.chat.completions.create(model="gpt-4o", messages=SUM).choices
         with pytest.raises(openai.RateLimitError) as spent:
             client.responses.create(model="gpt-4o", input="x")
         assert int(spent.value.response.headers["retry-after"]) >= 1
         assert spent.value.code == "rate_limit_exceeded"
+
+
+def test_caller_who_knows_a_model_by_an_alias_is_told_no_other_name(guarded: GatewayProcess) -> None:
+    key = {"authorization": "Bearer carol"}
+    with httpx.Client(base_url=guarded.url, headers=key, timeout=60) as http:
+        chat = {"model": "gpt-4o", "messages": SUM, "max_tokens": 1}
+        told = [
+            http.post("/v1/chat/completions", json=chat),
+            http.post("/v1/chat/completions", json={**chat, "stream": True}),
+            http.post("/v1/responses", json={"model": "gpt-4o", "input": "What is 27 + 15?"}),
+            http.post("/v1/responses", json={"model": "gpt-4o", "input": "What is 27 + 15?", "stream": True}),
+            http.post("/v1/messages", json=chat),
+            http.post("/api/chat", json={"model": "gpt-4o", "messages": SUM}),
+            http.get("/v1/models"),
+            http.get("/v1/models/gpt-4o"),
+            http.get("/v1/models", headers={"anthropic-version": "2023-06-01"}),
+            http.get("/v1/models/gpt-4o", headers={"anthropic-version": "2023-06-01"}),
+            http.get("/api/tags"),
+            http.get("/api/ps"),
+            http.post("/api/show", json={"model": "gpt-4o"}),
+            http.get("/mlxbridge/models"),
+            http.get("/mlxbridge/status"),
+        ]
+        for answer in told:
+            assert answer.status_code == 200 and "gpt-4o" in answer.text, answer.text
+            assert "demo" not in answer.text, answer.url
+        with http.stream("GET", "/mlxbridge/events") as events:
+            seen = {}
+            for line in events.iter_lines():
+                kind, _, data = line.partition(": ")
+                if kind == "data":
+                    assert "demo" not in data
+                    seen |= orjson.loads(data)
+                    if "models" in seen and "path" in seen:
+                        break
 
 
 def test_model_path_and_method_that_there_are_not_are_told(blocking: Any, http: httpx.Client) -> None:
