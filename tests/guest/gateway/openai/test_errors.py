@@ -102,7 +102,7 @@ def test_caller_who_knows_a_model_by_an_alias_is_told_no_other_name(guarded: Gat
             assert answer.status_code == 200 and "gpt-4o" in answer.text, answer.text
             assert "demo" not in answer.text, answer.url
         with http.stream("GET", "/mlxbridge/events") as events:
-            seen = {}
+            seen: dict[str, Any] = {}
             for line in events.iter_lines():
                 kind, _, data = line.partition(": ")
                 if kind == "data":
