@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,31 @@ SERVING_KEYS = {
 }
 CEILING_KEYS = {"tokens_per_s": "tokens/s", "cpu_us": "CPU us a token"}
 
+NEEDS = {
+    "gateway": ("httptools", "orjson", "prometheus_client", "starlette", "uvicorn", "uvloop"),
+    "uvicorn": ("uvicorn",),
+    "aiohttp": ("aiohttp",),
+}
+"""Packages of the cases of the free model; of the first one, of the serving as well."""
+
+FULL: Mapping[str, Any] = {
+    "rounds": 3,
+    "clients": [1, 8, 32],
+    "requests": 2,
+    "tokens": 128,
+    "streams": [1, 64],
+    "seconds": 3.0,
+}
+QUICK: Mapping[str, Any] = {
+    "rounds": 1,
+    "clients": [2],
+    "requests": 1,
+    "tokens": 8,
+    "streams": [2],
+    "seconds": 0.2,
+}
+"""For what is not said."""
+
 Runs = list[dict[str, Any]]
 
 
@@ -34,25 +60,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model = parser.add_mutually_exclusive_group()
     model.add_argument("--model", metavar="demo|FOLDER", help="default: demo")
     model.add_argument("--shape", choices=SHAPES, help="a model of this shape with random weights")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, help="default: 3")
+    parser.add_argument("--clients", type=int, nargs="*", help="default: 1 8 32; none: no serving")
+    parser.add_argument("--requests", type=int, help="of each client, one after the other (default: 2)")
     parser.add_argument(
-        "--clients", type=int, nargs="*", default=[1, 8, 32], help="default: 1 8 32; none: no serving"
-    )
-    parser.add_argument(
-        "--requests", type=int, default=2, help="of each client, one after the other (default: 2)"
-    )
-    parser.add_argument(
-        "--tokens",
-        type=int,
-        default=128,
-        help="an answer, from half to one and a half times as many (default: 128)",
+        "--tokens", type=int, help="an answer, from half to one and a half times as many (default: 128)"
     )
     parser.add_argument("--prompt-chars", type=int, default=256, help="default: 256")
+    parser.add_argument("--streams", type=int, nargs="*", help="of the free model (default: 1 64)")
+    parser.add_argument("--seconds", type=float, help="for each run of the free model (default: 3)")
     parser.add_argument(
-        "--streams", type=int, nargs="*", default=[1, 64], help="of the free model (default: 1 64)"
-    )
-    parser.add_argument(
-        "--seconds", type=float, default=3.0, help="for each run of the free model (default: 3)"
+        "--quick", action="store_true", help="a few seconds: shows that it works, measures nothing"
     )
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="default: bench/results/gateway-DATE-TIME.json"
@@ -60,30 +78,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Measure, print both tables, write the file."""
+    """Measure, print both tables, write the file; it has what was measured, should something fail on the way."""
+    for name, value in (QUICK if arguments.quick else FULL).items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, value)
+    _check_needs(ceiling.CASES if arguments.streams else ("gateway",))
     about = machine.describe()
     results: dict[str, Any] = {"bench": "gateway", **about}
     print(machine.summary(about))
-    with tempfile.TemporaryDirectory(prefix="mb-", dir="/tmp") as folder:
-        if arguments.clients:
-            results["serving"] = run_serving(arguments, Path(folder))
-            print()
-            for line in render(results["serving"], "clients", SIDES, SERVING_KEYS, "gateway"):
-                print(line)
-        if arguments.streams:
-            results["ceiling"] = run_ceiling(arguments, Path(folder))
-            cases = {case: f"bare {case}" for case in ceiling.CASES} | {"gateway": "mlxbridge gateway"}
-            print()
-            for line in render(results["ceiling"], "streams", cases, CEILING_KEYS, "gateway"):
-                print(line)
     path = machine.results_path("gateway", arguments.output)
-    machine.save(results, path)
-    print(f"\nall rounds: {path}")
+    try:
+        with tempfile.TemporaryDirectory(prefix="mb-", dir="/tmp") as folder:
+            if arguments.clients:
+                runs: Runs = results.setdefault("serving", [])
+                runs.extend(run_serving(arguments, Path(folder)))
+                print()
+                for line in render(runs, "clients", SIDES, SERVING_KEYS, "gateway"):
+                    print(line)
+            if arguments.streams:
+                runs = results.setdefault("ceiling", [])
+                runs.extend(run_ceiling(arguments))
+                cases = {case: f"bare {case}" for case in ceiling.CASES} | {"gateway": "mlxbridge gateway"}
+                print()
+                for line in render(runs, "streams", cases, CEILING_KEYS, "gateway"):
+                    print(line)
+    finally:
+        machine.save(results, path)
+        print(f"\nall rounds: {path}")
 
 
-def run_serving(arguments: argparse.Namespace, folder: Path) -> Runs:
+def _check_needs(cases: Iterable[str]) -> None:
+    for case in cases:
+        if names := [name for name in NEEDS[case] if find_spec(name) is None]:
+            sys.exit(
+                f"{case} needs {', '.join(names)}: pip install -e '.[host,bench]', or measure the serving alone "
+                "with --streams and no number"
+            )
+
+
+def run_serving(arguments: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
     """In turn, never two at once: they would fight for the device. Both keep the model loaded meanwhile."""
-    runs: Runs = []
     with ExitStack() as stack:
         model = _model(arguments, folder)
         gateway, _ = stack.enter_context(run_gateway(stack.enter_context(run_host(model, folder)), folder))
@@ -96,21 +130,18 @@ def run_serving(arguments: argparse.Namespace, folder: Path) -> Runs:
                 for side in SIDES if number % 2 == 0 else reversed(SIDES):
                     result = serving.measure(servers[side], num_clients, *given)
                     _tell(f"{num_clients} clients, round {number + 1}, {SIDES[side]}", result)
-                    runs.append({"round": number, "side": side, "clients": num_clients, **result})
-    return runs
+                    yield {"round": number, "side": side, "clients": num_clients, **result}
 
 
-def run_ceiling(arguments: argparse.Namespace, folder: Path) -> Runs:
+def run_ceiling(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Every run starts its servers anew."""
-    runs: Runs = []
     for num_streams in arguments.streams:
         for number in range(arguments.rounds):
             for case in ceiling.CASES if number % 2 == 0 else reversed(ceiling.CASES):
                 with tempfile.TemporaryDirectory(prefix="mb-", dir="/tmp") as place:
                     result = ceiling.measure(case, num_streams, arguments.seconds, Path(place))
                 _tell(f"{num_streams} free streams, round {number + 1}, {case}", result)
-                runs.append({"round": number, "side": case, "streams": num_streams, **result})
-    return runs
+                yield {"round": number, "side": case, "streams": num_streams, **result}
 
 
 def _tell(what: str, result: dict[str, float]) -> None:
