@@ -264,10 +264,18 @@ def encode_token_ids(field: str, token_ids: Iterable[int]) -> bytes:
     try:
         ids = array("I", token_ids)
     except (TypeError, OverflowError, ValueError) as error:
-        raise wrong(field, f"token ids must be numbers from 0 to {MAX_TOKEN_ID} ({error})") from error
+        raise wrong(
+            field, f"token ids must be integers from 0 to {MAX_TOKEN_ID}, not {shown(_wrong_one(token_ids))}"
+        ) from error
     if sys.byteorder == "big":
         ids.byteswap()
     return ids.tobytes()
+
+
+def _wrong_one(token_ids: Any) -> Any:
+    """The first that is no token id, or all of them if that cannot be told any more."""
+    given = token_ids if isinstance(token_ids, Sequence) else ()
+    return next((one for one in given if type(one) is not int or not 0 <= one <= MAX_TOKEN_ID), token_ids)
 
 
 _ENCODERS: dict[str, Callable[[Any], Any]] = {

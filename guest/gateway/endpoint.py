@@ -20,7 +20,7 @@ from mlxbridge.guest.gateway.callers import ANYONE
 from mlxbridge.guest.gateway.exchange import Exchange
 from mlxbridge.guest.gateway.gateway import Gateway
 from mlxbridge.guest.gateway.gone import ClientGone
-from mlxbridge.guest.gateway.problem import Problem
+from mlxbridge.guest.gateway.problem import PATHS, Problem
 from mlxbridge.guest.gateway.record import Record
 from mlxbridge.guest.gateway.responses import EXCHANGE, ID_HEADERS, RECORD, Json
 
@@ -44,12 +44,14 @@ class Api:
         name: of it.
         write_problem: what is told of a problem, as JSON values; takes the request's id too.
         id_headers: under which it tells the request's id.
+        paths: where models are asked, by their kind.
         statuses: of HTTP that it has for problems, by their code, where it is not the problem's own.
     """
 
     name: str
     write_problem: Callable[[Problem, str], Any]
     id_headers: tuple[bytes, ...] = (b"x-request-id",)
+    paths: Mapping[str, str] = field(default_factory=lambda: PATHS)
     statuses: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -128,9 +130,12 @@ class Endpoint:
         handler = self._handlers.get(record.method)
         if handler is None:
             raise Problem(
-                405, f"{record.method} is none of {', '.join(self._handlers)}", code="method_not_allowed"
+                405,
+                f"{record.path} takes {' or '.join(self._handlers)}, not {record.method}",
+                code="method_not_allowed",
             )
         exchange = Exchange(gateway, caller, record, scope, receive)
+        exchange.paths = self._api.paths
         scope[EXCHANGE] = exchange
         if not self._is_open and record.method not in _LOOKS:
             exchange.count()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -12,12 +11,12 @@ from starlette.datastructures import Headers, QueryParams
 from starlette.types import Receive, Scope
 
 from mlxbridge import AsyncClient
-from mlxbridge.errors import AuthenticationError, BridgeError, ModelNotFound, TransportError
+from mlxbridge.errors import AuthenticationError, BridgeError, ModelNotFound, RemoteError, TransportError
 from mlxbridge.guest.gateway.body import Body
 from mlxbridge.guest.gateway.callers import Caller
 from mlxbridge.guest.gateway.gateway import Gateway
 from mlxbridge.guest.gateway.gone import until_gone
-from mlxbridge.guest.gateway.problem import Problem
+from mlxbridge.guest.gateway.problem import PATHS, Problem
 from mlxbridge.guest.gateway.record import Record
 from mlxbridge.guest.gateway.tally import Tally
 from mlxbridge.guest.gateway.visible import no_model, visible_to
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Answer = TypeVar("Answer", Generation, Embeddings, Ranking)
-log = logging.getLogger(__name__)
 
 _MOST_NAME_CHARS = 1024
 """Of a model: its name is kept with what is known of a request once that has ended."""
@@ -51,6 +49,7 @@ class Exchange:
         record: what it has come to so far.
         headers, query, path: of the request; ``path`` has the parameters of the route.
         names: the API's own names of fields, by the host's, where they differ, for the host's errors.
+        paths: the API's own for models of each kind, for the same.
     """
 
     def __init__(
@@ -63,6 +62,7 @@ class Exchange:
         self.query = QueryParams(scope["query_string"])
         self.path: Mapping[str, Any] = scope.get("path_params", {})
         self.names: Mapping[str, str] = {}
+        self.paths: Mapping[str, str] = PATHS
         self._seat = gateway.seats.take(caller)
         self.client: AsyncClient = self._seat.client
         self.meter = self._seat.meter
@@ -219,7 +219,9 @@ class Exchange:
             ClientGone: the caller went.
         """
         async with until_gone(self._receive):
-            return await work
+            result = await work
+        self.gateway.host_state.note_there()
+        return result
 
     def problem_of(self, error: BridgeError | Problem) -> Problem:
         """What is told of an error of the host, or of the way there; whoever runs the gateway is told more."""
@@ -228,10 +230,12 @@ class Exchange:
         if error.request_id:
             self.record.host_ids.append(error.request_id)
         if isinstance(error, TransportError | AuthenticationError):
-            log.warning("the host cannot be asked: %s (%s)", error.message, self.request_id)
+            self.gateway.host_state.note_away(error.message, self.request_id)
+        elif isinstance(error, RemoteError):
+            self.gateway.host_state.note_there()
         if isinstance(error, ModelNotFound) and self.caller.models is not None:
             return no_model(self.caller)
-        return Problem.of(error, self.names)
+        return Problem.of(error, self.names, self.paths)
 
     async def list_models(self) -> list[ModelInfo]:
         """The host's models as the caller may know them.

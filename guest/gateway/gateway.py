@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from mlxbridge import AsyncClient
 from mlxbridge.guest.gateway.body import BodyRoom
 from mlxbridge.guest.gateway.callers import ANYONE, Caller, Keys
+from mlxbridge.guest.gateway.host_state import HostState
 from mlxbridge.guest.gateway.metrics import Metrics
 from mlxbridge.guest.gateway.model_facts import KnownModels
 from mlxbridge.guest.gateway.native.watch import Watch
@@ -37,6 +38,7 @@ class Gateway:
         origins: which pages may ask.
         seats: what each caller has here.
         body_room: for the bodies of all requests under way.
+        host_state: whether the host can be asked.
         known_models: what is known of the host's.
         metrics: what Prometheus is told.
         stopping: set once no new work is to begin; what goes on for ever has to end then.
@@ -55,6 +57,7 @@ class Gateway:
         self._keys = None if settings.keys_file is None else Keys(settings.keys_file)
         self.seats = Seats(self._connect)
         self.body_room = BodyRoom(settings.max_bodies_bytes)
+        self.host_state = HostState()
         self.known_models = KnownModels()
         self.metrics = Metrics()
         self._listeners: list[Listener] = [self.metrics.note]

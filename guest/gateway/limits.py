@@ -47,7 +47,7 @@ class Meter:
         if most is not None and self._in_flight >= most:
             raise Problem(
                 429,
-                f"{self._in_flight} requests of this key are under way, and it may have {most} at once",
+                f"this key has {self._in_flight} under way of the {most} requests that it may have at once",
                 code="rate_limit_exceeded",
                 retry_after_s=_SOON_S,
             )

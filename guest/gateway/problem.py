@@ -9,6 +9,7 @@ from math import ceil
 from mlxbridge import errors
 
 _SOON_S = 1.0
+_HUB_S = 30.0
 
 _STATUS: tuple[tuple[type[errors.BridgeError], int, str], ...] = (
     (errors.ContextTooLong, 400, "context_length_exceeded"),
@@ -30,6 +31,14 @@ _STATUS: tuple[tuple[type[errors.BridgeError], int, str], ...] = (
     (errors.BridgeError, 500, "internal_error"),
 )
 """The first that fits."""
+
+
+PATHS: Mapping[str, str] = {
+    "generate": "/v1/chat/completions",
+    "embed": "/v1/embeddings",
+    "rerank": "/v1/rerank",
+}
+"""Where models are asked, by their kind, if an API has no path of its own for that."""
 
 
 class Problem(Exception):
@@ -60,20 +69,33 @@ class Problem(Exception):
         self.retry_after_s = _SOON_S if retry_after_s is None and status in (429, 503) else retry_after_s
 
     @classmethod
-    def of(cls, error: errors.BridgeError, names: Mapping[str, str] | None = None) -> Problem:
+    def of(
+        cls,
+        error: errors.BridgeError,
+        names: Mapping[str, str] | None = None,
+        paths: Mapping[str, str] = PATHS,
+    ) -> Problem:
         """What HTTP has for an error of the host, or of the way there.
 
         Args:
             error: that ended the call.
             names: the API's own names of fields, by the host's, where they differ; one also of all that is within
                 the field, the longest that fits.
+            paths: where models are asked, by their kind.
         """
+        if isinstance(hub_id := error.details.get("hub_id"), str):
+            message = f"{hub_id} is not on the host, and the hub that has it cannot be reached from there"
+            return cls(503, message, code="hub_unreachable", retry_after_s=_HUB_S)
         _, status, code = next(row for row in _STATUS if isinstance(error, row[0]))
         field = error.details.get("field")
         named = field if isinstance(field, str) else None
         message = error.message
         if isinstance(error, errors.TransportError | errors.AuthenticationError):
             message = "the host cannot be asked now; the gateway's log tells why"  # and where it looked
+        if (path := paths.get(error.details.get("kind", ""))) is not None:
+            message = (
+                f"{message.partition(': ask it with ')[0]}: ask it at {path}"  # there it is the host's method
+            )
         own = None if named is None else _own_name(named, names or {})
         if own is not None and named is not None:
             message = message.replace(named, own, 1) if message.startswith(named) else f"{own}: {message}"

@@ -95,6 +95,7 @@ class StreamedAnswers:
             answers = [await self._pump_one(self._asks[0])]
         else:
             answers = await self._pump_all()
+        self._exchange.gateway.host_state.note_there()
         await self._write(self._writer.end(answers), more=False)
 
     async def _pump_one(self, ask: Ask) -> Generation:

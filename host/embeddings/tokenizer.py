@@ -214,7 +214,7 @@ class TextTokenizer:
 
     def _too_long(self, field: str, num_tokens: int) -> ContextTooLong:
         return ContextTooLong(
-            f"{field} has {num_tokens} tokens, but {self._name} takes {self.max_tokens}: shorten it, or ask for truncate",
+            f"{field} has {num_tokens} tokens, but {self._name} takes {self.max_tokens}: shorten it, or give truncate as true",
             details={"field": field, "num_tokens": num_tokens, "max_tokens": self.max_tokens},
         )
 

@@ -137,6 +137,10 @@ def _number(field: str, value: Any) -> float:
 
 def _check_int(field: str, value: Any, *, low: int, high: int | None = None) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
+        if (
+            isinstance(value, float) and value.is_integer() and abs(value) >= 2**63
+        ):  # as readers of JSON have it
+            raise invalid(field, f"must be an integer of 64 bits, not {int(value)}")
         raise invalid(field, f"must be an integer, not {shown(value)}")
     if value < low:
         raise invalid(field, f"must be at least {low}, not {value}")

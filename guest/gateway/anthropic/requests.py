@@ -63,7 +63,7 @@ _CLEAR_THINKING = ("type", "keep")
 
 _NAMES = {
     "stop": "stop_sequences",
-    "response_format": "output_config.format.schema",
+    "response_format": "output_config.format",
     "reasoning": "thinking",
     "max_reasoning_tokens": "thinking.budget_tokens",
     "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",

@@ -40,12 +40,12 @@ from mlxbridge.guest.gateway.ollama.requests import (
     read_generate,
     read_model,
 )
-from mlxbridge.guest.gateway.problem import Problem
+from mlxbridge.guest.gateway.problem import PATHS, Problem
 from mlxbridge.guest.gateway.responses import Json, Streamed, Whole
 from mlxbridge.guest.gateway.visible import visible_to
 from mlxbridge.types import Embeddings, EmbedOptions
 
-OLLAMA = Api("ollama", write_problem)
+OLLAMA = Api("ollama", write_problem, paths={**PATHS, "generate": "/api/chat", "embed": "/api/embed"})
 VERSION = "0.12.11"
 """Of Ollama, whose API this is: clients look whether it is new enough for them."""
 

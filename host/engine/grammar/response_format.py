@@ -72,7 +72,10 @@ def read_response_format(value: Any) -> Source:
                 'is a JSON schema itself: give {"type": "json_schema", "schema": …}, with this as the schema'
             )
             raise invalid("response_format", told)
-        raise invalid("response_format.type", f"must be one of {', '.join(_KEYS)}, not {shown(kind)}")
+        raise invalid(
+            "response_format.type",
+            f"must be one of {', '.join(_KEYS)}, not {shown(kind)}; for text leave it out",
+        )
     if kind == "json_schema" and "json_schema" in value:
         _check_keys("response_format", value, ("type", "json_schema"))
         return _read_nested(value["json_schema"])

@@ -86,8 +86,10 @@ def _check_tool_choice(request: GenerateRequest) -> None:
     choice: Any = request.tool_choice
     names = [tool["function"]["name"] for tool in request.tools]
     if isinstance(choice, Mapping):
-        if choice.keys() != {"name"} or choice["name"] not in names:
-            raise invalid("tool_choice", f'must be {{"name": …}} of one of the tools, not {shown(choice)}')
+        if choice.keys() != {"name"}:
+            raise invalid("tool_choice", f'must be {{"name": …}}, not {shown(choice)}')
+        if choice["name"] not in names:
+            raise invalid("tool_choice", f"names {shown(choice['name'])}, which is none of the tools")
     elif choice not in ("auto", "none", "required"):
         raise invalid("tool_choice", f'must be auto, none, required or {{"name": …}}, not {shown(choice)}')
     if not names and choice == "required":

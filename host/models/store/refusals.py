@@ -8,7 +8,7 @@ from mlxbridge.errors import BridgeError, ModelLoadFailed, ModelNotFound
 
 
 def explain(hub_id: str, exc: Exception) -> BridgeError:
-    """The error for what huggingface_hub has raised."""
+    """The error for what huggingface_hub has raised; ``details["hub_id"]`` is of a model that the hub could not be asked for."""
     from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
     if isinstance(exc, GatedRepoError):
@@ -27,7 +27,8 @@ def explain(hub_id: str, exc: Exception) -> BridgeError:
         why = "HF_HUB_OFFLINE is set" if _is_set_offline() else f"Hugging Face cannot be reached{cause}"
         return ModelLoadFailed(
             f"{hub_id} is not in this machine's cache and {why}: go online once, "
-            "or copy the model here and give its folder"
+            "or copy the model here and give its folder",
+            details={"hub_id": hub_id},
         )
     return ModelLoadFailed(
         f"downloading {hub_id} failed: {type(exc).__name__}: {exc}. Try again: it goes on where it stopped."

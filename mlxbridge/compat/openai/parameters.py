@@ -130,7 +130,8 @@ def chat_plan(given: Mapping[str, Any]) -> Plan:
         if name in left:
             limit = left.pop(name)
             if not is_one_of(options.setdefault("max_tokens", limit), (limit,)):
-                raise refused("max_tokens", "and max_completion_tokens are the same; give one")
+                why = "is the same as max_completion_tokens, which says otherwise; give one"
+                raise refused("max_tokens", why)
             names["max_tokens"] = name
     _take_logprobs(left, options, names)
     if "parallel_tool_calls" in left:
@@ -304,7 +305,9 @@ def _take_logprobs(left: dict[str, Any], options: dict[str, Any], names: dict[st
 
 
 def _messages(left: dict[str, Any]) -> list[Any]:
-    given = left.pop("messages", None)
+    if "messages" not in left:
+        raise refused("messages", "is missing; give a list of messages")
+    given = left.pop("messages")
     if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
         raise refused("messages", "must be a list of messages")
     return list(given)

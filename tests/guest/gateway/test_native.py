@@ -282,7 +282,7 @@ def test_pull_ends_when_nobody_waits_for_it(
 ) -> None:
     pull = f"{pulling_gateway.url}/mlxbridge/models/pull"
     with pulling_host.client(timeout=60) as client, client.subscribe(["request"], timeout=60) as events:
-        with httpx.stream("POST", pull, json={"model": "org/slow"}) as answer:
+        with httpx.stream("POST", pull, json={"model": "org/slow"}, timeout=60) as answer:
             assert json.loads(next(answer.iter_lines()))["stage"] == "fetching"
         ended = next(event for event in events if isinstance(event, RequestEvent) and event.method == "pull")
         assert ended.finish_reason == "cancelled"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
+import httpx
 import pytest
 
 from mlxbridge.compat.openai.parameters import HARMLESS
@@ -21,6 +23,15 @@ def test_example_runs(gateway: GatewayProcess, capsys: pytest.CaptureFixture[str
     assert "http://127.0.0.1:8000/v1" in code
     exec(code.replace("http://127.0.0.1:8000", gateway.url) + "\nclient.close()", {})
     assert capsys.readouterr().out == "27 + 15 = 42."
+
+
+def test_formats_of_the_hosts_own_are_kept_to(http: httpx.Client) -> None:
+    (block,) = re.findall(r"```json\n(.*?)```", SECTION, re.DOTALL)
+    chat = [{"role": "user", "content": "What is 27 + 15?"}]
+    for line, kept in zip(block.split("\n"), (r"\d{3}", r"It is \d\d\.", "yes|no"), strict=False):
+        body = {"model": "demo", "messages": chat, "response_format": json.loads(line)}
+        answer = http.post("/v1/chat/completions", json=body).json()["choices"][0]["message"]["content"]
+        assert re.fullmatch(kept, answer), line
 
 
 def test_every_path_is_told() -> None:
