@@ -82,8 +82,8 @@ def test_generation_of_a_closed_stream_advises_nothing_that_cannot_help(client: 
 
 
 @on_one_transport
-async def test_100_streams_on_one_connection_are_each_exact(host: HostProcess) -> None:
-    asked = questions(100)
+async def test_200_streams_on_one_connection_are_each_exact(host: HostProcess) -> None:
+    asked = questions(200)
     async with AsyncClient(host.url, token=host.token, timeout=120) as many:
 
         async def read(question: str) -> str:

@@ -17,7 +17,7 @@ from mlxbridge.errors import BridgeError
 from tests.helpers.chaos_proxy import ChaosProxy, chaos_proxy
 from tests.integration.hosts import HostProcess, run_host
 
-ROUNDS = 250
+ROUNDS = 500
 PAUSE_S = 0.015
 STREAMS = 32
 CLIENTS = 4  # of each kind

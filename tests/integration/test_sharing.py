@@ -1,4 +1,4 @@
-"""Three models with memory for two, and many guests who ask for all of them at once, beside some who never stop asking."""
+"""Three models with memory for two, and 50 guests who ask for all of them at once, beside some who never stop asking."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from mlxbridge.host.models.store import ModelSource, classify
 from mlxbridge.host.models.worker import Worker
 from mlxbridge.types import Message
 
-NUM_GUESTS = 24
-NUM_EAGER = 1  # for each of the first two models
+NUM_GUESTS = 50
+NUM_EAGER = 2  # for each of the first two models
 NAMES = ("amber", "birch", "cedar")
 LIMITS = EngineLimits(kv_bytes=24 << 20, prefix_cache_bytes=0)
-TENURE_S, GRACE_S = 1.0, 0.1
+TENURE_S, GRACE_S = 1.5, 0.1
 # That a call can wait for: its own model's, and those of the two others, which may be before it in line.
 MOST_STARTS = 3
 

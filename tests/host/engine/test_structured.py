@@ -82,12 +82,12 @@ def ask(number: int, **more: Any) -> dict[str, Any]:
     return {"messages": [question], "max_tokens": 500, "temperature": 1.5, "seed": number, **more}
 
 
-def test_32_rows_keep_each_to_its_own_format_beside_free_rows(
+def test_64_rows_keep_each_to_its_own_format_beside_free_rows(
     make_engine: MakeEngine, demo: LoadedModel
 ) -> None:
     chance = Random(3)
-    formats = [random_format(chance) for _ in range(32)]
-    crowd = Answers(make_engine(demo, max_batch=40))
+    formats = [random_format(chance) for _ in range(64)]
+    crowd = Answers(make_engine(demo, max_batch=80))
     for call, response_format in enumerate(formats):
         crowd.submit(call, **ask(call, response_format=read_response_format(response_format)))
         if call % 8 == 0:
@@ -97,7 +97,7 @@ def test_32_rows_keep_each_to_its_own_format_beside_free_rows(
         assert finish_reason(crowd, call) == "stop"
         assert keeps_to(crowd.texts[call], response_format), (response_format, crowd.texts[call])
     alone = Answers(make_engine(demo))
-    for call in (*range(0, 32, 9), *range(100, 132, 16)):
+    for call in (*range(0, 64, 18), *range(100, 164, 16)):
         alone.submit(call, **crowd.asked[call])
         alone.finish()
         assert alone.tokens[call] == crowd.tokens[call], call
