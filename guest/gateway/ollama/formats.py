@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import orjson
+
 from mlxbridge.guest.gateway.ollama.fields import refused, shown
 
+_MOST_BYTES = 1 << 18
+"""A schema of more has more characters than a host takes (SPEC.md §10), which says so; closing one of megabytes takes seconds."""
 _BY_NAME = ("properties", "patternProperties", "$defs", "definitions")
 _ONE = ("items", "additionalItems", "additionalProperties")
 _LISTS = ("items", "prefixItems")
@@ -26,7 +30,8 @@ def read_format(given: Any) -> dict[str, Any] | None:
     if given == "json":
         return {"type": "json_object"}
     if isinstance(given, dict):
-        return {"type": "json_schema", "schema": close_objects(given)}
+        schema = close_objects(given) if len(orjson.dumps(given)) <= _MOST_BYTES else given
+        return {"type": "json_schema", "schema": schema}
     raise refused("format", f'must be "json" or a JSON schema, not {shown(given)}')
 
 
@@ -66,7 +71,9 @@ def _is_closed(part: Mapping[str, Any]) -> bool:
     if not isinstance(names, Mapping) or part.get("additionalProperties") is not None:
         return False
     required = part.get("required") or ()
-    return isinstance(required, list | tuple) and all(name in names for name in required)
+    return isinstance(required, list | tuple) and all(
+        isinstance(name, str) and name in names for name in required
+    )
 
 
 def _together(root: Mapping[str, Any]) -> set[int]:

@@ -46,6 +46,7 @@ def test_objects_are_closed(given: dict[str, Any], closed: dict[str, Any]) -> No
         {**A, "anyOf": [B, {"properties": {"c": {}}}]},
         {"$defs": {"A": A}, **A_REF, **B},
         {"properties": {"a": {}}, "required": ["a", "b"]},
+        {"properties": {"a": {}}, "required": [["a"]]},  # which the host refuses
         {"const": A, "enum": [A], "default": A, "examples": [A]},
         {"$defs": {"A": {"anyOf": [{"type": "null"}, A_REF]}}, **A_REF},
         {"$ref": "#/$defs/nowhere", "properties": 5, "items": True, "anyOf": None},
@@ -58,6 +59,11 @@ def test_other_schemas_are_as_they_were(schema: dict[str, Any]) -> None:
 def test_format_is_the_hosts() -> None:
     assert read_format(A) == {"type": "json_schema", "schema": A | CLOSED}
     assert (read_format("json"), read_format("")) == ({"type": "json_object"}, None)
+
+
+def test_schema_that_no_host_takes_is_left_to_it_at_once() -> None:
+    schema = {"type": "object", "properties": {f"{number}": A for number in range(5000)}}
+    assert read_format(schema) == {"type": "json_schema", "schema": schema}
 
 
 class Mood(BaseModel):
