@@ -21,7 +21,9 @@ class Marker:
         self._suspects = [
             (token, name)
             for token, name in enumerate(spelling)
-            if name.startswith(rests) and name not in rests or self._text in name
+            if name.startswith(rests)
+            and any(name != rest and name.startswith(rest) for rest in rests)
+            or self._text in name
         ]
         self._num_words = -(-len(spelling) // 32)
         self._passing: dict[bytes, Words | None] = {}

@@ -42,6 +42,13 @@ def test_only_tokens_that_pass_the_marker_are_withheld() -> None:
     assert not known.is_free and mask(known) >= EVERY and WHOLE_Y not in mask(known)
 
 
+def test_end_of_the_marker_that_begins_like_its_own_end_may_pass_it() -> None:
+    free = FreeText(Marker("abab", [b"aba", b"bab", b"b"]))
+    assert free.is_free
+    free.take(0)
+    assert mask(free) & {0, 1, 2} == {0, 2}  # "abab" and then "ab"
+
+
 def constrain(*, recurs: bool) -> Constraint:
     source = Source("grammar", "tools", 'start: "ab" "</c>"', behind="<c>", recurs=recurs)
     return Compiler(TOKENS, {START}).compile(source).constrain((END,), min_tokens=0)
