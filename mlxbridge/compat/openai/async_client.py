@@ -184,7 +184,7 @@ class AsyncChatCompletions(Resource[AsyncOpenAI]):
 
     def stream(self, **parameters: Any) -> AsyncChatCompletionStream:
         """As ``ChatCompletions.stream``: for an ``async with`` block."""
-        plan = self._client._plan(chat_plan, {**parameters, "stream": True})
+        plan = self._client._plan_events(parameters)
         chunks = ChatChunks(plan.model, plan.wants_usage)
         events = ChatEvents(chunks, plan, parameters.get("tools"))
         return AsyncChatCompletionStream(lambda: self._client._stream(plan, chunks), events)

@@ -222,7 +222,7 @@ class ChatCompletions(Resource[OpenAI]):
             >>> stream.get_final_completion().usage.completion_tokens
             12
         """
-        plan = self._client._plan(chat_plan, {**parameters, "stream": True})
+        plan = self._client._plan_events(parameters)
         chunks = ChatChunks(plan.model, plan.wants_usage)
         events = ChatEvents(chunks, plan, parameters.get("tools"))
         return ChatCompletionStream(self._client._stream(plan, chunks), events)

@@ -15,6 +15,7 @@ from mlxbridge.compat.openai.client import OpenAI
 from mlxbridge.compat.openai.errors import translated
 from mlxbridge.compat.openai.settings import meaningless
 from mlxbridge.compat.openai.timeouts import seconds_of
+from mlxbridge.compat.refusal import refused
 
 _clients: dict[tuple[Any, ...], OpenAI] = {}
 _RENAMED = {"request_timeout": "timeout", "engine": "model"}
@@ -54,7 +55,15 @@ def shared_client() -> OpenAI:
 
 
 def _modern(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters by the names that they have now."""
+    """Parameters by the names that they have now.
+
+    Raises:
+        BadRequestError: one was given by both of its names.
+    """
+    with translated():
+        for name, now in _RENAMED.items():
+            if name in parameters and now in parameters:
+                raise refused(name, f"is {now} now, which is there too: give one of them")
     return {_RENAMED.get(name, name): value for name, value in parameters.items()}
 
 

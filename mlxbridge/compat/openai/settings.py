@@ -138,6 +138,13 @@ class Configured:
                 raise refused("stream", "parse gives whole answers; stream gives them as they come")
         return plan
 
+    def _plan_events(self, given: Mapping[str, Any]) -> Plan:
+        """What ``stream`` was given."""
+        with translated():
+            if "stream" in given:
+                raise refused("stream", "the method gives events as they come: leave it out")
+        return self._plan(chat_plan, {**given, "stream": True})
+
     def _plan(self, make: Callable[[Mapping[str, Any]], T], given: Mapping[str, Any]) -> T:
         with translated():
             return make(self._settings.complete(given))

@@ -11,14 +11,21 @@ class Timeout:
     Args:
         timeout: seconds of each that is left out; None for no limit.
         read: to wait for an answer.
-        others: ``connect``, ``write`` and ``pool``, which have no meaning of their own here.
+        connect, write, pool: they have no meaning of their own here.
     """
 
     def __init__(
-        self, timeout: float | None = None, *, read: float | None = -1, **others: float | None
+        self,
+        timeout: float | None = None,
+        *,
+        connect: float | None = -1,
+        read: float | None = -1,
+        write: float | None = -1,
+        pool: float | None = -1,
     ) -> None:
-        self.read = timeout if read == -1 else read
-        self.connect = others.get("connect", timeout)
+        self.connect, self.read, self.write, self.pool = (
+            timeout if given == -1 else given for given in (connect, read, write, pool)
+        )
 
 
 def seconds_of(timeout: Any) -> Any:

@@ -125,4 +125,23 @@ def test_timeouts_are_httpxs() -> None:
         (openai.Timeout(60, read=None), original.Timeout(60, read=None)),
     ):
         assert seconds_of(ours) == seconds_of(theirs)
+        for name in ("connect", "read", "write", "pool"):
+            assert getattr(ours, name) == getattr(theirs, name)
+    with pytest.raises(TypeError, match="reed"):
+        openai.Timeout(60, **{"reed": 5})
     assert (seconds_of(3), seconds_of(None)) == (3, None)
+
+
+@pytest.mark.parametrize("given", [{"engine": "a", "model": "b"}, {"timeout": 2, "request_timeout": 1}])
+def test_parameter_by_its_name_of_old_and_of_now_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(openai.BadRequestError, match="give one of them") as caught:
+        openai.Completion.create(prompt="The ", **given)
+    assert caught.value.param in given
+
+
+@pytest.mark.parametrize("client", [openai.OpenAI, openai.AsyncOpenAI])
+def test_method_that_streams_does_not_take_that_it_should_not(client: Any) -> None:
+    nowhere = client(base_url="unix:///nowhere/m.sock")
+    with pytest.raises(openai.BadRequestError) as caught:
+        nowhere.chat.completions.stream(model="demo", messages=[], stream=False)
+    assert caught.value.param == "stream"
