@@ -43,7 +43,7 @@ class Lease:
         """What ``models`` and ``status`` tell of it."""
         entry: dict[str, Any] = {"pinned": self._settings.pin, "keep_alive_s": self._keep_alive_s}
         if self.need is not None:
-            entry["estimated_bytes"] = self.need.least_bytes
+            entry |= {"kind": self.need.kind, "estimated_bytes": self.need.least_bytes}
         books = self._memory.residency
         if reserved := books.bytes_of(self.name):
             entry["reserved_bytes"] = reserved

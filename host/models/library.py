@@ -107,6 +107,10 @@ class Library:
             model = self._serve(source, self._check_may_pull())  # a new configuration may have come meanwhile
         return model
 
+    def may_delete(self, model: Model) -> bool:
+        """Whether a model's files are a guest's to delete."""
+        return self._why_kept(model) is None
+
     async def delete(self, model: Model, *, force: bool) -> dict[str, Any]:
         """Delete the files of a model that was pulled, and serve it no longer: its ``name``, and ``freed_bytes``.
 
@@ -118,17 +122,8 @@ class Library:
             Unavailable: it is being downloaded again.
         """
         source = model.settings.source
-        if self.make_settings is None or model.name not in self.pulled:
-            raise PermissionDenied(
-                f"{model.name} is not a guest's to delete: it is configured on this host, not pulled"
-            )
-        if model.name not in self._brought:
-            raise PermissionDenied(
-                f"{model.name} is not a guest's to delete: its files were on this machine before it was pulled"
-            )
-        users = [other.name for other in self._catalogue if other is not model and _uses(other, source)]
-        if users:
-            raise PermissionDenied(f"{', '.join(users)} of this host's configuration needs the same files")
+        if (why := self._why_kept(model)) is not None:
+            raise PermissionDenied(why)
         if self._pulls.is_running(source.name):
             raise Unavailable(f"{model.name} is being downloaded; delete it once that has ended")
         if model.state not in ("unloaded", "failed") and not force:
@@ -153,6 +148,16 @@ class Library:
     def _serve(self, source: ModelSource, make_settings: MakeSettings) -> Model:
         self.pulled.add(source.name)
         return self._catalogue.add(make_settings(source))
+
+    def _why_kept(self, model: Model) -> str | None:
+        """Why a model's files are not a guest's to delete; None if they are."""
+        if self.make_settings is None or model.name not in self.pulled:
+            return f"{model.name} is not a guest's to delete: it is configured on this host, not pulled"
+        if model.name not in self._brought:
+            return f"{model.name} is not a guest's to delete: its files were on this machine before it was pulled"
+        source = model.settings.source
+        users = [other.name for other in self._catalogue if other is not model and _uses(other, source)]
+        return f"{', '.join(users)} of this host's configuration needs the same files" if users else None
 
     def _check_may_pull(self) -> MakeSettings:
         if self.make_settings is None:

@@ -214,7 +214,11 @@ class GuestMethods:
         return Running(lambda: events.remove(subscription))
 
     async def _report(self, model: Model) -> dict[str, Any]:
-        return {**await model.report(), "recent": self._telemetry.describe(model.name)}
+        return {
+            **await model.report(),
+            "deletable": self._library.may_delete(model),
+            "recent": self._telemetry.describe(model.name),
+        }
 
     def _machine(self, models: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
         memory = self._catalogue.memory

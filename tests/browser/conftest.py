@@ -48,7 +48,11 @@ def browser() -> Iterator[Browser]:
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostProcess]:
     folder = tmp_path_factory.mktemp("models") / "talker"
     save_scripted_model(folder, SCRIPTS, context_length=100_000)
-    with run_host("unix", models=("demo", str(folder))) as host:
+    embedder = folder.parent / "embedder"  # told by its files; nobody loads it
+    embedder.mkdir()
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        (embedder / name).write_text('{"model_type": "bert"}')
+    with run_host("unix", models=("demo", str(folder), str(embedder))) as host:
         with host.client() as client:
             for model in ("demo", "talker"):
                 client.load_model(model, timeout=120)

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Drive the gateway's page in a real Chromium: the tests of this folder, none of them skipped.
 #
-#   run.sh [PYTEST ARGUMENT...]
+#   run.sh [PYTEST ARGUMENT...]    (with any, name the tests too)
 #
 # Takes the chromium that is installed, or what MLXBRIDGE_CHROMIUM names. Where there is none it has apt-get install Debian's, as
 # root or through sudo -n. Exits with pytest's status; 125: no browser, a failure and not a skip.

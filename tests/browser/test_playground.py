@@ -69,6 +69,11 @@ def test_answer_comes_with_its_speed(page: Page) -> None:
     expect(page.get_by_label("Message", exact=True)).to_be_focused()
 
 
+def test_models_that_cannot_chat_are_not_offered(page: Page) -> None:
+    expect(page.locator(".model h4")).to_have_text(["demo", "talker", "embedder"])
+    assert page.locator("#model option").all_text_contents() == ["demo", "talker"]
+
+
 def test_keyboard_alone_will_do(page: Page) -> None:
     page.locator("body").press("Tab")
     expect(page.get_by_role("link", name="Skip to the playground")).to_be_focused()
@@ -132,13 +137,18 @@ def test_answer_keeps_to_a_schema(page: Page) -> None:
 
 def test_schema_that_is_wrong_is_told_and_nothing_is_sent(page: Page) -> None:
     set_field(page, "Answer", "JSON schema")
+    prefilled = json.loads(page.get_by_label("JSON schema").input_value())
+    assert prefilled["additionalProperties"] is False
     set_field(page, "JSON schema", '{"type": ')
     page.get_by_label("Message", exact=True).fill("x")
     page.get_by_label("Message", exact=True).press("Enter")
-    expect(page.locator("#settings-error")).to_contain_text("The schema is no JSON")
+    expect(page.locator("#composer-error")).to_contain_text("The schema is no JSON")
+    expect(page.locator("#composer-error")).to_be_in_viewport(ratio=1)
+    expect(page.get_by_label("JSON schema")).to_be_in_viewport(ratio=0.5)
     expect(page.get_by_label("JSON schema")).to_be_focused()
     expect(page.locator(".turn")).to_have_count(0)
     set_field(page, "JSON schema", '{"type": "array", "uniqueItems": true}')
+    expect(page.locator("#composer-error")).to_be_hidden()
     answer = ask(page, "x")
     expect(answer.locator(".error")).to_contain_text("uniqueItems")
     set_field(page, "Answer", "text")
@@ -151,7 +161,7 @@ def test_number_that_cannot_be_is_named(page: Page) -> None:
     set_field(page, "Top p", "7")
     page.get_by_label("Message", exact=True).fill("x")
     page.get_by_label("Message", exact=True).press("Enter")
-    expect(page.locator("#settings-error")).to_contain_text("Top p")
+    expect(page.locator("#composer-error")).to_contain_text("Top p")
     expect(page.get_by_label("Top p")).to_be_focused()
 
 

@@ -30,7 +30,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("GET", "/mlxbridge/status"): Operation(
         summary="What the host is doing",
         api="mlxbridge",
-        answer={JSON: told({"models": list_of(_MODEL)})},
+        answer={JSON: told({"models": list_of(_MODEL), "caller": told({"name": TEXT, "manage": FLAG})})},
     ),
     ("GET", "/mlxbridge/events"): Operation(
         summary="The status every second, and what happens",

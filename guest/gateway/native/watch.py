@@ -199,8 +199,12 @@ class _Looker:
 
 
 def status_for(caller: Caller, status: Status) -> dict[str, Any]:
-    """The status as a caller may know it, without models that are not hers."""
-    return {**asdict(status), "models": [asdict(model) for model in visible_to(caller, status.models)]}
+    """The status as a caller may know it, without models that are not hers; and what she may do besides."""
+    return {
+        **asdict(status),
+        "models": [asdict(model) for model in visible_to(caller, status.models)],
+        "caller": {"name": caller.name, "manage": caller.manage},
+    }
 
 
 def sse(kind: str, value: Any) -> bytes:

@@ -107,6 +107,7 @@ async def test_status_tells_of_the_machine_and_of_each_model(monkeypatch: pytest
         "calls": 0,
     }
     assert {name: entry[name] for name in expected} == expected
+    assert entry["kind"] == "generate" and entry["deletable"] is False
     assert 0 < entry["estimated_bytes"] < budget and 59 < entry["expires_in_s"] <= 60
     worker.is_stuck = True
     status = await calls.work()

@@ -33,6 +33,9 @@ export class Chat {
       if (!this.#abort) this.#send();
     });
     $("prompt").addEventListener("input", fit);
+    $("settings").addEventListener("input", () => {
+      $("composer-error").hidden = true;
+    });
     $("chat").addEventListener("keydown", (event) => {
       if (event.key === "Escape") this.#abort?.abort();
     });
@@ -40,7 +43,7 @@ export class Chat {
     $("model").addEventListener("change", () => this.#chooseModel());
   }
 
-  // Those that can be chatted with; of one that is not loaded its kind is not known.
+  // Those that can be chatted with; the kind of one whose files are not on the host yet is not known.
   takeModels(models) {
     const usable = models.filter((model) => (model.details.kind ?? "generate") === "generate");
     this.#models = new Map(usable.map((model) => [model.name, model]));
@@ -78,9 +81,12 @@ export class Chat {
     let settings;
     try {
       settings = this.#settings.read();
-    } catch {
-      return; // the settings say what is wrong
+    } catch (error) {
+      say($("composer-error"), error.message);
+      $("composer-error").hidden = false;
+      return; // the settings show where it is
     }
+    $("composer-error").hidden = true;
     $("prompt").value = "";
     fit();
     $("chat-none").hidden = true;

@@ -4,7 +4,9 @@ import { $ } from "./dom.js";
 
 const PLACE = "mlxbridge.key";
 
-export const KEY_CHANGED = "mlxbridge-key-changed"; // an event of the window's
+// Events of the window's: the gateway refuses to answer without a key, or with this one, which `detail` says; there is another.
+export const KEY_NEEDED = "mlxbridge-key-needed";
+export const KEY_CHANGED = "mlxbridge-key-changed";
 
 export class GatewayError extends Error {
   constructor(message, { status = 0, code = "", field = "" } = {}) {
@@ -39,7 +41,10 @@ export async function ask(path, { body, signal } = {}) {
       return response;
     }
     if (response.status !== 401) throw await readError(response);
-    if (readKey() === key) await askKey(key ? "The gateway does not know this key." : "The gateway asks for an API key.");
+    if (readKey() !== key) continue;
+    const words = key ? "The gateway does not know this key." : "The gateway asks for an API key.";
+    window.dispatchEvent(new CustomEvent(KEY_NEEDED, { detail: words }));
+    await askKey(words);
   }
 }
 

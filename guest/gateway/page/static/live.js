@@ -1,10 +1,11 @@
 // What the gateway tells about the host every second, for as long as somebody looks at this page.
 
-import { ask, KEY_CHANGED } from "./gateway.js";
+import { ask, KEY_CHANGED, KEY_NEEDED } from "./gateway.js";
 import { eventsOf } from "./lines.js";
 
 const PAUSES_MS = [250, 500, 1000, 2000, 4000];
 const SILENCE_MS = 10_000; // it says something every second
+const ANEW = new DOMException("The page looks anew.", "AbortError"); // why a look was ended, if nothing is amiss
 const UNSEEN_MS = 20_000; // a browser has six connections to one gateway, for all its tabs
 
 // Fires "status" and "happened" with what was told, and "link" with {state, words} when that is another one:
@@ -20,16 +21,21 @@ export class Live extends EventTarget {
   async run() {
     document.addEventListener("visibilitychange", () => this.#see(!document.hidden));
     window.addEventListener("online", () => this.again());
-    window.addEventListener(KEY_CHANGED, () => this.again());
+    window.addEventListener(KEY_NEEDED, ({ detail }) => this.#tell("locked", detail));
+    window.addEventListener(KEY_CHANGED, () => {
+      this.#tell("connecting", "");
+      this.again();
+    });
     for (let failures = 0; ; ) {
       failures = (await this.#look()) ? 0 : failures + 1;
+      if (this.#link.state === "connecting" && !this.#isUnseen) continue;
       await this.#pause(PAUSES_MS[Math.min(failures, PAUSES_MS.length - 1)]);
     }
   }
 
   // Look anew, at once.
   again() {
-    this.#abort.abort();
+    this.#abort.abort(ANEW);
     this.#wake();
   }
 
@@ -51,7 +57,7 @@ export class Live extends EventTarget {
       if (error.status === 401) this.#tell("locked", error.message);
       else if (error.status === 503) this.#tell("away", error.message);
       else if (error.status) this.#tell("refused", error.message);
-      else if (!this.#isUnseen) this.#tell("gone", "The gateway does not answer.");
+      else if (!this.#isUnseen && this.#abort.signal.reason !== ANEW) this.#tell("gone", "The gateway does not answer.");
     } finally {
       clearTimeout(silence);
     }

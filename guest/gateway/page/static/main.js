@@ -31,7 +31,7 @@ const calls = new Calls();
 
 live.addEventListener("status", ({ detail }) => {
   tiles.take(detail);
-  models.take(detail.models);
+  models.take(detail.models, detail.caller);
   chat.takeModels(detail.models);
 });
 live.addEventListener("happened", ({ detail }) => calls.take(detail));

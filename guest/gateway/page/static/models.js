@@ -11,7 +11,7 @@ const BUSY = new Set(["loading", "waiting", "unloading"]);
 
 export class Models {
   #cards = new Map();
-  #none = el("li", { class: "none" }, "The host serves no model yet. Download one below.");
+  #none = el("li", { class: "none" }, "There is no model here yet.");
 
   constructor() {
     $("pull").addEventListener("submit", (event) => {
@@ -20,7 +20,10 @@ export class Models {
     });
   }
 
-  take(models) {
+  // `caller` is who looks: not everybody may manage models.
+  take(models, { manage }) {
+    $("pull").hidden = !manage;
+    $("may-not-manage").hidden = manage;
     const list = $("models");
     const names = new Set(models.map((model) => model.name));
     for (const [name, card] of this.#cards) {
@@ -33,7 +36,7 @@ export class Models {
       if (!card) this.#cards.set(model.name, (card = new Card(model.name)));
       // Moved only if it is elsewhere: that would take the focus from its buttons.
       if (list.children[place] !== card.element) list.insertBefore(card.element, list.children[place] ?? null);
-      card.show(model);
+      card.show(model, manage);
     });
     if (models.length) this.#none.remove();
     else if (!this.#none.isConnected) list.append(this.#none);
@@ -60,13 +63,14 @@ class Card {
   #more = el("dl", { class: "more" });
   #work = el("div");
   #act;
+  #remove;
   #model = null;
   #isWorking = false;
 
   constructor(name) {
     this.#name = name;
     this.#act = el("button", { type: "button", onclick: () => this.#toggle() });
-    const remove = el("button", { type: "button", class: "quiet", onclick: () => this.#delete() }, "Delete files");
+    this.#remove = el("button", { type: "button", class: "quiet", onclick: () => this.#delete() }, "Delete files");
     this.element = el(
       "li",
       { class: "model" },
@@ -76,11 +80,11 @@ class Card {
       this.#facts,
       this.#error,
       this.#work,
-      el("details", {}, el("summary", {}, "More"), this.#more, remove),
+      el("details", {}, el("summary", {}, "More"), this.#more, this.#remove),
     );
   }
 
-  show(model) {
+  show(model, mayManage) {
     this.#model = model;
     const { state, details } = model;
     const isLoaded = LOADED.has(state);
@@ -88,7 +92,8 @@ class Card {
     say(this.#badge, state);
     say(this.#act, isLoaded ? "Unload" : "Load");
     this.#act.setAttribute("aria-label", `${this.#act.textContent} ${this.#name}`);
-    this.#act.hidden = details.pinned && isLoaded;
+    this.#act.hidden = !mayManage || (details.pinned && isLoaded);
+    this.#remove.hidden = !mayManage || !details.deletable;
     this.#act.disabled = this.#isWorking || BUSY.has(state);
     say(this.#what, describe(model));
 

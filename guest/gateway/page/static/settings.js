@@ -9,7 +9,8 @@ const SCHEMA = `{
     "answer": { "type": "string" },
     "sure": { "type": "boolean" }
   },
-  "required": ["answer", "sure"]
+  "required": ["answer", "sure"],
+  "additionalProperties": false
 }`;
 
 // Name in the request, label, attributes of the input.
@@ -38,7 +39,6 @@ export class Settings {
       field("stop", "Stop at", el("input", { type: "text", placeholder: "no text" })),
       field("format", "Answer", choice({ "": "text", json_object: "JSON", json_schema: "JSON schema" })),
       wide("schema", "JSON schema", el("textarea", { rows: 8, spellcheck: "false", class: "code" })),
-      el("p", { id: "settings-error", class: "error", role: "alert", hidden: true }),
       el("button", { type: "button", class: "quiet", onclick: () => this.#clear() }, "Back to what the host has"),
     );
     this.#input("schema").value = SCHEMA;
@@ -55,7 +55,7 @@ export class Settings {
 
   // The fields of a request that are set, with the system prompt apart.
   //
-  // Throws Error, and shows the field that is wrong.
+  // Throws Error, whose message says what is wrong, and shows the field.
   read() {
     const wrong = [...this.#form.elements].find((input) => !input.checkValidity());
     if (wrong) this.#complain(wrong, `${wrong.labels[0].textContent}: ${wrong.validationMessage}`);
@@ -99,12 +99,10 @@ export class Settings {
 
   #complain(input, words) {
     this.#show(true);
-    const error = $("settings-error");
-    error.hidden = false;
-    error.textContent = words;
     input.setAttribute("aria-invalid", "true");
-    input.setAttribute("aria-errormessage", error.id);
+    input.setAttribute("aria-errormessage", "composer-error");
     input.focus();
+    input.closest(".field").scrollIntoView({ block: "nearest" });
     throw new Error(words);
   }
 
@@ -141,7 +139,6 @@ export class Settings {
     const inputs = [...this.#form.elements].filter((input) => input.id && input.value !== "");
     localStorage.setItem(PLACE, JSON.stringify(Object.fromEntries(inputs.map((input) => [input.id, input.value]))));
     for (const input of this.#form.querySelectorAll("[aria-invalid]")) input.removeAttribute("aria-invalid");
-    $("settings-error").hidden = true;
     this.#input("schema").closest(".field").hidden = this.#input("format").value !== "json_schema";
     const number = inputs.filter((input) => input.id !== "set-schema").length;
     $("settings-count").hidden = !number;

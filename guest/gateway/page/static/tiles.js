@@ -36,7 +36,7 @@ export class Tiles {
 
     const { used, reserved, budget, total } = status.memory;
     const most = budget ?? total;
-    this.#memory.show(size(used), most ? `in use, of ${size(most)} for models` : "in use");
+    this.#memory.show(size(used), most ? `in use, of ${size(most).replace(" ", "\u00a0")} for models` : "in use");
     this.#memory.measure(used, reserved, most);
 
     const guests = counted(status.connections, "connection");
