@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from mlxbridge.call_ids import tell_call_id
 from mlxbridge.errors import BridgeError, Cancelled, ConnectionLost, DeadlineExceeded
 from mlxbridge.guest.async_connector import AsyncConnector
 from mlxbridge.guest.async_link import AsyncLink
 from mlxbridge.guest.async_reader import Waiter, expire
-from mlxbridge.guest.call import Call
+from mlxbridge.guest.call import Call, read_request_id
 from mlxbridge.guest.calls import NO_PAYLOADS
 from mlxbridge.guest.requests import deadline_ms
 from mlxbridge.guest.retries import CallDefaults, Retries
@@ -132,6 +133,7 @@ class AsyncCaller:
         if call.error is not None:
             raise call.error
         assert call.result is not None
+        tell_call_id(method, read_request_id(call.result))
         return call.result, payloads
 
 

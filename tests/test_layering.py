@@ -63,6 +63,7 @@ def within(module: str, *packages: str) -> bool:
 
 
 ERRORS, TYPES, ADDRESSES = "mlxbridge.errors", "mlxbridge.types", "mlxbridge.addresses"
+CALL_IDS = "mlxbridge.call_ids"
 EVENTS, PROGRESS, LOGS = "mlxbridge.events", "mlxbridge.progress", "mlxbridge.logs"
 MODEL_NAMES, HTTP_ADDRESSES = "mlxbridge.model_names", "mlxbridge.http_addresses"
 PROTOCOL, TRANSPORT, GUEST = "mlxbridge.protocol", "mlxbridge.transport", "mlxbridge.guest"
@@ -74,6 +75,7 @@ EMBEDDINGS = "mlxbridge.host.embeddings"
 # The longest name that fits decides. A package may always import its own modules.
 ALLOWED = {
     ERRORS: [],
+    CALL_IDS: [],
     TYPES: [ERRORS],
     EVENTS: [TYPES],
     ADDRESSES: [ERRORS],
@@ -84,9 +86,10 @@ ALLOWED = {
     LOGS: [],
     MODEL_NAMES: [TYPES],
     PROGRESS: ["mlxbridge.facts"],
-    GUEST: [PROTOCOL, TRANSPORT, ADDRESSES, EVENTS, PROGRESS, TYPES, ERRORS],
+    GUEST: [CALL_IDS, PROTOCOL, TRANSPORT, ADDRESSES, EVENTS, PROGRESS, TYPES, ERRORS],
     # One more guest: it talks to hosts through the public client alone.
     GATEWAY: [
+        CALL_IDS,
         "mlxbridge.AsyncClient",
         f"{COMPAT}.openai",
         f"{COMPAT}.refusal",

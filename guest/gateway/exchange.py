@@ -11,6 +11,7 @@ from starlette.datastructures import Headers, QueryParams
 from starlette.types import Receive, Scope
 
 from mlxbridge import AsyncClient
+from mlxbridge.call_ids import hearing_call_ids
 from mlxbridge.errors import AuthenticationError, BridgeError, ModelNotFound, RemoteError, TransportError
 from mlxbridge.guest.gateway.body import Body
 from mlxbridge.guest.gateway.callers import Caller
@@ -219,9 +220,14 @@ class Exchange:
             ClientGone: the caller went.
         """
         async with until_gone(self._receive):
-            result = await work
+            result = await self.noting(work)
         self.gateway.host_state.note_there()
         return result
+
+    async def noting(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of what asks the host, whose calls are this request's; for what ``run`` does not do."""
+        with hearing_call_ids(self.record.note_call):
+            return await work
 
     def problem_of(self, error: BridgeError | Problem) -> Problem:
         """What is told of an error of the host, or of the way there; whoever runs the gateway is told more."""

@@ -7,6 +7,9 @@ from time import perf_counter, time
 
 from mlxbridge.types import Generation
 
+LOOKS = frozenset({"models", "show", "status", "subscribe"})
+"""Methods by which somebody only looks: a page does every second."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Record:
@@ -24,6 +27,7 @@ class Record:
         is_cut: the caller, or the gateway's end, came before the end of the response.
         error: why there was no answer, or not all of it.
         host_ids: what the host calls its requests, in its log.
+        load_ids: those of them by which a model was loaded.
         prompt_tokens, completion_tokens: as far as they are known.
         ttft_s: seconds to the first token; None without one.
         prompts, answers: texts, where they are logged.
@@ -43,6 +47,7 @@ class Record:
     is_cut: bool = False
     error: str = ""
     host_ids: list[str] = field(default_factory=list)
+    load_ids: list[str] = field(default_factory=list)
     prompt_tokens: int = 0
     completion_tokens: int = 0
     ttft_s: float | None = None
@@ -60,6 +65,13 @@ class Record:
         if self.ttft_s is None or self.completion_tokens < 2 or self.seconds <= self.ttft_s:
             return None
         return (self.completion_tokens - 1) / (self.seconds - self.ttft_s)
+
+    def note_call(self, method: str, request_id: str) -> None:
+        """The host has answered a call that was more than a look."""
+        if method not in LOOKS:
+            self.host_ids.append(request_id)
+        if method == "load":
+            self.load_ids.append(request_id)
 
     def note_first(self) -> None:
         """A first token has come."""

@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlxbridge.events import RequestEvent
-from mlxbridge.guest.gateway.record import Record
+from mlxbridge.guest.gateway.record import LOOKS, Record
 
 _MOST = 100
-_LOOKS = frozenset({"models", "show", "status", "subscribe"})
-"""Methods by which somebody only looks: a page does every second."""
 
 Entry = Mapping[str, Any]
 """A call that has ended: what ``RequestEvent`` has, and ``caller`` and ``path`` if it came through this gateway."""
@@ -32,7 +30,7 @@ class RecentCalls:
 
     def take_event(self, event: RequestEvent) -> Entry | None:
         """What is known now of a call that the host tells of; None if it was a mere look."""
-        if event.method in _LOOKS:
+        if event.method in LOOKS:
             return None
         names = event.__slots__
         told = {name: value for name in names if (value := getattr(event, name)) is not None}
@@ -41,9 +39,17 @@ class RecentCalls:
     def take_record(self, record: Record) -> list[Entry]:
         """The same of the calls that a request of the gateway's was answered with."""
         own = {"caller": record.caller, "path": record.path}
-        if len(record.host_ids) == 1:
-            own |= _facts(record)
-        return [self._put(request_id, own | {"request_id": request_id}) for request_id in record.host_ids]
+        answers = [request_id for request_id in record.host_ids if request_id not in record.load_ids]
+        measured = answers or record.host_ids  # what the gateway has measured is that of the answer
+        entries = []
+        for request_id in record.host_ids:
+            told = {**own, "request_id": request_id, "kind": "request", "at": record.at + record.seconds}
+            if request_id in record.load_ids:
+                told |= {"method": "load", "model": record.model}
+            if measured == [request_id]:
+                told |= _facts(record)
+            entries.append(self._put(request_id, told))
+        return entries
 
     def _put(self, request_id: str, told: Entry) -> Entry:
         before = self._entries.pop(request_id, {})

@@ -100,7 +100,7 @@ def _tell_progress(
     """Lines of JSON: what the host tells of its progress, then ``{"stage": "done", "model": …}`` or ``{"error": …}``."""
 
     async def lines() -> AsyncGenerator[bytes]:
-        async with Following(work) as following:
+        async with Following(lambda tell: exchange.noting(work(tell))) as following:
             async for told in following:
                 yield _line(told)
             yield _line({"stage": "done", "model": asdict(following.result())})

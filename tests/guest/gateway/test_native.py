@@ -202,6 +202,24 @@ def test_caller_is_told_of_her_own_alone(host: HostProcess, tmp_path: Path) -> N
                 headers={"authorization": "Bearer bob"},
             )
             assert error_of(answer, 403)["code"] == "permission_denied"
+        with Looker(gateway.url, "alice") as alice, Looker(gateway.url, "bob") as bob:
+            alice.next("status")
+            headers = {"authorization": "Bearer alice"}
+            for path in ("unload", "load", "unload"):
+                url = f"{gateway.url}/mlxbridge/models/{path}"
+                assert httpx.post(url, json={"model": "demo"}, headers=headers, timeout=60).status_code == 200
+                assert _call_of(alice, path)["path"] == f"/mlxbridge/models/{path}"
+            chat = {"model": "demo", "messages": [{"role": "user", "content": "x"}], "max_tokens": 1}
+            url, headers = f"{gateway.url}/v1/chat/completions", {"authorization": "Bearer bob"}
+            assert httpx.post(url, json=chat, headers=headers, timeout=60).status_code == 200
+            assert _call_of(bob, "load")["path"] == "/v1/chat/completions"
+
+
+def _call_of(looker: Looker, method: str) -> dict[str, Any]:
+    """The next call by that method of which the caller is known."""
+    while "caller" not in (call := looker.next("request")) or call.get("method") != method:
+        pass
+    return call
 
 
 def test_caller_whose_key_is_gone_is_told_no_more(host: HostProcess, tmp_path: Path) -> None:

@@ -51,11 +51,16 @@ function rowOf(call) {
     "tr",
     { class: isBad ? "bad" : null },
     cell("", time(call.at), call.caller === ANYONE ? "" : call.caller || call.guest),
-    cell("", call.model || "–", call.path ?? call.method),
+    cell("", call.model || "–", whatOf(call)),
     cell("number", call.prompt_tokens == null ? "–" : `${count(call.prompt_tokens)}${given}`, call.cached_tokens ? `${count(call.cached_tokens)} cached` : ""),
     cell("number", milliseconds(call.ttft_ms) || "–", call.total_ms == null ? "" : `of ${milliseconds(call.total_ms)}`),
     cell("number", rate(speed) || "–", outcome, isBad || !outcome || FINE.has(outcome) ? "" : "odd"),
   );
+}
+
+// What was asked; a chat that has its model loaded makes two calls.
+function whatOf({ method, path }) {
+  return method === "load" && path && !path.startsWith("/mlxbridge/") ? `load, for ${path}` : (path ?? method);
 }
 
 function cell(kind, first, second, mark = "") {
