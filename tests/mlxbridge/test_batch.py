@@ -142,7 +142,7 @@ def test_unanswered_lines_are_told_in_runs() -> None:
 def test_file_that_is_not_there_is_named(host: HostProcess) -> None:
     status, told, stderr = run(host, "nowhere.jsonl")
     assert (status, told) == (2, [])
-    assert stderr == "mlxbridge: nowhere.jsonl: No such file or directory\n"
+    assert stderr == "mlxbridge: FileNotFoundError: nowhere.jsonl: No such file or directory\n"
 
 
 def test_empty_input_is_done_at_once(host: HostProcess) -> None:

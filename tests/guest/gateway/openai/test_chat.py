@@ -37,7 +37,7 @@ def test_answer_is_what_openai_gives(client: Any) -> None:
     found = check(client.chat.completions.create(model="gpt-4o", messages=SUM))
     (choice,) = found.choices
     assert (choice.message.content, choice.finish_reason, choice.index) == (ANSWER, "stop", 0)
-    assert (found.object, found.model) == ("chat.completion", "demo")
+    assert (found.object, found.model) == ("chat.completion", "gpt-4o")
     assert found.usage.total_tokens == found.usage.prompt_tokens + found.usage.completion_tokens
     assert found._request_id.startswith("req-")
 

@@ -73,7 +73,7 @@ def test_response_is_what_openai_gives(client: Any) -> None:
         "service_tier": "auto",
     }
     found = check(client.responses.create(input=SUM, **asked), allowed=TOLD)
-    assert (found.output_text, found.status, found.model) == (ANSWER, "completed", "demo")
+    assert (found.output_text, found.status, found.model) == (ANSWER, "completed", "gpt-4o")
     assert (found.object, found.error, found.metadata, found.user) == ("response", None, {"a": "b"}, "me")
     assert (found.instructions, found.temperature, found.tools) == ("Be brief.", 0, [])
     assert found.usage.total_tokens == found.usage.input_tokens + found.usage.output_tokens
