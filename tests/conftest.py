@@ -5,19 +5,12 @@ from __future__ import annotations
 import gc
 import signal
 
-import pytest
-
 from tests.helpers.scheduling import pytest_xdist_auto_num_workers as pytest_xdist_auto_num_workers
 from tests.helpers.scheduling import pytest_xdist_make_scheduler as pytest_xdist_make_scheduler
-from tests.helpers.scheduling import settle
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Prepare this process, and with it all that its tests start.
-
-    A shell ignores SIGINT for what it runs in the background, and so would every program that a test interrupts.
-    """
-    settle(config)
+def pytest_configure() -> None:
+    """A shell ignores SIGINT for what it runs in the background, and so would every program that a test interrupts."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
