@@ -45,7 +45,7 @@ class OnLoop:
 
     def _wrapped(self, value: Any) -> Any:
         value = self._run(value) if inspect.isawaitable(value) else value
-        return OnLoop(value, self._runner, self._is_async) if self._is_async(value) else value
+        return type(self)(value, self._runner, self._is_async) if self._is_async(value) else value
 
     def _run(self, awaitable: Any) -> Any:
         async def wait() -> Any:
