@@ -37,11 +37,6 @@ def list_of(item: Schema, least: int = 0, most: int | None = None) -> Schema:
     return {"type": "array", "items": item, **bounds}
 
 
-def map_of(value: Schema) -> Schema:
-    """An object with any names."""
-    return {"type": "object", "additionalProperties": value}
-
-
 def any_of(*schemas: Schema) -> Schema:
     """What fits one of them, or several."""
     return {"anyOf": list(schemas)}
